@@ -1,0 +1,130 @@
+"""The contract of a method: what the training loop, evaluation and export ask of it, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from crossreid.records import Batch, Comparison, Embedding
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One kind of step inside an iteration.
+
+    name: passed to ``forward``.
+    optimizers: names of the optimizers that step after it.
+    loader: name of the loader its batches come from.
+    repeat: how many such steps one iteration takes.
+    """
+
+    name: str = "train"
+    optimizers: tuple[str, ...] = ("main",)
+    loader: str = "train"
+    repeat: int = 1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Read-only clock of a run.
+
+    epoch, iteration: both from 0; ``iteration`` counts inside the epoch.
+    rates: optimizer name -> learning rate of each of its groups, in force now.
+    loss_scale: factor the loop multiplies the loss with before backward (float16), 1 otherwise.
+    """
+
+    epoch: int = 0
+    iteration: int = 0
+    iterations_per_epoch: int = 1
+    rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    loss_scale: float = 1.0
+
+    @property
+    def first(self) -> bool:
+        """True in the very first iteration of the run."""
+        return self.epoch == 0 and self.iteration == 0
+
+
+class Method(nn.Module):
+    """A published system: its network, its losses and how its vectors are compared.
+
+    A subclass sets the class attributes and writes ``forward`` and ``embed``; the rest has defaults. ``forward`` is
+    training, ``embed`` is use. State that crosses steps or epochs is a registered buffer, so that it is saved with
+    the weights without any code.
+
+    Config: dataclass of the method's settings, with the published values as defaults.
+    modalities: what the method distinguishes; ``("visible",)`` when every image takes the same way.
+    features: names of the vectors ``embed`` can give, the default first.
+    unit_length: whether those vectors have unit length.
+    """
+
+    Config: type
+    modalities: tuple[str, ...] = ("visible",)
+    features: tuple[str, ...] = ("vector",)
+    unit_length: bool = False
+
+    def __init__(self, config, classes: int, domains: int = 1):
+        """config: an instance of ``Config``; classes: training identities; domains: training domains."""
+        super().__init__()
+        self.config, self.classes, self.domains = config, classes, domains
+
+    def phases(self, progress: Progress) -> tuple[Phase, ...]:
+        """The steps of the coming iteration, in order."""
+        return (Phase(),)
+
+    def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
+        """Losses of one batch: scalars by name; ``total`` is what is minimised, the rest is logged."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(batch, phase, progress)")
+
+    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+        """Embed images (N, 3, H, W), normalised.
+
+        modality: a name for all, or N indices (0 visible, 1 infrared); needed by methods that tell modalities apart.
+        feature: one of ``features``; None is the first.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define embed(images, modality, feature)")
+
+    def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
+        """The last map (N, C, H, W) before pooling, for activation pictures."""
+        raise NotImplementedError(f"{type(self).__name__} does not give a feature map")
+
+    def comparison(self, feature: str | None = None) -> Comparison:
+        """How embeddings of this feature are compared."""
+        return Comparison("cosine")
+
+    def parameter_groups(self) -> dict[str, list[dict]]:
+        """Optimizer name -> its groups. A group is ``{"params": [...], "name": ..., "rate": factor of the
+        optimizer's learning rate (default 1), "weight_decay": ... (default the optimizer's), "bounds": (low, high)
+        (optional, kept after every step)}``. Every trainable parameter belongs to exactly one group."""
+        return {"main": [{"params": [p for p in self.parameters() if p.requires_grad], "name": "all"}]}
+
+    def epoch_end(self, means: Mapping[str, float]) -> None:
+        """Called after each epoch with the mean of every loss over the epoch's steps (and processes), keyed
+        ``phase/loss``."""
+
+    def check(self, batch_labels) -> None:
+        """Raise ValueError with one paragraph when the training data cannot serve this method. Called once before
+        training with the labels (see ``crossreid.data.sampling.Labels``) of all training images."""
+
+
+def modality_indices(modality, count: int, device) -> torch.Tensor:
+    """Turn a modality as ``embed`` accepts it into (count,) int64 indices, 0 visible and 1 infrared."""
+    names = {"visible": 0, "infrared": 1}
+    if modality is None:
+        raise ValueError(
+            "this method treats visible and infrared images differently and must be told which each image is: "
+            "pass modality='visible', modality='infrared', or one index per image (0 visible, 1 infrared)"
+        )
+    if isinstance(modality, str):
+        if modality not in names:
+            raise ValueError(f"unknown modality {modality!r}: expected 'visible' or 'infrared'")
+        return torch.full((count,), names[modality], dtype=torch.int64, device=device)
+    if not torch.is_tensor(modality):
+        modality = [names.get(value, value) for value in modality]
+    indices = torch.as_tensor(modality, device=device).long()
+    if indices.shape != (count,):
+        raise ValueError(f"modality has shape {tuple(indices.shape)}: expected one value for each of {count} images")
+    return indices
