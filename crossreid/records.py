@@ -137,3 +137,8 @@ class Scores:
     per_trial: tuple[Scores, ...] = ()
     valid: int = 0
     queries: int = 0
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend: its text is one paragraph that says what is wrong, what was expected and
+    what to do. The command line prints it without a traceback and exits with 2."""
