@@ -1,0 +1,104 @@
+"""The data sets: one file each, gathered in ``SOURCES``.
+
+A new data set is one file with a ``SOURCE`` and one line here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from crossreid.data import market1501
+from crossreid.data.source import Counts, Finding, Source
+from crossreid.data.splitting import hold_out
+from crossreid.records import Image, UserError
+
+SOURCES: dict[str, Source] = {
+    "market1501": market1501.SOURCE,
+}
+
+
+def get(name: str) -> Source:
+    """The data set of that name. Raises UserError that names the nearest one."""
+    if name in SOURCES:
+        return SOURCES[name]
+    near = difflib.get_close_matches(name, SOURCES, 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise UserError(f"unknown data set {name!r}{hint}: choose one of {', '.join(sorted(SOURCES))}.")
+
+
+def read(name: str, root: str | os.PathLike, *, held_out: float = 0, **settings) -> dict[str, list[Image]]:
+    """The images of a data set by split: ``train``, ``query``, ``gallery`` and, where there is one, ``validation``.
+
+    held_out: share of the training identities that become the split ``validation`` where the data set defines none;
+        the same share always gives the same identities.
+    settings: those of the data set's own reader.
+    """
+    source = get(name)
+    known = [key for key in inspect.signature(source.read).parameters if key != "root"]
+    for key in settings:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise UserError(f"{name} has no setting {key!r}{hint}: it has {', '.join(known) if known else 'none'}.")
+    splits = source.read(Path(root).expanduser(), **settings)
+    if held_out and "validation" not in splits:
+        splits["train"], splits["validation"] = hold_out(splits["train"], held_out)
+    return splits
+
+
+def locate(name: str, roots: Mapping[str, str] | None = None) -> Path:
+    """The folder of a data set: ``roots[name]``, else its folder (or its name) below ``$CROSSREID_DATA``.
+
+    Raises UserError that says both ways.
+    """
+    source = get(name)
+    if roots and roots.get(name):
+        root = Path(roots[name]).expanduser()
+        if not root.exists():
+            raise UserError(f"{source.title}: {root}, given as data.roots.{name}, does not exist. Correct the path.")
+        return root
+    both = f"set data.roots.{name} to its folder, or CROSSREID_DATA to the folder that holds {source.folder}"
+    base = os.environ.get("CROSSREID_DATA")
+    if not base:
+        raise UserError(f"no folder is known for {source.title}: {both}.")
+    tried = [Path(base).expanduser() / folder for folder in dict.fromkeys((source.folder, name))]
+    for root in tried:
+        if root.exists():
+            return root
+    raise UserError(
+        f"{source.title} was not found: CROSSREID_DATA is {base}, but there is no {' nor '.join(map(str, tried))}. "
+        f"To mend it, {both}. {source.obtain}"
+    )
+
+
+def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
+    """Compare a copy on disk with what is known of the data set; an empty list means that all is as expected."""
+    source = get(name)
+    try:
+        splits = read(name, root, **settings)
+    except UserError as error:
+        return [Finding("error", str(error))]
+    findings = []
+    for split, counts in source.expected.items():
+        findings += _deviations(split, splits.get(split, []), counts)
+    if source.check is not None:
+        findings += source.check(Path(root).expanduser())
+    return findings
+
+
+def _deviations(split: str, images: list[Image], counts: Counts) -> list[Finding]:
+    found = {
+        "identities": (len({(image.domain, image.identity) for image in images}), counts.identities),
+        "images": (len(images), counts.images),
+        "cameras": (len({image.camera for image in images}), counts.cameras),
+    }
+    severity = "error" if counts.exact else "warning"
+    return [
+        Finding(severity, f"{split}: {number} {what} found, {expected} expected.")
+        for what, (number, expected) in found.items()
+        if expected is not None and number != expected
+    ]

@@ -1,0 +1,28 @@
+"""The protocols: who is searched for where. One file each, gathered in ``PROTOCOLS``.
+
+A protocol is built from the folder of its data and its settings, and then has
+
+    name     its name here
+    images   every image to embed, once
+    cmc      "image" or "identity": which kind of cumulative matching curve belongs to it
+    words    the protocol with its settings, in a few plain sentences for the report
+    trials() who is searched for where, as indices into ``images``
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from crossreid.records import UserError
+
+PROTOCOLS: dict[str, type] = {
+}
+
+
+def get(name: str) -> type:
+    """The protocol of that name. Raises UserError that names the nearest one."""
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    near = difflib.get_close_matches(name, PROTOCOLS, 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise UserError(f"unknown protocol {name!r}{hint}: choose one of {', '.join(sorted(PROTOCOLS))}.")

@@ -1,0 +1,145 @@
+"""What the library knows of a data set, and what its readers share: finding the folder and listing its pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crossreid.records import Image, UserError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a complete split holds; ``identities`` counts distinct numbers, so distractors numbered 0 are one.
+
+    exact: False for numbers that are only quoted in papers: a difference is then a warning and not an error.
+    """
+
+    identities: int
+    images: int
+    cameras: int | None = None
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check noticed. severity: ``"error"`` or ``"warning"``."""
+
+    severity: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: where it comes from, how it lies on disk, how it is read and what a complete copy holds.
+
+    obtain: where to apply and under which terms. licence: the terms of use of the pictures in a few words.
+    layout: the small tree that is expected on disk. folder: usual folder name below ``CROSSREID_DATA``.
+    read: ``read(root, **settings)`` gives images by split: ``train``, ``query``, ``gallery``, and ``validation``
+        where the data set defines one.
+    expected: counts by split under the default settings.
+    protocol: name of the protocol that is usually applied.
+    check: further checks of the files at a root, beside the counts.
+    """
+
+    name: str
+    title: str
+    paper: str
+    obtain: str
+    licence: str
+    caveats: str
+    layout: str
+    folder: str
+    read: Callable[..., dict[str, list[Image]]]
+    protocol: str
+    expected: Mapping[str, Counts] = field(default_factory=dict)
+    check: Callable[[Path], list[Finding]] | None = None
+
+
+def find_root(root: str | os.PathLike, wanted: Sequence[str], title: str = "the data set") -> Path:
+    """The folder that holds every entry of ``wanted``: ``root`` itself, or one folder below it.
+
+    wanted: names of files or folders, with ``/`` between levels.
+    Raises UserError that lists what was looked for and what was found.
+    """
+    root = Path(root).expanduser()
+    present = _names(root, title)
+    if all((root / name).exists() for name in wanted):
+        return root
+    below = [root / name for name in present if not name.startswith(".") and (root / name).is_dir()]
+    for folder in below:
+        if all((folder / name).exists() for name in wanted):
+            return folder
+    missing = [name for name in wanted if not (root / name).exists()]
+    folders = {name.lower(): name for name in present}
+    other_case = [folders[name.lower()] for name in missing if name.lower() in folders]
+    hint = f" The case of letters matters: rename {_listed(other_case)}." if other_case else ""
+    raise UserError(
+        f"{title} was not found in {root}: looked for {_listed(wanted)} there and one folder below, missing "
+        f"{_listed(missing)}; found {_listed(present) if present else 'an empty folder'}.{hint} Give the folder "
+        f"that holds {_listed(wanted)}, as the data set is handed out."
+    )
+
+
+def image_names(folder: str | os.PathLike) -> list[str]:
+    """Names of the pictures directly in a folder, sorted as plain strings.
+
+    Hidden files, ``Thumbs.db``, folders and anything without the suffix of a picture are skipped.
+    Raises UserError if the folder is missing or unreadable, or a picture is a link that leads nowhere.
+    """
+    names = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name[0] == "." or os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
+                    continue
+                if entry.is_file():
+                    names.append(name)
+                elif entry.is_symlink() and not os.path.exists(entry.path):
+                    raise UserError(
+                        f"{entry.path} is a link to {os.readlink(entry.path)}, which does not exist: mend or remove it."
+                    )
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    names.sort()
+    return names
+
+
+def folder_names(folder: str | os.PathLike) -> list[str]:
+    """Names of the folders directly in a folder, links to folders included, hidden ones not; sorted."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def _names(root: Path, title: str) -> list[str]:
+    try:
+        return sorted(os.listdir(root))
+    except FileNotFoundError as error:
+        parent = root.parent
+        beside = sorted(os.listdir(parent)) if parent.is_dir() and os.access(parent, os.R_OK) else []
+        found = f"{parent} holds {_listed(beside)}" if beside else f"{parent} is empty or does not exist"
+        raise UserError(f"{title}: the folder {root} does not exist ({found}). Correct the path.") from error
+    except OSError as error:
+        raise _unreadable(root, error) from error
+
+
+def _unreadable(folder, error: OSError) -> UserError:
+    reason = {
+        FileNotFoundError: "does not exist",
+        NotADirectoryError: "is a file where a folder was expected",
+        PermissionError: "may not be read by this user: change its permissions",
+    }.get(type(error), f"cannot be read ({error.strerror})")
+    return UserError(f"{folder} {reason}.")
+
+
+def _listed(names: Sequence[str], limit: int = 12) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
