@@ -31,10 +31,10 @@ def get(name: str) -> Source:
 
 
 def read(name: str, root: str | os.PathLike, *, held_out: float = 0, **settings) -> dict[str, list[Image]]:
-    """The images of a data set by split: ``train``, ``query``, ``gallery`` and, where there is one, ``validation``.
+    """The images of a data set by split: ``train``, ``query``, ``gallery`` and perhaps ``validation``.
 
-    held_out: share of the training identities that become the split ``validation`` where the data set defines none;
-        the same share always gives the same identities.
+    held_out: share of the training identities that become the split ``validation`` where the data set defines
+        none; the same share always gives the same identities.
     settings: those of the data set's own reader.
     """
     source = get(name)
@@ -43,7 +43,7 @@ def read(name: str, root: str | os.PathLike, *, held_out: float = 0, **settings)
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise UserError(f"{name} has no setting {key!r}{hint}: it has {', '.join(known) if known else 'none'}.")
+            raise UserError(f"{name} has no setting {key!r}{hint}: it has {', '.join(known) or 'none'}.")
     splits = source.read(Path(root).expanduser(), **settings)
     if held_out and "validation" not in splits:
         splits["train"], splits["validation"] = hold_out(splits["train"], held_out)
@@ -59,7 +59,7 @@ def locate(name: str, roots: Mapping[str, str] | None = None) -> Path:
     if roots and roots.get(name):
         root = Path(roots[name]).expanduser()
         if not root.exists():
-            raise UserError(f"{source.title}: {root}, given as data.roots.{name}, does not exist. Correct the path.")
+            raise UserError(f"{source.title}: {root}, given as data.roots.{name}, does not exist: correct it.")
         return root
     both = f"set data.roots.{name} to its folder, or CROSSREID_DATA to the folder that holds {source.folder}"
     base = os.environ.get("CROSSREID_DATA")
@@ -70,13 +70,13 @@ def locate(name: str, roots: Mapping[str, str] | None = None) -> Path:
         if root.exists():
             return root
     raise UserError(
-        f"{source.title} was not found: CROSSREID_DATA is {base}, but there is no {' nor '.join(map(str, tried))}. "
-        f"To mend it, {both}. {source.obtain}"
+        f"{source.title} was not found: CROSSREID_DATA is {base}, but there is no "
+        f"{' nor '.join(map(str, tried))}. To mend it, {both}. {source.obtain}"
     )
 
 
 def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
-    """Compare a copy on disk with what is known of the data set; an empty list means that all is as expected."""
+    """Compare a copy on disk with what is known of the data set; an empty list means all is well."""
     source = get(name)
     try:
         splits = read(name, root, **settings)

@@ -18,7 +18,7 @@ _NAME = re.compile(r"(-1|\d+)_c(\d)")
 def read(root: Path, *, distractors: bool = False) -> dict[str, list[Image]]:
     """Images by split, sorted by file name; camera 1 to 6, identity 0 for the distractors of the gallery.
 
-    distractors: append the folder ``images`` of the 500 000 extra pictures to the gallery, as identity 0, camera 0.
+    distractors: append the 500 000 extra pictures of the folder ``images`` to the gallery: identity 0, camera 0.
     """
     root = find_root(root, tuple(FOLDERS.values()), SOURCE.title)
     splits = {split: read_folder(root / folder) for split, folder in FOLDERS.items()}
@@ -39,7 +39,7 @@ def read_folder(folder: Path) -> list[Image]:
         if match is None:
             raise UserError(
                 f"{os.path.join(folder, name)}: the name does not say identity and camera; names such as "
-                f"0002_c1s1_000451_03.jpg are expected. Remove the file, or read the folder as own data ('folder')."
+                f"0002_c1s1_000451_03.jpg are expected. Remove it, or read the folder as own data ('folder')."
             )
         identity = int(match[1])
         if identity != JUNK:
@@ -61,5 +61,9 @@ SOURCE = Source(
     folder="Market-1501-v15.09.15",
     read=read,
     protocol="market1501",
-    expected={"train": Counts(751, 12936, 6), "query": Counts(750, 3368, 6), "gallery": Counts(751, 15913, 6)},
+    expected={
+        "train": Counts(751, 12936, 6),
+        "query": Counts(750, 3368, 6),
+        "gallery": Counts(751, 15913, 6),
+    },
 )

@@ -1,4 +1,4 @@
-"""What the library knows of a data set, and what its readers share: finding the folder and listing its pictures."""
+"""What is known of a data set, and what the readers share: finding the folder and listing its pictures."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Source:
 
     obtain: where to apply and under which terms. licence: the terms of use of the pictures in a few words.
     layout: the small tree that is expected on disk. folder: usual folder name below ``CROSSREID_DATA``.
-    read: ``read(root, **settings)`` gives images by split: ``train``, ``query``, ``gallery``, and ``validation``
-        where the data set defines one.
+    read: ``read(root, **settings)`` gives images by split: ``train``, ``query``, ``gallery``, and
+        ``validation`` where the data set defines one.
     expected: counts by split under the default settings.
     protocol: name of the protocol that is usually applied.
     check: further checks of the files at a root, beside the counts.
@@ -80,8 +80,8 @@ def find_root(root: str | os.PathLike, wanted: Sequence[str], title: str = "the 
     hint = f" The case of letters matters: rename {_listed(other_case)}." if other_case else ""
     raise UserError(
         f"{title} was not found in {root}: looked for {_listed(wanted)} there and one folder below, missing "
-        f"{_listed(missing)}; found {_listed(present) if present else 'an empty folder'}.{hint} Give the folder "
-        f"that holds {_listed(wanted)}, as the data set is handed out."
+        f"{_listed(missing)}; found {_listed(present) if present else 'an empty folder'}.{hint} Give the "
+        f"folder that holds {_listed(wanted)}, as the data set is handed out."
     )
 
 
@@ -102,7 +102,8 @@ def image_names(folder: str | os.PathLike) -> list[str]:
                     names.append(name)
                 elif entry.is_symlink() and not os.path.exists(entry.path):
                     raise UserError(
-                        f"{entry.path} is a link to {os.readlink(entry.path)}, which does not exist: mend or remove it."
+                        f"{entry.path} is a link to {os.readlink(entry.path)}, which does not exist: mend it, "
+                        f"or remove it."
                     )
     except OSError as error:
         raise _unreadable(folder, error) from error

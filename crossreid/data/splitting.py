@@ -17,7 +17,7 @@ def hold_out(images: Sequence[Image], share: float, seed: int = 0) -> tuple[list
     Raises UserError if the share is outside (0, 1) or a domain has fewer than two identities.
     """
     if not 0 < share < 1:
-        raise UserError(f"a share of identities to hold out lies between 0 and 1, both excluded; {share} was given.")
+        raise UserError(f"a share of identities to hold out lies above 0 and below 1, but {share} was given.")
     by_domain: dict[int, set[int]] = {}
     for image in images:
         by_domain.setdefault(image.domain, set()).add(image.identity)
@@ -25,8 +25,8 @@ def hold_out(images: Sequence[Image], share: float, seed: int = 0) -> tuple[list
     for domain, identities in sorted(by_domain.items()):
         if len(identities) < 2:
             raise UserError(
-                f"holding out identities needs at least two of them, but there is {len(identities)}: give more "
-                f"images, or train without a held-out share."
+                "holding out identities needs at least two of them, but there is only one: give more images, "
+                "or train without a held-out share."
             )
         count = min(max(1, round(share * len(identities))), len(identities) - 1)
         # RandomState, unlike Generator, keeps its stream from one numpy version to the next.
@@ -39,10 +39,10 @@ def hold_out(images: Sequence[Image], share: float, seed: int = 0) -> tuple[list
 
 
 def query_and_gallery(images: Sequence[Image]) -> tuple[list[Image], list[Image]]:
-    """Choose queries: the first image of each identity in each camera (and modality); the rest is the gallery.
+    """Choose queries: the first image of each identity in each camera and modality; the rest is the gallery.
 
-    Where that would leave an identity without any gallery image (one picture in each camera), only its first image
-    is a query. An identity with a single image goes to the gallery, where it is a distractor.
+    Where that would leave an identity without any gallery image (one picture in each camera), only its first
+    image is a query. An identity with a single image goes to the gallery, where it is a distractor.
     Both lists keep the order given.
     """
     by_identity: dict[tuple[int, int], list[int]] = {}
