@@ -1,0 +1,611 @@
+"""From settings to batches: the training images, the endless loaders, and the loader that evaluation reads from."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import io
+import os
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PILImage
+from PIL import ImageOps
+
+from crossreid.data.sampling import SAMPLERS, Labels, identities
+from crossreid.records import MODALITIES, Batch, Image, UserError
+
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
+# Larger files are refused before they are decoded: a small file can unpack to gigabytes.
+PIXEL_LIMIT = 80_000_000
+# Separates the random numbers of sampler epochs, of augmentations, of stand-ins for broken files and of the hold-out.
+_EPOCH, _AUGMENT, _REPLACE, _HOLD_OUT = range(4)
+
+
+@dataclass
+class LoaderConfig:
+    """One named stream of batches.
+
+    Args:
+        sampler: How batches are put together: identity, identity_chunks, cross_modal, cross_modal_once or
+            domain_balanced.
+        identities: Identities in a batch (P).
+        instances: Images of each identity in a batch (K); of each identity and modality for cross_modal, of both
+            modalities together for cross_modal_once.
+    """
+
+    sampler: str = "identity"
+    identities: int = 8
+    instances: int = 4
+
+    def __post_init__(self):
+        _known("sampler", self.sampler, SAMPLERS)
+        _at_least("identities", self.identities, 1)
+        _at_least("instances", self.instances, 1)
+
+
+@dataclass
+class JitterConfig:
+    """Random changes of colour. The defaults are MetaBIN's.
+
+    Args:
+        probability: Share of images that are changed.
+        brightness: Factor drawn from 1 - brightness to 1 + brightness.
+        contrast: Factor drawn likewise.
+        saturation: Factor drawn likewise.
+        hue: Shift drawn from -hue to hue, in turns of the colour circle, at most 0.5.
+    """
+
+    probability: float = 1.0
+    brightness: float = 0.15
+    contrast: float = 0.15
+    saturation: float = 0.1
+    hue: float = 0.1
+
+    def __post_init__(self):
+        _share("probability", self.probability)
+        for name in ("brightness", "contrast", "saturation"):
+            _at_least(name, getattr(self, name), 0)
+        _within("hue", self.hue, 0, 0.5)
+
+
+@dataclass
+class EraseConfig:
+    """Random erasing (Zhong et al. 2020), after normalisation.
+
+    Args:
+        probability: Share of images with an erased rectangle.
+        area: Smallest and largest area of the rectangle, as a share of the image.
+        aspect: Smallest and largest height over width of the rectangle.
+        fill: Value of each channel inside the rectangle, in units of the normalised image (0 is the mean colour).
+        attempts: How often a rectangle is drawn before an image is left whole because none fits.
+    """
+
+    probability: float = 0.5
+    area: tuple[float, float] = (0.02, 0.4)
+    aspect: tuple[float, float] = (0.3, 3.33)
+    fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    attempts: int = 100
+
+    def __post_init__(self):
+        self.area, self.aspect, self.fill = tuple(self.area), tuple(self.aspect), tuple(self.fill)
+        _share("probability", self.probability)
+        _at_least("attempts", self.attempts, 1)
+        if not (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1):
+            raise UserError(f"area is {self.area}: expected two shares of the image, smaller first, such as (0.02, 0.4)")
+        if not (len(self.aspect) == 2 and 0 < self.aspect[0] <= self.aspect[1]):
+            raise UserError(f"aspect is {self.aspect}: expected two ratios, smaller first, such as (0.3, 3.33)")
+        if len(self.fill) != 3:
+            raise UserError(f"fill is {self.fill}: expected three numbers, one for each colour channel")
+
+
+@dataclass
+class DataConfig:
+    """The training images and what is done to them. The defaults are AlignedReID++'s without its translation.
+
+    Args:
+        name: Data set to train on, or a list of data sets, each a domain.
+        roots: Folder of each data set by its name; without an entry, its usual folder below the folder that the
+            environment variable CROSSREID_DATA names.
+        fold: Which of the data set's official splits, where it has several.
+        settings: Further settings of the data set's reader; with several data sets, by name of the data set.
+        size: Height and width of the network's input, in pixels.
+        interpolation: Filter that resizes pictures: bilinear, bicubic or lanczos.
+        mean: Mean of each channel that is subtracted, for pixels from 0 to 1.
+        std: Standard deviation that each channel is divided by, for pixels from 0 to 1.
+        flip: Probability that a training image is mirrored.
+        padding: Black pixels put around a training image before it is cropped back at random; 0 for none.
+        translate: Probability that a training image is enlarged by an eighth and cropped at random (AlignedReID++).
+        grey: Probability that a training image loses its colour.
+        grey_modality: Which images may lose it: all, or visible.
+        jitter: Random changes of colour, or null.
+        erase: Random erasing, or null.
+        cameras_as_domains: Whether each camera counts as a domain, for methods that need several.
+        loaders: The streams of batches that the method's phases draw from, by name.
+        workers: Processes that prepare batches; 0 prepares them in the training process.
+        broken: What a picture that cannot be read does to training: stop, or skip (another picture of the same
+            identity and modality stands in).
+        validation: Share of the training identities that is held out for validation. A data set with an official
+            validation split holds out that split instead as soon as this is above 0.
+    """
+
+    name: str | list[str] = "market1501"
+    roots: dict[str, str] = field(default_factory=dict)
+    fold: int | str | None = None
+    settings: dict = field(default_factory=dict)
+    size: tuple[int, int] = (256, 128)
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    flip: float = 0.5
+    padding: int = 0
+    translate: float = 0.0
+    grey: float = 0.0
+    grey_modality: str = "all"
+    jitter: JitterConfig | None = None
+    erase: EraseConfig | None = None
+    cameras_as_domains: bool = False
+    loaders: dict[str, LoaderConfig] = field(default_factory=lambda: {"train": LoaderConfig()})
+    workers: int = 2
+    broken: str = "stop"
+    validation: float = 0.0
+
+    def __post_init__(self):
+        self.size, self.mean, self.std = tuple(self.size), tuple(self.mean), tuple(self.std)
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise UserError(f"size is {self.size}: expected height and width in pixels, such as (256, 128)")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UserError(
+                f"mean is {self.mean} and std is {self.std}: expected three numbers each, for pixels from 0 to 1, "
+                f"and std above 0"
+            )
+        _known("interpolation", self.interpolation, INTERPOLATIONS)
+        _known("grey_modality", self.grey_modality, ("all", "visible"))
+        _known("broken", self.broken, ("stop", "skip"))
+        for name in ("flip", "translate", "grey"):
+            _share(name, getattr(self, name))
+        if not 0 <= self.validation < 1:
+            raise UserError(f"validation is {self.validation}: expected a share from 0 up to, but not including, 1")
+        _at_least("padding", self.padding, 0)
+        if self.padding > min(self.size):
+            raise UserError(f"padding is {self.padding}: expected at most the smaller side of the image, {min(self.size)}")
+        _at_least("workers", self.workers, 0)
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise UserError(f"name is {self.name!r}: expected one data set, or a list of different data sets")
+        if "train" not in self.loaders:
+            raise UserError(f"loaders has {sorted(self.loaders)}: expected one named 'train', whose length is an epoch's")
+
+    @property
+    def names(self) -> list[str]:
+        return [self.name] if isinstance(self.name, str) else list(self.name)
+
+
+def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[int, int]], list[Image] | None]:
+    """Read the data sets that ``config`` names.
+
+    Returns the training images; their labels; the (domain, identity) of each class index; and the images held out
+    for validation, or None when ``config.validation`` is 0. Several data sets become domains 0, 1, ... in the order
+    of ``config.name``. Which identities are held out depends on the identities and the share alone.
+    """
+    from crossreid import data
+
+    training: list[Image] = []
+    validation: list[Image] = []
+    for domain, name in enumerate(config.names):
+        root = data.locate(name, config.roots)
+        splits = data.read(name, root, **_reader_settings(config, name))
+        train = [replace(image, domain=domain) for image in splits["train"]]
+        if config.validation:
+            train, held = _hold_out(train, splits.get("validation"), config.validation, domain)
+            validation += held
+        training += train
+    if not training:
+        raise UserError(
+            f"{', '.join(config.names)}: no training images were found; check the folder with 'crossreid data check' "
+            f"and the settings that select images"
+        )
+    labels = Labels.of(training)
+    if config.cameras_as_domains:
+        labels = labels.cameras_as_domains()
+    return training, labels, identities(training), validation if config.validation else None
+
+
+class Loader:
+    """An endless stream of training batches that can be stopped and continued anywhere.
+
+    Iterating yields (draw, batch): ``draw`` is the number of the batch in the stream from 0, and rank r of R takes
+    the draws r, r + R, r + 2R, ... What a batch holds depends on ``seed``, ``name`` and ``draw`` alone, whatever the
+    number of workers or ranks.
+
+    images, labels: N each, as ``training_set`` returns them.
+    loader: which sampler, with how many identities and instances.
+    config: what is done to the images.
+    position: what ``state`` returned, to continue from there, possibly with another number of ranks.
+    workers: processes that prepare batches; None takes ``config.workers``.
+    pin: keep batches in page-locked memory, for copies to a GPU that do not wait.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Image],
+        labels: Labels,
+        loader: LoaderConfig,
+        config: DataConfig,
+        *,
+        seed: int,
+        name: str = "train",
+        rank: int = 0,
+        world: int = 1,
+        position: dict | None = None,
+        workers: int | None = None,
+        pin: bool = False,
+    ):
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images but {len(labels)} labels: expected one label for each image")
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world}: expected 0 to {world - 1}")
+        self.sampler = SAMPLERS[loader.sampler](labels, loader.identities, loader.instances)
+        self.seed, self.name, self.rank, self.world = seed, name, rank, world
+        self.dataset = _Batches(list(images), labels, config, (seed, zlib.crc32(name.encode())))
+        self.workers = config.workers if workers is None else workers
+        self.pin = pin
+        self._position = dict(position or {"draw": 0, "epoch": 0, "offset": 0})
+        self._stream = None
+        self._told: set[str] = set()
+
+    def __len__(self) -> int:
+        """Batches in a nominal epoch, over all ranks together."""
+        return len(self.sampler)
+
+    def state(self) -> dict:
+        """Where the stream stands after the last batch that was handed out, the same on every rank; JSON-able.
+        Batches that workers have prepared ahead do not count."""
+        return dict(self._position)
+
+    def __iter__(self) -> Loader:
+        return self
+
+    def __next__(self) -> tuple[int, Batch]:
+        if self._stream is None:
+            self._stream = self._start()
+        outcome = next(self._stream)
+        if isinstance(outcome, UserError):
+            raise outcome
+        draw, position, batch, broken = outcome
+        for text in broken:
+            if text not in self._told:
+                self._told.add(text)
+                warnings.warn(f"{text} (another image of the same identity stands in for it)", stacklevel=2)
+        self._position = position
+        return draw, batch
+
+    def close(self) -> None:
+        """End the workers. The stream continues where it stood when the next batch is asked for."""
+        self._stream = None
+
+    def _start(self) -> Iterator:
+        import torch
+        from torch.utils.data import DataLoader
+
+        return iter(
+            DataLoader(
+                self.dataset,
+                batch_size=None,
+                sampler=_Keys(self.sampler, self.dataset.stream, self._position, self.rank, self.world),
+                num_workers=self.workers,
+                collate_fn=_unchanged,
+                pin_memory=self.pin,
+                # Its own generator, because starting workers would otherwise draw from torch's global one.
+                generator=torch.Generator(),
+            )
+        )
+
+
+def test_loader(images: Sequence[Image], config: DataConfig, batch_size: int = 128, workers: int | None = None):
+    """Every image once, in order, without augmentation.
+
+    Yields (indices (B,) int64, images (B, 3, H, W) float32 normalised, modality (B,) int64); the last batch may be
+    smaller. Raises UserError naming the file that cannot be read.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    rows = [range(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
+    loader = DataLoader(
+        _TestBatches(list(images), config),
+        batch_size=None,
+        sampler=rows,
+        num_workers=min(config.workers if workers is None else workers, len(rows)),
+        collate_fn=_unchanged,
+        generator=torch.Generator(),
+    )
+    for outcome in loader:
+        if isinstance(outcome, UserError):
+            raise outcome
+        yield outcome
+
+
+def read_image(image: Image) -> np.ndarray:
+    """The pixels of one picture as (h, w, 3) uint8 RGB, the EXIF orientation applied and the box cut out.
+
+    Palettes, CMYK and grey become RGB, transparency is dropped; 16-bit grey keeps its upper 8 bits. A box reaching
+    over the edge of its frame is cut at the edge. Arrays come from a memory map and may be read-only.
+    Raises UserError naming the file when it cannot be read.
+    """
+    if image.row is not None:
+        pixels = _read_row(image.path, image.row)
+    else:
+        pixels = _read_file(image.path)
+    if image.box is None:
+        return pixels
+    left, top, right, bottom = image.box
+    pixels = pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    if pixels.size == 0:
+        raise UserError(
+            f"{image.path}: the box {image.box} lies outside of the picture; expected (left, top, right, bottom) in "
+            f"pixels of the frame"
+        )
+    return pixels
+
+
+def _read_file(path: Path) -> np.ndarray:
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened ({error.strerror or error}); check the data set's folder") from error
+    fast = _decode_jpeg(content)
+    if fast is not None:
+        return fast
+    try:
+        with PILImage.open(io.BytesIO(content)) as picture:
+            width, height = picture.size
+            if width * height > PIXEL_LIMIT:
+                raise UserError(
+                    f"{path}: has {width} x {height} pixels, more than the {PIXEL_LIMIT} allowed; expected a photograph: "
+                    f"shrink the file or remove it"
+                )
+            return _rgb(ImageOps.exif_transpose(picture))
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
+        raise UserError(
+            f"{path}: is not a readable picture ({error}); restore the file, remove it, or let training go on without "
+            f"it with data.broken: skip"
+        ) from error
+
+
+def _rgb(picture: PILImage.Image) -> np.ndarray:
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64)
+        grey = np.clip(values >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.array(picture.convert("RGB"))
+
+
+def _decode_jpeg(content: bytes) -> np.ndarray | None:
+    """Decode a plain JPEG with simplejpeg where that is installed, else None.
+
+    Both it and Pillow use libjpeg-turbo with the exact inverse transform and smooth chroma, so pixels are equal;
+    whatever is out of the ordinary (EXIF orientation, CMYK, damage) is left to Pillow.
+    """
+    decoder = _simplejpeg()
+    if decoder is None or content[:2] != b"\xff\xd8" or b"Exif\0" in content:
+        return None
+    try:
+        height, width, colour, subsampling = decoder.decode_jpeg_header(content)
+        if height * width > PIXEL_LIMIT or colour not in ("YCbCr", "Gray"):
+            return None
+        if colour == "YCbCr" and subsampling not in ("444", "422", "420"):
+            return None
+        return decoder.decode_jpeg(content, "RGB", fastdct=False, fastupsample=False)
+    except ValueError:
+        return None
+
+
+@functools.cache
+def _simplejpeg():
+    try:
+        import simplejpeg
+    except ImportError:
+        return None
+    return simplejpeg
+
+
+def _read_row(path: Path, row: int) -> np.ndarray:
+    try:
+        array = _memory_map(str(path), os.stat(path).st_mtime_ns)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: is not a readable array of prepared pictures ({error}); prepare it again") from error
+    if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != 3):
+        raise UserError(
+            f"{path}: holds {array.dtype} of shape {array.shape}; expected uint8 of shape (images, height, width, 3)"
+        )
+    if not 0 <= row < len(array):
+        raise UserError(f"{path}: has {len(array)} pictures but number {row} was asked for; prepare it again")
+    pixels = array[row]
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+@functools.lru_cache(maxsize=16)
+def _memory_map(path: str, changed: int) -> np.ndarray:
+    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache."""
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+class _Batches:
+    """What a worker holds: turns a key of ``_Keys`` into a batch."""
+
+    def __init__(self, images: list[Image], labels: Labels, config: DataConfig, stream: tuple[int, int]):
+        self.images, self.labels, self.config, self.stream = images, labels, config, stream
+        self._transform = None
+
+    def __getstate__(self):
+        return {**self.__dict__, "_transform": None}
+
+    def __getitem__(self, key):
+        import torch
+
+        if self._transform is None:
+            from crossreid.data.transforms import train_transform
+
+            self._transform = train_transform(self.config)
+        draw, position, rows = key
+        broken: list[str] = []
+        generators = [_generator(self.stream, _AUGMENT, draw, place) for place in range(len(rows))]
+        try:
+            arrays = [self._read(row, draw, place, broken) for place, row in enumerate(rows)]
+        except UserError as error:
+            # Returned, not raised: a worker would wrap its text in a traceback.
+            return error
+        rows = np.asarray(rows)
+        fields = {name: torch.from_numpy(getattr(self.labels, name)[rows]) for name in _LABELS}
+        images = self._transform(arrays, self.labels.modality[rows], generators)
+        return draw, position, Batch(images=images, **fields), broken
+
+    def _read(self, row: int, draw: int, place: int, broken: list[str]) -> np.ndarray:
+        try:
+            return read_image(self.images[row])
+        except UserError as error:
+            if self.config.broken == "stop":
+                raise
+            broken.append(str(error))
+        alike = np.flatnonzero(
+            (self.labels.target == self.labels.target[row]) & (self.labels.modality == self.labels.modality[row])
+        )
+        for other in _generator(self.stream, _REPLACE, draw, place).permutation(alike[alike != row]):
+            try:
+                return read_image(self.images[other])
+            except UserError as error:
+                broken.append(str(error))
+        raise UserError(
+            f"{self.images[row].path}: cannot be read, and neither can any other {self.images[row].modality} image of "
+            f"identity {self.images[row].identity}; restore the files or remove this identity"
+        )
+
+
+class _TestBatches:
+    def __init__(self, images: list[Image], config: DataConfig):
+        self.images, self.config = images, config
+
+    def __getitem__(self, rows: range):
+        import torch
+
+        from crossreid.data.transforms import test_transform
+
+        chosen = [self.images[row] for row in rows]
+        try:
+            arrays = [read_image(image) for image in chosen]
+        except UserError as error:
+            return error
+        modality = torch.tensor([MODALITIES.index(image.modality) for image in chosen])
+        return torch.tensor(rows), test_transform(self.config)(arrays), modality
+
+
+class _Keys:
+    """The endless sequence of (draw, position afterwards, rows) of one rank.
+
+    Every rank walks through the whole stream and keeps its share; the position is that of the whole round of ranks.
+    """
+
+    def __init__(self, sampler, stream: tuple[int, int], position: dict, rank: int, world: int):
+        self.sampler, self.stream, self.position, self.rank, self.world = sampler, stream, position, rank, world
+
+    def __iter__(self):
+        draw = self.position["draw"]
+        mine = None
+        for turn, (epoch, offset, rows) in enumerate(self._batches()):
+            if turn % self.world == self.rank:
+                mine = draw + turn, rows
+            if turn % self.world == self.world - 1:
+                yield mine[0], {"draw": draw + turn + 1, "epoch": epoch, "offset": offset + 1}, mine[1]
+
+    def _batches(self):
+        epoch, skip = self.position["epoch"], self.position["offset"]
+        while True:
+            for offset, rows in enumerate(self.sampler.epoch(_generator(self.stream, _EPOCH, epoch, 0))):
+                if offset >= skip:
+                    yield epoch, offset, rows
+            epoch, skip = epoch + 1, 0
+
+
+_LABELS = ("target", "camera", "modality", "domain")
+
+
+def _generator(stream: tuple[int, int], purpose: int, first: int, second: int) -> np.random.Generator:
+    return np.random.default_rng((*stream, purpose, first, second))
+
+
+def _unchanged(value):
+    return value
+
+
+def _reader_settings(config: DataConfig, name: str) -> dict:
+    """Keyword settings for the reader of one data set."""
+    from crossreid import data
+
+    settings = dict(config.settings)
+    if not isinstance(config.name, str):
+        unknown = sorted(set(settings) - set(config.names))
+        if unknown:
+            raise UserError(
+                f"data.settings has {unknown[0]!r}: with several data sets expected one entry for each data set that "
+                f"needs settings, named {', '.join(config.names)}"
+            )
+        settings = dict(settings.get(name) or {})
+    if config.fold is not None:
+        takes = [each for each in config.names if _takes_fold(data.SOURCES[each].read)]
+        if not takes:
+            raise UserError(
+                f"data.fold is {config.fold!r}, but {', '.join(config.names)} has one training split only: "
+                f"remove data.fold"
+            )
+        if name in takes:
+            settings["fold"] = config.fold
+    return settings
+
+
+def _takes_fold(read) -> bool:
+    return "fold" in inspect.signature(read).parameters
+
+
+def _hold_out(train: list[Image], official: list[Image] | None, share: float, domain: int):
+    """Split the training images of one data set into those to train on and those held out."""
+    if official:
+        held = {image.identity for image in official}
+        validation = [replace(image, domain=domain) for image in official]
+        return [image for image in train if image.identity not in held], validation
+    numbers = sorted({image.identity for image in train})
+    count = max(1, round(share * len(numbers)))
+    if count >= len(numbers):
+        raise UserError(
+            f"data.validation is {share}, which holds out all {len(numbers)} training identities: choose less"
+        )
+    held = set(np.random.default_rng((_HOLD_OUT, domain)).permutation(numbers)[:count].tolist())
+    return [image for image in train if image.identity not in held], [i for i in train if i.identity in held]
+
+
+def _known(name: str, value, known) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(str(value), list(known), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UserError(f"unknown {name} {value!r}: choose one of {', '.join(known)}{hint}")
+
+
+def _share(name: str, value: float) -> None:
+    _within(name, value, 0, 1)
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UserError(f"{name} is {value}: expected a number from {low} to {high}")
+
+
+def _at_least(name: str, value: float, low: float) -> None:
+    if not value >= low:
+        raise UserError(f"{name} is {value}: expected {low} or more")

@@ -1,0 +1,298 @@
+"""Which images make up a batch: the samplers of the published systems, as pure functions of labels and a generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crossreid.records import MODALITIES, Image, UserError
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What sampling and training know of N images.
+
+    target: (N,) int64 class index, 0 to classes - 1.
+    camera: (N,) int64, the data set's own number.
+    modality: (N,) int64, 0 visible and 1 infrared.
+    domain: (N,) int64, 0 to domains - 1.
+    """
+
+    target: np.ndarray
+    camera: np.ndarray
+    modality: np.ndarray
+    domain: np.ndarray
+
+    @classmethod
+    def of(cls, images: Sequence[Image]) -> Labels:
+        """Labels of these images; classes are numbered by sorted (domain, identity), see ``identities``."""
+        classes = {key: index for index, key in enumerate(identities(images))}
+
+        def column(values) -> np.ndarray:
+            return np.fromiter(values, np.int64, count=len(images))
+
+        return cls(
+            target=column(classes[image.domain, image.identity] for image in images),
+            camera=column(image.camera for image in images),
+            modality=column(MODALITIES.index(image.modality) for image in images),
+            domain=column(image.domain for image in images),
+        )
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    @property
+    def classes(self) -> int:
+        return int(self.target.max()) + 1 if len(self) else 0
+
+    @property
+    def domains(self) -> int:
+        return int(self.domain.max()) + 1 if len(self) else 0
+
+    def cameras_as_domains(self) -> Labels:
+        """The same labels with every camera (of every data set) as a domain of its own, numbered from 0."""
+        pairs = np.stack([self.domain, self.camera], axis=1)
+        dense = np.unique(pairs, axis=0, return_inverse=True)[1]
+        return replace(self, domain=dense.reshape(-1).astype(np.int64))
+
+
+def identities(images: Sequence[Image]) -> list[tuple[int, int]]:
+    """The (domain, identity) of each class index, sorted."""
+    return sorted({(image.domain, image.identity) for image in images})
+
+
+class IdentitySampler:
+    """Every identity once per epoch, in random order (AlignedReID++).
+
+    A batch is P identities with K images each, drawn without replacement, or with it where an identity has fewer
+    than K. Identities that do not fill a last batch are left out of that epoch.
+    """
+
+    def __init__(self, labels: Labels, identities: int, instances: int):
+        _check(labels, identities, instances)
+        self.identities, self.instances = identities, instances
+        self.rows = _rows_by(labels.target)
+
+    def __len__(self) -> int:
+        return len(self.rows) // self.identities
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        order = rng.permutation(len(self.rows))
+        for start in range(0, len(self) * self.identities, self.identities):
+            chosen = order[start : start + self.identities]
+            yield _flat(_draw(rng, self.rows[target], self.instances) for target in chosen)
+
+
+class IdentityChunkSampler:
+    """Nearly every image once per epoch, in chunks of K of one identity (the base batches of MetaBIN).
+
+    Per epoch the images of each identity are shuffled, completed to a multiple of K by repeating some, and cut into
+    chunks. Each batch takes one chunk from each of P identities drawn uniformly among those with chunks left; the
+    epoch ends when fewer than P are left, so its true length varies by a few batches around ``len``.
+    """
+
+    def __init__(self, labels: Labels, identities: int, instances: int):
+        _check(labels, identities, instances)
+        self.identities, self.instances = identities, instances
+        self.rows = _rows_by(labels.target)
+
+    def __len__(self) -> int:
+        # One less than the chunks would fill, as the authors count: identities run out before the last ones are used.
+        chunks = sum(math.ceil(len(rows) / self.instances) for rows in self.rows)
+        return max(1, chunks // self.identities - 1)
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        chunks = [_chunks(rng, rows, self.instances) for rows in self.rows]
+        left = np.arange(len(chunks))
+        while len(left) >= self.identities:
+            chosen = rng.choice(left, self.identities, replace=False)
+            yield _flat(chunks[target].pop() for target in chosen)
+            left = np.array([target for target in left if chunks[target]], dtype=np.int64)
+
+
+class CrossModalSampler:
+    """P identities drawn anew for every batch, with K visible and K infrared images each (DDAG, AGW).
+
+    Identities without replacement within a batch and independently of other batches; images with replacement. An
+    epoch has floor(N / (P K)) + 1 batches, where N is the larger of the numbers of visible and infrared images. A
+    batch holds 2 P K images: the visible half, then the infrared half, with the same identities in the same rows.
+    """
+
+    def __init__(self, labels: Labels, identities: int, instances: int):
+        _check(labels, identities, instances)
+        self.identities, self.instances = identities, instances
+        self.visible, self.infrared = _rows_by_modality(labels)
+
+    def __len__(self) -> int:
+        larger = max(sum(map(len, self.visible)), sum(map(len, self.infrared)))
+        return larger // (self.identities * self.instances) + 1
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        for _ in range(len(self)):
+            chosen = rng.choice(len(self.visible), self.identities, replace=False)
+            halves = [
+                [rows[target][rng.integers(len(rows[target]), size=self.instances)] for target in chosen]
+                for rows in (self.visible, self.infrared)
+            ]
+            yield _flat(halves[0] + halves[1])
+
+
+class CrossModalOnceSampler:
+    """Every identity once per epoch, half of its K images visible and half infrared (MVD).
+
+    K, here, counts the images of both modalities together and must be even: K / 2 visible and K / 2 infrared, each
+    without replacement where an identity has enough, else with it. Identities that do not fill a last batch are left
+    out of that epoch. A batch holds P K images: the visible half, then the infrared half, with the same identities in
+    the same rows. (The authors' code alternates visible and infrared images; no loss depends on that order.)
+    """
+
+    def __init__(self, labels: Labels, identities: int, instances: int):
+        _check(labels, identities, instances)
+        if instances % 2:
+            raise UserError(
+                f"the sampler cross_modal_once takes half of an identity's images from each modality, so instances "
+                f"must be even, not {instances}: choose {instances + 1} for {(instances + 1) // 2} visible and "
+                f"{(instances + 1) // 2} infrared images"
+            )
+        self.identities, self.instances = identities, instances
+        self.visible, self.infrared = _rows_by_modality(labels)
+
+    def __len__(self) -> int:
+        return len(self.visible) // self.identities
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        order = rng.permutation(len(self.visible))
+        for start in range(0, len(self) * self.identities, self.identities):
+            chosen = order[start : start + self.identities]
+            halves = [
+                [_draw(rng, rows[target], self.instances // 2) for target in chosen]
+                for rows in (self.visible, self.infrared)
+            ]
+            yield _flat(halves[0] + halves[1])
+
+
+class DomainBalancedSampler:
+    """The same number of identities from every domain, domain after domain (the meta batches of MetaBIN).
+
+    P counts the identities of the whole batch and must be a multiple of the number of domains. Within a domain each
+    batch takes one chunk of K images (cut as in ``IdentityChunkSampler``) from each of P / domains identities drawn
+    among those with chunks left. A domain with too few left is refilled with new chunks of all of its identities; the
+    epoch ends when every domain has been refilled once. Where cameras are the domains, the K images of an identity
+    come from one camera.
+    """
+
+    def __init__(self, labels: Labels, identities: int, instances: int):
+        _check(labels, identities, instances)
+        domains = np.unique(labels.domain)
+        if identities % len(domains):
+            below = identities // len(domains) * len(domains)
+            raise UserError(
+                f"a batch of {identities} identities cannot be balanced over {len(domains)} domains: choose a "
+                f"multiple of {len(domains)} for identities, such as {below or len(domains)}"
+            )
+        self.instances, self.share = instances, identities // len(domains)
+        self.rows: list[list[np.ndarray]] = []
+        for domain in domains:
+            inside = np.flatnonzero(labels.domain == domain)
+            rows = [inside[part] for part in _rows_by(labels.target[inside])]
+            if len(rows) < self.share:
+                raise UserError(
+                    f"every batch takes {self.share} identities from each of {len(domains)} domains, but domain "
+                    f"{domain} has only {len(rows)}: choose at most {len(rows) * len(domains)} identities a batch"
+                )
+            self.rows.append(rows)
+
+    def __len__(self) -> int:
+        # The epoch lasts as long as the domain with the most images.
+        largest = max(sum(map(len, rows)) for rows in self.rows)
+        return max(1, largest // (self.share * self.instances))
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        chunks = [[_chunks(rng, rows, self.instances) for rows in domain] for domain in self.rows]
+        exhausted = [False] * len(chunks)
+        while True:
+            batch = []
+            for domain, rows in enumerate(self.rows):
+                left = [place for place, parts in enumerate(chunks[domain]) if parts]
+                if len(left) < self.share:
+                    exhausted[domain] = True
+                    if all(exhausted):
+                        return
+                    chunks[domain] = [_chunks(rng, part, self.instances) for part in rows]
+                    left = list(range(len(rows)))
+                chosen = rng.choice(left, self.share, replace=False)
+                batch += [chunks[domain][place].pop() for place in chosen]
+            yield _flat(batch)
+
+
+SAMPLERS = {
+    "identity": IdentitySampler,
+    "identity_chunks": IdentityChunkSampler,
+    "cross_modal": CrossModalSampler,
+    "cross_modal_once": CrossModalOnceSampler,
+    "domain_balanced": DomainBalancedSampler,
+}
+
+
+def _check(labels: Labels, identities: int, instances: int) -> None:
+    if identities < 1 or instances < 1:
+        raise UserError(
+            f"a batch of {identities} identities with {instances} images each is empty: both must be 1 or more"
+        )
+    if len(labels) == 0:
+        raise UserError(
+            "there are no training images to sample from: check the folder of the data set with "
+            "'crossreid data check' and the settings that select its images"
+        )
+    classes = len(np.unique(labels.target))
+    if identities > classes:
+        raise UserError(
+            f"a batch of {identities} identities cannot be drawn from {classes} training identities: choose "
+            f"{classes} or fewer for identities"
+        )
+
+
+def _rows_by(keys: np.ndarray) -> list[np.ndarray]:
+    """Row numbers of each distinct key, keys ascending."""
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.diff(keys[order])) + 1
+    return np.split(order, starts)
+
+
+def _rows_by_modality(labels: Labels) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Row numbers of the visible and of the infrared images of each class."""
+    sides = []
+    for modality, name in enumerate(MODALITIES):
+        inside = np.flatnonzero(labels.modality == modality)
+        missing = np.setdiff1d(labels.target, labels.target[inside])
+        if len(missing):
+            named = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            raise UserError(
+                f"cross-modal batches need visible and infrared images of every identity, but {len(missing)} of "
+                f"{len(np.unique(labels.target))} training identities have no {name} image (class index {named}): "
+                f"use a visible-infrared data set, leave these identities out, or choose the sampler 'identity'"
+            )
+        sides.append([inside[part] for part in _rows_by(labels.target[inside])])
+    return sides[0], sides[1]
+
+
+def _draw(rng: np.random.Generator, rows: np.ndarray, count: int) -> np.ndarray:
+    return rng.choice(rows, count, replace=len(rows) < count)
+
+
+def _chunks(rng: np.random.Generator, rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Shuffled ``rows`` cut into pieces of ``size``, completed by repeats."""
+    if len(rows) < size:
+        return [rng.choice(rows, size, replace=True)]
+    shuffled = rng.permutation(rows)
+    lacking = math.ceil(len(rows) / size) * size - len(rows)
+    if lacking:
+        shuffled = np.concatenate([shuffled, rng.choice(rows, lacking, replace=False)])
+    return list(shuffled.reshape(-1, size))
+
+
+def _flat(parts) -> list[int]:
+    return np.concatenate(list(parts)).tolist()

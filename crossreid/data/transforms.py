@@ -1,0 +1,176 @@
+"""From decoded pictures to normalised tensors: what training and testing do to an image, step by step.
+
+The steps work on (3, H, W) uint8 tensors. Random numbers come from one generator per image, so an image's
+augmentation depends on nothing but that generator. Padding and cropping, flipping and greyscale commute in
+distribution, so the one order used here (resize or translate, pad and crop, flip, grey, jitter, normalise, erase)
+serves every published system.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image as PILImage
+from torch.nn import functional
+
+_PIL_FILTERS = {
+    "bilinear": PILImage.Resampling.BILINEAR,
+    "bicubic": PILImage.Resampling.BICUBIC,
+    "lanczos": PILImage.Resampling.LANCZOS,
+}
+# Random2DTranslation enlarges by an eighth before it crops back.
+_TRANSLATION_SCALE = 1.125
+
+
+def train_transform(config) -> Callable:
+    """The augmentation that a ``DataConfig`` describes.
+
+    Returns a function (arrays, modalities, generators) -> (B, 3, H, W) float32, where ``arrays`` are B uint8 arrays
+    (h, w, 3) of any sizes, ``modalities`` B indices (0 visible, 1 infrared) and ``generators`` B numpy generators,
+    each consumed by its own image.
+    """
+
+    def transform(arrays: Sequence[np.ndarray], modalities, generators) -> torch.Tensor:
+        rows = [augment(array, config, int(m), rng) for array, m, rng in zip(arrays, modalities, generators)]
+        batch = normalise(torch.stack(rows), config.mean, config.std)
+        if config.erase is not None:
+            for image, rng in zip(batch, generators):
+                box = erase_box(rng, config.erase, config.size)
+                if box is not None:
+                    erase(image, box, config.erase.fill)
+        return batch
+
+    return transform
+
+
+def test_transform(config) -> Callable:
+    """Resize and normalise: a function of B uint8 arrays (h, w, 3) -> (B, 3, H, W) float32."""
+
+    def transform(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+        rows = [resize(from_array(array), config.size, config.interpolation) for array in arrays]
+        return normalise(torch.stack([row.contiguous() for row in rows]), config.mean, config.std)
+
+    return transform
+
+
+def augment(array: np.ndarray, config, modality: int, rng: np.random.Generator) -> torch.Tensor:
+    """All steps on pixels: (h, w, 3) uint8 array -> (3, H, W) uint8 tensor."""
+    image = from_array(array)
+    if config.translate and rng.random() < config.translate:
+        image = translate(image, config.size, config.interpolation, rng.random(), rng.random())
+    else:
+        image = resize(image, config.size, config.interpolation)
+    if config.padding:
+        top, left = rng.integers(0, 2 * config.padding + 1, size=2)
+        image = pad_crop(image, config.padding, int(top), int(left))
+    if config.flip and rng.random() < config.flip:
+        image = image.flip(-1)
+    if config.grey and rng.random() < config.grey and (config.grey_modality == "all" or modality == 0):
+        image = grey(image)
+    if config.jitter is not None and rng.random() < config.jitter.probability:
+        image = jitter(image, config.jitter, rng)
+    return image.contiguous()
+
+
+def from_array(array: np.ndarray) -> torch.Tensor:
+    """A (3, h, w) view of an (h, w, 3) uint8 array; arrays that may not be written to are copied."""
+    if not array.flags.writeable:
+        array = array.copy()
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def resize(image: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
+    """(3, h, w) -> (3, H, W) uint8 with antialiasing, as Pillow's filter of that name does.
+
+    Bilinear and bicubic run in torch, which is several times faster and agrees with Pillow to at most one grey
+    level, nearly always exactly; Lanczos runs in Pillow.
+    """
+    if tuple(image.shape[1:]) == tuple(size):
+        return image
+    if interpolation == "lanczos":
+        picture = PILImage.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+        return from_array(np.array(picture.resize((size[1], size[0]), _PIL_FILTERS["lanczos"])))
+    return functional.interpolate(image[None], size=tuple(size), mode=interpolation, antialias=True)[0]
+
+
+def translate(
+    image: torch.Tensor, size: tuple[int, int], interpolation: str, down: float, right: float
+) -> torch.Tensor:
+    """Resize to 1.125 times ``size`` and cut ``size`` out at (down, right), fractions of the room there is
+    (Random2DTranslation of AlignedReID++; the offset is rounded, so the two outermost ones are half as frequent)."""
+    height, width = size
+    larger = (round(height * _TRANSLATION_SCALE), round(width * _TRANSLATION_SCALE))
+    image = resize(image, larger, interpolation)
+    top, left = round(down * (larger[0] - height)), round(right * (larger[1] - width))
+    return image[:, top : top + height, left : left + width]
+
+
+def pad_crop(image: torch.Tensor, padding: int, top: int, left: int) -> torch.Tensor:
+    """Surround with ``padding`` black pixels and cut the same size out again at (top, left), 0 to 2 padding each."""
+    _, height, width = image.shape
+    down, right = padding - top, padding - left
+    result = image.new_zeros((3, height, width))
+    result[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = image[
+        :, max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)
+    ]
+    return result
+
+
+def grey(image: torch.Tensor) -> torch.Tensor:
+    """Three equal channels of brightness (ITU-R 601, rounded in fixed point as Pillow does)."""
+    red, green, blue = image.int()
+    brightness = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+    return brightness.to(torch.uint8).expand(3, -1, -1)
+
+
+def jitter(image: torch.Tensor, config, rng: np.random.Generator) -> torch.Tensor:
+    """Change brightness, contrast, saturation and hue in random order, each by a uniformly drawn amount."""
+    from torchvision.transforms.v2 import functional as colour
+
+    def factor(spread: float) -> float:
+        return float(rng.uniform(max(0.0, 1 - spread), 1 + spread))
+
+    steps = [
+        (colour.adjust_brightness, factor(config.brightness)),
+        (colour.adjust_contrast, factor(config.contrast)),
+        (colour.adjust_saturation, factor(config.saturation)),
+        (colour.adjust_hue, float(rng.uniform(-config.hue, config.hue))),
+    ]
+    for place in rng.permutation(len(steps)):
+        step, amount = steps[place]
+        image = step(image, amount)
+    return image
+
+
+def normalise(batch: torch.Tensor, mean, std) -> torch.Tensor:
+    """(B, 3, H, W) uint8 -> float32, (value / 255 - mean) / std for each channel."""
+    mean = torch.tensor(mean, dtype=torch.float64).view(1, 3, 1, 1)
+    std = torch.tensor(std, dtype=torch.float64).view(1, 3, 1, 1)
+    return batch.float().mul_((1 / (255 * std)).float()).sub_((mean / std).float())
+
+
+def erase_box(rng: np.random.Generator, config, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """(top, left, height, width) of the rectangle to erase, or None (Zhong et al. 2020).
+
+    Its area is a uniform share of the image and its height over width uniform in ``config.aspect``; a rectangle that
+    does not fit is drawn anew, ``config.attempts`` times in all.
+    """
+    if rng.random() >= config.probability:
+        return None
+    height, width = size
+    for _ in range(config.attempts):
+        area = rng.uniform(*config.area) * height * width
+        aspect = rng.uniform(*config.aspect)
+        tall, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < tall < height and 0 < wide < width:
+            return int(rng.integers(0, height - tall + 1)), int(rng.integers(0, width - wide + 1)), tall, wide
+    return None
+
+
+def erase(image: torch.Tensor, box: tuple[int, int, int, int], fill) -> None:
+    """Overwrite the box (top, left, height, width) of a normalised (3, H, W) image, in place."""
+    top, left, tall, wide = box
+    image[:, top : top + tall, left : left + wide] = torch.tensor(fill, dtype=image.dtype).view(3, 1, 1)
