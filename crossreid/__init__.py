@@ -1,3 +1,30 @@
-"""Person re-identification across cameras, modalities and domains."""
+"""Person re-identification across cameras, modalities and domains.
+
+    records      the nouns: Image, Batch, Embedding, Trial, Scores
+    ops          pure functions of tensors: distances, ranking, stripe alignment, re-ranking
+    nn, losses   what several methods are made of
+    methods      AGW and its sisters, one file each
+    data         readers of data sets, samplers, transforms, loaders
+    synthetic    rendered people in the layout of any data set
+    protocols    who is searched for where
+    training     the loop; engine, checkpoint and evaluation beside it
+    originals    checkpoints of the published systems
+    report       the page
+
+``load``, ``train`` and ``evaluate`` are looked up here when first used, so that importing the package costs nothing.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+_PUBLIC = {"load": "checkpoint", "train": "training", "evaluate": "evaluation"}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"crossreid.{_PUBLIC[name]}"), name)
+    if name in ("data", "originals", "protocols", "records", "ops", "methods", "synthetic", "report"):
+        return importlib.import_module(f"crossreid.{name}")
+    raise AttributeError(f"module 'crossreid' has no attribute {name!r}")

@@ -59,7 +59,7 @@ def locate(name: str, roots: Mapping[str, str] | None = None) -> Path:
     if roots and roots.get(name):
         root = Path(roots[name]).expanduser()
         if not root.exists():
-            raise UserError(f"{source.title}: {root}, given as data.roots.{name}, does not exist: correct it.")
+            raise UserError(f"{source.title}: {root}, given as data.roots.{name}, does not exist.")
         return root
     both = f"set data.roots.{name} to its folder, or CROSSREID_DATA to the folder that holds {source.folder}"
     base = os.environ.get("CROSSREID_DATA")

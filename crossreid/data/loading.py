@@ -1,4 +1,4 @@
-"""From settings to batches: the training images, the endless loaders, and the loader that evaluation reads from."""
+"""From settings to batches: the training images, the endless training loaders, and the evaluation loader."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from crossreid.records import MODALITIES, Batch, Image, UserError
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
 # Larger files are refused before they are decoded: a small file can unpack to gigabytes.
 PIXEL_LIMIT = 80_000_000
-# Separates the random numbers of sampler epochs, of augmentations, of stand-ins for broken files and of the hold-out.
+# Keeps apart the random numbers of sampler epochs, augmentations, stand-ins for broken files, and hold-outs.
 _EPOCH, _AUGMENT, _REPLACE, _HOLD_OUT = range(4)
 
 
@@ -35,8 +35,8 @@ class LoaderConfig:
         sampler: How batches are put together: identity, identity_chunks, cross_modal, cross_modal_once or
             domain_balanced.
         identities: Identities in a batch (P).
-        instances: Images of each identity in a batch (K); of each identity and modality for cross_modal, of both
-            modalities together for cross_modal_once.
+        instances: Images of each identity in a batch (K); of each identity and modality for cross_modal, of
+            both modalities together for cross_modal_once.
     """
 
     sampler: str = "identity"
@@ -82,7 +82,8 @@ class EraseConfig:
         probability: Share of images with an erased rectangle.
         area: Smallest and largest area of the rectangle, as a share of the image.
         aspect: Smallest and largest height over width of the rectangle.
-        fill: Value of each channel inside the rectangle, in units of the normalised image (0 is the mean colour).
+        fill: Value of each channel inside the rectangle, in units of the normalised image (0 is the mean
+            colour).
         attempts: How often a rectangle is drawn before an image is left whole because none fits.
     """
 
@@ -97,9 +98,13 @@ class EraseConfig:
         _share("probability", self.probability)
         _at_least("attempts", self.attempts, 1)
         if not (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1):
-            raise UserError(f"area is {self.area}: expected two shares of the image, smaller first, such as (0.02, 0.4)")
+            raise UserError(
+                f"area is {self.area}: expected two shares of the image, smaller first, such as (0.02, 0.4)"
+            )
         if not (len(self.aspect) == 2 and 0 < self.aspect[0] <= self.aspect[1]):
-            raise UserError(f"aspect is {self.aspect}: expected two ratios, smaller first, such as (0.3, 3.33)")
+            raise UserError(
+                f"aspect is {self.aspect}: expected two ratios, smaller first, such as (0.3, 3.33)"
+            )
         if len(self.fill) != 3:
             raise UserError(f"fill is {self.fill}: expected three numbers, one for each colour channel")
 
@@ -110,8 +115,8 @@ class DataConfig:
 
     Args:
         name: Data set to train on, or a list of data sets, each a domain.
-        roots: Folder of each data set by its name; without an entry, its usual folder below the folder that the
-            environment variable CROSSREID_DATA names.
+        roots: Folder of each data set by its name; without an entry, its usual folder below the folder that
+            the environment variable CROSSREID_DATA names.
         fold: Which of the data set's official splits, where it has several.
         settings: Further settings of the data set's reader; with several data sets, by name of the data set.
         size: Height and width of the network's input, in pixels.
@@ -120,7 +125,8 @@ class DataConfig:
         std: Standard deviation that each channel is divided by, for pixels from 0 to 1.
         flip: Probability that a training image is mirrored.
         padding: Black pixels put around a training image before it is cropped back at random; 0 for none.
-        translate: Probability that a training image is enlarged by an eighth and cropped at random (AlignedReID++).
+        translate: Probability that a training image is enlarged by an eighth and cropped at random
+            (AlignedReID++).
         grey: Probability that a training image loses its colour.
         grey_modality: Which images may lose it: all, or visible.
         jitter: Random changes of colour, or null.
@@ -128,10 +134,10 @@ class DataConfig:
         cameras_as_domains: Whether each camera counts as a domain, for methods that need several.
         loaders: The streams of batches that the method's phases draw from, by name.
         workers: Processes that prepare batches; 0 prepares them in the training process.
-        broken: What a picture that cannot be read does to training: stop, or skip (another picture of the same
-            identity and modality stands in).
-        validation: Share of the training identities that is held out for validation. A data set with an official
-            validation split holds out that split instead as soon as this is above 0.
+        broken: What a picture that cannot be read does to training: stop, or skip (another picture of the
+            same identity and modality stands in).
+        validation: Share of the training identities that is held out for validation. A data set with an
+            official validation split holds out that split instead as soon as this is above 0.
     """
 
     name: str | list[str] = "market1501"
@@ -161,8 +167,8 @@ class DataConfig:
             raise UserError(f"size is {self.size}: expected height and width in pixels, such as (256, 128)")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise UserError(
-                f"mean is {self.mean} and std is {self.std}: expected three numbers each, for pixels from 0 to 1, "
-                f"and std above 0"
+                f"mean is {self.mean} and std is {self.std}: expected three numbers each, for pixels from 0 "
+                f"to 1, and std above 0"
             )
         _known("interpolation", self.interpolation, INTERPOLATIONS)
         _known("grey_modality", self.grey_modality, ("all", "visible"))
@@ -170,15 +176,21 @@ class DataConfig:
         for name in ("flip", "translate", "grey"):
             _share(name, getattr(self, name))
         if not 0 <= self.validation < 1:
-            raise UserError(f"validation is {self.validation}: expected a share from 0 up to, but not including, 1")
+            raise UserError(
+                f"validation is {self.validation}: expected a share from 0 up to, but not including, 1"
+            )
         _at_least("padding", self.padding, 0)
         if self.padding > min(self.size):
-            raise UserError(f"padding is {self.padding}: expected at most the smaller side of the image, {min(self.size)}")
+            raise UserError(
+                f"padding is {self.padding}: expected at most the smaller side of the image, {min(self.size)}"
+            )
         _at_least("workers", self.workers, 0)
         if not self.names or len(set(self.names)) < len(self.names):
             raise UserError(f"name is {self.name!r}: expected one data set, or a list of different data sets")
         if "train" not in self.loaders:
-            raise UserError(f"loaders has {sorted(self.loaders)}: expected one named 'train', whose length is an epoch's")
+            raise UserError(
+                f"loaders has {sorted(self.loaders)}: expected one named 'train', whose length is an epoch's"
+            )
 
     @property
     def names(self) -> list[str]:
@@ -188,9 +200,10 @@ class DataConfig:
 def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[int, int]], list[Image] | None]:
     """Read the data sets that ``config`` names.
 
-    Returns the training images; their labels; the (domain, identity) of each class index; and the images held out
-    for validation, or None when ``config.validation`` is 0. Several data sets become domains 0, 1, ... in the order
-    of ``config.name``. Which identities are held out depends on the identities and the share alone.
+    Returns the training images; their labels; the (domain, identity) of each class index; and the images
+    held out for validation, or None when ``config.validation`` is 0. Several data sets become domains 0, 1,
+    ... in the order of ``config.name``. Which identities are held out depends on the identities and the
+    share alone.
     """
     from crossreid import data
 
@@ -206,8 +219,8 @@ def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[in
         training += train
     if not training:
         raise UserError(
-            f"{', '.join(config.names)}: no training images were found; check the folder with 'crossreid data check' "
-            f"and the settings that select images"
+            f"{', '.join(config.names)}: no training images were found; check the folder with 'crossreid "
+            f"data check' and the settings that select images"
         )
     labels = Labels.of(training)
     if config.cameras_as_domains:
@@ -218,9 +231,9 @@ def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[in
 class Loader:
     """An endless stream of training batches that can be stopped and continued anywhere.
 
-    Iterating yields (draw, batch): ``draw`` is the number of the batch in the stream from 0, and rank r of R takes
-    the draws r, r + R, r + 2R, ... What a batch holds depends on ``seed``, ``name`` and ``draw`` alone, whatever the
-    number of workers or ranks.
+    Iterating yields (draw, batch): ``draw`` is the number of the batch in the stream from 0, and rank r of R
+    takes the draws r, r + R, r + 2R, ... What a batch holds depends on ``seed``, ``name`` and ``draw``
+    alone, whatever the number of workers or ranks.
 
     images, labels: N each, as ``training_set`` returns them.
     loader: which sampler, with how many identities and instances.
@@ -246,7 +259,9 @@ class Loader:
         pin: bool = False,
     ):
         if len(images) != len(labels):
-            raise ValueError(f"{len(images)} images but {len(labels)} labels: expected one label for each image")
+            raise ValueError(
+                f"{len(images)} images but {len(labels)} labels: expected one label for each image"
+            )
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world}: expected 0 to {world - 1}")
         self.sampler = SAMPLERS[loader.sampler](labels, loader.identities, loader.instances)
@@ -263,8 +278,8 @@ class Loader:
         return len(self.sampler)
 
     def state(self) -> dict:
-        """Where the stream stands after the last batch that was handed out, the same on every rank; JSON-able.
-        Batches that workers have prepared ahead do not count."""
+        """Where the stream stands after the last batch that was handed out, the same on every rank;
+        JSON-able. Batches that workers have prepared ahead do not count."""
         return dict(self._position)
 
     def __iter__(self) -> Loader:
@@ -306,11 +321,13 @@ class Loader:
         )
 
 
-def test_loader(images: Sequence[Image], config: DataConfig, batch_size: int = 128, workers: int | None = None):
+def test_loader(
+    images: Sequence[Image], config: DataConfig, batch_size: int = 128, workers: int | None = None
+):
     """Every image once, in order, without augmentation.
 
-    Yields (indices (B,) int64, images (B, 3, H, W) float32 normalised, modality (B,) int64); the last batch may be
-    smaller. Raises UserError naming the file that cannot be read.
+    Yields (indices (B,) int64, images (B, 3, H, W) float32 normalised, modality (B,) int64); the last batch
+    may be smaller. Raises UserError naming the file that cannot be read.
     """
     import torch
     from torch.utils.data import DataLoader
@@ -333,9 +350,9 @@ def test_loader(images: Sequence[Image], config: DataConfig, batch_size: int = 1
 def read_image(image: Image) -> np.ndarray:
     """The pixels of one picture as (h, w, 3) uint8 RGB, the EXIF orientation applied and the box cut out.
 
-    Palettes, CMYK and grey become RGB, transparency is dropped; 16-bit grey keeps its upper 8 bits. A box reaching
-    over the edge of its frame is cut at the edge. Arrays come from a memory map and may be read-only.
-    Raises UserError naming the file when it cannot be read.
+    Palettes, CMYK and grey become RGB, transparency is dropped; 16-bit grey keeps its upper 8 bits. A box
+    reaching over the edge of its frame is cut at the edge. Arrays come from a memory map and may be
+    read-only. Raises UserError naming the file when it cannot be read.
     """
     if image.row is not None:
         pixels = _read_row(image.path, image.row)
@@ -347,8 +364,8 @@ def read_image(image: Image) -> np.ndarray:
     pixels = pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     if pixels.size == 0:
         raise UserError(
-            f"{image.path}: the box {image.box} lies outside of the picture; expected (left, top, right, bottom) in "
-            f"pixels of the frame"
+            f"{image.path}: the box {image.box} lies outside of the picture; expected (left, top, right, "
+            f"bottom) in pixels of the frame"
         )
     return pixels
 
@@ -358,7 +375,9 @@ def _read_file(path: Path) -> np.ndarray:
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
-        raise UserError(f"{path}: cannot be opened ({error.strerror or error}); check the data set's folder") from error
+        raise UserError(
+            f"{path}: cannot be opened ({error.strerror or error}); check the data set's folder"
+        ) from error
     fast = _decode_jpeg(content)
     if fast is not None:
         return fast
@@ -367,16 +386,16 @@ def _read_file(path: Path) -> np.ndarray:
             width, height = picture.size
             if width * height > PIXEL_LIMIT:
                 raise UserError(
-                    f"{path}: has {width} x {height} pixels, more than the {PIXEL_LIMIT} allowed; expected a photograph: "
-                    f"shrink the file or remove it"
+                    f"{path}: has {width} x {height} pixels, more than the {PIXEL_LIMIT} allowed; expected a "
+                    f"photograph: shrink the file or remove it"
                 )
             return _rgb(ImageOps.exif_transpose(picture))
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
         raise UserError(
-            f"{path}: is not a readable picture ({error}); restore the file, remove it, or let training go on without "
-            f"it with data.broken: skip"
+            f"{path}: is not a readable picture ({error}); restore the file, remove it, or let training go "
+            f"on without it with data.broken: skip"
         ) from error
 
 
@@ -391,8 +410,8 @@ def _rgb(picture: PILImage.Image) -> np.ndarray:
 def _decode_jpeg(content: bytes) -> np.ndarray | None:
     """Decode a plain JPEG with simplejpeg where that is installed, else None.
 
-    Both it and Pillow use libjpeg-turbo with the exact inverse transform and smooth chroma, so pixels are equal;
-    whatever is out of the ordinary (EXIF orientation, CMYK, damage) is left to Pillow.
+    Both it and Pillow use libjpeg-turbo with the exact inverse transform and smooth chroma, so pixels are
+    equal; whatever is out of the ordinary (EXIF orientation, CMYK, damage) is left to Pillow.
     """
     decoder = _simplejpeg()
     if decoder is None or content[:2] != b"\xff\xd8" or b"Exif\0" in content:
@@ -421,10 +440,13 @@ def _read_row(path: Path, row: int) -> np.ndarray:
     try:
         array = _memory_map(str(path), os.stat(path).st_mtime_ns)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: is not a readable array of prepared pictures ({error}); prepare it again") from error
+        raise UserError(
+            f"{path}: is not a readable array of prepared pictures ({error}); prepare it again"
+        ) from error
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != 3):
         raise UserError(
-            f"{path}: holds {array.dtype} of shape {array.shape}; expected uint8 of shape (images, height, width, 3)"
+            f"{path}: holds {array.dtype} of shape {array.shape}; expected uint8 of shape (images, height, "
+            f"width, 3)"
         )
     if not 0 <= row < len(array):
         raise UserError(f"{path}: has {len(array)} pictures but number {row} was asked for; prepare it again")
@@ -476,7 +498,8 @@ class _Batches:
                 raise
             broken.append(str(error))
         alike = np.flatnonzero(
-            (self.labels.target == self.labels.target[row]) & (self.labels.modality == self.labels.modality[row])
+            (self.labels.target == self.labels.target[row])
+            & (self.labels.modality == self.labels.modality[row])
         )
         for other in _generator(self.stream, _REPLACE, draw, place).permutation(alike[alike != row]):
             try:
@@ -484,8 +507,8 @@ class _Batches:
             except UserError as error:
                 broken.append(str(error))
         raise UserError(
-            f"{self.images[row].path}: cannot be read, and neither can any other {self.images[row].modality} image of "
-            f"identity {self.images[row].identity}; restore the files or remove this identity"
+            f"{self.images[row].path}: cannot be read, and neither can any other {self.images[row].modality} "
+            f"image of identity {self.images[row].identity}; restore the files or remove this identity"
         )
 
 
@@ -510,11 +533,13 @@ class _TestBatches:
 class _Keys:
     """The endless sequence of (draw, position afterwards, rows) of one rank.
 
-    Every rank walks through the whole stream and keeps its share; the position is that of the whole round of ranks.
+    Every rank walks through the whole stream and keeps its share; the position is that of the whole round of
+    ranks.
     """
 
     def __init__(self, sampler, stream: tuple[int, int], position: dict, rank: int, world: int):
-        self.sampler, self.stream, self.position, self.rank, self.world = sampler, stream, position, rank, world
+        self.sampler, self.stream, self.position = sampler, stream, position
+        self.rank, self.world = rank, world
 
     def __iter__(self):
         draw = self.position["draw"]
@@ -554,8 +579,8 @@ def _reader_settings(config: DataConfig, name: str) -> dict:
         unknown = sorted(set(settings) - set(config.names))
         if unknown:
             raise UserError(
-                f"data.settings has {unknown[0]!r}: with several data sets expected one entry for each data set that "
-                f"needs settings, named {', '.join(config.names)}"
+                f"data.settings has {unknown[0]!r}: with several data sets expected one entry for each data "
+                f"set that needs settings, named {', '.join(config.names)}"
             )
         settings = dict(settings.get(name) or {})
     if config.fold is not None:

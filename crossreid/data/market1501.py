@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
-from crossreid.data.source import Counts, Source, find_root, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
 from crossreid.records import Image, UserError
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
@@ -18,7 +17,8 @@ _NAME = re.compile(r"(-1|\d+)_c(\d)")
 def read(root: Path, *, distractors: bool = False) -> dict[str, list[Image]]:
     """Images by split, sorted by file name; camera 1 to 6, identity 0 for the distractors of the gallery.
 
-    distractors: append the 500 000 extra pictures of the folder ``images`` to the gallery: identity 0, camera 0.
+    distractors: append the 500 000 extra pictures of the folder ``images`` to the gallery, as identity 0 and
+        camera 0.
     """
     root = find_root(root, tuple(FOLDERS.values()), SOURCE.title)
     splits = {split: read_folder(root / folder) for split, folder in FOLDERS.items()}
@@ -38,13 +38,35 @@ def read_folder(folder: Path) -> list[Image]:
         match = _NAME.match(name)
         if match is None:
             raise UserError(
-                f"{os.path.join(folder, name)}: the name does not say identity and camera; names such as "
+                f"{folder / name}: the name does not say identity and camera; names such as "
                 f"0002_c1s1_000451_03.jpg are expected. Remove it, or read the folder as own data ('folder')."
             )
         identity = int(match[1])
         if identity != JUNK:
             images.append(Image(folder / name, identity, int(match[2])))
     return images
+
+
+def check(root: Path) -> list[Finding]:
+    """Files that do not belong, and identities that are in the wrong folder or in only one of the two."""
+    root = find_root(root, tuple(FOLDERS.values()), SOURCE.title)
+    findings = []
+    for folder in FOLDERS.values():
+        findings += strays(root / folder, re.compile(r"(-1|\d{4})_c[1-6]s\d_\d{6}_\d\d\.jpe?g(\.jpe?g)?"))
+    identities = {
+        split: {image.identity for image in read_folder(root / folder)} for split, folder in FOLDERS.items()
+    }
+    sought = {
+        "in the training folder and also among the test images": identities["train"]
+        & (identities["query"] | identities["gallery"]),
+        "a query without any picture in bounding_box_test": identities["query"] - identities["gallery"],
+        "in bounding_box_test but not a query": identities["gallery"] - identities["query"] - {DISTRACTOR},
+    }
+    for what, numbers in sought.items():
+        if numbers:
+            more = f", and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+            findings.append(Finding("error", f"identity {min(numbers)} is {what}{more}."))
+    return findings
 
 
 SOURCE = Source(
@@ -66,4 +88,5 @@ SOURCE = Source(
         "query": Counts(750, 3368, 6),
         "gallery": Counts(751, 15913, 6),
     },
+    check=check,
 )

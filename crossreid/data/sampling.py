@@ -1,4 +1,4 @@
-"""Which images make up a batch: the samplers of the published systems, as pure functions of labels and a generator."""
+"""Which images make up a batch: the samplers of the published systems."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def identities(images: Sequence[Image]) -> list[tuple[int, int]]:
 class IdentitySampler:
     """Every identity once per epoch, in random order (AlignedReID++).
 
-    A batch is P identities with K images each, drawn without replacement, or with it where an identity has fewer
-    than K. Identities that do not fill a last batch are left out of that epoch.
+    A batch is P identities with K images each, drawn without replacement, or with it where an identity has
+    fewer than K. Identities that do not fill a last batch are left out of that epoch.
     """
 
     def __init__(self, labels: Labels, identities: int, instances: int):
@@ -89,9 +89,10 @@ class IdentitySampler:
 class IdentityChunkSampler:
     """Nearly every image once per epoch, in chunks of K of one identity (the base batches of MetaBIN).
 
-    Per epoch the images of each identity are shuffled, completed to a multiple of K by repeating some, and cut into
-    chunks. Each batch takes one chunk from each of P identities drawn uniformly among those with chunks left; the
-    epoch ends when fewer than P are left, so its true length varies by a few batches around ``len``.
+    Per epoch the images of each identity are shuffled, completed to a multiple of K by repeating some, and
+    cut into chunks. Each batch takes one chunk from each of P identities drawn uniformly among those with
+    chunks left; the epoch ends when fewer than P are left, so its true length varies by a few batches around
+    ``len``.
     """
 
     def __init__(self, labels: Labels, identities: int, instances: int):
@@ -100,7 +101,7 @@ class IdentityChunkSampler:
         self.rows = _rows_by(labels.target)
 
     def __len__(self) -> int:
-        # One less than the chunks would fill, as the authors count: identities run out before the last ones are used.
+        # One less than the chunks would fill, as the authors count it: identities run out before chunks do.
         chunks = sum(math.ceil(len(rows) / self.instances) for rows in self.rows)
         return max(1, chunks // self.identities - 1)
 
@@ -116,9 +117,10 @@ class IdentityChunkSampler:
 class CrossModalSampler:
     """P identities drawn anew for every batch, with K visible and K infrared images each (DDAG, AGW).
 
-    Identities without replacement within a batch and independently of other batches; images with replacement. An
-    epoch has floor(N / (P K)) + 1 batches, where N is the larger of the numbers of visible and infrared images. A
-    batch holds 2 P K images: the visible half, then the infrared half, with the same identities in the same rows.
+    Identities without replacement within a batch and independently of other batches; images with
+    replacement. An epoch has floor(N / (P K)) + 1 batches, where N is the larger of the numbers of visible
+    and infrared images. A batch holds 2 P K images: the visible half, then the infrared half, with the same
+    identities in the same rows.
     """
 
     def __init__(self, labels: Labels, identities: int, instances: int):
@@ -143,19 +145,20 @@ class CrossModalSampler:
 class CrossModalOnceSampler:
     """Every identity once per epoch, half of its K images visible and half infrared (MVD).
 
-    K, here, counts the images of both modalities together and must be even: K / 2 visible and K / 2 infrared, each
-    without replacement where an identity has enough, else with it. Identities that do not fill a last batch are left
-    out of that epoch. A batch holds P K images: the visible half, then the infrared half, with the same identities in
-    the same rows. (The authors' code alternates visible and infrared images; no loss depends on that order.)
+    K, here, counts the images of both modalities together and must be even: K / 2 visible and K / 2
+    infrared, each without replacement where an identity has enough, else with it. Identities that do not
+    fill a last batch are left out of that epoch. A batch holds P K images: the visible half, then the
+    infrared half, with the same identities in the same rows. (The authors' code alternates visible and
+    infrared images; no loss depends on that order.)
     """
 
     def __init__(self, labels: Labels, identities: int, instances: int):
         _check(labels, identities, instances)
         if instances % 2:
             raise UserError(
-                f"the sampler cross_modal_once takes half of an identity's images from each modality, so instances "
-                f"must be even, not {instances}: choose {instances + 1} for {(instances + 1) // 2} visible and "
-                f"{(instances + 1) // 2} infrared images"
+                f"the sampler cross_modal_once takes half of an identity's images from each modality, so "
+                f"instances must be even, not {instances}: choose {instances + 1} for {(instances + 1) // 2} "
+                f"visible and {(instances + 1) // 2} infrared images"
             )
         self.identities, self.instances = identities, instances
         self.visible, self.infrared = _rows_by_modality(labels)
@@ -177,11 +180,11 @@ class CrossModalOnceSampler:
 class DomainBalancedSampler:
     """The same number of identities from every domain, domain after domain (the meta batches of MetaBIN).
 
-    P counts the identities of the whole batch and must be a multiple of the number of domains. Within a domain each
-    batch takes one chunk of K images (cut as in ``IdentityChunkSampler``) from each of P / domains identities drawn
-    among those with chunks left. A domain with too few left is refilled with new chunks of all of its identities; the
-    epoch ends when every domain has been refilled once. Where cameras are the domains, the K images of an identity
-    come from one camera.
+    P counts the identities of the whole batch and must be a multiple of the number of domains. Within a
+    domain each batch takes one chunk of K images (cut as in ``IdentityChunkSampler``) from each of P /
+    domains identities drawn among those with chunks left. A domain with too few left is refilled with new
+    chunks of all of its identities; the epoch ends when every domain has been refilled once. Where cameras
+    are the domains, the K images of an identity come from one camera.
     """
 
     def __init__(self, labels: Labels, identities: int, instances: int):
@@ -190,8 +193,8 @@ class DomainBalancedSampler:
         if identities % len(domains):
             below = identities // len(domains) * len(domains)
             raise UserError(
-                f"a batch of {identities} identities cannot be balanced over {len(domains)} domains: choose a "
-                f"multiple of {len(domains)} for identities, such as {below or len(domains)}"
+                f"a batch of {identities} identities cannot be balanced over {len(domains)} domains: choose "
+                f"a multiple of {len(domains)} for identities, such as {below or len(domains)}"
             )
         self.instances, self.share = instances, identities // len(domains)
         self.rows: list[list[np.ndarray]] = []
@@ -200,8 +203,9 @@ class DomainBalancedSampler:
             rows = [inside[part] for part in _rows_by(labels.target[inside])]
             if len(rows) < self.share:
                 raise UserError(
-                    f"every batch takes {self.share} identities from each of {len(domains)} domains, but domain "
-                    f"{domain} has only {len(rows)}: choose at most {len(rows) * len(domains)} identities a batch"
+                    f"every batch takes {self.share} identities from each of {len(domains)} domains, but "
+                    f"domain {domain} has only {len(rows)}: choose at most {len(rows) * len(domains)} "
+                    f"identities a batch"
                 )
             self.rows.append(rows)
 
@@ -240,7 +244,8 @@ SAMPLERS = {
 def _check(labels: Labels, identities: int, instances: int) -> None:
     if identities < 1 or instances < 1:
         raise UserError(
-            f"a batch of {identities} identities with {instances} images each is empty: both must be 1 or more"
+            f"a batch of {identities} identities with {instances} images each is empty: both must be 1 or "
+            f"more"
         )
     if len(labels) == 0:
         raise UserError(
@@ -271,9 +276,10 @@ def _rows_by_modality(labels: Labels) -> tuple[list[np.ndarray], list[np.ndarray
         if len(missing):
             named = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
             raise UserError(
-                f"cross-modal batches need visible and infrared images of every identity, but {len(missing)} of "
-                f"{len(np.unique(labels.target))} training identities have no {name} image (class index {named}): "
-                f"use a visible-infrared data set, leave these identities out, or choose the sampler 'identity'"
+                f"cross-modal batches need visible and infrared images of every identity, but {len(missing)} "
+                f"of {len(np.unique(labels.target))} training identities have no {name} image (class index "
+                f"{named}): use a visible-infrared data set, leave these identities out, or choose the "
+                f"sampler 'identity'"
             )
         sides.append([inside[part] for part in _rows_by(labels.target[inside])])
     return sides[0], sides[1]

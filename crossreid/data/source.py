@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,8 +103,8 @@ def image_names(folder: str | os.PathLike) -> list[str]:
                     names.append(name)
                 elif entry.is_symlink() and not os.path.exists(entry.path):
                     raise UserError(
-                        f"{entry.path} is a link to {os.readlink(entry.path)}, which does not exist: mend it, "
-                        f"or remove it."
+                        f"{entry.path} is a link to {os.readlink(entry.path)}, which does not exist: mend or "
+                        f"remove it."
                     )
     except OSError as error:
         raise _unreadable(folder, error) from error
@@ -118,6 +119,39 @@ def folder_names(folder: str | os.PathLike) -> list[str]:
             return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
     except OSError as error:
         raise _unreadable(folder, error) from error
+
+
+def strays(folder: Path, pattern: re.Pattern) -> list[Finding]:
+    """What does not belong in a folder of pictures, for checks: one finding for each kind, naming the first.
+
+    Files that are not pictures and folders are skipped by readers, thus warnings; pictures whose name does
+    not match ``pattern`` in full, and pictures without a single byte, are errors. Hidden files are left
+    unmentioned.
+    """
+    kinds = {
+        ("error", "pictures with an unexpected name"): [],
+        ("error", "pictures of zero bytes"): [],
+        ("warning", "entries that are not pictures and are not read"): [],
+    }
+    unexpected, empty, other = kinds.values()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name[0] == ".":
+                    continue
+                if os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES or not entry.is_file():
+                    other.append(entry.name)
+                elif not pattern.fullmatch(entry.name):
+                    unexpected.append(entry.name)
+                elif not entry.stat().st_size:
+                    empty.append(entry.name)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    return [
+        Finding(severity, f"{folder}: {len(names)} {what}, the first is {min(names)}.")
+        for (severity, what), names in kinds.items()
+        if names
+    ]
 
 
 def _names(root: Path, title: str) -> list[str]:

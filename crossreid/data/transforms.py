@@ -2,8 +2,8 @@
 
 The steps work on (3, H, W) uint8 tensors. Random numbers come from one generator per image, so an image's
 augmentation depends on nothing but that generator. Padding and cropping, flipping and greyscale commute in
-distribution, so the one order used here (resize or translate, pad and crop, flip, grey, jitter, normalise, erase)
-serves every published system.
+distribution, so the one order used here (resize or translate, pad and crop, flip, grey, jitter, normalise,
+erase) serves every published system.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _TRANSLATION_SCALE = 1.125
 def train_transform(config) -> Callable:
     """The augmentation that a ``DataConfig`` describes.
 
-    Returns a function (arrays, modalities, generators) -> (B, 3, H, W) float32, where ``arrays`` are B uint8 arrays
-    (h, w, 3) of any sizes, ``modalities`` B indices (0 visible, 1 infrared) and ``generators`` B numpy generators,
-    each consumed by its own image.
+    Returns a function (arrays, modalities, generators) -> (B, 3, H, W) float32, where ``arrays`` are B uint8
+    arrays (h, w, 3) of any sizes, ``modalities`` B indices (0 visible, 1 infrared) and ``generators`` B
+    numpy generators, each consumed by its own image.
     """
 
     def transform(arrays: Sequence[np.ndarray], modalities, generators) -> torch.Tensor:
@@ -85,8 +85,8 @@ def from_array(array: np.ndarray) -> torch.Tensor:
 def resize(image: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
     """(3, h, w) -> (3, H, W) uint8 with antialiasing, as Pillow's filter of that name does.
 
-    Bilinear and bicubic run in torch, which is several times faster and agrees with Pillow to at most one grey
-    level, nearly always exactly; Lanczos runs in Pillow.
+    Bilinear and bicubic run in torch, which is several times faster and agrees with Pillow to at most one
+    grey level, nearly always exactly; Lanczos runs in Pillow.
     """
     if tuple(image.shape[1:]) == tuple(size):
         return image
@@ -100,8 +100,8 @@ def translate(
     image: torch.Tensor, size: tuple[int, int], interpolation: str, down: float, right: float
 ) -> torch.Tensor:
     """Resize to 1.125 times ``size`` and cut ``size`` out at (down, right), fractions of the room there is
-    (Random2DTranslation of AlignedReID++; the offset is rounded, so the two outermost ones are half as frequent)."""
-    height, width = size
+    (Random2DTranslation of AlignedReID++; the offset is rounded, so the two outermost ones are half as
+    frequent).""" height, width = size
     larger = (round(height * _TRANSLATION_SCALE), round(width * _TRANSLATION_SCALE))
     image = resize(image, larger, interpolation)
     top, left = round(down * (larger[0] - height)), round(right * (larger[1] - width))
@@ -109,7 +109,8 @@ def translate(
 
 
 def pad_crop(image: torch.Tensor, padding: int, top: int, left: int) -> torch.Tensor:
-    """Surround with ``padding`` black pixels and cut the same size out again at (top, left), 0 to 2 padding each."""
+    """Surround with ``padding`` black pixels and cut the same size out again at (top, left), 0 to 2 padding
+    each."""
     _, height, width = image.shape
     down, right = padding - top, padding - left
     result = image.new_zeros((3, height, width))
@@ -155,8 +156,8 @@ def normalise(batch: torch.Tensor, mean, std) -> torch.Tensor:
 def erase_box(rng: np.random.Generator, config, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """(top, left, height, width) of the rectangle to erase, or None (Zhong et al. 2020).
 
-    Its area is a uniform share of the image and its height over width uniform in ``config.aspect``; a rectangle that
-    does not fit is drawn anew, ``config.attempts`` times in all.
+    Its area is a uniform share of the image and its height over width uniform in ``config.aspect``; a
+    rectangle that does not fit is drawn anew, ``config.attempts`` times in all.
     """
     if rng.random() >= config.probability:
         return None

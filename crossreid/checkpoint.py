@@ -1,0 +1,212 @@
+"""One file holds a trained model: weights, settings, classes, and how its input is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import errno
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+
+from crossreid import __version__
+from crossreid.methods import METHODS
+from crossreid.methods.base import Method
+from crossreid.records import UserError
+
+FORMAT = 1
+
+
+def build(name: str, config: dict, classes: int, domains: int = 1) -> Method:
+    """A method by name, with a plain dict of its settings."""
+    if name not in METHODS:
+        hint = difflib.get_close_matches(name, METHODS, 1)
+        raise UserError(
+            f"unknown method {name!r}: choose one of {', '.join(sorted(METHODS))}"
+            + (f" (did you mean {hint[0]!r}?)" if hint else "")
+        )
+    method = METHODS[name]
+    known = {field.name: field for field in dataclasses.fields(method.Config)}
+    unknown = sorted(set(config) - set(known))
+    if unknown:
+        raise UserError(f"method {name!r} has no setting {unknown[0]!r}: it has {', '.join(known)}")
+    values = {
+        key: tuple(value) if isinstance(value, list) and isinstance(known[key].default, tuple) else value
+        for key, value in config.items()
+    }
+    return method(method.Config(**values), classes, domains)
+
+
+def save(path: Path, content: dict) -> None:
+    """Write a checkpoint whole or not at all: a full disk or a crash leaves the earlier file as it was."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # torch's zip writer turns a failed write into a RuntimeError.
+        full = isinstance(error, RuntimeError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "the disk is full or cannot be written" if full else str(error)
+        was = "the checkpoint written before it is intact" if path.exists() else "there was none before it"
+        raise UserError(
+            f"could not save {path}: {why}; {was}. Free some space or choose another run folder with --run, then "
+            "continue with --resume."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: str | Path) -> dict:
+    """The content of one of our checkpoints, on the CPU. Never runs code from the file."""
+    path = Path(path)
+    content = _read_tensors(path)
+    if not (isinstance(content, dict) and "crossreid" in content):
+        raise UserError(
+            f"{path} is not a checkpoint written by crossreid. If it comes from one of the published systems, load it "
+            "with crossreid.load or convert it with `crossreid convert`."
+        )
+    if content["format"] > FORMAT:
+        raise UserError(
+            f"{path} was written by crossreid {content['crossreid']} in a newer form (format {content['format']}, this "
+            f"version reads up to {FORMAT}): install a newer crossreid."
+        )
+    return content
+
+
+def _read_tensors(path: Path):
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*.pt")) if path.parent.is_dir() else []
+        raise UserError(
+            f"there is no checkpoint at {path}: give the path of a file such as last.pt"
+            + (f"; the folder holds {', '.join(near)}" if near else "")
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} was refused: it holds objects other than tensors and plain values, and reading those could run "
+            "code. Only load weights from checkpoints; if you trust its origin, re-save its state dict alone."
+        ) from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} cannot be read as a checkpoint: it is truncated, damaged, or something else altogether "
+            f"({path.stat().st_size} bytes). Copy it again or use another one."
+        ) from error
+
+
+def ours(path: str | Path) -> bool:
+    """Whether the file is a checkpoint of ours (and not, say, one of a published system)."""
+    try:
+        content = _read_tensors(Path(path))
+    except UserError:
+        if not Path(path).is_file():
+            raise
+        return False
+    return isinstance(content, dict) and "crossreid" in content
+
+
+def load(path: str | Path, device: str = "cpu", **settings) -> Method:
+    """Load a trained model for use: evaluation mode, strict.
+
+    path: our own checkpoint, or one of a published system (PyTorch or MindSpore).
+    settings: what a foreign file does not record, such as ``size=(288, 144)``; for our own files nothing is needed
+        and anything given must be a setting of the method.
+
+    The method gains ``input`` (size, interpolation, mean, std), ``settings`` (the resolved settings of its training)
+    and ``trained`` (what it was trained on; empty when unknown).
+    """
+    path = Path(path)
+    if ours(path):
+        content = read(path)
+        size = settings.pop("size", None)
+        method = build(content["method"], content["config"] | settings, content["classes"], content["domains"])
+        _load_strictly(method, content["weights"], path)
+        method.input = content["input"] | ({"size": list(size)} if size else {})
+        method.settings, method.trained = content["settings"], content["trained"]
+    else:
+        from crossreid import originals
+
+        described, weights, _ = originals.read(path, **settings)
+        method = build(described["method"], described["config"], described["classes"], described.get("domains", 1))
+        _load_strictly(method, weights, path)
+        method.input, method.settings = described["input"], {}
+        method.trained = {"origin": described.get("origin", "published system")}
+    method.fold = method.settings.get("data", {}).get("fold")
+    return method.to(device).eval()
+
+
+def _load_strictly(method: Method, weights: dict, path: Path) -> None:
+    own = method.state_dict()
+    missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+    shapes = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
+    if missing or extra or shapes:
+        found = [
+            f"{len(keys)} {what} (first: {keys[0]})"
+            for keys, what in ((missing, "weights are missing"), (extra, "are unknown"), (sorted(shapes), "have another shape"))
+            if keys
+        ]
+        raise UserError(
+            f"{path} does not fit the method {type(method).__name__} with these settings: {'; '.join(found)}. It was "
+            "probably made by another method or with other settings; give the settings it was trained with."
+        )
+    method.load_state_dict(weights)
+
+
+def start_from(method: Method, path: str | Path) -> list[str]:
+    """Fill a new method with the weights of a trained one, whatever identities that one knew.
+
+    Only weights whose shape follows from the number of classes may differ; these keep their fresh values and are
+    returned by name. Any other difference is an error.
+    """
+    source = load(path)
+    if type(source) is not type(method):
+        raise UserError(
+            f"train.start_from: {path} holds the method {type(source).__name__}, this run trains "
+            f"{type(method).__name__}: choose a checkpoint of the same method"
+        )
+    weights, own = source.state_dict(), method.state_dict()
+    fresh = []
+    for key in sorted(own.keys() & weights.keys()):
+        if own[key].shape != weights[key].shape:
+            pairs = list(zip(weights[key].shape, own[key].shape, strict=False))
+            follows = own[key].ndim == weights[key].ndim and all(
+                a == b or a % source.classes == 0 and a // source.classes * method.classes == b for a, b in pairs
+            )
+            if follows:
+                weights[key] = own[key]
+                fresh.append(key)
+    _load_strictly(method, weights, Path(path))
+    return fresh
+
+
+def describe(method: Method, name: str, *, input: dict, settings: dict, trained: dict) -> dict:
+    """The content of a checkpoint, without training state."""
+    return {
+        "crossreid": __version__,
+        "format": FORMAT,
+        "method": name,
+        "config": plain(dataclasses.asdict(method.config)),
+        "classes": method.classes,
+        "domains": method.domains,
+        "input": plain(input),
+        "settings": plain(settings),
+        "trained": plain(trained),
+        "weights": {key: value.detach().cpu().clone() for key, value in method.state_dict().items()},
+    }
+
+
+def plain(value):
+    """Dataclasses, tuples and paths as the dicts, lists and strings that YAML and safe loading know."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

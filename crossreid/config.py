@@ -1,0 +1,204 @@
+"""One YAML file is one experiment: five headings, each filled into the dataclass of the file of that name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from crossreid.checkpoint import plain
+from crossreid.data import SOURCES
+from crossreid.data.loading import DataConfig
+from crossreid.evaluation import EvaluateConfig
+from crossreid.methods import METHODS
+from crossreid.protocols import PROTOCOLS
+from crossreid.protocols import get as get_protocol
+from crossreid.records import UserError
+from crossreid.training import TrainConfig
+
+HEADINGS = ("method", "data", "protocol", "train", "evaluate")
+
+
+@dataclass
+class Settings:
+    """Everything one experiment is made of, resolved: no default is left open.
+
+    method: the settings of the method named ``method_name``; protocol: those of ``protocol_name``.
+    """
+
+    method_name: str
+    method: dict = field(default_factory=dict)
+    protocol_name: str = "market1501"
+    protocol: dict = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def to_dict(self) -> dict:
+        return {
+            "method": {"name": self.method_name, **plain(self.method)},
+            "data": plain(self.data),
+            "protocol": {"name": self.protocol_name, **plain(self.protocol)},
+            "train": plain(self.train),
+            "evaluate": plain(self.evaluate),
+        }
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def load(source: str | Path | dict, overrides: Sequence[str] = ()) -> Settings:
+    """Settings from a YAML file (a path, or the name of one that ships with the library) or a plain dict.
+
+    overrides: ``["--train.epochs", "60", "--method.margin=0.5"]``; values are read as YAML.
+    Raises UserError naming the nearest known key, or the value and what was expected of it.
+    """
+    tree = plain(source) if isinstance(source, dict) else _read(source)
+    for key, value in _pairs(overrides):
+        _put(tree, key.split("."), value)
+    return resolve(tree)
+
+
+def resolve(tree: dict) -> Settings:
+    """Fill a tree of plain values into the dataclasses, checking every key and value."""
+    _known("settings", tree, HEADINGS)
+    for heading in HEADINGS:
+        if not isinstance(tree.setdefault(heading, {}) or {}, dict):
+            raise UserError(f"{heading} must be a group of keys, but is {tree[heading]!r}")
+    method, protocol = dict(tree["method"] or {}), dict(tree["protocol"] or {})
+    name = method.pop("name", None)
+    if name is None:
+        raise UserError(f"method.name is missing: choose one of {', '.join(sorted(METHODS))}")
+    if name not in METHODS:
+        raise UserError(_unknown("method.name", name, METHODS))
+    data = fill("data", DataConfig, tree["data"] or {})
+    usual = data.name if isinstance(data.name, str) else data.name[0]
+    protocol_name = protocol.pop("name", None) or SOURCES[usual].protocol
+    if protocol_name not in PROTOCOLS:
+        raise UserError(_unknown("protocol.name", protocol_name, PROTOCOLS))
+    return Settings(
+        method_name=name,
+        method=plain(fill("method", METHODS[name].Config, method)),
+        protocol_name=protocol_name,
+        protocol=_fill_call("protocol", get_protocol(protocol_name), protocol),
+        data=data,
+        train=fill("train", TrainConfig, tree["train"] or {}),
+        evaluate=fill("evaluate", EvaluateConfig, tree["evaluate"] or {}),
+    )
+
+
+def fill(where: str, kind: type, values: dict):
+    """An instance of the dataclass ``kind`` from plain values; ``where`` is its heading, for messages."""
+    _known_within(where, kind, values)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, where)
+    return parser.instantiate(_parse(parser, where, values))[where]
+
+
+def _fill_call(where: str, call: type, values: dict) -> dict:
+    """The keyword settings of a class that is built later, checked, with its defaults filled in."""
+    given_later = {"root", "split", "fold", "images"} - set(values)
+    given_later &= set(inspect.signature(call).parameters)
+    names = [name for name in inspect.signature(call).parameters if name not in given_later]
+    _known(where, values, names)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(call, where, skip=given_later)
+    return plain(_parse(parser, where, values)[where].as_dict()) if names else {}
+
+
+def _parse(parser: ArgumentParser, where: str, values: dict):
+    try:
+        return parser.parse_object({where: values})
+    except (ArgumentError, TypeError) as error:
+        text = " ".join(str(error).replace("Parser key", "").split())
+        raise UserError(f"a setting has a value of the wrong kind: {text}") from error
+
+
+def _known_within(where: str, kind: type, values: dict) -> None:
+    """Refuse unknown keys at any depth, with the nearest known one."""
+    hints = typing.get_type_hints(kind)
+    _known(where, values, [field.name for field in dataclasses.fields(kind)])
+    for key, value in values.items():
+        inner = [hints[key], *typing.get_args(hints[key])]
+        nested = next((choice for choice in inner if dataclasses.is_dataclass(choice)), None)
+        if nested is None or not isinstance(value, dict):
+            continue
+        named = typing.get_origin(hints[key]) is dict
+        for name, item in value.items() if named else ((None, value),):
+            if isinstance(item, dict):
+                _known_within(f"{where}.{key}" + (f".{name}" if named else ""), nested, item)
+
+
+def _known(where: str, values: dict, names: Sequence[str]) -> None:
+    for key in values:
+        if key not in names:
+            raise UserError(_unknown(f"{where}: the key", key, names))
+
+
+def _unknown(what: str, value, choices) -> str:
+    near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{what} {value!r} is unknown{hint}: choose one of {', '.join(map(str, choices))}"
+
+
+def shipped() -> dict[str, Path]:
+    """The settings files that come with the library, by name."""
+    package = Path(__file__).parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def _read(source: str | Path) -> dict:
+    path = Path(source)
+    if not path.is_file():
+        named = shipped()
+        if str(source) not in named:
+            raise UserError(
+                f"there is no settings file {source}: give the path of a YAML file, or one of the names that come "
+                f"with crossreid: {', '.join(named)}"
+            )
+        path = named[str(source)]
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a readable YAML file: {error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} holds no settings: expected the headings {', '.join(HEADINGS)}")
+    return tree
+
+
+def _pairs(overrides: Sequence[str]) -> list[tuple[str, object]]:
+    pairs, words = [], list(overrides)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or len(word) < 3:
+            raise UserError(f"{word!r} was not understood: settings are changed as --train.epochs 60")
+        key, equals, text = word[2:].partition("=")
+        if not equals:
+            if not words:
+                raise UserError(f"--{key} is given without a value: write --{key} VALUE")
+            text = words.pop(0)
+        try:
+            pairs.append((key, yaml.safe_load(text)))
+        except yaml.YAMLError as error:
+            raise UserError(f"the value {text!r} of --{key} cannot be read as YAML") from error
+    return pairs
+
+
+def _put(tree: dict, keys: list[str], value) -> None:
+    if keys[0] not in HEADINGS:
+        raise UserError(_unknown("the setting", ".".join(keys), [f"{heading}.*" for heading in HEADINGS]))
+    for key in keys[:-1]:
+        if not isinstance(tree.get(key), dict):
+            tree[key] = {}
+        tree = tree[key]
+    tree[keys[-1]] = value

@@ -1,0 +1,130 @@
+"""The few calls made to accelerate: devices, processes, mixed precision. Nothing else in the library names a device."""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Engine:
+    """One process's view of the machine.
+
+    device: ``"auto"`` (an accelerator when there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"npu"``, ...
+    precision: a name in ``PRECISIONS``; distances and losses stay in float32 whatever it is.
+    search_unused: let the data-parallel wrapper look for parameters without a gradient. Needed when a phase does not
+        reach every parameter, harmful otherwise.
+    """
+
+    def __init__(self, device: str = "auto", precision: str = "float32", search_unused: bool = False):
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+
+        if device not in ("auto", "cpu") and "LOCAL_RANK" not in os.environ:
+            os.environ["ACCELERATE_TORCH_DEVICE"] = device
+        # Each process keeps the running statistics of its own batches: copying them at every forward would change
+        # buffers in the middle of a step, and `agree` makes them equal where it matters.
+        parallel = DistributedDataParallelKwargs(find_unused_parameters=search_unused, broadcast_buffers=False)
+        self._accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=[parallel])
+        self.device = self._accelerator.device
+        self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
+        self.main = self._accelerator.is_main_process
+        self._dtype = PRECISIONS[precision]
+        scaled = self._dtype is torch.float16 and self.device.type != "cpu"
+        self._scaler = torch.amp.GradScaler(self.device.type) if scaled else None
+
+    def wrap(self, method):
+        """The method on this device, made data-parallel when there are several processes."""
+        return self._accelerator.prepare_model(method)
+
+    def autocast(self):
+        return nullcontext() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype)
+
+    def unsynchronised(self, wrapped):
+        """Gradients gathered inside stay in this process until the next backward outside."""
+        return self._accelerator.no_sync(wrapped)
+
+    @property
+    def loss_scale(self) -> float:
+        return 1.0 if self._scaler is None else self._scaler.get_scale()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+
+    def step(self, optimizers) -> None:
+        """Step all optimizers of a phase after its one backward."""
+        if self._scaler is None:
+            for optimizer in optimizers:
+                optimizer.step()
+            return
+        for optimizer in optimizers:
+            self._scaler.step(optimizer)
+        self._scaler.update()  # once for all of them: the scale must not change between two optimizers
+
+    def state(self) -> dict:
+        return {} if self._scaler is None else {"scaler": self._scaler.state_dict()}
+
+    def load_state(self, state: dict) -> None:
+        if self._scaler is not None and "scaler" in state:
+            self._scaler.load_state_dict(state["scaler"])
+
+    def any(self, flag: bool) -> bool:
+        """True when the flag is true in any process."""
+        if self.world == 1:
+            return flag
+        return bool(self._accelerator.reduce(torch.tensor(float(flag), device=self.device), "sum") > 0)
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean over processes."""
+        return values if self.world == 1 else self._accelerator.reduce(values, "mean")
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Rows of all processes, in order of the processes; the same number of rows in each."""
+        return tensor if self.world == 1 else self._accelerator.gather(tensor.to(self.device).contiguous())
+
+    def agree(self, method: torch.nn.Module) -> None:
+        """Give every process the buffers (running statistics) of the first one."""
+        if self.world > 1:
+            for buffer in method.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def wait(self) -> None:
+        self._accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        if self.world > 1:
+            self._accelerator.end_training()
+
+    def memory(self) -> int | None:
+        """Peak memory of this process in bytes: the accelerator's where there is one, else resident memory."""
+        backend = getattr(torch, self.device.type, None)
+        if self.device.type != "cpu" and hasattr(backend, "max_memory_allocated"):
+            return int(backend.max_memory_allocated())
+        try:
+            import resource
+        except ImportError:  # Windows
+            return None
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def seed_step(seed: int, *numbers: int) -> None:
+    """Seed every generator from the run's seed and a step's own numbers.
+
+    Random draws thereby depend on which batch is trained on and not on what ran before, so a resumed run and one
+    spread over several processes draw what an uninterrupted single one draws.
+    """
+    state = int(np.random.SeedSequence((seed, *numbers)).generate_state(1, np.uint64)[0] >> 1)
+    torch.manual_seed(state)
+    random.seed(state)
+    np.random.seed(state % 2**32)
+
+
+def deterministic() -> None:
+    """Ask for repeatable results on accelerators, at some cost in speed."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
