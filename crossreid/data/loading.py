@@ -17,14 +17,16 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageOps
 
+from crossreid.data.combining import everything
 from crossreid.data.sampling import SAMPLERS, Labels, identities
+from crossreid.data.splitting import hold_out
 from crossreid.records import MODALITIES, Batch, Image, UserError
 
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
 # Larger files are refused before they are decoded: a small file can unpack to gigabytes.
 PIXEL_LIMIT = 80_000_000
-# Keeps apart the random numbers of sampler epochs, augmentations, stand-ins for broken files, and hold-outs.
-_EPOCH, _AUGMENT, _REPLACE, _HOLD_OUT = range(4)
+# Keeps apart the random numbers of sampler epochs, of augmentations and of stand-ins for broken files.
+_EPOCH, _AUGMENT, _REPLACE = range(3)
 
 
 @dataclass
@@ -118,7 +120,9 @@ class DataConfig:
         roots: Folder of each data set by its name; without an entry, its usual folder below the folder that
             the environment variable CROSSREID_DATA names.
         fold: Which of the data set's official splits, where it has several.
-        settings: Further settings of the data set's reader; with several data sets, by name of the data set.
+        settings: Further settings of the data set's reader. With several data sets an entry under the name
+            of one holds that one's, and the others go to all. all_images trains on every split of any data
+            set.
         size: Height and width of the network's input, in pixels.
         interpolation: Filter that resizes pictures: bilinear, bicubic or lanczos.
         mean: Mean of each channel that is subtracted, for pixels from 0 to 1.
@@ -205,18 +209,17 @@ def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[in
     ... in the order of ``config.name``. Which identities are held out depends on the identities and the
     share alone.
     """
-    from crossreid import data
-
     training: list[Image] = []
     validation: list[Image] = []
     for domain, name in enumerate(config.names):
-        root = data.locate(name, config.roots)
-        splits = data.read(name, root, **_reader_settings(config, name))
-        train = [replace(image, domain=domain) for image in splits["train"]]
-        if config.validation:
-            train, held = _hold_out(train, splits.get("validation"), config.validation, domain)
-            validation += held
-        training += train
+        splits = _read_splits(config, name)
+        held = splits.get("validation", []) if config.validation else []
+        # An official validation split may be part of the training split too.
+        apart = {image.identity for image in held}
+        training += [
+            replace(image, domain=domain) for image in splits["train"] if image.identity not in apart
+        ]
+        validation += [replace(image, domain=domain) for image in held]
     if not training:
         raise UserError(
             f"{', '.join(config.names)}: no training images were found; check the folder with 'crossreid "
@@ -570,49 +573,36 @@ def _unchanged(value):
     return value
 
 
-def _reader_settings(config: DataConfig, name: str) -> dict:
-    """Keyword settings for the reader of one data set."""
+def _read_splits(config: DataConfig, name: str) -> dict[str, list[Image]]:
+    """The splits of one data set, a share of its training identities held out if the settings say so."""
     from crossreid import data
 
-    settings = dict(config.settings)
-    if not isinstance(config.name, str):
-        unknown = sorted(set(settings) - set(config.names))
-        if unknown:
-            raise UserError(
-                f"data.settings has {unknown[0]!r}: with several data sets expected one entry for each data "
-                f"set that needs settings, named {', '.join(config.names)}"
-            )
-        settings = dict(settings.get(name) or {})
+    own = {key: value for key, value in config.settings.items() if key not in config.names}
+    own.update(config.settings.get(name) or {})
+    everywhere = own.get("all_images") and not _takes(name, "all_images")
+    if everywhere:
+        del own["all_images"]
     if config.fold is not None:
-        takes = [each for each in config.names if _takes_fold(data.SOURCES[each].read)]
-        if not takes:
+        if not any(_takes(each, "fold") for each in config.names):
             raise UserError(
                 f"data.fold is {config.fold!r}, but {', '.join(config.names)} has one training split only: "
                 f"remove data.fold"
             )
-        if name in takes:
-            settings["fold"] = config.fold
-    return settings
+        if _takes(name, "fold"):
+            own["fold"] = config.fold
+    root = data.locate(name, config.roots)
+    if not everywhere:
+        return data.read(name, root, held_out=config.validation, **own)
+    splits = everything(data.read(name, root, **own))
+    if config.validation:
+        splits["train"], splits["validation"] = hold_out(splits["train"], config.validation)
+    return splits
 
 
-def _takes_fold(read) -> bool:
-    return "fold" in inspect.signature(read).parameters
+def _takes(name: str, setting: str) -> bool:
+    from crossreid import data
 
-
-def _hold_out(train: list[Image], official: list[Image] | None, share: float, domain: int):
-    """Split the training images of one data set into those to train on and those held out."""
-    if official:
-        held = {image.identity for image in official}
-        validation = [replace(image, domain=domain) for image in official]
-        return [image for image in train if image.identity not in held], validation
-    numbers = sorted({image.identity for image in train})
-    count = max(1, round(share * len(numbers)))
-    if count >= len(numbers):
-        raise UserError(
-            f"data.validation is {share}, which holds out all {len(numbers)} training identities: choose less"
-        )
-    held = set(np.random.default_rng((_HOLD_OUT, domain)).permutation(numbers)[:count].tolist())
-    return [image for image in train if image.identity not in held], [i for i in train if i.identity in held]
+    return setting in inspect.signature(data.get(name).read).parameters
 
 
 def _known(name: str, value, known) -> None:

@@ -101,7 +101,8 @@ def translate(
 ) -> torch.Tensor:
     """Resize to 1.125 times ``size`` and cut ``size`` out at (down, right), fractions of the room there is
     (Random2DTranslation of AlignedReID++; the offset is rounded, so the two outermost ones are half as
-    frequent).""" height, width = size
+    frequent)."""
+    height, width = size
     larger = (round(height * _TRANSLATION_SCALE), round(width * _TRANSLATION_SCALE))
     image = resize(image, larger, interpolation)
     top, left = round(down * (larger[0] - height)), round(right * (larger[1] - width))
