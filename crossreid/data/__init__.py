@@ -11,13 +11,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossreid.data import market1501
+from crossreid.data import market1501, sysu_mm01
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.data.splitting import hold_out
 from crossreid.records import Image, UserError
 
 SOURCES: dict[str, Source] = {
     "market1501": market1501.SOURCE,
+    "sysu_mm01": sysu_mm01.SOURCE,
 }
 
 

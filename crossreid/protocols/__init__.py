@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import difflib
 
+from crossreid.protocols.sysu_mm01 import SysuMM01
 from crossreid.records import UserError
 
 PROTOCOLS: dict[str, type] = {
+    "sysu_mm01": SysuMM01,
 }
 
 
