@@ -420,8 +420,6 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
 
     images, labels, identities, validation = training_set(settings.data)
     seed_step(config.seed, 0)
-    if settings.data.cameras_as_domains:
-        labels = labels.cameras_as_domains()
     method = checkpoint.build(settings.method_name, settings.method, labels.classes, labels.domains)
     method.check(labels)
     engine = Engine(config.device, config.precision, search_unused=len(method.phases(Progress())) > 1)
