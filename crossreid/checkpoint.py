@@ -125,7 +125,8 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
     if ours(path):
         content = read(path)
         size = settings.pop("size", None)
-        method = build(content["method"], content["config"] | settings, content["classes"], content["domains"])
+        config = _without_start(content["config"]) | settings
+        method = build(content["method"], config, content["classes"], content["domains"])
         _load_strictly(method, content["weights"], path)
         method.input = content["input"] | ({"size": list(size)} if size else {})
         method.settings, method.trained = content["settings"], content["trained"]
@@ -133,12 +134,18 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
         from crossreid import originals
 
         described, weights, _ = originals.read(path, **settings)
-        method = build(described["method"], described["config"], described["classes"], described.get("domains", 1))
+        config = _without_start(described["config"])
+        method = build(described["method"], config, described["classes"], described.get("domains", 1))
         _load_strictly(method, weights, path)
         method.input, method.settings = described["input"], {}
         method.trained = {"origin": described.get("origin", "published system")}
     method.fold = method.settings.get("data", {}).get("fold")
     return method.to(device).eval()
+
+
+def _without_start(config: dict) -> dict:
+    """Start weights are not wanted where all weights are loaded: they may not even be at hand any more."""
+    return config | {"pretrained": None} if "pretrained" in config else config
 
 
 def _load_strictly(method: Method, weights: dict, path: Path) -> None:
