@@ -1,0 +1,130 @@
+"""Domains: season, palette, scene and camera quality, one style for each data set's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crossreid.records import UserError
+from crossreid.synthetic.keys import between, generator, pick
+
+# Garment colours as (red, green, blue), 0 to 1, as displayed.
+PALETTES = {
+    "summer": [(0.92, 0.91, 0.88), (0.10, 0.11, 0.14), (0.80, 0.16, 0.18), (0.16, 0.36, 0.72), (0.93, 0.78, 0.24),
+               (0.22, 0.58, 0.36), (0.90, 0.52, 0.60), (0.45, 0.70, 0.85), (0.55, 0.56, 0.58), (0.93, 0.48, 0.16)],
+    "autumn": [(0.36, 0.24, 0.16), (0.60, 0.42, 0.24), (0.12, 0.14, 0.22), (0.48, 0.12, 0.16), (0.34, 0.38, 0.20),
+               (0.78, 0.72, 0.60), (0.10, 0.10, 0.11), (0.72, 0.48, 0.14), (0.30, 0.34, 0.42), (0.16, 0.32, 0.32)],
+    "winter": [(0.08, 0.08, 0.10), (0.16, 0.18, 0.26), (0.40, 0.41, 0.44), (0.66, 0.66, 0.68), (0.46, 0.10, 0.16),
+               (0.14, 0.24, 0.46), (0.24, 0.28, 0.20), (0.56, 0.46, 0.34), (0.88, 0.88, 0.90), (0.30, 0.16, 0.32)],
+    "spring": [(0.86, 0.84, 0.80), (0.70, 0.80, 0.88), (0.88, 0.74, 0.74), (0.20, 0.24, 0.34), (0.50, 0.62, 0.46),
+               (0.40, 0.30, 0.50), (0.14, 0.14, 0.16), (0.76, 0.64, 0.46), (0.62, 0.20, 0.26), (0.24, 0.46, 0.60)],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Style:
+    """What the pictures of one domain have in common.
+
+    name: part of every random key of the domain.
+    season: of PALETTES; it also weighs short against long garments.
+    scenes: kinds of place and their weights: ``campus``, ``street``, ``mall``, ``station``, ``room``, ``park``.
+    pitch: degrees that the cameras look down, least and most.
+    balance, exposure: how far cameras differ in white balance and in exposure, as natural logarithms.
+    saturation, contrast: 1 is as seen.
+    blur: standard deviation in thousandths of the picture's height, least and most.
+    noise: standard deviation, share of full scale, least and most.
+    quality: JPEG quality, least and most.
+    """
+
+    name: str
+    season: str = "summer"
+    scenes: tuple[tuple[str, float], ...] = (("campus", 1.0),)
+    pitch: tuple[float, float] = (4.0, 16.0)
+    balance: float = 0.22
+    exposure: float = 0.35
+    saturation: float = 1.0
+    contrast: float = 1.0
+    blur: tuple[float, float] = (2.0, 5.0)
+    noise: tuple[float, float] = (0.008, 0.025)
+    quality: tuple[int, int] = (72, 92)
+
+
+STYLES = {
+    style.name: style
+    for style in (
+        Style("market1501", "summer", (("campus", 2), ("street", 1), ("park", 1))),
+        Style("dukemtmc", "winter", (("street", 2), ("campus", 1)), (10, 24), 0.18, 0.35, 0.85, blur=(1, 4)),
+        Style(
+            "msmt17", "spring", (("campus", 1), ("mall", 1), ("room", 1)), (6, 20), 0.30, 0.55, contrast=1.1
+        ),
+        Style("sysu_mm01", "autumn", (("room", 1), ("campus", 1)), (6, 18), 0.22, 0.40),
+        Style("regdb", "winter", (("campus", 2), ("park", 1)), (2, 8), 0.12, 0.25, 0.7, 0.9, (6, 9)),
+        Style(
+            "llcm",
+            "winter",
+            (("street", 2), ("park", 1)),
+            (8, 22),
+            0.25,
+            0.45,
+            0.7,
+            0.85,
+            (3, 8),
+            (0.02, 0.05),
+        ),
+        Style("cuhk02", "spring", (("campus", 1),), (8, 20), 0.22, 0.3, 0.9, 0.9),
+        Style("cuhk03", "spring", (("campus", 1), ("room", 1)), (10, 24), 0.25, 0.35, 0.95),
+        Style("cuhk_sysu", "summer", (("street", 2), ("mall", 1)), (0, 8), 0.20, 0.35, 1.1, 1.1, (0, 4)),
+        Style(
+            "grid",
+            "winter",
+            (("station", 1),),
+            (14, 28),
+            0.16,
+            0.45,
+            0.55,
+            0.8,
+            (8, 14),
+            (0.03, 0.05),
+            (40, 60),
+        ),
+        Style("prid2011", "autumn", (("street", 1),), (18, 32), 0.28, 0.35, 0.75, 0.85, (3, 6)),
+        Style("ilids", "winter", (("station", 2), ("mall", 1)), (10, 20), 0.15, 0.4, 0.7, 0.9, (6, 12)),
+        Style("viper", "spring", (("park", 1), ("campus", 1)), (2, 10), 0.30, 0.45, 1.1, 1.1, (3, 6)),
+        Style("folder", "spring", (("mall", 1), ("street", 1))),
+        Style("csv", "autumn", (("park", 1), ("street", 1))),
+    )
+}
+
+
+def style(domain: int | str, seed: int = 0) -> Style:
+    """The style of a domain: a data set's name, or any integer for one drawn at random.
+
+    Raises UserError for a name without a style.
+    """
+    if isinstance(domain, str):
+        if domain not in STYLES:
+            raise UserError(
+                f"No synthetic domain is called {domain!r}: expected an integer or one of {', '.join(sorted(STYLES))}."
+            )
+        return STYLES[domain]
+    rng = generator("style", seed, domain)
+    scenes = ("campus", "street", "mall", "station", "room", "park")
+    kinds = [scenes[int(rng.integers(len(scenes)))] for _ in range(2)]
+    pitch, blur, noise, quality = (
+        between(rng, 2, 20),
+        between(rng, 1, 7),
+        between(rng, 0.005, 0.03),
+        rng.integers(50, 85),
+    )
+    return Style(
+        f"domain{int(domain)}",
+        pick(rng, dict.fromkeys(PALETTES, 1.0)),
+        tuple((kind, 1.0) for kind in kinds),
+        (pitch, pitch + 10),
+        between(rng, 0.12, 0.30),
+        between(rng, 0.25, 0.5),
+        between(rng, 0.6, 1.15),
+        between(rng, 0.8, 1.1),
+        (blur, blur + 3),
+        (noise, noise * 1.8),
+        (int(quality), int(quality) + 12),
+    )

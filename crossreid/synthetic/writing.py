@@ -1,0 +1,115 @@
+"""Writing a synthetic data set to disk."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from crossreid.records import UserError
+from crossreid.synthetic.cameras import camera
+from crossreid.synthetic.layouts import LAYOUTS, Picture
+from crossreid.synthetic.people import person
+from crossreid.synthetic.rendering import moment, render
+from crossreid.synthetic.styles import style
+
+
+def write(
+    name: str,
+    root: Path | str,
+    *,
+    identities: int = 40,
+    seed: int = 0,
+    images: int | None = None,
+    domain: int | str | None = None,
+    workers: int = 0,
+    jitter: float = 1.0,
+    progress: bool = True,
+) -> Path:
+    """Render a data set into ``root`` in the layout and with the file names of data set ``name``; returns the root.
+
+    identities: how many persons, at least 4. images: of each person in each camera, the layout's usual number if
+    None. domain: the style, another data set's name or an integer, if not the data set's own. workers: processes to
+    render with; 0 renders here. The bytes do not depend on it. jitter: strength of the errors of the boxes, 0 to 2.
+
+    The data set appears under its name only when it is complete. Raises UserError if ``root`` holds anything.
+    """
+    if name not in LAYOUTS:
+        raise UserError(f"No layout for a data set called {name!r}: expected one of {', '.join(LAYOUTS)}.")
+    if identities < 4:
+        raise UserError(f"A data set of {identities} identities cannot be split: ask for at least 4.")
+    if images is not None and images < 1:
+        raise UserError(f"images={images}: expected at least 1 picture of each identity in each camera.")
+    if workers < 0:
+        raise UserError(
+            f"workers={workers}: expected 0, to render in this process, or a number of processes."
+        )
+    root = Path(root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(
+            f"{root} is not empty: a synthetic data set is only written to a new or an empty folder."
+        )
+    domain = name if domain is None else domain
+    style(domain, seed)
+    plan = LAYOUTS[name](identities, images, seed)
+
+    root.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    try:
+        for path in {*(picture.path for picture in plan.pictures), *plan.files}:
+            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+        for path, content in plan.files.items():
+            (temporary / path).write_bytes(content)
+        _render_all(
+            plan.pictures, partial(_save, temporary, seed, domain, jitter), workers, progress and name
+        )
+        if plan.finish is not None:
+            plan.finish(temporary)
+        temporary.chmod(0o755)
+        if root.exists():
+            root.rmdir()
+        os.replace(temporary, root)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return root
+
+
+def _render_all(pictures: list[Picture], save, workers: int, title: str | bool) -> None:
+    from tqdm import tqdm
+
+    with tqdm(total=len(pictures), desc=title or None, unit=" images", disable=not title) as bar:
+        if workers == 0:
+            for picture in pictures:
+                save(picture)
+                bar.update()
+            return
+        from multiprocessing import get_context
+
+        with get_context("spawn").Pool(workers) as pool:
+            for _ in pool.imap_unordered(save, pictures, chunksize=16):
+                bar.update()
+
+
+def _save(root: Path, seed: int, domain: int | str, jitter: float, picture: Picture) -> None:
+    (root / picture.path).write_bytes(encode(picture, seed, domain, jitter))
+
+
+def encode(picture: Picture, seed: int = 0, domain: int | str = "market1501", jitter: float = 1.0) -> bytes:
+    """The bytes of one file of a data set."""
+    who = person(picture.identity, seed, domain)
+    what = camera(picture.camera, seed, domain, picture.modality, picture.place)
+    view = moment(picture.identity, picture.index)
+    pixels = render(who, what, view, size=picture.size, jitter=jitter * picture.jitter)
+    stream = io.BytesIO()
+    suffix = picture.path.rpartition(".")[2]
+    if suffix in ("jpg", "jpeg"):
+        Image.fromarray(pixels).save(stream, "JPEG", quality=what.quality)
+    else:
+        Image.fromarray(pixels).save(stream, {"png": "PNG", "bmp": "BMP"}[suffix])
+    return stream.getvalue()
