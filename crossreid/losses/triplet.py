@@ -1,0 +1,42 @@
+"""Triplet loss with the hardest positive and negative."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from crossreid.ops.distance import euclidean
+
+
+def batch_hard_triplet(
+    vectors: torch.Tensor, identities: torch.Tensor, margin: float | None = 0.3
+) -> torch.Tensor:
+    """Triplet loss with the farthest positive and the nearest negative of each anchor.
+
+    Hermans et al., arXiv 1703.07737, eq. 5, over Euclidean distances. As in the published systems the anchor
+    itself counts as a positive (distance 1e-6), so an identity with one image has a loss too.
+
+    vectors: (N, D), not necessarily of unit length.
+    identities: (N,) integers, at least two different ones.
+    margin: in units of distance, or None for the soft margin, log(1 + exp(positive - negative)).
+
+    Returns the mean over the N anchors, in float32. Raises ValueError when the batch has a single identity.
+    """
+    same = same_identity(identities)
+    distance = euclidean(vectors, vectors)
+    positive = distance.masked_fill(~same, float("-inf")).amax(1)
+    negative = distance.masked_fill(same, float("inf")).amin(1)
+    gap = positive - negative
+    return F.softplus(gap).mean() if margin is None else F.relu(gap + margin).mean()
+
+
+def same_identity(identities: torch.Tensor) -> torch.Tensor:
+    """(N, N) boolean: whether two rows are of one identity. Raises ValueError when all are."""
+    same = identities[:, None] == identities[None, :]
+    if bool(same.all()):
+        raise ValueError(
+            f"a triplet loss needs at least two identities in every batch, but all {len(identities)} images "
+            f"of this one are of identity {identities[0].item() if len(identities) else 'none'}: draw "
+            "several identities per batch"
+        )
+    return same

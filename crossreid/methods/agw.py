@@ -1,0 +1,129 @@
+"""AGW, the strong baseline of Ye et al., "Deep Learning for Person Re-Identification: A Survey and Outlook".
+
+arXiv 2001.04193, section 4.1: non-local attention, generalized-mean pooling and the weighted regularised
+triplet loss. Defaults are those of the authors' visible-infrared program; its plain variant ``base`` is
+``attention=False, pooling="average", loss="hard"``, and ``streams=1`` gives either of them for one modality.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from crossreid.losses.identity import identity_loss
+from crossreid.losses.triplet import batch_hard_triplet
+from crossreid.losses.weighted_triplet import weighted_triplet
+from crossreid.methods.base import Method, Progress, modality_indices
+from crossreid.nn import weights
+from crossreid.nn.neck import classifier, neck
+from crossreid.nn.pooling import POOLINGS
+from crossreid.nn.resnet import resnet
+from crossreid.nn.stems import Stems
+from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError
+
+
+@dataclass
+class Config:
+    """Settings of AGW.
+
+    backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
+    pretrained: start weights, see ``crossreid.nn.weights.start``; null for random ones.
+    streams: 2 gives each modality a stem of its own (visible-infrared), 1 treats all images alike.
+    last_stride: stride of the last stage.
+    attention: non-local blocks in the second and third stage.
+    attention_width: their inner width, 1 in the published models, 0 for half of the channels as in the paper.
+    pooling: gem or average.
+    loss: weighted (regularised triplet) or hard (batch-hard triplet).
+    margin: of the batch-hard triplet, in units of distance; null for the soft margin.
+    stable, normalize: variants of the weighted loss, see ``crossreid.losses.weighted_triplet``.
+    smoothing: label smoothing of the identity loss.
+    """
+
+    backbone: str = "resnet50"
+    pretrained: str | None = "timm"
+    streams: int = 2
+    last_stride: int = 1
+    attention: bool = True
+    attention_width: int = 1
+    pooling: str = "gem"
+    loss: str = "weighted"
+    margin: float | None = 0.3
+    stable: bool = False
+    normalize: bool = False
+    smoothing: float = 0.0
+
+
+class AGW(Method):
+    """See the module. ``neck`` is the pooled vector after batch normalisation, ``pooled`` the one before."""
+
+    Config = Config
+    features = ("neck", "pooled")
+    unit_length = True
+
+    def __init__(self, config: Config, classes: int, domains: int = 1):
+        super().__init__(config, classes, domains)
+        for name, known in (("pooling", POOLINGS), ("loss", ("weighted", "hard")), ("streams", (1, 2))):
+            if getattr(config, name) not in known:
+                raise UserError(
+                    f"method.{name} is {getattr(config, name)!r}: choose one of {', '.join(map(str, known))}"
+                )
+        two = config.streams == 2
+        width = (config.attention_width or "half") if config.attention else None
+        self.modalities = MODALITIES if two else (VISIBLE,)
+        self.backbone = resnet(config.backbone, config.last_stride, stem=not two, nonlocal_width=width)
+        self.stems = Stems(self.backbone) if two else None
+        self.neck = neck(self.backbone.channels)
+        self.classifier = classifier(self.backbone.channels, classes)
+        self.pool = POOLINGS[config.pooling]
+        stems = tuple(self.stems.children()) if two else ()
+        weights.start(self.backbone, config.pretrained, config.backbone, stems)
+
+    def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
+        """L = L_id + L_wrt. The triplets are of pooled vectors, not of unit length, from both modalities."""
+        config = self.config
+        pooled = self.pool(self.feature_map(batch.images, batch.modality))
+        logits = self.classifier(self.neck(pooled))
+        losses = {"identity": identity_loss(logits, batch.target, config.smoothing)}
+        if config.loss == "weighted":
+            loss, positive, negative = weighted_triplet(pooled, batch.target, config.stable, config.normalize)
+            losses |= {"triplet": loss, "positive_weights": positive, "negative_weights": negative}
+        else:
+            losses["triplet"] = batch_hard_triplet(pooled, batch.target, config.margin)
+        return losses | {"total": losses["identity"] + losses["triplet"]}
+
+    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+        """See ``Method.embed``; vectors of unit length."""
+        if feature not in (None, *self.features):
+            raise UserError(f"AGW has no feature {feature!r}: choose one of {', '.join(self.features)}")
+        pooled = self.pool(self.feature_map(images, modality))
+        return Embedding(F.normalize(pooled if feature == "pooled" else self.neck(pooled)))
+
+    def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
+        """The last map (N, C, H, W) before pooling."""
+        if self.stems is None:
+            return self.backbone(images)
+        if not (isinstance(modality, str) and modality in MODALITIES):
+            modality = modality_indices(modality, len(images), images.device)
+        return self.backbone(self.stems(images, modality))
+
+    def parameter_groups(self) -> dict[str, list[dict]]:
+        """Stems, body and non-local blocks at a tenth of the rate."""
+        slow = [*self.backbone.parameters(), *(self.stems.parameters() if self.stems is not None else ())]
+        return {
+            "main": [
+                {"params": slow, "name": "backbone", "rate": 0.1},
+                {"params": [self.neck.weight], "name": "neck", "rate": 1.0},
+                {"params": list(self.classifier.parameters()), "name": "classifier", "rate": 1.0},
+            ]
+        }
+
+    def check(self, batch_labels) -> None:
+        """Both stems need images to learn from."""
+        found = {MODALITIES[index] for index in set(batch_labels.modality.tolist())}
+        if missing := [name for name in self.modalities if name not in found and self.stems is not None]:
+            raise UserError(
+                "AGW with two streams learns from visible and infrared images, but the training data has no "
+                f"{missing[0]} ones: set method.streams to 1, or train on a visible-infrared data set"
+            )

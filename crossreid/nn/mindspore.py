@@ -1,0 +1,295 @@
+"""MindSpore's checkpoint files, read and written with NumPy alone.
+
+A file is one protobuf message without a header: a repeated field 1 of records (name, tensor), a tensor being
+its dimensions, the name of its type, and its bytes. See ``crossreid.originals`` for what the names mean in
+each system.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from crossreid.records import UserError
+
+TYPES = {
+    "Float16": "<f2",
+    "Float32": "<f4",
+    "Float64": "<f8",
+    "Int8": "i1",
+    "Int16": "<i2",
+    "Int32": "<i4",
+    "Int64": "<i8",
+    "UInt8": "u1",
+    "UInt16": "<u2",
+    "UInt32": "<u4",
+    "UInt64": "<u8",
+    "Bool": "?",
+}
+SLICE = 512 << 20  # MindSpore cuts longer tensors into records of this many bytes
+
+_TAIL = b"crc_num"
+_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
+
+
+def read_checkpoint(path: str | Path) -> dict[str, np.ndarray | str]:
+    """The tensors of a MindSpore ``.ckpt`` by name, in the order of the file.
+
+    Arrays are in memory of their own; brain floats are widened to float32; a ``str`` record becomes a string.
+    Records of hash tables are left out. Raises UserError for a file that is encrypted, truncated or damaged,
+    for a type that cannot be read, and for a name that occurs twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint at {path}: give the path of a MindSpore .ckpt file")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty: expected a MindSpore checkpoint; copy it again")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        data = memoryview(mapped)
+        try:
+            return _read(data, path)
+        finally:
+            data.release()
+
+
+def write_checkpoint(
+    path: str | Path, values: Mapping[str, np.ndarray | str], checksum: bool = False
+) -> None:
+    """Write arrays and strings as a MindSpore ``.ckpt``, whole or not at all.
+
+    checksum: add the optional tail with the CRC-32 of the file.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    crc = 0
+    try:
+        with open(temporary, "wb") as file:
+            for name, value in values.items():
+                for record in _records(name, value):
+                    file.write(record)
+                    crc = zlib.crc32(record, crc)
+            if checksum:
+                file.write(_TAIL + crc.to_bytes(10, "big"))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def torch_names(values: Mapping[str, np.ndarray | str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Network tensors under PyTorch's words for the same layers, and what was left out: name -> reason.
+
+    Normalisation: gamma, beta, moving_mean, moving_variance become weight, bias, running_mean, running_var;
+    shortcuts (``down_sample_layer``) become ``downsample``; prefixes of training wrappers go.
+    """
+    named, left_out = {}, {}
+    for key, value in values.items():
+        if isinstance(value, str):
+            left_out[key] = "text"
+        elif _STATE.match(key):
+            left_out[key] = "state of the optimiser or of the training loop"
+        else:
+            stem, _, last = _WRAPPERS.sub("", key).rpartition(".")
+            stem = re.sub(r"\bdown_sample_layer\b", "downsample", stem)
+            name = f"{stem}.{_NORM.get(last, last)}" if stem else last
+            if name in named:
+                raise UserError(f"two tensors of the checkpoint mean the same: {key} is {name} once more")
+            named[name] = value
+    return named, left_out
+
+
+_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+_WRAPPERS = re.compile(r"^((network|_backbone|optimizer|backbone)\.)+")
+_STATE = re.compile(
+    r"(moments|accum|moment1|moment2|accumulation)\.|(beta1_power|beta2_power|learning_rate|momentum|global_step|epoch_num"
+    r"|step_num|scale_sense|loss_scale|current_iterator_step|last_overflow_iterator_step|step)$"
+)
+
+
+class _Broken(Exception):
+    """The bytes are not the message that was expected."""
+
+
+def _read(data, path) -> dict:
+    if len(data) >= 17 and data[-17:-10] == _TAIL:
+        wanted, data = int.from_bytes(data[-10:], "big"), data[:-17]
+        if zlib.crc32(data) != wanted:
+            raise UserError(f"{path} is damaged: its checksum does not fit its content; copy it again")
+    if not len(data) or data[0] != 0x0A:
+        raise _unreadable(path)
+    parts: dict[str, tuple] = {}
+    last, position = None, 0
+    while position < len(data):
+        name = None
+        try:
+            number, wire, value, position = _field(data, position)
+            if (number, wire) != (1, _BYTES):
+                continue
+            name, tensor = _record(value)
+        except (_Broken, UnicodeDecodeError) as error:
+            if not parts:
+                raise _unreadable(path) from error
+            raise UserError(
+                f"{path} is truncated or damaged: the record after {last!r}, at byte {position} of "
+                f"{len(data)}, does not end where it should; copy the file again"
+            ) from error
+        if tensor is None:
+            continue
+        dims, kind, content = tensor
+        if name in parts:
+            if name != last:
+                raise UserError(f"{path} holds the tensor {name!r} twice: it is damaged, copy it again")
+            if (dims, kind) != parts[name][:2]:
+                raise UserError(f"{path}: the slices of {name!r} differ in shape or type, copy it again")
+            parts[name][2].append(content)
+        else:
+            parts[name] = (dims, kind, [content])
+        last = name
+    if not parts:
+        raise _unreadable(path)
+    return {name: _value(name, *each, path) for name, each in parts.items()}
+
+
+def _unreadable(path) -> UserError:
+    return UserError(
+        f"{path} is not a readable MindSpore checkpoint: it is encrypted, damaged, or another kind of file; "
+        "decrypt or copy it again"
+    )
+
+
+def _varint(data, position) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(data):
+            raise _Broken
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise _Broken
+
+
+def _field(data, position):
+    """(field number, wire type, number or bytes, next position). Bytes are a view: a forged length takes no "
+    "memory."""
+    key, position = _varint(data, position)
+    number, wire = key >> 3, key & 7
+    if number == 0:
+        raise _Broken
+    if wire == _VARINT:
+        value, position = _varint(data, position)
+        return number, wire, value, position
+    if wire == _BYTES:
+        length, position = _varint(data, position)
+    elif wire in (_EIGHT, _FOUR):
+        length = 8 if wire == _EIGHT else 4
+    else:
+        raise _Broken
+    if length > len(data) - position:
+        raise _Broken
+    return number, wire, data[position : position + length], position + length
+
+
+def _record(data):
+    """(name, tensor or None)."""
+    name = tensor = None
+    position = 0
+    while position < len(data):
+        number, wire, value, position = _field(data, position)
+        if wire == _BYTES and number == 1:
+            name = bytes(value).decode()
+        elif wire == _BYTES and number == 2:
+            tensor = _tensor(value)
+    if name is None:
+        raise _Broken
+    return name, tensor
+
+
+def _tensor(data):
+    """(dims, type, content)."""
+    dims, kind, content = [], None, None
+    position = 0
+    while position < len(data):
+        number, wire, value, position = _field(data, position)
+        if number == 1 and wire == _VARINT:
+            dims.append(value)
+        elif number == 1 and wire == _BYTES:
+            inner = 0
+            while inner < len(value):
+                dim, inner = _varint(value, inner)
+                dims.append(dim)
+        elif number == 2 and wire == _BYTES:
+            kind = bytes(value).decode()
+        elif number == 3 and wire == _BYTES:
+            content = value
+    if kind is None or content is None:
+        raise _Broken
+    return tuple(dims), kind, content
+
+
+def _value(name, dims, kind, contents, path):
+    size = sum(map(len, contents))
+    if kind == "str":
+        try:
+            return b"".join(contents).decode("utf-32-le")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: the text {name!r} is damaged; copy the file again") from error
+    if kind != "BFloat16" and kind not in TYPES:
+        raise UserError(
+            f"{path}: the tensor {name!r} has type {kind!r}, which cannot be read; expected one of "
+            f"{', '.join(TYPES)}, BFloat16 or str. Convert it in MindSpore and save it again."
+        )
+    item = np.dtype("<u2" if kind == "BFloat16" else TYPES[kind])
+    shape = () if dims == (0,) and size == item.itemsize else dims
+    count = 1
+    for dim in shape:
+        count *= dim
+    if count * item.itemsize != size:
+        raise UserError(
+            f"{path}: the tensor {name!r} of shape {shape} and type {kind} needs {count * item.itemsize} "
+            f"bytes, but the file holds {size}; it is truncated or damaged, copy it again"
+        )
+    array = np.frombuffer(b"".join(contents), item).reshape(shape)
+    if kind == "BFloat16":
+        return (array.astype("<u4") << 16).view("<f4")
+    return array.copy()
+
+
+def _records(name, value):
+    if isinstance(value, str):
+        yield from _sliced(name, (0,), "str", value.encode("utf-32-le"))
+        return
+    value = np.asarray(value)
+    kinds = {np.dtype(dtype): kind for kind, dtype in TYPES.items()}
+    if value.dtype not in kinds:
+        raise UserError(
+            f"a MindSpore checkpoint cannot hold {name!r} of type {value.dtype}: expected {', '.join(TYPES)}"
+        )
+    kind = kinds[value.dtype]
+    yield from _sliced(name, value.shape, kind, np.ascontiguousarray(value, TYPES[kind]).tobytes())
+
+
+def _sliced(name, dims, kind, content):
+    for start in range(0, max(len(content), 1), SLICE):
+        tensor = b"".join(b"\x08" + _number(dim) for dim in dims)
+        tensor += _block(2, kind.encode()) + _block(3, content[start : start + SLICE])
+        yield _block(1, _block(1, name.encode()) + _block(2, tensor))
+
+
+def _block(number, content) -> bytes:
+    return bytes([number << 3 | _BYTES]) + _number(len(content)) + content
+
+
+def _number(value) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,234 @@
+"""Residual networks with the names of torchvision, as re-identification uses them.
+
+A file of our own instead of timm's: the stem must come twice for two modalities, the normalisation must be
+replaceable, the MindSpore ports pad differently, and blocks of attention sit between the residual blocks.
+Weights come from timm and torchvision by name (``crossreid.nn.weights``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from crossreid.nn.nonlocal_block import NonLocal
+from crossreid.records import UserError
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """What differs between frameworks though the names and weights are the same.
+
+    same_padding: pad at the bottom and right first, so that the output has ceil(size / stride) rows and
+        columns.
+    eps: of every batch normalisation, except the last of each block, which has ``last_eps``.
+    last_momentum: share of the new batch in the running statistics of the last normalisation of each block.
+    """
+
+    same_padding: bool = False
+    eps: float = 1e-5
+    last_eps: float = 1e-5
+    last_momentum: float = 0.1
+
+
+FLAVOURS = {
+    "torchvision": Flavour(),
+    "mindspore": Flavour(same_padding=True, last_eps=1e-3, last_momentum=0.003),
+    "mindspore_alignedreid": Flavour(same_padding=True, eps=1e-4, last_eps=1e-4),
+}
+
+
+def resnet(
+    name: str,
+    last_stride: int = 1,
+    flavour: str | Flavour = "torchvision",
+    norm: Callable[[int], nn.Module] | None = None,
+    stem: bool = True,
+    nonlocal_width: int | str | None = None,
+) -> ResNet:
+    """A residual network by name, with fresh weights.
+
+    name: one of ``NETWORKS``; ``"tiny"`` is a small one for computers without an accelerator.
+    last_stride: stride of the last stage, 1 or 2. With 1 an image of 256 x 128 gives a map of 16 x 8. Nothing
+        is dilated.
+    flavour: a name of ``FLAVOURS`` or a ``Flavour``.
+    norm: channels -> normalisation layer, in the place of every batch normalisation; the epsilons of the
+        flavour then do not apply.
+    stem: whether the network has a stem of its own; without it, ``forward`` takes the map of a ``Stem``.
+    nonlocal_width: inner width of the non-local blocks of AGW, a number or ``"half"`` of the channels; None
+        for no such blocks.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"unknown backbone {name!r}: choose one of {', '.join(NETWORKS)}")
+    if isinstance(flavour, str):
+        if flavour not in FLAVOURS:
+            raise UserError(f"unknown backbone flavour {flavour!r}: choose one of {', '.join(FLAVOURS)}")
+        flavour = FLAVOURS[flavour]
+    block, counts, base = NETWORKS[name]
+    return ResNet(block, counts, base, last_stride, flavour, norm, stem, nonlocal_width)
+
+
+class Stem(nn.Module):
+    """The first convolution, its normalisation and the max pooling: (N, 3, H, W) to (N, base, H/4, W/4)."""
+
+    def __init__(self, base: int, flavour: Flavour = FLAVOURS["torchvision"], norm=None):
+        super().__init__()
+        self.conv1, self.bn1 = _stem_layers(base, flavour, norm)
+        self.same_padding = flavour.same_padding
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return _stem(self, images)
+
+
+class ResNet(nn.Module):
+    """See ``resnet``. ``channels`` is the width of the last map, ``base`` that of the stem."""
+
+    def __init__(self, block, counts, base, last_stride, flavour, norm, stem, nonlocal_width):
+        super().__init__()
+        self.base, self.flavour, self.norm = base, flavour, norm
+        self.same_padding = flavour.same_padding
+        self.has_stem = stem
+        if stem:
+            self.conv1, self.bn1 = _stem_layers(base, flavour, norm)
+        inputs = base
+        for stage, count in enumerate(counts):
+            width, stride = base << stage, (1, 2, 2, last_stride)[stage]
+            blocks = []
+            for index in range(count):
+                blocks.append(block(inputs, width, stride if index == 0 else 1, flavour, norm))
+                inputs = width * block.expansion
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+            if nonlocal_width is not None and stage in _NONLOCAL:
+                inner = inputs // 2 if nonlocal_width == "half" else nonlocal_width
+                places = min(_NONLOCAL[stage], count)
+                attention = nn.ModuleList(NonLocal(inputs, inner) for _ in range(places))
+                setattr(self, f"nonlocal{stage + 1}", attention)
+        self.channels = inputs
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.bias is None:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def new_stem(self) -> Stem:
+        """Another stem that fits this network."""
+        stem = Stem(self.base, self.flavour, self.norm)
+        nn.init.kaiming_normal_(stem.conv1.weight, mode="fan_out", nonlinearity="relu")
+        return stem
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) to the last map (N, channels, H / 16 or 32, W / 16 or 32)."""
+        maps = _stem(self, images) if self.has_stem else images
+        for stage in ("1", "2", "3", "4"):
+            blocks = getattr(self, f"layer{stage}")
+            attention = getattr(self, f"nonlocal{stage}", ())
+            plain = len(blocks) - len(attention)
+            for index, block in enumerate(blocks):
+                maps = block(maps)
+                if index >= plain:
+                    maps = attention[index - plain](maps)
+        return maps
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions."""
+
+    expansion = 1
+
+    def __init__(self, inputs, width, stride, flavour, norm):
+        super().__init__()
+        normal, last = _norms(flavour, norm)
+        self.conv1 = _conv(inputs, width, 3, stride, flavour)
+        self.bn1 = normal(width)
+        self.conv2 = _conv(width, width, 3, 1, flavour)
+        self.bn2 = last(width)
+        self.downsample = _shortcut(inputs, width, stride, flavour, normal)
+
+    def forward(self, maps):
+        out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        return F.relu(out + (maps if self.downsample is None else self.downsample(maps)), inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions; the stride sits on the 3 x 3."""
+
+    expansion = 4
+
+    def __init__(self, inputs, width, stride, flavour, norm):
+        super().__init__()
+        normal, last = _norms(flavour, norm)
+        self.conv1 = _conv(inputs, width, 1, 1, flavour)
+        self.bn1 = normal(width)
+        self.conv2 = _conv(width, width, 3, stride, flavour)
+        self.bn2 = normal(width)
+        self.conv3 = _conv(width, 4 * width, 1, 1, flavour)
+        self.bn3 = last(4 * width)
+        self.downsample = _shortcut(inputs, 4 * width, stride, flavour, normal)
+
+    def forward(self, maps):
+        out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        out = self.bn3(self.conv3(out))
+        return F.relu(out + (maps if self.downsample is None else self.downsample(maps)), inplace=True)
+
+
+NETWORKS = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2), 64),
+    "resnet34": (BasicBlock, (3, 4, 6, 3), 64),
+    "resnet50": (Bottleneck, (3, 4, 6, 3), 64),
+    "resnet101": (Bottleneck, (3, 4, 23, 3), 64),
+    "resnet152": (Bottleneck, (3, 8, 36, 3), 64),
+    "tiny": (BasicBlock, (1, 1, 1, 1), 16),
+}
+
+# After the last two blocks of the second stage and the last three of the third (places counted from 0).
+_NONLOCAL = {1: 2, 2: 3}
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution with MindSpore's "same" padding: the odd row and column go to the bottom and the right."""
+
+    def forward(self, maps):
+        return super().forward(_pad_same(maps, self.kernel_size[0], self.stride[0], 0.0))
+
+
+def _pad_same(maps, kernel, stride, value):
+    total = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in maps.shape[2:]]
+    (top, bottom), (left, right) = ((each // 2, each - each // 2) for each in total)
+    return F.pad(maps, (left, right, top, bottom), value=value)
+
+
+def _conv(inputs, outputs, kernel, stride, flavour):
+    if flavour.same_padding:
+        return SameConv2d(inputs, outputs, kernel, stride, bias=False)
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+def _norms(flavour, norm):
+    """How to make a normalisation of a given width, and the last one of a block."""
+    if norm is not None:
+        return norm, norm
+    return (
+        partial(nn.BatchNorm2d, eps=flavour.eps),
+        partial(nn.BatchNorm2d, eps=flavour.last_eps, momentum=flavour.last_momentum),
+    )
+
+
+def _shortcut(inputs, outputs, stride, flavour, norm):
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(_conv(inputs, outputs, 1, stride, flavour), norm(outputs))
+
+
+def _stem_layers(base, flavour, norm):
+    return _conv(3, base, 7, 2, flavour), _norms(flavour, norm)[0](base)
+
+
+def _stem(module, images):
+    maps = F.relu(module.bn1(module.conv1(images)), inplace=True)
+    if module.same_padding:
+        return F.max_pool2d(_pad_same(maps, 3, 2, float("-inf")), 3, 2)
+    return F.max_pool2d(maps, 3, 2, padding=1)

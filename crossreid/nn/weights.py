@@ -1,0 +1,152 @@
+"""Start weights of a backbone: from timm, from torchvision's files, or from MindSpore's."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from crossreid.nn.mindspore import read_checkpoint, torch_names
+from crossreid.records import UserError
+
+# Layers of ImageNet classifiers, of no use here.
+_CLASSIFIERS = ("fc.", "end_point.", "classifier.")
+
+
+def start(
+    backbone: nn.Module, pretrained: str | None, name: str, stems: tuple[nn.Module, ...] = ()
+) -> list[str]:
+    """Fill a residual network, and further stems, with trained weights.
+
+    backbone: a network of ``crossreid.nn.resnet``; its non-local blocks keep their fresh weights.
+    pretrained: None (nothing happens); ``"timm"``, the ImageNet weights that timm offers for ``name``; or the
+        path of a
+        file: torchvision ``.pth`` (V1 or V2), ``.safetensors``, or a MindSpore ``.ckpt``.
+    name: the name of the network.
+    stems: modules with ``conv1`` and ``bn1`` that get the same first layers.
+
+    Returns the names in the source that were left out. Raises UserError when the source cannot be had, or
+    when not exactly every weight of the network is in it.
+    """
+    if pretrained is None:
+        return []
+    if pretrained == "timm":
+        source, values = f"timm's {name}.tv_in1k", from_timm(f"{name}.tv_in1k")
+    else:
+        source, values = str(pretrained), read_weights(pretrained)
+    left_out = [key for key in values if key.startswith(_CLASSIFIERS)]
+    values = {key: value for key, value in values.items() if not key.startswith(_CLASSIFIERS)}
+    used = set()
+    for module in (backbone, *stems):
+        used |= _fill(module, values, source, name)
+    if unknown := sorted(set(values) - used):
+        raise UserError(
+            f"{source} holds {len(unknown)} weights that the backbone {name} does not have (first: "
+            f"{unknown[0]}): it belongs to another network. Give the weights of a {name}, or change the "
+            "backbone."
+        )
+    return left_out
+
+
+def from_timm(model: str) -> dict[str, torch.Tensor]:
+    """The weights of a timm model by its full name, from the local cache or the network."""
+    import timm
+
+    try:
+        return timm.create_model(model, pretrained=True).state_dict()
+    except Exception as error:
+        raise UserError(
+            f"the pretrained weights {model} of timm could not be had ({type(error).__name__}: "
+            f"{_first_line(error)}). On a computer without network, copy the file model.safetensors of "
+            f"timm/{model}, or torchvision's .pth of the same network, from another computer to any folder "
+            "and set method.pretrained to its path; or set method.pretrained to null to start from random "
+            "weights."
+        ) from error
+
+
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file with the names of torchvision, on the CPU: ``.safetensors``, MindSpore ``.ckpt``,
+    anything else as a PyTorch file, which may hold its weights under ``state_dict`` or ``model`` and with the
+    prefix ``module.``."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"there are no pretrained weights at {path}: give the path of a torchvision .pth, a .safetensors "
+            "or a MindSpore .ckpt file, 'timm' to download them, or null for random weights"
+        )
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    if path.suffix == ".ckpt":
+        values, _ = torch_names(read_checkpoint(path))
+        return {key: torch.from_numpy(np.array(value)) for key, value in values.items()}
+    return state_dict(read_pickle(path), path)
+
+
+def state_dict(content, path) -> dict[str, torch.Tensor]:
+    """The weights inside what a PyTorch file held, without the prefix ``module.`` of data-parallel "
+    "training."""
+    for name in ("state_dict", "model", "net"):
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+            break
+    if not (isinstance(content, Mapping) and content and all(map(torch.is_tensor, content.values()))):
+        raise UserError(
+            f"{path} holds no weights by name: expected a state dict, alone or under 'state_dict', 'model' "
+            "or 'net'. Save the state dict of the network and give that file."
+        )
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def read_pickle(path: str | Path):
+    """The content of a PyTorch file on the CPU. Tensors, plain values and NumPy numbers and arrays are read;
+    anything else is refused, because reading it could run code."""
+    numbers = [
+        (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+        (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+        np._core.multiarray._reconstruct,
+        np._core.multiarray.scalar,
+        np.ndarray,
+        np.dtype,
+        *(type(np.dtype(kind)) for kind in "? b h i q B H I Q e f d".split()),
+    ]
+    try:
+        with torch.serialization.safe_globals(numbers):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} was refused: it holds objects other than tensors, plain values and NumPy numbers, and "
+            "reading those could run code. If you trust where it comes from, load it in its own program and "
+            "save the state dict alone."
+        ) from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} cannot be read as a PyTorch file: it is truncated, damaged, or something else "
+            f"altogether ({_first_line(error)}). Copy it again or use another one."
+        ) from error
+
+
+def _fill(module, values, source, name) -> set[str]:
+    """Copy the values of the same names into the module; returns those used."""
+    own = {key: value for key, value in module.state_dict().items() if not key.startswith("nonlocal")}
+    missing = [key for key in own if key not in values and not key.endswith("num_batches_tracked")]
+    shapes = [key for key in own if key in values and own[key].shape != values[key].shape]
+    if missing or shapes:
+        shape = missing or tuple(values[shapes[0]].shape)
+        found = f"{missing[0]} is missing" if missing else f"{shapes[0]} has shape {shape}"
+        raise UserError(
+            f"{source} does not fit the backbone {name}: {found} ({len(missing)} missing, {len(shapes)} of "
+            f"another shape). Give the weights of a {name}, or change the backbone."
+        )
+    module.load_state_dict({key: values[key] for key in own if key in values}, strict=False)
+    return own.keys() & values.keys()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no further words"])[0][:200]
