@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossreid.data import market1501, sysu_mm01
+from crossreid.data import csv_table, folder, market1501, sysu_mm01
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.data.splitting import hold_out
 from crossreid.records import Image, UserError
@@ -19,6 +19,8 @@ from crossreid.records import Image, UserError
 SOURCES: dict[str, Source] = {
     "market1501": market1501.SOURCE,
     "sysu_mm01": sysu_mm01.SOURCE,
+    "folder": folder.SOURCE,
+    "csv": csv_table.SOURCE,
 }
 
 

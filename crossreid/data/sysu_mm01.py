@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossreid.data import matlab
 from crossreid.data.source import Counts, Finding, Source, find_root, folder_names, image_names, strays
 from crossreid.records import INFRARED, VISIBLE, Image, UserError
 
@@ -164,29 +165,12 @@ def _ids_of_text(file: Path) -> list[int]:
 
 
 def _ids_of_matlab(file: Path) -> list[int]:
-    ids = np.asarray(load_matlab(file, "id")).ravel()
+    ids = np.asarray(matlab.load(file, ["id"])["id"]).ravel()
     if ids.dtype.kind not in "iuf" or not len(ids):
         raise UserError(
             f"{file}: the variable 'id' is not a list of numbers. Copy it again from the data set."
         )
     return sorted(int(number) for number in ids)
-
-
-def load_matlab(file: Path, variable: str) -> np.ndarray:
-    """One variable of a MATLAB file of version 5. Raises UserError if the file is none or lacks it."""
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(file)
-    except Exception as error:  # damaged files make scipy raise many kinds, TypeError among them
-        raise UserError(
-            f"{file} is not a readable MATLAB file of version 5 ({type(error).__name__} while reading it): "
-            f"copy it again from the data set."
-        ) from error
-    if variable not in content:
-        held = ", ".join(name for name in content if not name.startswith("__")) or "none"
-        raise UserError(f"{file} has no variable {variable!r} but {held}: copy it again from the data set.")
-    return content[variable]
 
 
 def permutations(root: Path) -> Path | None:
@@ -238,7 +222,7 @@ def check(root: Path) -> list[Finding]:
 
 def official_counts(file: Path) -> dict[tuple[int, int], int]:
     """Pictures by (identity, camera) according to rand_perm_cam.mat."""
-    cells = load_matlab(file, "rand_perm_cam")
+    cells = matlab.load(file, ["rand_perm_cam"])["rand_perm_cam"]
     try:
         return {
             (position + 1, camera + 1): matrix.shape[1]

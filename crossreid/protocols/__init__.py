@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import difflib
 
+from crossreid.protocols.market1501 import Market1501
 from crossreid.protocols.sysu_mm01 import SysuMM01
 from crossreid.records import UserError
 
 PROTOCOLS: dict[str, type] = {
+    "market1501": Market1501,
     "sysu_mm01": SysuMM01,
 }
 

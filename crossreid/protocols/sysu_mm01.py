@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import sysu_mm01
+from crossreid.data import matlab, sysu_mm01
 from crossreid.records import INFRARED, VISIBLE, Image, Trial, UserError
 
 CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
@@ -150,7 +150,7 @@ def official_gallery(
 def _official(
     file: Path, counts: Mapping[tuple[int, int], int], shots: int
 ) -> list[list[tuple[int, int, int]]]:
-    cells = sysu_mm01.load_matlab(file, "rand_perm_cam")
+    cells = matlab.load(file, ["rand_perm_cam"])["rand_perm_cam"]
     return [official_gallery(cells, counts, shots, trial) for trial in range(10)]
 
 
