@@ -1,0 +1,22 @@
+"""A loss that keeps the images of a domain apart."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+
+def scatter(vectors: torch.Tensor, domains: torch.Tensor) -> torch.Tensor:
+    """Mean cosine similarity of the images of a domain to their centre; minimised, it spreads them.
+
+    Choi et al. 2021 (MetaBIN, arXiv 2011.14670), the intra-domain scatter loss.
+
+    vectors: (N, D), any length; they are brought to unit length first. domains: (N,) int.
+    Returns a scalar from -1 to 1: the mean over the domains of the mean over their images.
+    """
+    unit = F.normalize(vectors, dim=1)
+    means = []
+    for domain in domains.unique():
+        own = unit[domains == domain]
+        means.append((own @ F.normalize(own.mean(dim=0), dim=0)).mean())
+    return torch.stack(means).mean()

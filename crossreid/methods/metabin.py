@@ -1,0 +1,253 @@
+"""MetaBIN: gates between batch and instance normalisation, learned so that a step on some domains helps on others.
+
+Choi, Kim, Jeong, Park and Kim, "Meta Batch-Instance Normalization for Generalizable Person Re-Identification", CVPR
+2021, arXiv 2011.14670. Where the paper and the released code differ, the code is followed, because the published
+models come from it: two affine pairs in each layer, the gates' gradient of first order, a last stride of 1.
+
+An iteration takes two steps on two batches:
+
+    base   all weights except the gates, on a batch of all domains mixed:      cross entropy + triplet
+    meta   only the gates, on a batch with every domain equally:
+             split the domains into meta-train and meta-test
+             G  = gradient of the gates, meta-train loss                       scatter + shuffle + triplet
+             g' = clamp(g - a G, 0, 1), a rising and falling between two bounds
+             g  <- clamp(g - b dL/dg', 0, 1), L the meta-test loss with g'     triplet
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from crossreid.losses.domain_triplet import shuffle
+from crossreid.losses.identity import identity_loss
+from crossreid.losses.scatter import scatter
+from crossreid.losses.triplet import batch_hard_triplet
+from crossreid.methods.base import Method, Phase, Progress
+from crossreid.nn import weights
+from crossreid.nn.batch_instance_norm import BatchInstanceNorm, HalfInstanceNorm, statistics_held
+from crossreid.nn.mobilenet import MobileNetV2
+from crossreid.nn.resnet import NETWORKS, resnet
+from crossreid.records import Batch, Embedding, UserError
+
+NORMS = {
+    "bin": BatchInstanceNorm,
+    "bin_shared": partial(BatchInstanceNorm, shared=True),
+    "bn": nn.BatchNorm2d,
+    "in": partial(nn.InstanceNorm2d, affine=True),
+    "half": HalfInstanceNorm,
+}
+BACKBONES = {
+    "mobilenet_v2_1.4": partial(MobileNetV2, 1.4),
+    "mobilenet_v2_1.0": partial(MobileNetV2, 1.0),
+    **{name: partial(resnet, name) for name in NETWORKS},
+}
+
+
+@dataclass
+class Config:
+    """Defaults are those of the models trained on several data sets. For one data set whose cameras are the domains,
+    add ``cross_entropy`` to both meta losses, and use 4 meta-train domains on DukeMTMC (3 on Market-1501).
+
+    backbone: one of ``BACKBONES``.
+    pretrained: start weights, see ``crossreid.nn.weights.start``; MobileNets take the path of deep-person-reid's file
+        ``mobilenetv2_1.4.pth`` or ``mobilenetv2_1.0.pth``; null for random ones.
+    norm: ``bin``, each branch with its own affine pair; ``bin_shared``, one pair;
+        without gates ``bn``, ``in``, or ``half`` (half of the channels each), which need ``meta`` off.
+    last_stride: stride of the last stage; 1 gives maps of 1/16 of the image.
+    base_losses, meta_train_losses, meta_test_losses: any of ``cross_entropy``, ``triplet``, ``shuffle``, ``scatter``;
+        their sum is minimised.
+    smoothing: of the cross entropy's labels; margin: of the triplet loss.
+    meta: False trains gates and weights alike by the base step.
+    meta_train_domains: how many of the batch's domains go to meta-train; the others are meta-test.
+    second_order: differentiate through G too; the published models do not.
+    first_base_steps: base steps of the very first iteration.
+    inner_ratio: lowest and highest a, as shares of the gates' learning rate. inner_period: epochs from low to low.
+    """
+
+    backbone: str = "mobilenet_v2_1.4"
+    pretrained: str | None = None
+    norm: str = "bin"
+    last_stride: int = 1
+    base_losses: tuple[str, ...] = ("cross_entropy", "triplet")
+    meta_train_losses: tuple[str, ...] = ("scatter", "shuffle", "triplet")
+    meta_test_losses: tuple[str, ...] = ("triplet",)
+    smoothing: float = 0.1
+    margin: float = 0.3
+    meta: bool = True
+    meta_train_domains: int = 3
+    second_order: bool = False
+    first_base_steps: int = 10
+    inner_ratio: tuple[float, float] = (0.001, 0.1)
+    inner_period: float = 5
+
+
+class MetaBIN(Method):
+    """Maps averaged to one vector ("pooled"), then batch normalisation ("neck"), then a classifier while training."""
+
+    Config = Config
+    features = ("neck", "pooled")
+
+    def __init__(self, config: Config, classes: int, domains: int = 1):
+        super().__init__(config, classes, domains)
+        for key, known in (("backbone", BACKBONES), ("norm", NORMS)):
+            if getattr(config, key) not in known:
+                raise UserError(f"method.{key} is {getattr(config, key)!r}: choose one of {', '.join(known)}")
+        self.backbone = BACKBONES[config.backbone](norm=NORMS[config.norm], last_stride=config.last_stride)
+        self.neck = nn.BatchNorm1d(self.backbone.channels)
+        self.neck.bias.requires_grad_(False)
+        self.classifier = nn.Linear(self.backbone.channels, classes, bias=False)
+        if config.pretrained is not None:
+            self._start()
+        if config.meta and not self.gates():
+            raise UserError(
+                f"method.norm {config.norm!r} has no gates for the meta step to learn: choose 'bin' or 'bin_shared', or "
+                "train without the meta step by setting method.meta to false"
+            )
+
+    def gates(self) -> dict[str, nn.Parameter]:
+        """The gates, by their names in the backbone."""
+        return {name: value for name, value in self.backbone.named_parameters() if name.endswith("gate")}
+
+    def phases(self, progress: Progress) -> tuple[Phase, ...]:
+        if not self.config.meta:
+            return (Phase("base", ("main", "gates") if self.gates() else ("main",)),)
+        repeat = self.config.first_base_steps if progress.first else 1
+        return (Phase("base", repeat=repeat), Phase("meta", ("gates",), loader="meta"))
+
+    def parameter_groups(self) -> dict[str, list[dict]]:
+        """Weights and biases to "main", biases at twice the rate; the gates to "gates", kept from 0 to 1."""
+        named = [(name, value) for name, value in self.named_parameters() if value.requires_grad]
+        gates = [value for name, value in named if name.endswith("gate")]
+        biases = [value for name, value in named if name.endswith("bias")]
+        others = [value for name, value in named if not name.endswith(("gate", "bias"))]
+        groups = {
+            "main": [{"params": others, "name": "weights"}, {"params": biases, "name": "biases", "rate": 2.0}],
+            "gates": [{"params": gates, "name": "gates", "weight_decay": 0.0, "bounds": (0.0, 1.0)}],
+        }
+        return groups if gates else {"main": groups["main"]}
+
+    def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
+        if phase == "meta":
+            return self._meta(batch, progress)
+        losses = self._losses(self.config.base_losses, self._pool(batch.images), batch)
+        return {"total": sum(losses.values()), **losses}
+
+    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+        if feature not in (None, *self.features):
+            raise UserError(f"MetaBIN has no feature {feature!r}: choose one of {', '.join(self.features)}")
+        pooled = self._pool(images)
+        return Embedding(pooled if feature == "pooled" else self.neck(pooled))
+
+    def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
+        return self.backbone(images)
+
+    def check(self, batch_labels) -> None:
+        found, wanted = len(set(batch_labels.domain.tolist())), self.config.meta_train_domains
+        if self.config.meta and found <= wanted:
+            raise UserError(_too_few_domains(found, wanted))
+
+    def _start(self) -> None:
+        """Fill in ImageNet weights: with gates of 1 the network is then the ImageNet network. Instance branches and
+        layers without batch normalisation keep their fresh affine pairs, as published."""
+        config = self.config
+        plain = BACKBONES[config.backbone](last_stride=config.last_stride)
+        weights.start(plain, config.pretrained, config.backbone)
+        batch = config.norm in ("bin", "bin_shared", "bn")
+        values = {name: value for name, value in plain.state_dict().items() if batch or value.ndim == 4}
+        self.backbone.load_state_dict(values, strict=False)
+
+    def _pool(self, images: torch.Tensor) -> torch.Tensor:
+        return self.backbone(images).mean(dim=(2, 3))
+
+    def _losses(self, names: Iterable[str], pooled: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        compute = {
+            "cross_entropy": lambda: self._cross_entropy(pooled, batch.target),
+            "triplet": lambda: batch_hard_triplet(pooled, batch.target, self.config.margin),
+            "shuffle": lambda: shuffle(pooled, batch.target, batch.domain),
+            "scatter": lambda: scatter(pooled, batch.domain),
+        }
+        return {name: compute[name]() for name in names}
+
+    def _cross_entropy(self, pooled: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        # Published: 1 - e for the true class and e / (C - 1) for each other; identity_loss spreads over all C.
+        share = self.config.smoothing * self.classes / max(self.classes - 1, 1)
+        return identity_loss(self.classifier(self.neck(pooled)), target, share)
+
+    def _meta(self, batch: Batch, progress: Progress) -> dict[str, torch.Tensor]:
+        """One meta step. Its total has a gradient for the gates alone, apart from what cross entropy among the meta
+        losses gives neck and classifier; running statistics stay as they are."""
+        train, test = self._split(batch)
+        gates = self.gates()
+        with statistics_held(self):
+            train_losses = self._losses(self.config.meta_train_losses, self._pool_with(gates, train.images), train)
+            virtual = self._inner_step(gates, sum(train_losses.values()), progress)
+            test_losses = self._losses(self.config.meta_test_losses, self._pool_with(virtual, test.images), test)
+        return {
+            "total": sum(test_losses.values()),
+            **{f"train_{name}": loss.detach() for name, loss in train_losses.items()},
+            **{f"test_{name}": loss for name, loss in test_losses.items()},
+        }
+
+    def _split(self, batch: Batch) -> tuple[Batch, Batch]:
+        """The batch of the meta-train domains, drawn by torch's global generator, and that of the others."""
+        domains, wanted = batch.domain.unique(), self.config.meta_train_domains
+        if len(domains) <= wanted:
+            raise UserError(_too_few_domains(len(domains), wanted))
+        drawn = domains[torch.randperm(len(domains))[:wanted].to(domains.device)]
+        inside = torch.isin(batch.domain, drawn)
+        return batch.select(inside), batch.select(~inside)
+
+    def _pool_with(self, gates: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+        """Pooled features with other gates; all other weights are constants, which spares their gradients."""
+        constants = {name: value.detach() for name, value in self.backbone.named_parameters()}
+        return functional_call(self.backbone, {**constants, **gates}, (images,)).mean(dim=(2, 3))
+
+    def _inner_step(self, gates: Mapping[str, torch.Tensor], loss: torch.Tensor, progress: Progress) -> dict:
+        """The gates after one gradient step on ``loss``, kept from 0 to 1. The clamp's own derivative counts as 1,
+        so that of first order the outer gradient at these gates is the gates' gradient.
+
+        Under float16 the backward pass through the maps is half precision and small gradients vanish, so it starts
+        from the loss times the loop's factor; the gates and their gradients are float32, where it is divided out.
+        Where that overflows the gate stays: the outer loss, scaled alike, tells the loop.
+        """
+        gradients = torch.autograd.grad(
+            loss * progress.loss_scale, list(gates.values()), create_graph=self.config.second_order
+        )
+        rate = self._inner_rate(progress)
+        virtual = {}
+        for (name, gate), gradient in zip(gates.items(), gradients):
+            if progress.loss_scale != 1:
+                gradient = (gradient / progress.loss_scale).nan_to_num(0.0, 0.0, 0.0)
+            moved = gate - rate * gradient
+            virtual[name] = moved + (moved.clamp(0, 1) - moved).detach()
+        return virtual
+
+    def _inner_rate(self, progress: Progress) -> float:
+        if "gates" not in progress.rates:
+            raise ValueError("the meta step needs the gates' learning rate: pass Progress(rates={'gates': (0.1,)})")
+        # A function of the clock, not a count of calls: a step may take several calls (accumulated gradients).
+        step = progress.epoch * progress.iterations_per_epoch + progress.iteration + 1
+        period = int(progress.iterations_per_epoch * self.config.inner_period)
+        return progress.rates["gates"][0] * triangle(step, period, *self.config.inner_ratio)
+
+
+def triangle(step: int, period: int, low: float, high: float) -> float:
+    """A wave that rises from ``low`` at step 0 to ``high`` at half the period (rounded down) and falls again."""
+    rise = max(period // 2, 1)
+    place = step % period
+    share = place / rise if place <= rise else (period - place) / (period - rise)
+    return low + (high - low) * share
+
+
+def _too_few_domains(found: int, wanted: int) -> str:
+    return (
+        f"MetaBIN splits the domains of a batch into {wanted} for meta-train and at least one for meta-test, but there "
+        f"are {found}: train on more data sets, take the cameras as domains (a single data set), draw meta batches "
+        "with the domain_balanced sampler, lower method.meta_train_domains, or set method.meta to false"
+    )

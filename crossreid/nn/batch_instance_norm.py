@@ -1,0 +1,84 @@
+"""Normalisations that weigh batch statistics against those of the single image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class BatchInstanceNorm(nn.BatchNorm2d):
+    """Batch and instance normalisation, mixed in each channel by a learned gate g between 0 and 1.
+
+    Nam and Kim 2018, with one affine pair behind the mixture; Choi et al. 2021 (MetaBIN, arXiv 2011.14670) release
+    code and models in which each branch has its own:
+
+        two pairs    y = g (w b + c) + (1 - g) (w' i + c')
+        shared       y = w (g b + (1 - g) i) + c
+
+    where b is the input normalised by the statistics of the batch and i by those of its image.
+
+    ``weight``, ``bias`` and the running statistics are those of the batch branch, under the names of
+    ``torch.nn.BatchNorm2d``, so that weights of a plain network load as they are. Gates start at 1, where the layer is
+    that batch normalisation.
+
+    channels: C of the maps (N, C, H, W). shared: whether both branches share one affine pair.
+    """
+
+    def __init__(self, channels: int, shared: bool = False):
+        super().__init__(channels)
+        self.shared = shared
+        self.gate = nn.Parameter(torch.ones(channels))
+        if not shared:
+            self.instance_weight = nn.Parameter(torch.ones(channels))
+            self.instance_bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        gate, rest = self.gate, 1 - self.gate
+        # The gate goes into the affine pairs: the same function, two products of whole maps fewer.
+        if self.shared:
+            weight, bias, instance_weight, instance_bias = self.weight * gate, self.bias, self.weight * rest, None
+        else:
+            weight, bias = self.weight * gate, self.bias * gate
+            instance_weight, instance_bias = self.instance_weight * rest, self.instance_bias * rest
+        track = self.training and self.track_running_stats
+        if track:
+            self.num_batches_tracked.add_(1)
+        mean, variance = (self.running_mean, self.running_var) if track or not self.training else (None, None)
+        by_batch = F.batch_norm(maps, mean, variance, weight, bias, self.training, self.momentum, self.eps)
+        return by_batch + F.instance_norm(maps, weight=instance_weight, bias=instance_bias, eps=self.eps)
+
+
+class HalfInstanceNorm(nn.Module):
+    """Batch normalisation of the first half of the channels (rounded up), instance normalisation of the others.
+
+    Pan et al. 2018 (IBN-Net), as MetaBIN compares with it.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.sizes = (channels - channels // 2, channels // 2)
+        self.batch = nn.BatchNorm2d(self.sizes[0])
+        self.instance = nn.InstanceNorm2d(self.sizes[1], affine=True)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        first, second = maps.split(self.sizes, dim=1)
+        return torch.cat((self.batch(first), self.instance(second)), dim=1)
+
+
+@contextmanager
+def statistics_held(*modules: nn.Module) -> Iterator[None]:
+    """Inside, the batch normalisations of ``modules`` use the batch's statistics without recording them."""
+    layers = (layer for module in modules for layer in module.modules())
+    norms = [layer for layer in layers if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    before = [norm.track_running_stats for norm in norms]
+    try:
+        for norm in norms:
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm, track in zip(norms, before):
+            norm.track_running_stats = track
