@@ -2,9 +2,9 @@
 
     python benchmarks/loading.py [--images 4000] [--repeats 3]
 
-Both resize 64 x 128 pictures to 256 x 128, pad and crop, flip, normalise and stack batches of 64, in one process
-with one thread. Ours reads JPEG files and a prepared array of decoded pictures (64 x 128, and 128 x 256, which need
-no resizing any more). Fewer than 4000 images a repeat measure start-up more than work.
+Both resize 64 x 128 pictures to 256 x 128, pad and crop, flip, normalise and stack batches of 64, in one
+process with one thread. Ours reads JPEG files and a prepared array of decoded pictures (64 x 128, and 128 x
+256, which need no resizing any more). Fewer than 4000 images a repeat measure start-up more than work.
 """
 
 from __future__ import annotations
@@ -71,7 +71,12 @@ def plain(files: list[Image], count: int) -> None:
 
 def ours(images: list[Image], count: int) -> None:
     loader = Loader(
-        images, Labels.of(images), LoaderConfig("identity", BATCH // 4, 4), DataConfig(padding=10), seed=0, workers=0
+        images,
+        Labels.of(images),
+        LoaderConfig("identity", BATCH // 4, 4),
+        DataConfig(padding=10),
+        seed=0,
+        workers=0,
     )
     for _ in range(0, count, BATCH):
         next(loader)
@@ -84,7 +89,9 @@ def rate(work, count: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=1024, help="images in a repeat; 4000 or more to quote")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()

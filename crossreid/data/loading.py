@@ -354,8 +354,8 @@ def read_image(image: Image) -> np.ndarray:
     """The pixels of one picture as (h, w, 3) uint8 RGB, the EXIF orientation applied and the box cut out.
 
     Palettes, CMYK and grey become RGB, transparency is dropped; 16-bit grey keeps its upper 8 bits. A box
-    reaching over the edge of its frame is cut at the edge. Arrays come from a memory map and may be
-    read-only. Raises UserError naming the file when it cannot be read.
+    reaching over the edge of its frame is cut at the edge. Arrays come from a memory map.
+    Raises UserError naming the file when it cannot be read.
     """
     if image.row is not None:
         pixels = _read_row(image.path, image.row)
@@ -459,8 +459,9 @@ def _read_row(path: Path, row: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _memory_map(path: str, changed: int) -> np.ndarray:
-    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache."""
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache.
+    Copy-on-write, because torch warns of arrays that may not be written to; nothing is ever written."""
+    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
 class _Batches:
@@ -566,7 +567,12 @@ _LABELS = ("target", "camera", "modality", "domain")
 
 
 def _generator(stream: tuple[int, int], purpose: int, first: int, second: int) -> np.random.Generator:
-    return np.random.default_rng((*stream, purpose, first, second))
+    """Random numbers of their own for each (stream, purpose, first, second).
+
+    A counter-based generator is made in a few microseconds, and streams whose upper counter words differ
+    cannot meet.
+    """
+    return np.random.Generator(np.random.Philox(key=stream, counter=(0, purpose, first, second)))
 
 
 def _unchanged(value):

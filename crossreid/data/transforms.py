@@ -33,11 +33,14 @@ def train_transform(config) -> Callable:
     numpy generators, each consumed by its own image.
     """
 
+    scale, shift = _normalisation(config.mean, config.std)
+
     def transform(arrays: Sequence[np.ndarray], modalities, generators) -> torch.Tensor:
-        rows = [augment(array, config, int(m), rng) for array, m, rng in zip(arrays, modalities, generators)]
-        batch = normalise(torch.stack(rows), config.mean, config.std)
-        if config.erase is not None:
-            for image, rng in zip(batch, generators):
+        batch = torch.empty((len(arrays), 3, *config.size))
+        for place, (array, modality, rng) in enumerate(zip(arrays, modalities, generators)):
+            # Image by image rather than as a whole batch: an image fits into the processor's cache.
+            image = batch[place].copy_(augment(array, config, int(modality), rng)).mul_(scale).sub_(shift)
+            if config.erase is not None:
                 box = erase_box(rng, config.erase, config.size)
                 if box is not None:
                     erase(image, box, config.erase.fill)
@@ -48,10 +51,14 @@ def train_transform(config) -> Callable:
 
 def test_transform(config) -> Callable:
     """Resize and normalise: a function of B uint8 arrays (h, w, 3) -> (B, 3, H, W) float32."""
+    scale, shift = _normalisation(config.mean, config.std)
 
     def transform(arrays: Sequence[np.ndarray]) -> torch.Tensor:
-        rows = [resize(from_array(array), config.size, config.interpolation) for array in arrays]
-        return normalise(torch.stack([row.contiguous() for row in rows]), config.mean, config.std)
+        batch = torch.empty((len(arrays), 3, *config.size))
+        for place, array in enumerate(arrays):
+            image = resize(from_array(array), config.size, config.interpolation)
+            batch[place].copy_(image).mul_(scale).sub_(shift)
+        return batch
 
     return transform
 
@@ -72,13 +79,11 @@ def augment(array: np.ndarray, config, modality: int, rng: np.random.Generator) 
         image = grey(image)
     if config.jitter is not None and rng.random() < config.jitter.probability:
         image = jitter(image, config.jitter, rng)
-    return image.contiguous()
+    return image
 
 
 def from_array(array: np.ndarray) -> torch.Tensor:
-    """A (3, h, w) view of an (h, w, 3) uint8 array; arrays that may not be written to are copied."""
-    if not array.flags.writeable:
-        array = array.copy()
+    """A (3, h, w) view of an (h, w, 3) uint8 array."""
     return torch.from_numpy(array).permute(2, 0, 1)
 
 
@@ -93,7 +98,9 @@ def resize(image: torch.Tensor, size: tuple[int, int], interpolation: str) -> to
     if interpolation == "lanczos":
         picture = PILImage.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
         return from_array(np.array(picture.resize((size[1], size[0]), _PIL_FILTERS["lanczos"])))
-    return functional.interpolate(image[None], size=tuple(size), mode=interpolation, antialias=True)[0]
+    return functional.interpolate(
+        image.contiguous()[None], size=tuple(size), mode=interpolation, antialias=True
+    )[0]
 
 
 def translate(
@@ -147,11 +154,11 @@ def jitter(image: torch.Tensor, config, rng: np.random.Generator) -> torch.Tenso
     return image
 
 
-def normalise(batch: torch.Tensor, mean, std) -> torch.Tensor:
-    """(B, 3, H, W) uint8 -> float32, (value / 255 - mean) / std for each channel."""
-    mean = torch.tensor(mean, dtype=torch.float64).view(1, 3, 1, 1)
-    std = torch.tensor(std, dtype=torch.float64).view(1, 3, 1, 1)
-    return batch.float().mul_((1 / (255 * std)).float()).sub_((mean / std).float())
+def _normalisation(mean, std) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and shift, (3, 1, 1) each, so that value * scale - shift = (value / 255 - mean) / std."""
+    mean = torch.tensor(mean, dtype=torch.float64).view(3, 1, 1)
+    std = torch.tensor(std, dtype=torch.float64).view(3, 1, 1)
+    return (1 / (255 * std)).float(), (mean / std).float()
 
 
 def erase_box(rng: np.random.Generator, config, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
