@@ -1,0 +1,49 @@
+"""Pictures of people, small and inlined."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+
+SIZE = (96, 160)
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """The content as an address of its own, such as ``data:image/png;base64,...``."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def thumbnail(record: dict) -> str | None:
+    """The picture that a ``path`` with an optional ``row`` or ``box`` names, as a small JPEG in a data URI.
+
+    None where it cannot be read: a report of a run from another machine has its numbers all the same.
+    """
+    from PIL import Image
+
+    try:
+        path = Path(record["path"])
+        if record.get("row") is not None:
+            picture = Image.fromarray(np.asarray(np.load(path, mmap_mode="r")[record["row"]]))
+        else:
+            picture = Image.open(path)
+            if record.get("box") is not None:
+                picture = picture.crop(tuple(record["box"]))
+        picture = picture.convert("RGB")
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        SyntaxError,
+        KeyError,
+        IndexError,
+        Image.DecompressionBombError,
+    ):
+        return None
+    picture.thumbnail(SIZE)
+    file = io.BytesIO()
+    picture.save(file, format="JPEG", quality=82)
+    return data_uri("image/jpeg", file.getvalue())

@@ -1,0 +1,526 @@
+"""The report page, its charts and its tables, on run folders made here."""
+
+import base64
+import csv
+import io
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from crossreid import report
+from crossreid.records import UserError
+from crossreid.report import charts, embedding_map, pictures, runs, tables
+
+VOID = {"meta", "br", "img", "rect", "line", "circle", "path", "polyline"}
+
+
+class Checker(HTMLParser):
+    """Collects tags and texts, and finds elements that are not closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.wrong, self.tags, self.text = [], [], [], ""
+        self.feed(text)
+        self.wrong += self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        if tag in VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+    def having(self, tag, **attributes):
+        wanted = {key.rstrip("_"): value for key, value in attributes.items()}
+        return [a for t, a in self.tags if t == tag and all(a.get(k) == v for k, v in wanted.items())]
+
+
+def row(name, mean_ap, trials=3, step=0.02, length=20):
+    cmc = [1 - (1 - mean_ap) * 0.85**rank for rank in range(length)]
+    each = [
+        {
+            **{f"rank{k}": cmc[k - 1] + step * (t - (trials - 1) / 2) for k in (1, 5, 10, 20) if k <= length},
+            "mean_ap": mean_ap + step * (t - (trials - 1) / 2),
+            "mean_inp": mean_ap / 2,
+        }
+        for t in range(trials)
+    ]
+    return {
+        "row": name,
+        "cmc": cmc,
+        "mean_ap": mean_ap,
+        "mean_inp": mean_ap / 2,
+        "verification": {"TPR@FAR=0.001": mean_ap / 3},
+        "valid": 38,
+        "queries": 40,
+        "trials": each,
+    }
+
+
+def person(folder, identity, camera, modality):
+    rng = np.random.default_rng([identity, camera])
+    pixels = np.full((128, 64, 3), 200, np.uint8)
+    coat, legs = (np.random.default_rng(identity + 1).integers(0, 255, (2, 3))).astype(np.uint8)
+    pixels[14:34, 24:40] = (205, 160, 130)
+    pixels[34:78, 16:48] = coat
+    pixels[78:124, 20:44] = legs
+    if modality == "infrared":
+        pixels = np.repeat(pixels.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+    pixels = np.clip(pixels + rng.normal(0, 9, pixels.shape), 0, 255).astype(np.uint8)
+    path = folder / f"{identity:04d}_c{camera}_{modality}.png"
+    Image.fromarray(pixels).save(path)
+    return {"path": str(path), "identity": identity, "camera": camera, "modality": modality}
+
+
+def ranked(folder, name):
+    lists = []
+    for kind, hits, precision in (
+        ("good", {1, 2, 3, 4}, 1.0),
+        ("median", {2, 5, 7}, 0.41),
+        ("worst", set(), 0.02),
+    ):
+        gallery = [
+            {
+                **person(folder, 6 if rank in hits else 10 + rank, 1 + rank % 4, "visible"),
+                "distance": 0.2 + 0.05 * rank,
+                "right": rank in hits,
+            }
+            for rank in range(1, 11)
+        ]
+        lists.append(
+            {
+                "row": name,
+                "kind": kind,
+                "average_precision": precision,
+                "first_rank": min(hits, default=31),
+                "query": person(folder, 6, 3, "infrared"),
+                "gallery": gallery,
+            }
+        )
+    return lists
+
+
+def settings(**train):
+    return {
+        "method": {"name": "agw", "stride": 1, "margin": None},
+        "data": {
+            "name": "sysu_mm01",
+            "batch": {"identities": 8, "instances": 4},
+            "size": [288, 144],
+            "fold": 0,
+        },
+        "protocol": {"name": "sysu_mm01", "mode": "all"},
+        "train": {"epochs": 60, "seed": 1, **train},
+        "evaluate": {"feature": "neck", "flip": True},
+    }
+
+
+def make(folder, mean_ap=0.5, names=("all", "indoor"), pictures=True, features=True, **train):
+    """A run folder with everything in it."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings(**train), sort_keys=False))
+    records = []
+    for epoch in range(60):
+        rate = 0.1 * 0.1 ** ((epoch >= 20) + (epoch >= 50)) * min(1, (epoch + 1) / 10)
+        identity, triplet = 5.2 * 0.94**epoch + 0.1, 0.7 * 0.96**epoch
+        records.append(
+            {
+                "kind": "epoch",
+                "epoch": epoch,
+                "seconds": 12.3,
+                "rates": {"main": [rate / 10, rate, rate]},
+                "losses": {
+                    "train/identity": identity,
+                    "train/triplet": triplet,
+                    "train/total": identity + triplet,
+                },
+            }
+        )
+        if epoch % 10 == 9:
+            score = {"rank1": mean_ap * epoch / 59, "mean_ap": 0.9 * mean_ap * epoch / 59, "mean_inp": 0.2}
+            records.append(
+                {"kind": "evaluation", "epoch": epoch, "split": "validation", "rows": {"all": score}}
+            )
+    records.append(
+        {
+            "kind": "summary",
+            "step_ms": 81.5,
+            "seconds": 4321.0,
+            "parameters": 23_500_000,
+            "device": "cpu",
+            "checkpoint_bytes": 94_000_000,
+            "peak_memory_bytes": 3 << 30,
+            "processes": 1,
+        }
+    )
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    shown = folder.parent / f"{folder.name}-pictures"
+    shown.mkdir()
+    evaluation = {
+        "protocol": {
+            "name": "sysu_mm01",
+            "words": "Infrared queries, visible gallery; ten draws of the gallery.",
+        },
+        "method": "agw",
+        "feature": "neck",
+        "comparison": {"vector": "cosine", "stripes": None},
+        "checkpoint": "last.pt",
+        "epoch": 59,
+        "selection": "the last epoch",
+        "date": "2024-05-01",
+        "versions": {"crossreid": "0.1", "torch": "2.11"},
+        "notes": [],
+        "rows": [row(name, mean_ap) for name in names],
+        "reranked": [row(name, mean_ap + 0.08) for name in names],
+        "baselines": [{"name": "striped colour histogram", "rows": [row(name, 0.07) for name in names]}],
+        "ranked": [each for name in names for each in ranked(shown, name)] if pictures else [],
+    }
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    if features:
+        write_features(folder)
+    return folder
+
+
+def write_features(folder, people=6, each=8):
+    rng = np.random.default_rng(0)
+    centre = rng.normal(size=(people, 16))
+    identity = np.repeat(np.arange(people), each)
+    np.savez(
+        folder / "features.npz",
+        vectors=(centre[identity] + 0.2 * rng.normal(size=(people * each, 16))).astype("f4"),
+        identity=identity,
+        camera=np.tile(np.arange(4), people * each // 4),
+        domain=np.zeros(people * each, int),
+        modality=np.where(np.arange(people * each) % 2, "infrared", "visible"),
+        split="test",
+    )
+
+
+def change(folder, **changes):
+    path = folder / "evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def written(tmp_path, *folders):
+    return report.write(folders, tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return written(folder, make(folder / "run"))
+
+
+def test_page_has_every_part(whole):
+    page = Checker(whole)
+    assert not page.wrong
+    headings = re.findall(r"<h2[^>]*>(.*?)</h2>", whole)
+    assert headings == [
+        "Results",
+        "CMC curves",
+        "Training",
+        "Ranked lists",
+        "Embedding map",
+        "Settings",
+        "Cost",
+    ]
+    for text in (
+        "Infrared queries, visible gallery",
+        "striped colour histogram",
+        "re-ranked",
+        "Average precision 41.0 %",
+        "mean inverse negative penalty",
+        "nearest first",
+        "3 trials",
+        "38 of 40",
+        "1 h 12 min",
+    ):
+        assert text in page.text
+    links = {a["href"] for a in page.having("a") if a["href"].startswith("#")}
+    assert links == {f"#{a['id']}" for a in page.having("h2")}
+
+
+def test_page_asks_for_nothing_from_elsewhere(whole):
+    page = Checker(whole)
+    assert "://" not in whole
+    assert (
+        not page.having("script")
+        and not page.having("link")
+        and "@import" not in whole
+        and "url(" not in whole
+    )
+    for _, attributes in page.tags:
+        for key in ("src", "href"):
+            assert attributes.get(key, "#").startswith(("#", "data:"))
+
+
+def test_right_and_wrong_differ_by_more_than_colour(whole):
+    page = Checker(whole)
+    assert len(page.having("li", class_="right")) == 2 * 7
+    assert len(page.having("li", class_="wrong")) == 2 * 23
+    assert whole.count("✓ 1<") == 2 and "✕ 10" in whole
+    assert ".wrong .picture { border-color: var(--wrong); border-style: dashed; }" in whole
+    texts = [a["alt"] for a in page.having("img")]
+    assert len(texts) == 2 * 33 and all(texts)
+    assert (
+        "query: identity 6, camera 3, infrared" in texts
+        and "rank 1, right: identity 6, camera 2, visible" in texts
+    )
+
+
+def test_tables_and_charts_are_named_for_all_readers(whole):
+    page = Checker(whole)
+    assert whole.count("<table>") == whole.count("<caption>")
+    assert all(a.get("scope") for a in page.having("th"))
+    pictures = page.having("svg")
+    assert pictures and all(a["role"] == "img" and a["aria-label"] for a in pictures)
+    assert whole.startswith('<!doctype html><html lang="en">') and "prefers-color-scheme: dark" in whole
+
+
+def test_figures_can_be_saved_with_their_data(whole):
+    links = Checker(whole).having("a")
+    saved = {a["download"]: base64.b64decode(a["href"].partition(",")[2]) for a in links if "download" in a}
+    rows = list(csv.reader(io.StringIO(saved["cmc-all.csv"].decode())))
+    assert rows[0] == ["Rank", "this run", "re-ranked", "striped colour histogram"]
+    assert [float(value) for value in rows[1]] == pytest.approx([1, 0.5, 0.58, 0.07])
+    assert len(rows) == 21
+    drawing = ElementTree.fromstring(saved["cmc-all.svg"])
+    assert drawing.tag == "{http://www.w3.org/2000/svg}svg" and len(list(drawing.iter())) > 40
+    assert Image.open(io.BytesIO(saved["cmc-all.png"])).width > 600
+    rows = list(csv.reader(io.StringIO(saved["map-run-identity.csv"].decode())))
+    assert rows[0] == ["x", "y", "identity", "camera", "modality", "domain"] and len(rows) == 49
+    assert {
+        "loss-train.csv",
+        "rate-main.csv",
+        "scores-all-validation.csv",
+        "map-run-camera.svg",
+    } <= saved.keys()
+
+
+def test_text_of_files_is_escaped(tmp_path):
+    folder = make(tmp_path / "run", names=("<script>alert(1)</script>",), features=False)
+    change(
+        folder, protocol={"name": "<b>", "words": '"><img src=x onerror=y>'}, method="<i>", notes=["<u>note"]
+    )
+    (folder / "config.yaml").write_text(yaml.safe_dump({"train": {"<s>": "<q>"}}))
+    page = Checker(written(tmp_path, folder))
+    assert not page.wrong
+    assert not any(page.having(tag) for tag in ("script", "i", "u", "s", "q"))
+    assert all(a.get("src", "").startswith("data:") for a in page.having("img"))
+
+
+def test_choice_on_the_test_set_and_notes_are_loud(tmp_path):
+    folder = make(tmp_path / "run", pictures=False, features=False)
+    assert 'class="loud"' not in written(tmp_path, folder)
+    change(folder, selection="the epoch best on the TEST set", notes=["the same-camera rule is off"])
+    text = written(tmp_path, folder)
+    assert text.count('class="loud"') == 2
+    assert "chosen on the test set" in text and "The same-camera rule is off" in text
+
+
+def test_page_holds_what_there_is(tmp_path):
+    folder = make(tmp_path / "run", pictures=False, features=False)
+    (folder / "evaluation.json").unlink()
+    text = written(tmp_path, folder)
+    assert "not evaluated" in text and "Losses, phase train" in text and "Ranked lists" not in text
+    (folder / "metrics.jsonl").unlink()
+    text = written(tmp_path, folder)
+    assert "<svg" not in text and "All settings" in text
+    assert "not evaluated" in report.write_table([folder])
+
+
+def test_missing_pictures_leave_the_numbers(tmp_path):
+    folder = make(tmp_path / "run", names=("all",), features=False)
+    for path in (tmp_path / "run-pictures").iterdir():
+        path.write_bytes(b"no picture")
+    text = written(tmp_path, folder)
+    assert text.count("picture not found") == 33 and "<img" not in text
+
+
+def test_folder_that_is_no_run(tmp_path):
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="is not the folder of a run"):
+        report.write([tmp_path / "other"], tmp_path / "report.html")
+    with pytest.raises(UserError, match="at least one run"):
+        report.write([], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("evaluation.json", "{"), ("evaluation.json", "[1]"), ("config.yaml", "a: [")]
+)
+def test_files_that_cannot_be_read(tmp_path, file, text):
+    folder = make(tmp_path / "run", pictures=False, features=False)
+    (folder / file).write_text(text)
+    with pytest.raises(UserError, match=file) as error:
+        report.write([folder], tmp_path / "report.html")
+    assert "\n" not in str(error.value)
+
+
+def test_log_of_a_killed_and_resumed_run(tmp_path):
+    lines = [
+        {"kind": "epoch", "epoch": e, "losses": {"train/total": v}} for e, v in ((0, 3.0), (1, 2.0), (1, 1.5))
+    ]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "ep')
+    assert [epoch["losses"]["train/total"] for epoch in runs.read(tmp_path).epochs] == [3.0, 1.5]
+    path.write_text('{"kind": "ep\n{"kind": "epoch", "epoch": 0}\n')
+    with pytest.raises(UserError, match="Line 1"):
+        runs.read(tmp_path)
+
+
+def test_several_runs_side_by_side(tmp_path):
+    folders = [
+        make(tmp_path / "first", 0.5, pictures=False, features=False),
+        make(tmp_path / "second", 0.6, pictures=False, features=False, epochs=80),
+    ]
+    text = written(tmp_path, *folders)
+    page = Checker(text)
+    assert not page.wrong
+    assert "2 runs side by side" in text and "What differs" in text and "train.epochs" in text
+    assert "average of" not in text and "must not be compared" not in text
+    assert "Loss train/identity" in page.text and "first, striped colour histogram" in text
+    change(folders[1], protocol={"name": "sysu_mm01", "words": "Other words."})
+    assert "must not be compared" in written(tmp_path, *folders)
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    folders = [make(tmp_path / name / "run", pictures=False, features=False) for name in "ab"]
+    assert [run.name for run in runs.read_all(folders)] == ["a/run", "b/run"]
+
+
+def test_average_over_folds(tmp_path):
+    values = (0.4, 0.5, 0.9)
+    folders = []
+    for fold, value in enumerate(values):
+        folders.append(make(tmp_path / f"fold{fold}", value, pictures=False, features=False, seed=fold))
+    first = report.average(folders)[0]
+    assert first["row"] == "all" and first["runs"] == 3 and len(first["trials"]) == 3
+    assert first["mean"]["mean_ap"] == pytest.approx(0.6)
+    assert first["std"]["mean_ap"] == pytest.approx((sum((v - 0.6) ** 2 for v in values) / 3) ** 0.5)
+    assert first["mean"]["rank1"] == pytest.approx(np.mean([1 - (1 - v) for v in values]))
+    assert first["cmc"][4] == pytest.approx(np.mean([1 - (1 - v) * 0.85**4 for v in values]))
+    assert first["verification"]["TPR@FAR=0.001"] == pytest.approx(0.2)
+    assert "average of 3 runs" in report.write_table(folders)
+    assert "average of 3 runs" in written(tmp_path, *folders)
+    change(folders[2], rows=[row("other", 0.5)])
+    with pytest.raises(UserError, match="cannot be averaged"):
+        report.average(folders)
+    (folders[2] / "evaluation.json").unlink()
+    with pytest.raises(UserError, match="no results to average"):
+        report.average(folders)
+
+
+def test_table_by_hand(tmp_path):
+    folder = make(tmp_path / "a|b", 0.5, names=("all",), pictures=False, features=False)
+    single = row("single", 0.25, trials=1)
+    change(folder, rows=[row("all", 0.5), single], reranked=[], baselines=[])
+    lines = report.write_table([folder]).splitlines()
+    assert len({len(line) for line in lines}) == 1 and len(lines) == 4
+    cells = [cell.strip() for cell in lines[2].replace("\\|", "/").strip("|").split("|")]
+    # Three trials 0.48, 0.50, 0.52: population standard deviation 0.02 * sqrt(2 / 3).
+    assert cells[:3] == ["a/b", "all", "50.00 ± 1.63"] and cells[6:] == ["50.00 ± 1.63", "25.00 ± 0.00", "3"]
+    assert "±" not in lines[3] and lines[3].rstrip(" |").endswith(" 1")
+
+
+def test_numbers_that_a_row_does_not_know():
+    short = row("all", 0.5, length=5)
+    assert tables.number(short, "rank5") == pytest.approx(short["cmc"][4])
+    assert tables.number(short, "rank10") is None
+    assert tables.number({"cmc": [], "mean_ap": float("nan")}, "mean_ap") is None
+    assert tables.percent(None) == "–" and tables.percent(0.5, 0.01) == "50.00 ± 1.00"
+    assert tables.spread({"trials": [{"mean_ap": 0.5}]}, "mean_ap") is None
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 5.2), (0, 0.00035), (3, 3), (0, 59), (-2, 7)])
+def test_ticks_cover_the_range_in_even_round_steps(low, high):
+    values = charts.ticks(low, high)
+    assert values[0] <= low and values[-1] >= high and 3 <= len(values) <= 9
+    assert np.allclose(np.diff(values), values[1] - values[0])
+
+
+def test_points_of_a_line_lie_where_they_should():
+    chart = charts.Chart(
+        "c", "C", "Rank", "Share", [charts.Line("a", [1, 2, 3], [0.0, 0.5, 1.0])], percent=True
+    )
+    x, y = np.array(
+        [point.split(",") for point in re.search(r'points="(.*?)"', charts.svg(chart))[1].split()], float
+    ).T
+    assert x.tolist() == [
+        charts.LEFT,
+        (charts.LEFT + charts.WIDTH - charts.RIGHT) / 2,
+        charts.WIDTH - charts.RIGHT,
+    ]
+    assert y.tolist() == [charts.TOP + charts.PLOT_HEIGHT, charts.TOP + charts.PLOT_HEIGHT / 2, charts.TOP]
+
+
+def test_charts_of_odd_values():
+    nan = charts.Chart("c", "C", "Epoch", "Loss", [charts.Line("a", [0, 1, 2], [1.0, float("nan"), 0.5])])
+    one = charts.Chart("c", "C", "Epoch", "Rate", [charts.Line("a", [0], [0.1])], logarithmic=True)
+    flat = charts.Chart("c", "C", "Epoch", "Loss", [charts.Line("a", [0, 1], [0.0, 0.0])])
+    gone = charts.Chart("c", "C", "Epoch", "Loss", [charts.Line("a", [0, 1], [float("inf"), float("nan")])])
+    for chart in (nan, one, flat, gone):
+        assert "nan" not in re.sub('<title>.*?</title>|aria-label=".*?"', "", charts.svg(chart))
+        ElementTree.fromstring(charts.svg(chart, standalone=True))
+        assert charts.png(chart).startswith(b"\x89PNG")
+
+
+def test_groups_of_a_map_have_different_marks():
+    marks = {(index % len(charts.LIGHT), charts._shape(index)) for index in range(embedding_map.IDENTITIES)}
+    assert len(marks) == embedding_map.IDENTITIES
+
+
+def test_map_is_repeatable_and_limited(tmp_path, monkeypatch):
+    write_features(tmp_path)
+    monkeypatch.setattr(embedding_map, "IDENTITIES", 4)
+    monkeypatch.setattr(embedding_map, "POINTS", 20)
+    first, second = (embedding_map.embedding_map(tmp_path / "features.npz") for _ in range(2))
+    assert first.coordinates.shape == (20, 2) and np.array_equal(first.coordinates, second.coordinates)
+    assert len(np.unique(first.labels["identity"])) <= 4
+    assert first.note == "test split, 20 of 48 images, 4 of 6 identities, seed 0"
+    assert [chart.name for chart in first.charts("m", "t-SNE")] == ["m-identity", "m-camera", "m-modality"]
+    np.savez(tmp_path / "bad.npz", vectors=np.zeros((4, 2)), identity=np.zeros(3))
+    with pytest.raises(UserError, match="does not hold what a map needs"):
+        embedding_map.embedding_map(tmp_path / "bad.npz")
+
+
+def test_map_without_the_extra(tmp_path, monkeypatch):
+    folder = make(tmp_path / "run", pictures=False)
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    assert "crossreid[plot]" in written(tmp_path, folder)
+
+
+def test_thumbnails_of_rows_and_boxes(tmp_path):
+    array = np.zeros((3, 40, 20, 3), np.uint8)
+    array[1] = 255
+    np.save(tmp_path / "all.npy", array)
+    frame = np.zeros((100, 100, 3), np.uint8)
+    frame[20:60, 30:50] = (255, 0, 0)
+    Image.fromarray(frame).save(tmp_path / "frame.png")
+
+    def opened(record):
+        return np.asarray(
+            Image.open(io.BytesIO(base64.b64decode(pictures.thumbnail(record).partition(",")[2])))
+        )
+
+    assert opened({"path": tmp_path / "all.npy", "row": 1}).mean() == 255
+    cut = opened({"path": tmp_path / "frame.png", "box": [30, 20, 50, 60]})
+    assert cut.shape == (40, 20, 3) and cut[..., 0].mean() > 240 and cut[..., 1:].mean() < 12
+    assert pictures.thumbnail({"path": tmp_path / "all.npy", "row": 7}) is None
