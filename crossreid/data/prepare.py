@@ -1,0 +1,190 @@
+"""Work done once for each copy of a data set: cutting out, unpacking and decoding pictures."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from crossreid.data import cuhk03, cuhk_sysu, regdb, split_files, sysu_mm01
+from crossreid.data.writing import replacing, write_json
+from crossreid.records import Image, UserError
+
+
+def prepare(
+    name: str,
+    root: str | os.PathLike,
+    *,
+    size: tuple[int, int] = (288, 144),
+    interpolation: str | None = None,
+    **settings,
+) -> Path:
+    """Prepare a copy of a data set and return the file or folder that is new.
+
+    SYSU-MM01 gets its resized arrays in the originals' format; CUHK03 and CUHK-SYSU get their folders of
+    pictures if these are missing; after that, and for any other data set, the training pictures are decoded
+    into one array.
+
+    size: height and width in pixels.
+    interpolation: bilinear (the default), bicubic or lanczos (the default for SYSU-MM01, as in the
+        originals).
+    settings: of the reader, such as all_images; they choose the pictures.
+    """
+    from crossreid import data
+
+    root = Path(root).expanduser()
+    if name == "sysu_mm01":
+        if interpolation not in (None, "lanczos") or settings:
+            raise UserError(
+                "the arrays of SYSU-MM01 are always of all training identities, resized by lanczos."
+            )
+        return sysu_arrays(root, size=size)
+    if name == "cuhk03":
+        cuhk03.extract(root)
+    if name == "cuhk_sysu" and not any((root / folder).is_dir() for folder in cuhk_sysu.FOLDERS):
+        cuhk_sysu.crop(root)
+    images = training_images(data.get(name).read, root, **settings)
+    return decode(images, root, size, interpolation or "bilinear")
+
+
+def training_images(read: Callable, root: Path, **settings) -> list[Image]:
+    """Pictures of the training and validation splits, each once; of all folds unless ``fold`` is given."""
+    folds: Iterable[dict] = ({},)
+    if "fold" in inspect.signature(read).parameters and "fold" not in settings:
+        count = regdb.FOLDS if read is regdb.read else split_files.SPLITS
+        folds = ({"fold": fold} for fold in range(1, count + 1))
+    images = {}
+    for fold in folds:
+        splits = read(root, **settings, **fold)
+        images |= {image.path: image for image in splits["train"] + splits.get("validation", [])}
+    return list(images.values())
+
+
+def decode(
+    images: Sequence[Image], root: Path, size: tuple[int, int], interpolation: str = "bilinear"
+) -> Path:
+    """Decode and resize pictures into one array below ``root``, which ``decoded`` then finds.
+
+    The array is uint8 of shape (pictures, height, width, 3); a JSON file beside it says which row is which
+    picture. Training with that size and interpolation sees the very same pixels with it as without it.
+
+    images: with paths below ``root``, neither rows of another array nor boxes.
+    Returns the path of the array. Either both files are complete or neither is there.
+    """
+    from crossreid.data.loading import read_image
+    from crossreid.data.transforms import from_array, resize
+
+    def pixels(image: Image) -> np.ndarray:
+        return resize(from_array(read_image(image)), size, interpolation).permute(1, 2, 0).numpy()
+
+    array, index = _names(root, size, interpolation)
+    names = [_relative(image, root) for image in images]
+    if not names:
+        raise UserError(f"there are no training pictures in {root} to prepare: check the copy.")
+    # The index goes first: an array without its index is never used.
+    index.unlink(missing_ok=True)
+    with replacing(array) as temporary:
+        _fill(temporary, images, size, pixels, root.name)
+    write_json(index, {"size": list(size), "interpolation": interpolation, "pictures": names})
+    return array
+
+
+def decoded(
+    images: Sequence[Image], root: str | os.PathLike, size: tuple[int, int], interpolation: str
+) -> list[Image]:
+    """The same images as rows of the array that ``decode`` wrote for this size and interpolation.
+
+    Raises UserError if there is none, or it lacks one of the pictures.
+    """
+    root = Path(root).expanduser()
+    array, index = _names(root, size, interpolation)
+    remake = (
+        f"Make it with 'crossreid data prepare' for {root}, size {size[0]} {size[1]} and interpolation "
+        f"{interpolation}, or train without prepared pictures."
+    )
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        row = {name: position for position, name in enumerate(content["pictures"])}
+        shape = np.load(array, mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        raise UserError(
+            f"there is no complete array of prepared pictures {array.name} in {root}. {remake}"
+        ) from None
+    if shape != (len(row), *size, 3):
+        raise UserError(f"{array} has the shape {shape}, but its index names {len(row)} pictures. {remake}")
+    found = []
+    for image in images:
+        name = _relative(image, root)
+        if name not in row:
+            raise UserError(f"{array} does not hold {name}. {remake}")
+        found.append(replace(image, path=array, row=row[name]))
+    return found
+
+
+def sysu_arrays(root: Path, *, size: tuple[int, int] = (288, 144)) -> Path:
+    """Write the four arrays of SYSU-MM01's 395 training identities as DDAG, AGW and their ports read them.
+
+    ``train_rgb_resized_img.npy`` and ``train_ir_resized_img.npy`` hold uint8 RGB of shape (pictures, height,
+    width, 3), resized by Pillow's Lanczos filter; the two ``_label.npy`` hold int64 positions of the
+    identities in sorted order. Pictures are in order of identity, camera and file name. Either all four are
+    new or none is.
+
+    Returns the folder they are in.
+    """
+    from PIL import Image as Picture
+
+    def pixels(image: Image) -> np.ndarray:
+        try:
+            with Picture.open(image.path) as picture:
+                return np.asarray(picture.convert("RGB").resize(size[::-1], Picture.Resampling.LANCZOS))
+        except OSError as error:
+            raise UserError(f"{image.path} is not a readable picture ({error}): restore it.") from error
+
+    root = sysu_mm01.find(root)
+    images = sysu_mm01.read(root)["train"]
+    label = {
+        identity: position for position, identity in enumerate(sorted({image.identity for image in images}))
+    }
+    with ExitStack() as files:
+        for modality, names in sysu_mm01.PREPARED.items():
+            chosen = [image for image in images if image.modality == modality]
+            array, labels = (files.enter_context(replacing(root / name)) for name in names)
+            _fill(array, chosen, size, pixels, f"SYSU-MM01 {modality}")
+            with open(labels, "wb") as file:
+                np.save(file, np.array([label[image.identity] for image in chosen], dtype=np.int64))
+    return root
+
+
+def _fill(path: Path, images: Sequence[Image], size: tuple[int, int], pixels: Callable, title: str) -> None:
+    from tqdm import tqdm
+
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(images), *size, 3))
+    step = 256
+    # Decoding and resizing leave the interpreter's lock; few pictures at a time keep the memory small.
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(images), desc=title, unit="picture", disable=None, leave=False) as bar,
+    ):
+        for start in range(0, len(images), step):
+            for row, picture in enumerate(pool.map(pixels, images[start : start + step]), start):
+                array[row] = picture
+                bar.update()
+    array.flush()
+
+
+def _names(root: Path, size: tuple[int, int], interpolation: str) -> tuple[Path, Path]:
+    stem = f"crossreid_{size[0]}x{size[1]}_{interpolation}"
+    return root / f"{stem}.npy", root / f"{stem}.json"
+
+
+def _relative(image: Image, root: Path) -> str:
+    if image.row is not None or image.box is not None or not image.path.is_relative_to(root):
+        raise UserError(f"{image.path} is not a whole picture below {root}: only these can be prepared.")
+    return image.path.relative_to(root).as_posix()

@@ -1,0 +1,136 @@
+"""Domain generalisation: a model is tested on data sets that it was not trained on, each a row of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from crossreid import data
+from crossreid.data import split_files, viper
+from crossreid.data.splitting import query_and_gallery
+from crossreid.protocols.rules import identity_and_camera
+from crossreid.records import Image, Trial, UserError
+
+# The small sets, tested on ten random splits, and their names in published tables.
+SMALL = {"grid": "GRID", "viper": "VIPeR", "prid2011": "PRID", "ilids": "i-LIDS"}
+
+
+class Generalization:
+    """Several targets in one run (Song et al. 2019; Choi et al. 2021): one row each, the mean over its folds.
+
+    root: the folder of each target by its name, or one folder that holds them all.
+    targets: names of data sets. GRID, VIPeR, PRID and i-LIDS are tested on ten random folds, any other data
+        set with a query and a gallery once.
+    folds: how many of the ten folds are used.
+    viper_variants: some of the letters abcd. The published tables use a, or the mean of all four.
+    split: ``"test"``, or ``"validation"`` for held-out training images, each domain a row.
+    images: those held-out images.
+    """
+
+    name = "generalization"
+    cmc = "image"
+
+    def __init__(
+        self,
+        root: str | Path | Mapping[str, str | Path],
+        *,
+        targets: Sequence[str] = tuple(SMALL),
+        folds: int = 10,
+        viper_variants: str = "a",
+        split: str = "test",
+        images: Sequence[Image] | None = None,
+    ):
+        if not targets or len(set(targets)) != len(targets):
+            raise UserError(
+                f"protocol generalization: targets is {list(targets)}, expected data sets, each once."
+            )
+        if not 1 <= folds <= split_files.SPLITS:
+            raise UserError(f"protocol generalization: folds is {folds}, expected 1 to {split_files.SPLITS}.")
+        if not viper_variants or not set(viper_variants) <= set(viper.VARIANTS):
+            raise UserError(
+                f"protocol generalization: viper_variants is {viper_variants!r}, expected some of the "
+                "letters abcd."
+            )
+        self.images: list[Image] = []
+        self._searches: list[tuple[str, np.ndarray, np.ndarray]] = []
+        self._index: dict[tuple, int] = {}
+        if split == "test":
+            for domain, target in enumerate(targets):
+                row = SMALL.get(target, data.get(target).title)
+                row += f" {viper_variants}" if target == "viper" and viper_variants != "a" else ""
+                for query, gallery in _splits(target, _root(target, root), folds, viper_variants):
+                    self._add(row, domain, query, gallery)
+        elif split == "validation" and images:
+            for domain in sorted({image.domain for image in images}):
+                self._add(
+                    f"validation {domain}",
+                    domain,
+                    *query_and_gallery([i for i in images if i.domain == domain]),
+                )
+        else:
+            raise UserError(
+                f"protocol generalization has no split {split!r}: choose 'test', or hold out training "
+                "identities (data.validation) to validate on."
+            )
+        self.words = (
+            "Data sets that were not trained on: "
+            f"{', '.join(dict.fromkeys(row for row, *_ in self._searches))}. GRID, VIPeR, PRID and i-LIDS "
+            f"are means over {folds} random splits, other sets are tested once. Gallery pictures of the "
+            "query's identity from the query's camera are left out. The curve counts pictures."
+        )
+
+    def trials(self) -> list[Trial]:
+        key = identity_and_camera(self.images)
+        return [
+            Trial(row, query, gallery, (key[query], key[gallery])) for row, query, gallery in self._searches
+        ]
+
+    def _add(self, row: str, domain: int, query: Iterable[Image], gallery: Iterable[Image]) -> None:
+        self._searches.append((row, self._indices(domain, query), self._indices(domain, gallery)))
+
+    def _indices(self, domain: int, images: Iterable[Image]) -> np.ndarray:
+        """Indices of images, each of which is kept, and later embedded, once for all folds."""
+        found = []
+        for image in images:
+            key = (domain, image.path, image.row, image.box)
+            if key not in self._index:
+                self._index[key] = len(self.images)
+                self.images.append(replace(image, domain=domain))
+            found.append(self._index[key])
+        return np.array(found, dtype=int)
+
+
+def _splits(target: str, root: Path, folds: int, variants: str) -> Iterable[tuple[list[Image], list[Image]]]:
+    read = data.get(target).read
+    if target == "viper":
+        settings = [
+            {"fold": fold, "variant": variant} for variant in variants for fold in range(1, folds + 1)
+        ]
+    elif target in SMALL:
+        settings = [{"fold": fold} for fold in range(1, folds + 1)]
+    else:
+        settings = [{}]
+    for own in settings:
+        splits = read(root, **own)
+        if not splits.get("query") or not splits.get("gallery"):
+            raise UserError(f"{data.get(target).title} has no query and gallery: it is for training only.")
+        yield splits["query"], splits["gallery"]
+
+
+def _root(target: str, root: str | Path | Mapping[str, str | Path]) -> Path:
+    if isinstance(root, Mapping):
+        return data.locate(target, root)
+    tried = [Path(root).expanduser() / name for name in dict.fromkeys((data.get(target).folder, target))]
+    for folder in tried:
+        if folder.is_dir():
+            return folder
+    found = sorted(os.listdir(root)) if os.path.isdir(root) else []
+    raise UserError(
+        f"{data.get(target).title} was not found in {root}: looked for "
+        f"{' and '.join(path.name for path in tried)}, found {', '.join(found[:12]) or 'nothing'}. Give the "
+        "folder that holds the targets, or each one's own."
+    )
