@@ -169,7 +169,9 @@ def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float,
     shin = np.array([0.047, 0.050, 0.038, 0.029]) * build**0.6
     for side, a, b, c, tilt in legs:
         order = -0.5 + 0.2 * place(*b)[1]
-        bone(order, a, b, thigh, "skin", along=(0.52, 0.285), caps=(0, 0.04 * scale))
+        covered = who.leg_cover > 0.7 and who.lower != "long_skirt"
+        if not covered:
+            bone(order, a, b, thigh, "skin", along=(0.52, 0.285), caps=(0, 0.04 * scale))
         bone(order, b, c, shin, "skin", along=(0.285, 0.04))
         toe = (c[0] + side * 0.018, c[1] - 0.012 + 0.05 * min(0, np.sin(tilt)), c[2] + 0.085)
         heel = (c[0], c[1] - 0.008, c[2] - 0.025)
@@ -308,7 +310,7 @@ def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float,
         skull,
         "feature",
         **face,
-        window=lambda u, v: (np.abs(np.abs(u) - eye) < 0.2) & (np.abs(v - 0.42) < 0.11),
+        window=lambda u, v: (np.abs(np.abs(u) - eye) < 0.17) & (np.abs(v - 0.42) < 0.08),
     )
     add(
         0.011,
@@ -317,7 +319,7 @@ def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float,
         skull,
         "feature",
         **face,
-        window=lambda u, v: (np.abs(u) < 0.28) & (np.abs(v + 0.12) < 0.06),
+        window=lambda u, v: (np.abs(u) < 0.25) & (np.abs(v + 0.12) < 0.045),
     )
     if who.glasses:
         add(
@@ -355,16 +357,16 @@ def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float,
             swing, bend = 0.35, 2.1
         elif held:
             swing, bend = (0.12 * swing, 0.1) if who.bag != "trolley" else (-0.45, 0.0)
-        out = side * (0.118 * who.shoulders * build**0.8 + thick)
-        a = (out, 0.80 + lift, 0.0)
-        b = (out + side * 0.028, a[1] - 0.165 * np.cos(swing), 0.165 * np.sin(swing))
+        out = side * (0.112 * who.shoulders * build**0.8 + 0.7 * thick)
+        a = (out, 0.797 + lift, 0.0)
+        b = (out + side * 0.034, a[1] - 0.165 * np.cos(swing), 0.165 * np.sin(swing))
         c = (b[0] + side * 0.006, b[1] - 0.145 * np.cos(swing + bend), b[2] + 0.145 * np.sin(swing + bend))
         hand = tuple(c[i] + (c[i] - b[i]) * 0.36 for i in range(3))
         near = place(*b)[1]
         order = -0.9 if near < -0.05 else 0.05 + near
         if phoning and place(*c)[1] > 0:
             order = 0.3
-        arm = np.array([0.040, 0.037, 0.032]) * build**0.7
+        arm = np.array([0.033, 0.038, 0.035, 0.031]) * build**0.7
         fore = np.array([0.032, 0.030, 0.024]) * build**0.5
         bone(order, a, b, arm, "skin", along=(0.82, 0.655), caps=(0.03 * scale, 0))
         bone(order, b, c, fore, "skin", along=(0.655, 0.51), caps=(0.03 * scale, 0))
@@ -381,7 +383,7 @@ def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float,
                     b,
                     wrist,
                     fore + loose,
-                    "sleeve",
+                    "inner" if who.upper == "vest" else "sleeve",
                     along=(0.655, 0.655 - 0.145 * part),
                     caps=(0.034 * scale, 0),
                 )
@@ -404,7 +406,7 @@ def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float,
                     arm + loose,
                     name,
                     along=(0.82, 0.82 - 0.165 * upper),
-                    caps=((0.036 + thick) * scale, 0),
+                    caps=((0.022 + 0.4 * thick) * scale, 0),
                 )
         if held:
             _held(who, bone, place, side, hand, order)
@@ -485,7 +487,7 @@ def _hair(who, add, place, scale, gaze, centre, head, lift):
             turn=gaze,
             along=(0.93, low - lift),
             caps=(0, 0.012 * scale),
-            window=lambda u, v: np.abs(u) > 1.02,
+            window=lambda u, v: np.abs(u) > 1.25 - 0.25 * (v > 0.88),
         )
     if kind == "ponytail":
         base, tip = place(0, centre + 0.02, -0.07), place(0, centre - 0.12, -0.10)

@@ -136,7 +136,7 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
     main = _cloth(rng, palette, above, {"coat": 0.5, "jacket": 0.6, "vest": 0.8}.get(upper, 0.7))
     materials = {
         "skin": Material(skin, between(rng, 0.50, 0.64), folds=0.05, gloss=0.1),
-        "hair": Material(shade, between(rng, 0.16, 0.50), folds=0.45, gloss=0.25),
+        "hair": Material(shade, between(rng, 0.08, 0.34), folds=0.45, gloss=0.25),
         "upper": main,
         "sleeve": main if rng.random() < 0.72 else _cloth(rng, palette),
         "inner": _cloth(rng, palette, {"plain": 2, "stripes": 1, "print": 1}),
@@ -150,14 +150,14 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
         "headwear": _cloth(rng, palette, {"plain": 2, "stripes": 1}, 0.3),
         "scarf": _cloth(rng, PALETTES["summer"], {"plain": 1, "stripes": 1, "check": 1}, 0.8),
         "trim": Material(pick(rng, {(0.08, 0.08, 0.09): 2, (0.85, 0.84, 0.80): 1}), between(rng, 0.1, 0.9), folds=0.0),
-        "feature": Material(tuple(0.35 * c for c in skin), 0.2, folds=0.0),
+        "feature": Material(tuple(0.42 * c for c in skin), 0.3, folds=0.0),
     }  # fmt: skip
     return Person(
-        build=between(rng, 0.80, 1.28),
+        build=between(rng, 0.76, 1.24),
         shoulders=between(rng, 0.90, 1.12),
         hips=between(rng, 0.88, 1.14),
         legs=between(rng, 0.95, 1.06),
-        head=between(rng, 0.92, 1.10),
+        head=between(rng, 0.88, 1.04),
         belly=max(0.0, between(rng, -0.5, 0.5)),
         hair=hair,
         beard=hair in ("short", "bald") and rng.random() < 0.4,

@@ -44,7 +44,7 @@ def render(
             *[getattr(pose, name) for name in ("phase", "stride", "bend", "gaze", "lean", "phone")],
         )
 
-    scale = height * 0.90 * (1 + jitter * between(rng, -0.09, 0.08)) / (0.97 * np.cos(camera.pitch) + 0.02)
+    scale = height * 0.88 * (1 + jitter * between(rng, -0.09, 0.08)) / (0.97 * np.cos(camera.pitch) + 0.02)
     foot = (
         width * (0.5 + jitter * between(rng, -0.07, 0.07)),
         height * (0.955 + jitter * between(rng, -0.04, 0.04)),
@@ -214,7 +214,7 @@ def _shadow(ground: np.ndarray, foot: tuple[float, float], scale: float, camera:
 def _occlude(picture: np.ndarray, rng: np.random.Generator, infrared: bool) -> None:
     """Something in front of the person: a post, a low wall, a hedge, or somebody's arm at the side."""
     height, width, channels = picture.shape
-    colour = np.array([between(rng, 0.02, 0.5) for _ in range(channels)], np.float32)
+    colour = np.array([between(rng, 0.8, 1.25) for _ in range(channels)], np.float32) * np.float32(between(rng, 0.03, 0.4))
     kind = int(rng.integers(4))
     if kind == 0:
         wide = max(2, int(width * between(rng, 0.06, 0.14)))

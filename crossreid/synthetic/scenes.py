@@ -29,7 +29,7 @@ def scene(place: int, kind: str, domain: str, seed: int, horizon: float) -> dict
     """
     rng = generator("scene", seed, domain, place)
     wall, floor, elements, ground = _KINDS[kind]
-    tint = [between(rng, 0.75, 1.25) for _ in range(3)]
+    tint = [between(rng, 0.88, 1.12) for _ in range(3)]
     line = int(HEIGHT * horizon)
     visible, infrared = Image.new("RGB", (WIDTH, HEIGHT)), Image.new("L", (WIDTH, HEIGHT))
     pens = ImageDraw.Draw(visible), ImageDraw.Draw(infrared)
@@ -43,8 +43,9 @@ def scene(place: int, kind: str, domain: str, seed: int, horizon: float) -> dict
         pens[1].rectangle(shape, fill=level(reflectance))
 
     def some(colour=None):
-        base = colour or [between(rng, 0.1, 0.9) for _ in range(3)]
-        return [c * between(rng, 0.8, 1.2) for c in base], between(rng, 0.1, 0.6)
+        grey = between(rng, 0.15, 0.75)
+        base = colour or [grey * between(rng, 0.6, 1.4) for _ in range(3)]
+        return [c * between(rng, 0.85, 1.15) for c in base], between(rng, 0.1, 0.6)
 
     wall = [c * t for c, t in zip(wall, tint)]
     wall_ir, floor_ir = between(rng, 0.2, 0.5), between(rng, 0.15, 0.45)
@@ -60,7 +61,7 @@ def scene(place: int, kind: str, domain: str, seed: int, horizon: float) -> dict
 
     strength = 0.16 if kind == "park" else 0.07
     grain = 1 + strength * _stretch(tile(generator("grain", seed, domain, place), 128, 5))
-    light = 1 + 0.22 * _stretch(tile(generator("light", seed, domain, place), 64, 1))
+    light = 1 + 0.10 * _stretch(tile(generator("light", seed, domain, place), 512, 1))
     shaded = np.asarray(visible, np.float32) * (grain * light)[:, :, None]
     other = np.asarray(infrared, np.float32) * grain
     return {

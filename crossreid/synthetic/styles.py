@@ -88,7 +88,7 @@ STYLES = {
         ),
         Style("prid2011", "autumn", (("street", 1),), (18, 32), 0.28, 0.35, 0.75, 0.85, (3, 6)),
         Style("ilids", "winter", (("station", 2), ("mall", 1)), (10, 20), 0.15, 0.4, 0.7, 0.9, (6, 12)),
-        Style("viper", "spring", (("park", 1), ("campus", 1)), (2, 10), 0.30, 0.45, 1.1, 1.1, (3, 6)),
+        Style("viper", "spring", (("park", 1), ("campus", 1)), (2, 10), 0.20, 0.35, 1.0, 1.05, (3, 6)),
         Style("folder", "spring", (("mall", 1), ("street", 1))),
         Style("csv", "autumn", (("park", 1), ("street", 1))),
     )
