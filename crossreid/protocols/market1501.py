@@ -14,6 +14,7 @@ import numpy as np
 
 from crossreid import data
 from crossreid.data.splitting import query_and_gallery
+from crossreid.protocols.rules import identity_and_camera
 from crossreid.records import Image, Trial, UserError
 
 
@@ -24,8 +25,9 @@ class Market1501:
     settings: of its reader.
     same_camera: the rule that pictures of the query's person by the query's camera are disregarded. Without
         it only the query's own file is.
-    split: ``"test"``, or ``"validation"``: the data set's own or, where it has none, a share ``held_out`` of
-        the training identities, divided into query and gallery.
+    split: ``"test"``, or ``"validation"``: ``images`` or, without them, the data set's own validation split,
+        divided into query and gallery.
+    images: the held-out training images to validate on.
     """
 
     name = "market1501"
@@ -38,8 +40,8 @@ class Market1501:
         source: str = "market1501",
         settings: dict | None = None,
         same_camera: bool = True,
-        held_out: float = 0.1,
         split: str = "test",
+        images: Sequence[Image] | None = None,
     ):
         if split not in ("test", "validation"):
             raise UserError(f"protocol market1501: split is {split!r}, expected test or validation.")
@@ -49,21 +51,22 @@ class Market1501:
             splits = data.read(source, root, **(settings or {}))
             query, gallery = splits.get("query", []), splits.get("gallery", [])
         else:
-            splits = data.read(source, root, held_out=held_out, **(settings or {}))
-            query, gallery = query_and_gallery(splits.get("validation", []))
+            held = images or data.read(source, root, **(settings or {})).get("validation", [])
+            query, gallery = query_and_gallery(held)
         if not query or not gallery:
             raise UserError(
                 f"{title} in {root} cannot be searched: the {split} part has {len(query)} queries and "
                 f"{len(gallery)} gallery pictures. Give pictures for both, or fewer identities to training "
-                f"(train_share); for split validation, name a share held_out of the training identities."
+                f"(train_share); to validate, hold out training identities (data.validation)."
             )
         own = source in ("folder", "csv")
         self.images: list[Image] = [*query, *gallery]
         self._queries = len(query)
         self._row = root.name if own and root.name else title
-        self._forbidden = (
-            _same_person_and_camera(query, gallery) if same_camera else _same_file(query, gallery)
-        )
+        self._forbidden = _same_file(query, gallery)
+        if same_camera:
+            key = identity_and_camera(self.images)
+            self._forbidden = key[: len(query)], key[len(query) :]
         without = _without_match(query, gallery, same_camera)
         if without == len(query):
             raise UserError(_no_match(title, query, gallery, same_camera))
@@ -75,29 +78,28 @@ class Market1501:
         return [Trial(self._row, query, gallery, self._forbidden)]
 
 
-def _same_person_and_camera(
-    query: Sequence[Image], gallery: Sequence[Image]
-) -> tuple[np.ndarray, np.ndarray]:
-    return _coded([(image.domain, image.identity, image.camera) for image in query + gallery], len(query))
-
-
 def _same_file(query: Sequence[Image], gallery: Sequence[Image]) -> tuple[np.ndarray, np.ndarray] | None:
-    keys = [(image.path, image.row, image.box) for image in query + gallery]
-    return _coded(keys, len(query)) if set(keys[: len(query)]) & set(keys[len(query) :]) else None
+    numbers: dict[tuple, int] = {}
+    codes = [numbers.setdefault(_file(image), len(numbers)) for image in [*query, *gallery]]
+    if len(numbers) == len(codes):
+        return None
+    return np.array(codes[: len(query)]), np.array(codes[len(query) :])
 
 
-def _coded(keys: list[tuple], queries: int) -> tuple[np.ndarray, np.ndarray]:
-    codes: dict[tuple, int] = {}
-    numbers = np.array([codes.setdefault(key, len(codes)) for key in keys], dtype=np.int64)
-    return numbers[:queries], numbers[queries:]
+def _file(image: Image) -> tuple:
+    return image.path, image.row, image.box
 
 
 def _without_match(query: Sequence[Image], gallery: Sequence[Image], same_camera: bool) -> int:
-    cameras: dict[int, set] = {}
+    """How many queries have no gallery picture of their person that the rule leaves them."""
+    offered: dict[tuple[int, int], set] = {}
     for image in gallery:
-        cameras.setdefault(image.identity, set()).add(image.camera if same_camera else image.path)
+        offered.setdefault((image.domain, image.identity), set()).add(
+            image.camera if same_camera else _file(image)
+        )
     return sum(
-        not cameras.get(image.identity, set()) - {image.camera if same_camera else image.path}
+        not offered.get((image.domain, image.identity), set())
+        - {image.camera if same_camera else _file(image)}
         for image in query
     )
 
