@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as PILImage
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
 from crossreid.data.combining import everything
 from crossreid.data.sampling import SAMPLERS, Labels, identities
@@ -396,8 +396,10 @@ def _read_file(path: Path) -> np.ndarray:
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "its format is not recognised" if unknown else error
         raise UserError(
-            f"{path}: is not a readable picture ({error}); restore the file, remove it, or let training go "
+            f"{path}: is not a readable picture ({reason}); restore the file, remove it, or let training go "
             f"on without it with data.broken: skip"
         ) from error
 

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+
+from crossreid.data import transforms
+from crossreid.data.loading import DataConfig, EraseConfig, JitterConfig
+
+STILL = {"flip": 0, "size": (24, 12)}
+UNIT = {"mean": (0, 0, 0), "std": (1, 1, 1)}
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def generators(count, seed=0):
+    return [np.random.default_rng((seed, place)) for place in range(count)]
+
+
+def augmented(config, array, seed=0, modality=0):
+    return transforms.augment(array, config, modality, np.random.default_rng(seed))
+
+
+def to_array(image):
+    return image.permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("given", [(128, 64), (37, 91), (300, 200), (24, 12)])
+def test_resize_is_pillows(name, given):
+    for array in (picture(*given), np.full((*given, 3), 255, np.uint8)):
+        filtered = PILImage.fromarray(array).resize((12, 24), getattr(PILImage.Resampling, name.upper()))
+        found = to_array(transforms.resize(transforms.from_array(array), (24, 12), name)).astype(int)
+        different = np.abs(found - np.asarray(filtered).astype(int))
+        assert different.max() <= (0 if name == "lanczos" else 1)
+        assert (different > 0).mean() < 0.02
+
+
+def test_test_transform_resizes_and_normalises():
+    config = DataConfig(size=(24, 12))
+    arrays = [picture(48, 31), picture(24, 12, 1)]
+    found = transforms.test_transform(config)(arrays)
+    assert found.shape == (2, 3, 24, 12) and found.dtype == torch.float32 and found.is_contiguous()
+    expected = (arrays[1] / 255 - np.array(config.mean)) / np.array(config.std)
+    np.testing.assert_allclose(to_array(found[1]), expected, atol=1e-5)
+
+
+def test_nothing_drawn_leaves_the_picture():
+    array = picture(24, 12)
+    assert (to_array(augmented(DataConfig(**STILL), array)) == array).all()
+
+
+def test_flip_mirrors():
+    array = picture(24, 12)
+    assert (to_array(augmented(DataConfig(size=(24, 12), flip=1), array)) == array[:, ::-1]).all()
+
+
+@pytest.mark.parametrize("top, left", [(0, 0), (3, 3), (6, 6), (1, 5), (4, 2)])
+def test_pad_crop_is_a_cut_of_the_padded_picture(top, left):
+    array = picture(24, 12)
+    padded = np.pad(array, ((3, 3), (3, 3), (0, 0)))
+    found = to_array(transforms.pad_crop(transforms.from_array(array), 3, top, left))
+    assert (found == padded[top : top + 24, left : left + 12]).all()
+
+
+def test_padding_reaches_every_offset():
+    array = picture(24, 12)
+    padded = np.pad(array, ((1, 1), (1, 1), (0, 0)))
+    cuts = {padded[t : t + 24, left : left + 12].tobytes() for t in range(3) for left in range(3)}
+    config = DataConfig(**STILL, padding=1)
+    assert {to_array(augmented(config, array, seed)).tobytes() for seed in range(100)} == cuts
+
+
+def test_translate_cuts_from_the_enlarged_picture():
+    array = picture(50, 30)
+    larger = to_array(transforms.resize(transforms.from_array(array), (288, 144), "bilinear"))
+    for down, right in ((0, 0), (1, 1), (0.26, 0.74)):
+        top, left = round(down * 32), round(right * 16)
+        found = to_array(
+            transforms.translate(transforms.from_array(array), (256, 128), "bilinear", down, right)
+        )
+        assert (found == larger[top : top + 256, left : left + 128]).all()
+
+
+def test_grey_is_pillows_and_can_spare_infrared():
+    array = picture(24, 12)
+    expected = np.asarray(PILImage.fromarray(array).convert("L"))[:, :, None].repeat(3, 2)
+    everyone, visible = DataConfig(**STILL, grey=1), DataConfig(**STILL, grey=1, grey_modality="visible")
+    assert (to_array(augmented(everyone, array, modality=1)) == expected).all()
+    assert (to_array(augmented(visible, array, modality=0)) == expected).all()
+    assert (to_array(augmented(visible, array, modality=1)) == array).all()
+
+
+def test_jitter_without_spread_changes_nothing_and_with_spread_something():
+    array = picture(24, 12)
+    none = JitterConfig(brightness=0, contrast=0, saturation=0, hue=0)
+    same = to_array(augmented(DataConfig(**STILL, jitter=none), array)).astype(int)
+    assert np.abs(same - array).max() <= 2
+    assert (to_array(augmented(DataConfig(**STILL, jitter=JitterConfig()), array)) != array).mean() > 0.3
+    never = DataConfig(**STILL, jitter=JitterConfig(probability=0))
+    assert (to_array(augmented(never, array)) == array).all()
+
+
+def test_brightness_stays_within_its_spread():
+    array = np.full((24, 12, 3), 100, np.uint8)
+    config = DataConfig(**STILL, jitter=JitterConfig(brightness=0.15, contrast=0, saturation=0, hue=0))
+    values = [int(augmented(config, array, seed)[0, 0, 0]) for seed in range(60)]
+    assert 84 <= min(values) < 90 and 110 < max(values) <= 116
+
+
+def test_erase_fills_one_rectangle_within_bounds():
+    erase = EraseConfig(probability=1, area=(0.1, 0.2), aspect=(0.5, 2), fill=(7, 8, 9))
+    config = DataConfig(flip=0, size=(64, 32), erase=erase, **UNIT)
+    array = np.zeros((64, 32, 3), np.uint8)
+    found = transforms.train_transform(config)([array] * 20, [0] * 20, generators(20))
+    for image in found:
+        rows, columns = torch.where(image[0] == 7)
+        tall, wide = rows.max() - rows.min() + 1, columns.max() - columns.min() + 1
+        assert len(rows) == tall * wide
+        assert 0.08 < len(rows) / (64 * 32) < 0.22
+        assert 0.4 < tall / wide < 2.3
+        assert (image[1] == 8).sum() == (image[2] == 9).sum() == len(rows)
+        assert (image == 0).sum() == 3 * (64 * 32 - len(rows))
+
+
+def test_erase_gives_up_after_its_attempts():
+    impossible = EraseConfig(probability=1, area=(0.9, 0.9), aspect=(4, 4), attempts=3)
+    assert transforms.erase_box(np.random.default_rng(0), impossible, (64, 32)) is None
+    share = EraseConfig(probability=0.3)
+    drawn = [
+        transforms.erase_box(np.random.default_rng(seed), share, (64, 32)) is not None for seed in range(400)
+    ]
+    assert 0.2 < np.mean(drawn) < 0.4
+
+
+def test_an_image_depends_on_its_own_generator_only():
+    config = DataConfig(
+        size=(24, 12), padding=2, translate=0.5, grey=0.5, jitter=JitterConfig(0.5), erase=EraseConfig()
+    )
+    arrays = [picture(30, 20, seed) for seed in range(6)]
+    transform = transforms.train_transform(config)
+    together = transform(arrays, [0] * 6, generators(6))
+    for place, array in enumerate(arrays):
+        alone = transform([array], [0], [generators(6)[place]])
+        assert torch.equal(alone[0], together[place])
+    assert not torch.equal(together, transform(arrays, [0] * 6, generators(6, seed=1)))
