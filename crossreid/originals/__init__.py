@@ -1,0 +1,86 @@
+"""Checkpoints of the published systems, PyTorch and MindSpore: read them, and write them again.
+
+One file for each system, with ``CONTAINER`` (the key its files keep the weights under),
+``recognises(state)``, ``read(state)`` and ``write(state)``; and one line below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crossreid.nn.mindspore import read_checkpoint, torch_names
+from crossreid.nn.weights import read_pickle, state_dict
+from crossreid.records import UserError
+
+# Name of the method -> the key under which the program's own files keep the weights. Asked in this order.
+SYSTEMS = {"metabin": "model", "agw": "net"}
+
+
+def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
+    """A checkpoint of a published system, recognised by the names in it.
+
+    path: a PyTorch file or a MindSpore ``.ckpt``. Nothing in it is run.
+    settings: what the file does not record: ``size`` (height, width) of the input, and settings of the
+        method.
+
+    Returns its description (method, config, classes, domains, input, origin), the weights by our names, and
+    what was
+    left out: name -> reason. Raises UserError for a file that is unreadable, of an unknown system, or
+        changed.
+    """
+    path = Path(path)
+    state, left_out = _weights(path)
+    for name in SYSTEMS:
+        system = _system(name)
+        if system.recognises(state):
+            break
+    else:
+        some = ", ".join(list(state)[:3])
+        raise UserError(
+            f"{path} is not a checkpoint of a system known here ({', '.join(SYSTEMS)}): its weights are "
+            f"called {some}, "
+            "... If it is of one of them, it was saved by a changed program; give the file as that program "
+            "wrote it."
+        )
+    described, weights, dropped = system.read(state)
+    for key in [key for key in weights if key.endswith(".running_mean")]:
+        # Files of old PyTorch versions and of MindSpore lack this counter, which nothing of ours reads.
+        weights.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
+    if (size := settings.pop("size", None)) is not None:
+        described["input"] = described["input"] | {"size": list(size)}
+    described["config"] = described["config"] | settings
+    return described, weights, left_out | dropped
+
+
+def to_original(name: str, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Write the weights of the method ``name`` as a file that its published program loads strictly."""
+    path = Path(path)
+    if name not in SYSTEMS:
+        raise UserError(f"no published program belongs to the method {name!r}: choose {', '.join(SYSTEMS)}")
+    theirs = {key: value.detach().cpu().clone() for key, value in _system(name).write(state).items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save({SYSTEMS[name]: theirs, "epoch": 0}, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _system(name):
+    return import_module(f"{__name__}.{name}")
+
+
+def _weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors of the file with PyTorch's words for each layer, and what was left out."""
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint at {path}: give that of a PyTorch or MindSpore program")
+    if path.suffix == ".ckpt":
+        values, left_out = torch_names(read_checkpoint(path))
+        return {key: torch.from_numpy(np.array(value)) for key, value in values.items()}, left_out
+    return state_dict(read_pickle(path), path), {}

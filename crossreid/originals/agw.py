@@ -1,0 +1,108 @@
+"""Checkpoints of the AGW program (Cross-Modal-Re-ID-baseline) and of its plain variant ``base``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from crossreid.originals.naming import rename
+from crossreid.records import UserError
+
+# The two stems and the body of the visible-infrared programs of these authors. Each of the three modules
+# there is a whole ResNet-50, of which a slice is used.
+TRUNK = (
+    (r"visible_module\.visible\.", "stems.visible."),
+    (r"thermal_module\.thermal\.", "stems.infrared."),
+    (r"base_resnet\.base\.", "backbone."),
+    (r"bottleneck\.", "neck."),
+    (r"classifier\.", "classifier."),
+)
+UNUSED = (
+    (r"visible_module\.visible\.(layer\d|fc)\.", "only the stem of this module is used"),
+    (r"thermal_module\.thermal\.(layer\d|fc)\.", "only the stem of this module is used"),
+    (r"base_resnet\.base\.(conv1|bn1|fc)\.", "only the body of this module is used"),
+)
+_ATTENTION = (
+    (r"NL_(\d)\.(\d)\.(theta|phi)\.", r"backbone.nonlocal\1.\2.\3."),
+    (r"NL_(\d)\.(\d)\.g\.0\.", r"backbone.nonlocal\1.\2.g."),
+    (r"NL_(\d)\.(\d)\.W\.0\.", r"backbone.nonlocal\1.\2.out."),
+    (r"NL_(\d)\.(\d)\.W\.1\.", r"backbone.nonlocal\1.\2.norm."),
+)
+_BACK = (
+    (r"backbone\.nonlocal(\d)\.(\d)\.(theta|phi)\.", r"NL_\1.\2.\3."),
+    (r"backbone\.nonlocal(\d)\.(\d)\.g\.", r"NL_\1.\2.g.0."),
+    (r"backbone\.nonlocal(\d)\.(\d)\.out\.", r"NL_\1.\2.W.0."),
+    (r"backbone\.nonlocal(\d)\.(\d)\.norm\.", r"NL_\1.\2.W.1."),
+)
+TRUNK_BACK = (
+    (r"stems\.visible\.", "visible_module.visible."),
+    (r"stems\.infrared\.", "thermal_module.thermal."),
+    (r"backbone\.", "base_resnet.base."),
+    (r"neck\.", "bottleneck."),
+    (r"classifier\.", "classifier."),
+)
+INPUT = {
+    "size": [288, 144],
+    "interpolation": "lanczos",
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+}
+
+
+def recognises(state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether these weights are of this program and not of DDAG, which was built upon it."""
+    own = {"visible_module.visible.conv1.weight", "bottleneck.running_mean"}
+    return own <= set(state) and "wpa.gate" not in state and "resnet50.conv1.weight" not in state
+
+
+def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
+    """Turn their weights into ours.
+
+    Returns what is needed to build the method (method, config, classes, domains, input, origin), the weights
+    by our names, and why each name left out was left out. Without non-local blocks the settings are those of
+    ``base``.
+    """
+    weights, left_out = rename(state, (*_ATTENTION, *TRUNK), UNUSED, "AGW")
+    attention = "backbone.nonlocal2.0.theta.weight" in weights
+    config = {"pretrained": None, "attention": attention}
+    if attention:
+        widths = [len(weights[f"backbone.nonlocal{stage}.0.theta.weight"]) for stage in (2, 3)]
+        config["attention_width"] = widths[0] if widths[0] == widths[1] else 0
+    else:
+        config |= {"pooling": "average", "loss": "hard"}
+    described = {
+        "method": "agw",
+        "config": config,
+        "classes": len(weights["classifier.weight"]),
+        "domains": 1,
+        "input": dict(INPUT),
+        "origin": "AGW (mangye16/Cross-Modal-Re-ID-baseline)",
+    }
+    return described, weights, left_out
+
+
+def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Turn our weights into theirs; the inverse of ``read``, with the unused parts that they load "
+    "strictly."""
+    if "stems.visible.conv1.weight" not in state or "backbone.layer3.5.conv3.weight" not in state:
+        raise UserError(
+            "the published AGW program has two streams and a resnet50: a model with method.streams 1 or another "
+            "backbone cannot be written in its form; keep our own checkpoint"
+        )
+    weights, _ = rename(state, (*_BACK, *TRUNK_BACK), (), "our AGW")
+    return with_unused(weights)
+
+
+def with_unused(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Add what the program builds and never uses: a body behind each stem, and the visible stem before the "
+    "body."""
+    body, visible = "base_resnet.base.", "visible_module.visible."
+    full = dict(weights)
+    for name, value in weights.items():
+        if name.startswith(body):
+            full[visible + name.removeprefix(body)] = value
+            full["thermal_module.thermal." + name.removeprefix(body)] = value
+        elif name.startswith(visible):
+            full[body + name.removeprefix(visible)] = value
+    return full
