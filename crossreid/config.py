@@ -83,11 +83,19 @@ def resolve(tree: dict) -> Settings:
     protocol_name = protocol.pop("name", None) or SOURCES[usual].protocol
     if protocol_name not in PROTOCOLS:
         raise UserError(_unknown("protocol.name", protocol_name, PROTOCOLS))
+    kind = get_protocol(protocol_name)
+    takes = inspect.signature(kind).parameters
+    if "source" in takes and "source" not in protocol and SOURCES[usual].protocol == protocol_name:
+        protocol["source"] = usual
+        if "settings" in takes and data.settings:
+            protocol.setdefault("settings", data.settings)
+    if "held_out" in takes and data.validation:
+        protocol.setdefault("held_out", data.validation)
     return Settings(
         method_name=name,
         method=plain(fill("method", METHODS[name].Config, method)),
         protocol_name=protocol_name,
-        protocol=_fill_call("protocol", get_protocol(protocol_name), protocol),
+        protocol=_fill_call("protocol", kind, protocol),
         data=data,
         train=fill("train", TrainConfig, tree["train"] or {}),
         evaluate=fill("evaluate", EvaluateConfig, tree["evaluate"] or {}),
@@ -104,8 +112,7 @@ def fill(where: str, kind: type, values: dict):
 
 def _fill_call(where: str, call: type, values: dict) -> dict:
     """The keyword settings of a class that is built later, checked, with its defaults filled in."""
-    given_later = {"root", "split", "fold", "images"} - set(values)
-    given_later &= set(inspect.signature(call).parameters)
+    given_later = {"root", "split", "fold"} & set(inspect.signature(call).parameters)
     names = [name for name in inspect.signature(call).parameters if name not in given_later]
     _known(where, values, names)
     parser = ArgumentParser(exit_on_error=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -13,11 +14,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crossreid import __version__, checkpoint
+from crossreid import __version__, checkpoint, data, protocols
 from crossreid.data.loading import test_loader
 from crossreid.engine import Engine
 from crossreid.methods.base import Method
-from crossreid.ops import alignment, distance, ranking, rerank
+from crossreid.ops import distance, ranking
 from crossreid.records import Comparison, Embedding, Scores, Trial, UserError
 
 LISTED = 10
@@ -50,10 +51,10 @@ class EvaluateConfig:
     features: bool = False
 
 
-def embed(method: Method, images, data, engine: Engine | None = None, *, feature=None, batch=64) -> Embedding:
+def embed(method: Method, images, inputs, engine: Engine | None = None, *, feature=None, batch=64) -> Embedding:
     """Embed a list of ``Image`` records in order, on the CPU, spread over the processes of ``engine``.
 
-    data: a ``DataConfig``; only its input size, normalisation and workers are used.
+    inputs: a ``DataConfig``; only its input size, normalisation and workers are used.
     """
     engine = engine or Engine("cpu")
     mine = np.array_split(np.arange(len(images)), engine.world)
@@ -64,7 +65,7 @@ def embed(method: Method, images, data, engine: Engine | None = None, *, feature
     method.eval()
     bar = tqdm(total=len(rows), desc="embed", disable=None if engine.main else True, leave=False, unit="image")
     with torch.inference_mode():
-        for _, pixels, modality in test_loader([images[row] for row in rows], data, batch, data.workers):
+        for _, pixels, modality in test_loader([images[row] for row in rows], inputs, batch, inputs.workers):
             with engine.autocast():
                 out = method.embed(pixels.to(engine.device), modality=modality.to(engine.device), feature=feature)
             vectors.append(out.vector.float().cpu())
@@ -97,6 +98,8 @@ def distance_rows(comparison: Comparison, query: Embedding, gallery: Embedding) 
     elif comparison.vector == "squared_euclidean_unit":
         total = 2 * distance.cosine(query.vector, gallery.vector)
     if comparison.stripes:
+        from crossreid.ops import alignment
+
         compare = alignment.aligned if comparison.stripes == "aligned" else alignment.unaligned
         total = total + compare(query.stripes, gallery.stripes)
     return total
@@ -126,14 +129,18 @@ def _score_trial(protocol, trial: Trial, embedding, comparison, config) -> Score
     )
 
 
-def protocol_of(settings, *, split: str = "test", validation=None):
-    """The protocol that the settings name, over the user's copy of the data.
-
-    validation: held-out training images, for data sets that define no validation split of their own.
-    """
-    from crossreid import protocols
-
-    return protocols.of(settings.protocol_name, settings.protocol, settings.data, split=split, validation=validation)
+def protocol_of(settings, *, split: str = "test"):
+    """The protocol that the settings name, over the user's copy of the data."""
+    kind = protocols.get(settings.protocol_name)
+    takes = inspect.signature(kind).parameters
+    given = dict(settings.protocol)
+    if "fold" in takes:
+        given["fold"] = settings.data.fold
+    if "targets" in takes:
+        root = {name: data.locate(name, settings.data.roots) for name in given["targets"]}
+    else:
+        root = data.locate(given.get("source", settings.protocol_name), settings.data.roots)
+    return kind(root, split=split, **given)
 
 
 def score(method: Method, protocol, settings, engine: Engine) -> dict[str, Scores]:
@@ -200,6 +207,8 @@ def evaluate(
 
 
 def _rerank_rows(protocol, embedding, comparison, config) -> dict[str, Scores]:
+    from crossreid.ops import rerank
+
     use = "both" if comparison.vector and comparison.stripes else "stripes" if comparison.stripes else "vector"
     identity = np.array([image.identity for image in protocol.images])
     camera = np.array([image.camera for image in protocol.images])

@@ -418,7 +418,7 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     if config.deterministic:
         deterministic()
 
-    images, labels, identities, validation = training_set(settings.data)
+    images, labels, _, _ = training_set(settings.data)
     seed_step(config.seed, 0)
     method = checkpoint.build(settings.method_name, settings.method, labels.classes, labels.domains)
     method.check(labels)
@@ -477,7 +477,7 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
 
     def monitor(epoch: int) -> dict:
         split = "validation" if config.select == "validation" else "test"
-        protocol = evaluation.protocol_of(settings, split=split, validation=validation)
+        protocol = evaluation.protocol_of(settings, split=split)
         rows = evaluation.score(method, protocol, settings, engine)
         method.train()
         brief = {name: evaluation.brief(scores) for name, scores in rows.items()}

@@ -1,0 +1,54 @@
+"""The example method of the documentation goes through the real loop; the plain loop learns."""
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from crossreid import checkpoint, synthetic
+from crossreid.engine import Engine
+from crossreid.training import OptimizerConfig, TrainConfig, fit
+
+HERE = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    return synthetic.write("market1501", tmp_path_factory.mktemp("data") / "market", identities=16, seed=1, progress=False)
+
+
+def test_the_example_method_trains_embeds_saves_and_loads(tmp_path, monkeypatch):
+    from sketches import Stream
+
+    text = (HERE / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
+    code = re.search(r"<!-- example -->\n```python\n(.*?)\n```", text, re.S)[1]
+    assert len(code.splitlines()) < 60
+    (tmp_path / "small_method.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    example = importlib.import_module("small_method")
+    small = example.Small
+    torch.manual_seed(0)
+    method = small(example.Config(), classes=12)
+    config = TrainConfig(epochs=2, device="cpu", optimizers={"main": OptimizerConfig(rate=0.01)})
+    lines = []
+    fit(method, {"train": Stream(0)}, config, Engine("cpu"), record=lines.append)
+    assert lines[1]["losses"]["train/total"] < lines[0]["losses"]["train/total"]
+    method.eval()
+    images = torch.randn(3, 3, 32, 16)
+    monkeypatch.setattr(checkpoint, "METHODS", {"small": small})
+    content = checkpoint.describe(method, "small", input={"size": (32, 16)}, settings={}, trained={})
+    checkpoint.save(tmp_path / "small.pt", content)
+    again = checkpoint.load(tmp_path / "small.pt")
+    assert torch.equal(again.embed(images).vector, method.embed(images).vector)
+
+
+def test_the_plain_loop_learns(market):
+    spec = importlib.util.spec_from_file_location("plain_loop", HERE / "examples" / "plain_loop.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert len((HERE / "examples" / "plain_loop.py").read_text().splitlines()) <= 60
+    untrained, trained = module.main(str(market), 1), module.main(str(market), 60)
+    assert trained > untrained + 0.05
