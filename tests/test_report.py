@@ -396,7 +396,9 @@ def test_several_runs_side_by_side(tmp_path):
     assert not page.wrong
     assert "2 runs side by side" in text and "What differs" in text and "train.epochs" in text
     assert "average of" not in text and "must not be compared" not in text
-    assert "Loss train/identity" in page.text and "first, striped colour histogram" in text
+    assert "Loss train/identity" in page.text and "first, re-ranked" in text
+    assert page.text.count("first striped colour histogram") == 0
+    assert len(re.findall(r"<th scope=\"row\"><span>striped colour histogram</span></th>", text)) == 2
     change(folders[1], protocol={"name": "sysu_mm01", "words": "Other words."})
     assert "must not be compared" in written(tmp_path, *folders)
 

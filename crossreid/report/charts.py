@@ -12,7 +12,7 @@ from html import escape
 WIDTH, PLOT_HEIGHT = 480, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 42
 LEGEND_LINE = 18
-CHARACTER = 6.3  # width of a character of the legend, for laying out its lines
+CHARACTER = 7.0  # width of a character of the legend, for laying out its lines
 
 LIGHT = ("#2159c4", "#c9500a", "#0b7d62", "#96309a", "#94700a", "#bd1e56", "#4a760f", "#58616e")
 DARK = ("#79aaff", "#ff9d57", "#41cfa8", "#da95e6", "#e3bd4f", "#ff86a8", "#a6d25f", "#abb4c0")
@@ -45,7 +45,8 @@ class Line:
 class Chart:
     """Lines over one pair of axes.
 
-    percent: y holds fractions, shown from 0 to 100 per cent. logarithmic: the y axis; every y must then be positive.
+    percent: y holds fractions, shown from 0 to 100 per cent. logarithmic: the y axis; every y must then be
+        positive.
     marks: the x at which points are marked and tell their value, or None for all.
     """
 
@@ -61,8 +62,8 @@ class Chart:
     @property
     def description(self) -> str:
         ends = "; ".join(
-            f"{line.label}: {_value(line.y[0], self.percent)} at {line.x[0]:g}, {_value(line.y[-1], self.percent)} at "
-            f"{line.x[-1]:g}"
+            f"{line.label}: {_value(line.y[0], self.percent)} at {line.x[0]:g}, "
+            f"{_value(line.y[-1], self.percent)} at {line.x[-1]:g}"
             for line in self.lines
         )
         return f"{self.title}. {self.y} against {self.x}. {ends}."
@@ -80,8 +81,8 @@ class Chart:
 class Scatter:
     """Points in the plane, told apart by group.
 
-    group: name of each point's group. about: what each point says of itself. columns: further columns of the CSV file,
-    name -> one value for each point.
+    group: name of each point's group. about: what each point says of itself. columns: further columns of the
+        CSV file, name -> one value for each point.
     """
 
     name: str
@@ -106,8 +107,8 @@ class Scatter:
 def svg(chart: Chart | Scatter, standalone: bool = False) -> str:
     """The chart as an SVG element.
 
-    In a page its colours are the page's variables. ``standalone`` gives a file of its own, with its title and with
-    colours for light and dark.
+    In a page its colours are the page's variables. ``standalone`` gives a file of its own, with its title and
+    with colours for light and dark.
     """
     names = [line.label for line in chart.lines] if isinstance(chart, Chart) else list(chart.groups)
     keys, legend_height = _legend(names, scatter=isinstance(chart, Scatter))
@@ -125,7 +126,8 @@ def svg(chart: Chart | Scatter, standalone: bool = False) -> str:
         parts += [
             f"<style>{_STANDALONE}</style>",
             f'<rect width="{WIDTH}" height="{total}" style="fill:var(--card)"/>',
-            f'<text x="10" y="18" font-size="14" font-weight="600" style="fill:var(--ink)">{escape(chart.title)}</text>',
+            f'<text x="10" y="18" font-size="14" font-weight="600" '
+            f'style="fill:var(--ink)">{escape(chart.title)}</text>',
         ]
     parts.append(f'<g transform="translate(0 {head})">{keys}</g>')
     parts.append(f'<g transform="translate(0 {head + legend_height})">{body}</g>')
@@ -250,21 +252,25 @@ def _lines(chart: Chart, height: int) -> tuple[str, int]:
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 4}" style="stroke:var(--muted)"/>'
         )
         parts.append(
-            f'<text x="{x:.1f}" y="{base + 17}" text-anchor="middle" style="fill:var(--muted)">{tick:g}</text>'
+            f'<text x="{x:.1f}" y="{base + 17}" text-anchor="middle" '
+            f'style="fill:var(--muted)">{tick:g}</text>'
         )
     middle = TOP + height / 2
     label = escape(chart.y + (" (%)" if chart.percent else ""))
     parts.append(
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2:g}" y="{base + 35}" text-anchor="middle" style="fill:var(--ink)">'
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2:g}" y="{base + 35}" text-anchor="middle" '
+        f'style="fill:var(--ink)">'
         f"{escape(chart.x)}</text>"
-        f'<text transform="translate(13 {middle:g}) rotate(-90)" text-anchor="middle" style="fill:var(--ink)">{label}</text>'
+        f'<text transform="translate(13 {middle:g}) rotate(-90)" text-anchor="middle" '
+        f'style="fill:var(--ink)">{label}</text>'
     )
     # The first line is drawn last, over the others.
     for index, line in reversed(list(enumerate(chart.lines))):
         points = [(x, y) for x, y in zip(line.x, line.y) if math.isfinite(y)]
         way = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
         parts.append(
-            f'<polyline points="{way}" fill="none" stroke-width="2" stroke-linejoin="round" {_stroke(index)}/>'
+            f'<polyline points="{way}" fill="none" stroke-width="2" stroke-linejoin="round" '
+            f"{_stroke(index)}/>"
         )
         marks = {x for x, _ in points} if chart.marks is None else set(chart.marks)
         for x, y in points:
@@ -285,7 +291,8 @@ def _points(chart: Scatter, height: int) -> tuple[str, int]:
     scale = (height - 16) / span
     order = {name: index for index, name in enumerate(chart.groups)}
     parts = [
-        f'<rect x="10" y="4" width="{WIDTH - 20}" height="{height}" rx="6" style="fill:none;stroke:var(--line)"/>'
+        f'<rect x="10" y="4" width="{WIDTH - 20}" height="{height}" rx="6" '
+        f'style="fill:none;stroke:var(--line)"/>'
     ]
     for x, y, group, about in zip(chart.x, chart.y, chart.group, chart.about):
         left = WIDTH / 2 + (x - centre[0]) * scale
@@ -307,7 +314,8 @@ def _legend(names: Sequence[str], scatter: bool) -> tuple[str, int]:
             parts.append(_mark(index, x + 6, y - 4, ""))
         else:
             parts.append(
-                f'<line x1="{x:g}" x2="{x + 24:g}" y1="{y - 4}" y2="{y - 4}" stroke-width="2.5" {_stroke(index)}/>'
+                f'<line x1="{x:g}" x2="{x + 24:g}" y1="{y - 4}" y2="{y - 4}" stroke-width="2.5" '
+                f"{_stroke(index)}/>"
             )
         parts.append(f'<text x="{x + swatch:g}" y="{y}" style="fill:var(--ink)">{escape(shown)}</text>')
         x += width
@@ -322,7 +330,8 @@ def _mark(index: int, x: float, y: float, inside: str) -> str:
         return f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" {colour}>{inside}</rect>'
     if _shape(index) == "triangle":
         return f'<path d="M{x:.1f} {y - 4:.1f}l4 7h-8z" {colour}>{inside}</path>'
-    return f'<path d="M{x - 1.2:.1f} {y - 4:.1f}h2.4v2.8h2.8v2.4h-2.8v2.8h-2.4v-2.8h-2.8v-2.4h2.8z" {colour}>{inside}</path>'
+    way = f"M{x - 1.2:.1f} {y - 4:.1f}h2.4v2.8h2.8v2.4h-2.8v2.8h-2.4v-2.8h-2.8v-2.4h2.8z"
+    return f'<path d="{way}" {colour}>{inside}</path>'
 
 
 def _shape(index: int) -> str:

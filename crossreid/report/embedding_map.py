@@ -52,8 +52,9 @@ class EmbeddingMap:
 def embedding_map(path: Path, seed: int = SEED) -> EmbeddingMap | None:
     """t-SNE (van der Maaten and Hinton 2008) of the unit vectors of ``features.npz``.
 
-    At most 30 identities are drawn by the seed, then at most 1000 of their images. None with fewer than five images.
-    Raises ImportError without scikit-learn, UserError where the file has not the arrays it should have.
+    At most 30 identities are drawn by the seed, then at most 1000 of their images. None with fewer than five
+    images. Raises ImportError without scikit-learn, UserError where the file has not the arrays it should
+    have.
     """
     from sklearn.manifold import TSNE
 
@@ -79,7 +80,8 @@ def embedding_map(path: Path, seed: int = SEED) -> EmbeddingMap | None:
     if len(np.unique(features["domain"])) > 1:  # identities of different domains are different people
         labels["identity"] = np.array([f"{number} of domain {domain}" for domain, number in people[rows]])
     split = f"{features['split']} split, " if "split" in features else ""
-    note = f"{split}{len(rows)} of {len(person)} images, {min(len(kinds), IDENTITIES)} of {len(kinds)} identities, seed {seed}"
+    people = f"{len(chosen)} of {len(kinds)} identities"
+    note = f"{split}{len(rows)} of {len(person)} images, {people}, seed {seed}"
     return EmbeddingMap(coordinates, labels, note)
 
 
@@ -89,15 +91,16 @@ def _features(path: Path) -> dict:
             features = {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{path} cannot be read ({error}): a NumPy archive with vectors and identity was expected. Write it again with "
-            "`crossreid evaluate`, or take it away to have a report without its map."
+            f"{path} cannot be read ({error}): a NumPy archive with vectors and identity was expected. Write "
+            "it again with `crossreid evaluate`, or take it away to have a report without its map."
         ) from error
     count = len(features.get("vectors", ()))
     labels = [key for key in ("identity", "camera", "modality", "domain") if key in features]
     if "identity" not in labels or any(features[key].shape != (count,) for key in labels):
         raise UserError(
-            f"{path} does not hold what a map needs: vectors (N, D) and identity (N,), with camera, modality and domain (N,) "
-            "where they are known, were expected. Write it again with `crossreid evaluate`, or take it away."
+            f"{path} does not hold what a map needs: vectors (N, D) and identity (N,), with camera, modality "
+            "and domain (N,) where they are known, were expected. Write it again with `crossreid evaluate`, "
+            "or take it away."
         )
     features.setdefault("domain", np.zeros(count, np.int64))
     if features.get("modality", np.array("")).dtype.kind in "iu":

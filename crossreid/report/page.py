@@ -13,14 +13,25 @@ from crossreid.report.charts import DARK, LIGHT, Chart, Line, Scatter, colours, 
 from crossreid.report.embedding_map import embedding_map
 from crossreid.report.pictures import data_uri, thumbnail
 from crossreid.report.runs import Run, differences, flatten, read_all
-from crossreid.report.tables import MEASURES, Result, average_runs, number, percent, repeated, results, spread
+from crossreid.report.tables import (
+    MEASURES,
+    Result,
+    all_results,
+    average_runs,
+    number,
+    percent,
+    repeated,
+    spread,
+)
 
 WORDS = {
-    "Rank-1": "the share of queries whose nearest allowed gallery picture shows the right person; rank-5, -10 and -20: "
-    "at least one right picture among the first 5, 10 or 20. The CMC curve draws this share for every rank.",
-    "mAP": "mean average precision: how near the top of the list all right pictures of a query stand, averaged over queries.",
-    "mINP": "mean inverse negative penalty: how far down one must read to have found the last right picture; "
-    "1 over the share of wrong pictures met until then, as a mean over queries.",
+    "Rank-1": "the share of queries whose nearest allowed gallery picture shows the right person; rank-5, "
+    "-10 and -20: at least one right picture among the first 5, 10 or 20. The CMC curve draws this share "
+    "for every rank.",
+    "mAP": "mean average precision: how near the top of the list all right pictures of a query stand, "
+    "averaged over queries.",
+    "mINP": "mean inverse negative penalty: the number of right pictures of a query over the rank of the last "
+    "of them, averaged over queries. It is low where even one right picture is hard to find.",
 }
 KINDS = {"good": "Good queries", "median": "Median queries", "worst": "Worst queries"}
 
@@ -28,10 +39,11 @@ KINDS = {"good": "Good queries", "median": "Median queries", "worst": "Worst que
 def write(runs: Sequence[Path], out: Path) -> Path:
     """Writes the report of one run, or of several side by side, and returns where it is.
 
-    runs: run folders; each contributes what it holds. out: the file, or a folder that shall hold ``report.html``.
+    runs: run folders; each contributes what it holds. out: the file, or a folder that shall hold
+        ``report.html``.
 
-    The page asks for nothing from elsewhere: pictures, charts and the files behind its links are inside it. Raises
-    UserError for a folder that is not a run, or a file in it that cannot be understood.
+    The page asks for nothing from elsewhere: pictures, charts and the files behind its links are inside it.
+    Raises UserError for a folder that is not a run, or a file in it that cannot be understood.
     """
     out = Path(out)
     if out.is_dir():
@@ -99,25 +111,26 @@ def _introduction(runs: Sequence[Run]) -> str:
             _loud("These runs were evaluated by different protocols. Their numbers must not be compared.")
         )
     for run in runs:
-        name = f"{run.name}: " if len(runs) > 1 else ""
+        said = list(run.evaluation.get("notes") or ())
         selection = str(run.evaluation.get("selection") or "")
         if re.search(r"\btest\b", selection, re.IGNORECASE):
-            parts.append(
-                _loud(
-                    f"{name}the reported epoch was chosen on the test set ({selection}). Such numbers are better than those "
-                    "to expect on new data."
-                )
+            said.insert(
+                0,
+                f"the reported epoch was chosen on the test set ({selection}). Such numbers are better "
+                "than those to expect on new data.",
             )
-        parts += [_loud(name + str(note)) for note in run.evaluation.get("notes") or ()]
+        parts += [_loud(str(text), run.name if len(runs) > 1 else "") for text in said]
     return "".join(parts)
 
 
-def _loud(text: str) -> str:
-    return f'<div class="loud" role="note"><p><b aria-hidden="true">!</b> {escape(text[:1].upper() + text[1:])}</p></div>'
+def _loud(text: str, name: str = "") -> str:
+    text = escape(text[:1].upper() + text[1:])
+    name = f"<b>{escape(name)}</b>: " if name else ""
+    return f'<div class="loud" role="note"><p><b aria-hidden="true">!</b> {name}{text}</p></div>'
 
 
 def _results(runs: Sequence[Run]) -> str:
-    found = [result for run in runs for result in results(run)]
+    found = all_results(runs)
     if not found:
         return "<p>No run here has been evaluated yet. <code>crossreid evaluate</code> adds the results.</p>"
     if repeated(runs):
@@ -168,15 +181,18 @@ def _table(found: Sequence[Result], alone: bool) -> str:
         cells = "".join(_results_line(result, measures, names, alone) for result in lines)
         span = len(measures) + len(names) + 3
         bodies.append(
-            f'<tbody class="group"><tr><th scope="rowgroup" colspan="{span}">{escape(row)}</th></tr>{cells}</tbody>'
+            f'<tbody class="group"><tr><th scope="rowgroup" '
+            f'colspan="{span}">{escape(row)}</th></tr>{cells}</tbody>'
         )
     spreads = any(len(result.row.get("trials") or ()) > 1 for result in found)
     caption = "Per cent, over the queries that have at least one right picture in the gallery."
     if spreads:
         caption += " After ±: the standard deviation over the trials (population)."
     return (
-        f'<div class="scroll results" tabindex="0" role="region" aria-label="Table of results"><table><caption>{caption}</caption>'
-        f'<thead><tr><th scope="col">{"System" if alone else "Run"}</th>{head}</tr></thead>{"".join(bodies)}</table></div>'
+        f'<div class="scroll results" tabindex="0" role="region" '
+        f'aria-label="Table of results"><table><caption><span>{caption}</span></caption>'
+        f'<thead><tr><th scope="col">{"System" if alone else "Run"}</th>{head}</tr></thead>'
+        f"{''.join(bodies)}</table></div>"
     )
 
 
@@ -195,7 +211,8 @@ def _results_line(result: Result, measures: Sequence[str], names: Sequence[str],
     if alone:
         label = escape(result.system or "this run")
     else:
-        label = escape(result.run) + (f" <span>{escape(result.system)}</span>" if result.system else "")
+        system = f"<span>{escape(result.system)}</span>" if result.system else ""
+        label = " ".join(filter(None, [escape(result.run), system]))
     return (
         f'<tr{" class=aside" if aside else ""}><th scope="row">{label}</th>{"".join(cells)}'
         f"<td>{trials}</td><td>{queries}</td></tr>"
@@ -231,7 +248,7 @@ def _protocol(run: Run) -> str:
 
 
 def _cmc_charts(runs: Sequence[Run]) -> list[Chart]:
-    found = [result for run in runs for result in results(run) if result.row.get("cmc")]
+    found = [result for result in all_results(runs) if result.row.get("cmc")]
     charts = []
     for row in dict.fromkeys(str(result.row["row"]) for result in found):
         lines = []
@@ -364,7 +381,10 @@ def _figure(chart: Chart | Scatter) -> str:
         f'aria-label="{name} of {escape(chart.title)}">{name}</a>'
         for name, (ending, kind, content) in files.items()
     )
-    return f'<figure><figcaption>{escape(chart.title)}</figcaption>{svg(chart)}<p class="files">Save as {links}</p></figure>'
+    return (
+        f"<figure><figcaption>{escape(chart.title)}</figcaption>{svg(chart)}"
+        f'<p class="files">Save as {links}</p></figure>'
+    )
 
 
 def _ranked(runs: Sequence[Run]) -> str:
@@ -388,8 +408,9 @@ def _ranked(runs: Sequence[Run]) -> str:
     if not parts:
         return ""
     return (
-        "<p>Left: the picture searched for. Right of the line: the gallery, nearest first, without the pictures that the "
-        "protocol disregards. A right person has a solid frame and ✓, a wrong one a dashed frame and ✕; the number on a "
+        "<p>Left: the picture searched for. Right of the line: the gallery, nearest first, without the "
+        "pictures that the protocol disregards. A right person has a solid frame and ✓, a wrong one a "
+        "dashed frame and ✕; the number on a "
         "picture is its rank, the one below it its distance.</p>" + "".join(parts)
     )
 
@@ -405,14 +426,16 @@ def _ranking(ranked: dict) -> str:
     for rank, record in enumerate(ranked["gallery"], start=1):
         right = bool(record["right"])
         word = "right" if right else "wrong"
-        mark = f'<span class="mark"><span class="hidden">{word}, rank</span>{"✓" if right else "✕"} {rank}</span>'
+        sign = "✓" if right else "✕"
+        mark = f'<span class="mark"><span class="hidden">{word}, rank</span>{sign} {rank}</span>'
         distance = record.get("distance")
         about = f"<b>{distance:.3f}</b><br>" if distance is not None else ""
         items.append(f'<li class="{word}">{_person(record, f"rank {rank}, {word}", mark, about)}</li>')
     mark = '<span class="mark">query</span>'
     label = escape(f"Ranked list of identity {query.get('identity')}", quote=True)
     return (
-        f'<p class="quiet">{escape(", ".join(facts))}</p><div class="ranking" tabindex="0" role="region" aria-label="{label}">'
+        f'<p class="quiet">{escape(", ".join(facts))}</p><div class="ranking" tabindex="0" role="region" '
+        f'aria-label="{label}">'
         f"{_person(query, 'query', mark, '')}<ol>{''.join(items)}</ol></div>"
     )
 
@@ -442,14 +465,18 @@ def _maps(runs: Sequence[Run]) -> str:
         try:
             drawn = embedding_map(run.features)
         except ImportError:
-            return "<p>The map of the stored features needs scikit-learn: install <code>crossreid[plot]</code>.</p>"
+            return (
+                "<p>The map of the stored features needs scikit-learn: "
+                "install <code>crossreid[plot]</code>.</p>"
+            )
         if drawn is not None:
             title = "t-SNE" if len(runs) == 1 else f"t-SNE of {run.name}"
             charts += drawn.charts(f"map-{_slug(run.name)}", title)
     if not charts:
         return ""
     words = (
-        "<p>Each point is a picture; t-SNE lays pictures with similar vectors near each other. Distances between far "
+        "<p>Each point is a picture; t-SNE lays pictures with similar vectors near each other. Distances "
+        "between far "
         "groups and the axes themselves mean nothing. Hold the pointer over a point to read what it is.</p>"
     )
     return words + _charts(charts)
@@ -469,7 +496,8 @@ def _settings(runs: Sequence[Run]) -> str:
                 for key, values in changed.items()
             )
             parts.append(
-                '<div class="scroll settings" tabindex="0" role="region" aria-label="Settings that differ"><table>'
+                '<div class="scroll settings" tabindex="0" role="region" '
+                'aria-label="Settings that differ"><table>'
                 f'<caption>What differs</caption><thead><tr><th scope="col">Setting</th>{head}</tr></thead>'
                 f"<tbody>{lines}</tbody></table></div>"
             )
@@ -480,7 +508,8 @@ def _settings(runs: Sequence[Run]) -> str:
         opened = " open" if len(known) == 1 else ""
         title = "All settings" if len(known) == 1 else f"All settings of {run.name}"
         parts.append(
-            f'<details{opened}><summary>{escape(title)}</summary><div class="columns">{tables}</div></details>'
+            f"<details{opened}><summary>{escape(title)}</summary>"
+            f'<div class="columns">{tables}</div></details>'
         )
     return "".join(parts)
 
@@ -491,7 +520,10 @@ def _heading(name: str, value) -> str:
         f'<tr><th scope="row"><code>{escape(str(key))}</code></th><td class="text">{_setting(each)}</td></tr>'
         for key, each in lines.items()
     )
-    return f'<div class="scroll settings"><table><caption>{escape(str(name))}</caption><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="scroll settings"><table><caption>{escape(str(name))}</caption>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _setting(value) -> str:
@@ -525,8 +557,10 @@ def _cost(runs: Sequence[Run]) -> str:
         return ""
     head = "".join(f'<th scope="col" class="text">{escape(run.name)}</th>' for run in known)
     return (
-        '<div class="scroll settings" tabindex="0" role="region" aria-label="Cost"><table><caption>What the training cost'
-        f'</caption><thead><tr><th scope="col">Measure</th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+        '<div class="scroll settings" tabindex="0" role="region" aria-label="Cost"><table>'
+        "<caption>What the training cost</caption>"
+        f'<thead><tr><th scope="col">Measure</th>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 

@@ -36,7 +36,7 @@ class Run:
 
 
 def read(folder: Path, name: str | None = None) -> Run:
-    """Raises UserError where the folder holds none of the files of a run, or one that cannot be understood."""
+    """Raises UserError where the folder has none of the files of a run, or one that cannot be understood."""
     folder = Path(folder)
     files = {
         file: folder / file for file in ("config.yaml", "metrics.jsonl", "evaluation.json", "features.npz")
@@ -44,8 +44,9 @@ def read(folder: Path, name: str | None = None) -> Run:
     present = {file: path for file, path in files.items() if path.is_file()}
     if not present.keys() - {"features.npz"}:
         raise UserError(
-            f"{folder} is not the folder of a run: one that holds config.yaml, metrics.jsonl or evaluation.json was "
-            "expected. Give the folder that `crossreid train` or `crossreid evaluate` has written."
+            f"{folder} is not the folder of a run: one that holds config.yaml, metrics.jsonl or "
+            "evaluation.json was expected. Give the folder that `crossreid train` or `crossreid evaluate` "
+            "has written."
         )
     epochs, evaluations, summary = (
         _metrics(present["metrics.jsonl"]) if "metrics.jsonl" in present else ([], [], {})
@@ -99,13 +100,13 @@ def _mapping(path: Path, parse) -> dict:
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} cannot be read ({reason}): the file that a run writes was expected. Restore it, or write it again "
-            "with `crossreid evaluate`, or take it away to have a report without it."
+            f"{path} cannot be read ({reason}): the file that a run writes was expected. Restore it, or "
+            "write it again with `crossreid evaluate`, or take it away to have a report without it."
         ) from error
     if not isinstance(value, dict):
         raise UserError(
-            f"{path} holds {type(value).__name__} and not a mapping with named entries, as a run writes it. Restore it, "
-            "or take it away to have a report without it."
+            f"{path} holds {type(value).__name__} and not a mapping with named entries, as a run writes it. "
+            "Restore it, or take it away to have a report without it."
         )
     return value
 
@@ -123,8 +124,8 @@ def _metrics(path: Path) -> tuple[list[dict], list[dict], dict]:
             if number == len(lines):  # a run that was killed while it wrote
                 break
             raise UserError(
-                f'Line {number} of {path} is not a JSON object with a "kind", as each line that a run writes is. Restore '
-                "the file, or take it away to have a report without curves."
+                f'Line {number} of {path} is not a JSON object with a "kind", as each line that a run '
+                "writes is. Restore the file, or take it away to have a report without curves."
             ) from error
         # A resumed run writes an epoch again: the later line holds.
         if kind == "epoch":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ MEASURES = {
 class Result:
     """One line of a table of results.
 
-    run: name of the run. system: ``""`` for the method itself, else what stands beside it, such as ``re-ranked`` or the
-    name of a baseline.
+    run: name of the run, ``""`` for what is the same beside several runs.
+    system: ``""`` for the method itself, else what stands beside it: ``re-ranked`` or the name of a baseline.
     row: a row of ``evaluation.json``: ``row``, ``cmc``, ``mean_ap``, ``mean_inp``, ``trials``, ...
     """
 
@@ -38,7 +39,7 @@ class Result:
 
     @property
     def label(self) -> str:
-        return f"{self.run}, {self.system}" if self.system else self.run
+        return ", ".join(filter(None, [self.run, self.system]))
 
 
 def results(run: Run) -> Iterator[Result]:
@@ -53,8 +54,22 @@ def results(run: Run) -> Iterator[Result]:
             yield Result(run.name, baseline["name"], row)
 
 
+def all_results(runs: Sequence[Run]) -> list[Result]:
+    """The results of several runs, then their baselines, one that is the same beside several runs only once."""
+    own, beside = [], {}
+    for run in runs:
+        for result in results(run):
+            if result.system in ("", "re-ranked"):
+                own.append(result)
+            else:
+                same = beside.setdefault((result.system, json.dumps(result.row, sort_keys=True)), [])
+                same.append(result)
+    return own + [same[0] if len(same) == 1 else replace(same[0], run="") for same in beside.values()]
+
+
 def number(row: dict, measure: str) -> float | None:
-    """A measure of a row as a fraction, or None where the row does not say: the rank-k rate is the k-th of ``cmc``."""
+    """A measure of a row as a fraction, or None where the row does not say: the rank-k rate is the k-th of
+    ``cmc``."""
     if measure.startswith("rank"):
         rank, cmc = int(measure.removeprefix("rank")), row.get("cmc") or ()
         value = cmc[rank - 1] if rank <= len(cmc) else _mean(_trials(row, measure))
@@ -64,7 +79,8 @@ def number(row: dict, measure: str) -> float | None:
 
 
 def spread(row: dict, measure: str) -> float | None:
-    """Population standard deviation of a measure over the trials of a row, or None with fewer than two trials."""
+    """Population standard deviation of a measure over the trials of a row, or None with fewer than two
+    trials."""
     values = _trials(row, measure)
     return float(np.std(values)) if len(values) > 1 else None
 
@@ -80,9 +96,9 @@ def percent(value: float | None, deviation: float | None = None, digits: int = 2
 def average(runs: Sequence[Path]) -> list[dict]:
     """The rows of several runs of one experiment (folds, seeds), averaged.
 
-    Each is of the form of a row of ``evaluation.json`` with the runs in place of its trials, and holds besides ``runs``,
-    how many they were, and ``mean`` and ``std``, measure -> fraction; ``std`` is the population standard deviation over
-    the runs.
+    Each is of the form of a row of ``evaluation.json`` with the runs in place of its trials, and holds
+    besides ``runs``, how many they were, and ``mean`` and ``std``, measure -> fraction; ``std`` is the
+    population standard deviation over the runs.
 
     Raises UserError where a run has not been evaluated, or where protocols or rows differ.
     """
@@ -93,8 +109,8 @@ def average_runs(runs: Sequence[Run]) -> list[dict]:
     for run in runs:
         if not run.evaluation.get("rows"):
             raise UserError(
-                f"The run {run.name} has no results to average: {run.folder / 'evaluation.json'} with at least one row was "
-                "expected. Run `crossreid evaluate` on its checkpoint first."
+                f"The run {run.name} has no results to average: {run.folder / 'evaluation.json'} with at "
+                "least one row was expected. Run `crossreid evaluate` on its checkpoint first."
             )
     first = runs[0]
     names = [row["row"] for row in first.evaluation["rows"]]
@@ -103,9 +119,10 @@ def average_runs(runs: Sequence[Run]) -> list[dict]:
         protocols = [each.evaluation.get("protocol", {}).get("name") for each in (first, run)]
         if set(others) != set(names) or protocols[0] != protocols[1]:
             raise UserError(
-                f"The runs {first.name} and {run.name} cannot be averaged: the first has the rows {', '.join(names)} of the "
-                f"protocol {protocols[0]}, the second {', '.join(others)} of {protocols[1]}. Average runs that differ only "
-                "in their fold or seed, or evaluate them again with one protocol."
+                f"The runs {first.name} and {run.name} cannot be averaged: the first has the rows "
+                f"{', '.join(names)} of the protocol {protocols[0]}, the second {', '.join(others)} of "
+                f"{protocols[1]}. Average runs that differ only in their fold or seed, or evaluate them "
+                "again with one protocol."
             )
     return [
         _averaged([next(row for row in run.evaluation["rows"] if row["row"] == name) for run in runs])
@@ -114,7 +131,8 @@ def average_runs(runs: Sequence[Run]) -> list[dict]:
 
 
 def repeated(runs: Sequence[Run]) -> bool:
-    """Whether the runs are one experiment repeated: evaluated alike, with settings equal but for the fold and seed."""
+    """Whether the runs are one experiment repeated: evaluated alike, with settings equal but for the fold and
+    seed."""
     if len(runs) < 2 or not all(run.settings and run.evaluation.get("rows") for run in runs):
         return False
     changed = {key.rpartition(".")[2] for key in differences(runs)}
@@ -131,16 +149,18 @@ def repeated(runs: Sequence[Run]) -> bool:
 def write_table(runs: Sequence[Path]) -> str:
     """The results of several runs as a Markdown table that also reads well as plain text.
 
-    Per cent; mean ± population standard deviation where a row has more than one trial. A run without an evaluation has
-    one line of dashes. Where the runs differ only in fold or seed, their average ends the table.
+    Per cent; mean ± population standard deviation where a row has more than one trial. A run without an
+    evaluation has one line of dashes. Where the runs differ only in fold or seed, their average ends the
+    table.
     """
     read = read_all(runs)
     lines = [["Run", "Row", *MEASURES.values(), "Trials"]]
-    for run in read:
-        found = list(results(run))
-        lines += [_line(result) for result in found]
-        if not found:
-            lines.append([run.name, "not evaluated", *["–"] * len(MEASURES), "–"])
+    lines += [_line(result) for result in all_results(read)]
+    lines += [
+        [run.name, "not evaluated", *["–"] * len(MEASURES), "–"]
+        for run in read
+        if not run.evaluation.get("rows")
+    ]
     if repeated(read):
         lines += [_line(Result(f"average of {len(read)} runs", "", row)) for row in average_runs(read)]
     lines = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
