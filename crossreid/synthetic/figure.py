@@ -145,7 +145,8 @@ def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float,
     build, turn = who.build, {"turn": pose.yaw}
     hip = 0.515 * who.legs
     knee = 0.285 * who.legs
-    phase, stride = pose.phase, pose.stride
+    phase = pose.phase
+    stride = min(pose.stride, 0.26) if who.lower == "long_skirt" else pose.stride
 
     # Legs: thigh and shin in the plane of the walk, the foot turned a little outwards.
     lift = 0.0
@@ -208,8 +209,7 @@ def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float,
                 wide = [0.052 * loose * build**0.6, 0.050 * loose * build**0.5, max(ankle, 0.036)]
                 if part < 0.8:
                     wide[2] = 0.050 * loose
-                knee_cap = {"caps": (0.03 * scale, 0)} if who.lower != "wide" else {}
-                bone(order + 0.01, b, stop, wide, "lower", along=(0.285, 0.285 - 0.235 * part), **knee_cap)
+                bone(order + 0.01, b, stop, wide, "lower", along=(0.285, 0.285 - 0.235 * part), caps=(0.04 * scale, 0))
                 bone(
                     order + 0.012,
                     a,
@@ -351,8 +351,8 @@ def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float,
     for side in (1, -1):
         swing = 0.9 * stride * np.sin(phase + np.pi if side > 0 else phase)
         bend = pose.bend + 0.5 * max(0.0, swing)
-        phoning = pose.phone and side == who.side
         held = who.bag in ("handbag", "carrier", "trolley") and side == who.side
+        phoning = pose.phone and side == who.side and not held
         if phoning:
             swing, bend = 0.35, 2.1
         elif held:

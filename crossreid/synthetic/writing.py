@@ -13,8 +13,9 @@ from PIL import Image
 
 from crossreid.records import UserError
 from crossreid.synthetic.cameras import camera
-from crossreid.synthetic.layouts import LAYOUTS, Picture
+from crossreid.synthetic.layouts import LAYOUTS
 from crossreid.synthetic.people import person
+from crossreid.synthetic.plans import Picture
 from crossreid.synthetic.rendering import moment, render
 from crossreid.synthetic.styles import style
 
@@ -63,6 +64,8 @@ def write(
     try:
         for path in {*(picture.path for picture in plan.pictures), *plan.files}:
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+        for folder in plan.folders:
+            (temporary / folder).mkdir(parents=True, exist_ok=True)
         for path, content in plan.files.items():
             (temporary / path).write_bytes(content)
         _render_all(
@@ -105,7 +108,7 @@ def encode(picture: Picture, seed: int = 0, domain: int | str = "market1501", ji
     who = person(picture.identity, seed, domain)
     what = camera(picture.camera, seed, domain, picture.modality, picture.place)
     view = moment(picture.identity, picture.index)
-    pixels = render(who, what, view, size=picture.size, jitter=jitter * picture.jitter)
+    pixels = render(who, what, view, size=picture.size, jitter=jitter * picture.jitter, yaw=picture.yaw)
     stream = io.BytesIO()
     suffix = picture.path.rpartition(".")[2]
     if suffix in ("jpg", "jpeg"):

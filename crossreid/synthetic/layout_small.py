@@ -1,0 +1,80 @@
+"""Layouts of the small test sets: GRID, PRID 2011, i-LIDS, VIPeR."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crossreid.synthetic.keys import between, generator
+from crossreid.synthetic.plans import STRANGERS, Picture, Plan, cells, matlab
+
+
+def grid(identities: int, images: int | None, seed: int) -> Plan:
+    """One probe and one gallery picture of each person from two of eight cameras, three times as many
+    strangers 0 in the gallery, and ten partitions into halves."""
+    plan = Plan()
+
+    def add(folder, number, who, camera, index):
+        rng = generator("grid box", seed, who, index)
+        height = int(rng.integers(110, 161))
+        width = int(height * between(rng, 0.42, 0.52))
+        x, y, frame = (int(rng.integers(1, top)) for top in (500, 200, 30000))
+        # The running number of a stranger keeps two of them from having one name.
+        frame = frame if number else who % STRANGERS + 30000
+        name = f"{number:04d}_{camera}_{frame}_{x}_{y}_{width}_{height}.jpeg"
+        plan.pictures.append(Picture(f"{folder}/{name}", who, camera, index, size=(height, width)))
+
+    for identity in range(1, identities + 1):
+        first, second = (int(c) + 1 for c in generator("grid", seed, identity).permutation(8)[:2])
+        add("probe", identity, identity, first, 0)
+        add("gallery", identity, identity, second, 1)
+    for number in range(3 * identities):
+        add("gallery", 0, STRANGERS + number, 1 + number % 8, 0)
+    partitions = np.empty((1, 10), object)
+    for fold in range(10):
+        order = generator("grid partition", seed, fold).permutation(identities)[: identities // 2]
+        members = np.sort(order + 1)[:, None].astype(np.float64)
+        # Readers of this file count on the third field.
+        partitions[0, fold] = {"probeRows": members, "galleryRows": members, "persons": members}
+    plan.files["features_and_partitions.mat"] = matlab({"trainIdxAll": partitions})
+    return plan
+
+
+def prid2011(identities: int, images: int | None, seed: int) -> Plan:
+    """One picture in each of two cameras; at most 200 persons pass both; strangers, others in each camera, are
+    numbered from 201."""
+    plan = Plan()
+    for camera, word, strangers in ((1, "cam_a", identities), (2, "cam_b", 3 * identities)):
+        shared = [(number, number) for number in range(1, min(identities, 200) + 1)]
+        others = [(201 + n, camera * STRANGERS + n) for n in range(strangers)]
+        for number, who in shared + others:
+            path = f"single_shot/{word}/person_{number:04d}.png"
+            plan.pictures.append(Picture(path, who, camera, 0))
+    return plan
+
+
+def ilids(identities: int, images: int | None, seed: int) -> Plan:
+    """About four pictures of each person, from two cameras that the names do not tell."""
+    plan = Plan()
+    for identity in range(1, identities + 1):
+        rng = generator("ilids", seed, identity)
+        for index in range(max(2, images) if images else int(rng.integers(3, 7))):
+            path = f"images/{identity:04d}{index + 1:03d}.jpg"
+            height = int(rng.integers(120, 161))
+            size = (height, int(height * between(rng, 0.40, 0.52)))
+            plan.pictures.append(Picture(path, identity, 1 + index % 2, index, size=size))
+    return plan
+
+
+def viper(identities: int, images: int | None, seed: int) -> Plan:
+    """One picture in each of two cameras, 48 x 128 pixels, with the angle of view in the name; numbers have
+    gaps."""
+    plan = Plan()
+    for identity in range(1, identities + 1):
+        rng = generator("viper", seed, identity)
+        first = int(rng.integers(3))
+        for camera, word in ((1, "cam_a"), (2, "cam_b")):
+            step = first if camera == 1 else first + 1 + int(rng.integers(2))
+            path = f"{word}/{identity + identity // 7:03d}_{45 * step:03d}.bmp"
+            yaw = np.pi / 4 * step + between(rng, -0.2, 0.2)
+            plan.pictures.append(Picture(path, identity, camera, 0, size=(128, 48), yaw=yaw))
+    return plan
