@@ -243,7 +243,6 @@ class Loader:
     config: what is done to the images.
     position: what ``state`` returned, to continue from there, possibly with another number of ranks.
     workers: processes that prepare batches; None takes ``config.workers``.
-    pin: keep batches in page-locked memory, for copies to a GPU that do not wait.
     """
 
     def __init__(
@@ -259,7 +258,6 @@ class Loader:
         world: int = 1,
         position: dict | None = None,
         workers: int | None = None,
-        pin: bool = False,
     ):
         if len(images) != len(labels):
             raise ValueError(
@@ -271,7 +269,6 @@ class Loader:
         self.seed, self.name, self.rank, self.world = seed, name, rank, world
         self.dataset = _Batches(list(images), labels, config, (seed, zlib.crc32(name.encode())))
         self.workers = config.workers if workers is None else workers
-        self.pin = pin
         self._position = dict(position or {"draw": 0, "epoch": 0, "offset": 0})
         self._stream = None
         self._told: set[str] = set()
@@ -289,18 +286,20 @@ class Loader:
         return self
 
     def __next__(self) -> tuple[int, Batch]:
+        from crossreid.data.transforms import to_float
+
         if self._stream is None:
             self._stream = self._start()
         outcome = next(self._stream)
         if isinstance(outcome, UserError):
             raise outcome
-        draw, position, batch, broken = outcome
+        draw, position, batch, boxes, broken = outcome
         for text in broken:
             if text not in self._told:
                 self._told.add(text)
                 warnings.warn(f"{text} (another image of the same identity stands in for it)", stacklevel=2)
         self._position = position
-        return draw, batch
+        return draw, replace(batch, images=to_float(batch.images, boxes, self.dataset.config))
 
     def close(self) -> None:
         """End the workers. The stream continues where it stood when the next batch is asked for."""
@@ -317,7 +316,6 @@ class Loader:
                 sampler=_Keys(self.sampler, self.dataset.stream, self._position, self.rank, self.world),
                 num_workers=self.workers,
                 collate_fn=_unchanged,
-                pin_memory=self.pin,
                 # Its own generator, because starting workers would otherwise draw from torch's global one.
                 generator=torch.Generator(),
             )
@@ -335,6 +333,8 @@ def test_loader(
     import torch
     from torch.utils.data import DataLoader
 
+    from crossreid.data.transforms import to_float
+
     rows = [range(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
     loader = DataLoader(
         _TestBatches(list(images), config),
@@ -347,7 +347,8 @@ def test_loader(
     for outcome in loader:
         if isinstance(outcome, UserError):
             raise outcome
-        yield outcome
+        rows, pixels, modality = outcome
+        yield rows, to_float(pixels, [], config), modality
 
 
 def read_image(image: Image) -> np.ndarray:
@@ -467,22 +468,16 @@ def _memory_map(path: str, changed: int) -> np.ndarray:
 
 
 class _Batches:
-    """What a worker holds: turns a key of ``_Keys`` into a batch."""
+    """What a worker holds: turns a key of ``_Keys`` into a batch of bytes and the boxes to erase."""
 
     def __init__(self, images: list[Image], labels: Labels, config: DataConfig, stream: tuple[int, int]):
         self.images, self.labels, self.config, self.stream = images, labels, config, stream
-        self._transform = None
-
-    def __getstate__(self):
-        return {**self.__dict__, "_transform": None}
 
     def __getitem__(self, key):
         import torch
 
-        if self._transform is None:
-            from crossreid.data.transforms import train_transform
+        from crossreid.data.transforms import on_pixels
 
-            self._transform = train_transform(self.config)
         draw, position, rows = key
         broken: list[str] = []
         generators = [_generator(self.stream, _AUGMENT, draw, place) for place in range(len(rows))]
@@ -493,8 +488,8 @@ class _Batches:
             return error
         rows = np.asarray(rows)
         fields = {name: torch.from_numpy(getattr(self.labels, name)[rows]) for name in _LABELS}
-        images = self._transform(arrays, self.labels.modality[rows], generators)
-        return draw, position, Batch(images=images, **fields), broken
+        pixels, boxes = on_pixels(arrays, self.labels.modality[rows], generators, self.config)
+        return draw, position, Batch(images=pixels, **fields), boxes, broken
 
     def _read(self, row: int, draw: int, place: int, broken: list[str]) -> np.ndarray:
         try:
@@ -525,7 +520,7 @@ class _TestBatches:
     def __getitem__(self, rows: range):
         import torch
 
-        from crossreid.data.transforms import test_transform
+        from crossreid.data.transforms import resized
 
         chosen = [self.images[row] for row in rows]
         try:
@@ -533,7 +528,7 @@ class _TestBatches:
         except UserError as error:
             return error
         modality = torch.tensor([MODALITIES.index(image.modality) for image in chosen])
-        return torch.tensor(rows), test_transform(self.config)(arrays), modality
+        return torch.tensor(rows), resized(arrays, self.config), modality
 
 
 class _Keys:

@@ -26,41 +26,50 @@ _TRANSLATION_SCALE = 1.125
 
 
 def train_transform(config) -> Callable:
-    """The augmentation that a ``DataConfig`` describes.
+    """The augmentation that a ``DataConfig`` describes: ``on_pixels``, then ``to_float``.
 
     Returns a function (arrays, modalities, generators) -> (B, 3, H, W) float32, where ``arrays`` are B uint8
-    arrays (h, w, 3) of any sizes, ``modalities`` B indices (0 visible, 1 infrared) and ``generators`` B
-    numpy generators, each consumed by its own image.
+    arrays (h, w, 3) of any sizes, ``modalities`` B indices (0 visible, 1 infrared) and ``generators`` B numpy
+    generators, each consumed by its own image.
     """
-
-    scale, shift = _normalisation(config.mean, config.std)
-
-    def transform(arrays: Sequence[np.ndarray], modalities, generators) -> torch.Tensor:
-        batch = torch.empty((len(arrays), 3, *config.size))
-        for place, (array, modality, rng) in enumerate(zip(arrays, modalities, generators)):
-            # Image by image rather than as a whole batch: an image fits into the processor's cache.
-            image = batch[place].copy_(augment(array, config, int(modality), rng)).mul_(scale).sub_(shift)
-            if config.erase is not None:
-                box = erase_box(rng, config.erase, config.size)
-                if box is not None:
-                    erase(image, box, config.erase.fill)
-        return batch
-
-    return transform
+    return lambda arrays, modalities, generators: to_float(
+        *on_pixels(arrays, modalities, generators, config), config
+    )
 
 
 def test_transform(config) -> Callable:
     """Resize and normalise: a function of B uint8 arrays (h, w, 3) -> (B, 3, H, W) float32."""
-    scale, shift = _normalisation(config.mean, config.std)
+    return lambda arrays: to_float(resized(arrays, config), [], config)
 
-    def transform(arrays: Sequence[np.ndarray]) -> torch.Tensor:
-        batch = torch.empty((len(arrays), 3, *config.size))
-        for place, array in enumerate(arrays):
-            image = resize(from_array(array), config.size, config.interpolation)
-            batch[place].copy_(image).mul_(scale).sub_(shift)
-        return batch
 
-    return transform
+def on_pixels(arrays: Sequence[np.ndarray], modalities, generators, config) -> tuple[torch.Tensor, list]:
+    """The part of training's transform that a worker does: (B, 3, H, W) uint8, and for every image the box to
+    erase or None. Bytes, because they cross to the training process in a quarter of the memory."""
+    rows, boxes = [], []
+    for array, modality, rng in zip(arrays, modalities, generators):
+        rows.append(augment(array, config, int(modality), rng))
+        boxes.append(None if config.erase is None else erase_box(rng, config.erase, config.size))
+    return torch.stack(rows), boxes
+
+
+def resized(arrays: Sequence[np.ndarray], config) -> torch.Tensor:
+    """(B, 3, H, W) uint8 of B uint8 arrays (h, w, 3) of any sizes."""
+    return torch.stack([resize(from_array(array), config.size, config.interpolation) for array in arrays])
+
+
+def to_float(pixels: torch.Tensor, boxes: Sequence, config) -> torch.Tensor:
+    """(B, 3, H, W) uint8 -> float32, (value / 255 - mean) / std, with the boxes erased."""
+    mean = torch.tensor(config.mean, dtype=torch.float64).view(3, 1, 1)
+    std = torch.tensor(config.std, dtype=torch.float64).view(3, 1, 1)
+    scale, shift = (1 / (255 * std)).float(), (mean / std).float()
+    batch = torch.empty(pixels.shape)
+    # Image by image rather than as a whole batch: an image fits into the processor's cache.
+    for image, row in zip(batch, pixels):
+        image.copy_(row).mul_(scale).sub_(shift)
+    for image, box in zip(batch, boxes):
+        if box is not None:
+            erase(image, box, config.erase.fill)
+    return batch
 
 
 def augment(array: np.ndarray, config, modality: int, rng: np.random.Generator) -> torch.Tensor:
@@ -152,13 +161,6 @@ def jitter(image: torch.Tensor, config, rng: np.random.Generator) -> torch.Tenso
         step, amount = steps[place]
         image = step(image, amount)
     return image
-
-
-def _normalisation(mean, std) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale and shift, (3, 1, 1) each, so that value * scale - shift = (value / 255 - mean) / std."""
-    mean = torch.tensor(mean, dtype=torch.float64).view(3, 1, 1)
-    std = torch.tensor(std, dtype=torch.float64).view(3, 1, 1)
-    return (1 / (255 * std)).float(), (mean / std).float()
 
 
 def erase_box(rng: np.random.Generator, config, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
