@@ -59,6 +59,7 @@ def row(name, mean_ap, trials=3, step=0.02, length=20):
             **{f"rank{k}": cmc[k - 1] + step * (t - (trials - 1) / 2) for k in (1, 5, 10, 20) if k <= length},
             "mean_ap": mean_ap + step * (t - (trials - 1) / 2),
             "mean_inp": mean_ap / 2,
+            "TPR@FAR=0.001": mean_ap / 3 + step * t,
         }
         for t in range(trials)
     ]
@@ -301,6 +302,9 @@ def test_figures_can_be_saved_with_their_data(whole):
     assert rows[0] == ["Rank", "this run", "re-ranked", "striped colour histogram"]
     assert [float(value) for value in rows[1]] == pytest.approx([1, 0.5, 0.58, 0.07])
     assert len(rows) == 21
+    rows = list(csv.reader(io.StringIO(saved["loss-train.csv"].decode())))
+    assert rows[0] == ["Epoch", "identity", "triplet", "total"] and len(rows) == 61
+    assert [float(value) for value in rows[1]] == pytest.approx([1, 5.3, 0.7, 6.0])
     drawing = ElementTree.fromstring(saved["cmc-all.svg"])
     assert drawing.tag == "{http://www.w3.org/2000/svg}svg" and len(list(drawing.iter())) > 40
     assert Image.open(io.BytesIO(saved["cmc-all.png"])).width > 600
@@ -332,7 +336,10 @@ def test_choice_on_the_test_set_and_notes_are_loud(tmp_path):
     change(folder, selection="the epoch best on the TEST set", notes=["the same-camera rule is off"])
     text = written(tmp_path, folder)
     assert text.count('class="loud"') == 2
-    assert "chosen on the test set" in text and "The same-camera rule is off" in text
+    assert (
+        "Reported epoch: the epoch best on the TEST set. Numbers chosen on" in text
+        and "The same-camera rule is off" in text
+    )
 
 
 def test_page_holds_what_there_is(tmp_path):

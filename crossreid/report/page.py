@@ -30,8 +30,8 @@ WORDS = {
     "for every rank.",
     "mAP": "mean average precision: how near the top of the list all right pictures of a query stand, "
     "averaged over queries.",
-    "mINP": "mean inverse negative penalty: the number of right pictures of a query over the rank of the last "
-    "of them, averaged over queries. It is low where even one right picture is hard to find.",
+    "mINP": "mean inverse negative penalty: the number of right pictures of a query over the rank of the "
+    "last of them, averaged over queries. It is low where even one right picture is hard to find.",
 }
 KINDS = {"good": "Good queries", "median": "Median queries", "worst": "Worst queries"}
 
@@ -98,7 +98,7 @@ def _introduction(runs: Sequence[Run]) -> str:
         if evaluation.get("epoch") is not None:
             facts.append(f"after epoch {evaluation['epoch']}")
         if evaluation.get("date"):
-            facts.append(escape(str(evaluation["date"])))
+            facts.append(escape(str(evaluation["date"]).replace("T", " ")))
         if not evaluation.get("rows"):
             facts.append("not evaluated")
         name = f"<b>{escape(run.name)}</b>: " if len(runs) > 1 else ""
@@ -116,8 +116,8 @@ def _introduction(runs: Sequence[Run]) -> str:
         if re.search(r"\btest\b", selection, re.IGNORECASE):
             said.insert(
                 0,
-                f"the reported epoch was chosen on the test set ({selection}). Such numbers are better "
-                "than those to expect on new data.",
+                f"Reported epoch: {selection}. Numbers chosen on the test set are better than those to "
+                "expect on new data.",
             )
         parts += [_loud(str(text), run.name if len(runs) > 1 else "") for text in said]
     return "".join(parts)
@@ -199,12 +199,11 @@ def _table(found: Sequence[Result], alone: bool) -> str:
 def _results_line(result: Result, measures: Sequence[str], names: Sequence[str], alone: bool) -> str:
     row = result.row
     cells = []
-    for measure in measures:
+    for measure in (*measures, *names):
+        value = number(row, measure) if measure in MEASURES else (row.get("verification") or {}).get(measure)
         deviation = spread(row, measure)
         beside = f' <span class="spread">± {100 * deviation:.2f}</span>' if deviation is not None else ""
-        cells.append(f"<td>{percent(number(row, measure))}{beside}</td>")
-    verification = row.get("verification") or {}
-    cells += [f"<td>{percent(verification.get(name))}</td>" for name in names]
+        cells.append(f"<td>{percent(value)}{beside}</td>")
     trials = f"{row['runs']} runs" if "runs" in row else str(len(row.get("trials") or ()) or 1)
     queries = f"{row['valid']} of {row['queries']}" if "queries" in row and "valid" in row else "–"
     aside = result.system not in ("", "re-ranked")
@@ -313,7 +312,7 @@ def _training_charts(runs: Sequence[Run]) -> list[Chart]:
                         continue
                     name = MEASURES[measure]
                     label = f"{run.name}, {name}" if several else name
-                    scores.setdefault((split, row), {}).setdefault(label, {})[record["epoch"]] = values[
+                    scores.setdefault((split, row), {}).setdefault(label, {})[record["epoch"] + 1] = values[
                         measure
                     ]
     for (split, row), lines in scores.items():
@@ -324,13 +323,13 @@ def _training_charts(runs: Sequence[Run]) -> list[Chart]:
 
 
 def _series(run: Run, values) -> dict[str, tuple[list, list]]:
-    """Name -> (epochs, values), for the epochs where ``values`` of the record knows the name."""
+    """Name -> (epochs finished, values), for the epochs where ``values`` of the record knows the name."""
     series = {}
     for epoch in run.epochs:
         for name, value in values(epoch).items():
             if isinstance(value, int | float):
                 xs, ys = series.setdefault(name, ([], []))
-                xs.append(epoch["epoch"])
+                xs.append(epoch["epoch"] + 1)
                 ys.append(value)
     return series
 

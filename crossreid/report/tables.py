@@ -55,7 +55,7 @@ def results(run: Run) -> Iterator[Result]:
 
 
 def all_results(runs: Sequence[Run]) -> list[Result]:
-    """The results of several runs, then their baselines, one that is the same beside several runs only once."""
+    """The results of several runs, then their baselines; what is the same beside several runs stands once."""
     own, beside = [], {}
     for run in runs:
         for result in results(run):
