@@ -13,8 +13,8 @@ def euclidean(x, y, squared: bool = False, floor: float = 1e-12) -> torch.Tensor
 
     x: (M, D), y: (N, D), tensors or arrays; computed in float32, or in float64 if both are.
     squared: leave out the square root.
-    floor: smallest value of the squared distance; the square root has no gradient at zero. A pair below it gets the
-        gradient zero.
+    floor: smallest value of the squared distance; the square root has no gradient at zero. A pair below it
+        gets the gradient zero.
 
     Returns (M, N), differentiable. Raises ValueError naming both shapes when they do not fit.
     """
@@ -24,8 +24,8 @@ def euclidean(x, y, squared: bool = False, floor: float = 1e-12) -> torch.Tensor
 def cosine(x, y) -> torch.Tensor:
     """One minus the cosine of every row of ``x`` with every row of ``y``, from 0 to 2.
 
-    x: (M, D), y: (N, D), tensors or arrays, of any length; computed in float32, or in float64 if both are. A zero
-    vector has the distance 1 to everything.
+    x: (M, D), y: (N, D), tensors or arrays, of any length; computed in float32, or in float64 if both are. A
+    zero vector has the distance 1 to everything.
 
     Returns (M, N), differentiable. Raises ValueError naming both shapes when they do not fit.
     """

@@ -1,4 +1,4 @@
-"""Compiled loops over rows of distances. Imported inside functions only, since numba takes its time to load."""
+"""Compiled loops over distances. Imported inside functions only, since numba takes its time to load."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def rank_rows(
 
     rows: (B, G) distances; overwritten with infinity where the pair is forbidden.
     identity, key: (B,) codes of the queries, -1 for none such in the gallery.
-    members, ends: gallery indices grouped by identity code, and where each group ends; same_key, key_ends: by key.
+    members, ends: gallery indices grouped by identity code, and where each group ends; same_key, key_ends: by
+        key.
     out: (B, 4) float64, left alone for a query without a valid match.
     """
     positive = np.empty(len(gallery_identity), np.int64)

@@ -13,13 +13,14 @@ _HALF = (torch.float16, torch.bfloat16)
 def in_float32(function):
     """Decorator: half-precision tensor arguments become float32 (float64 stays) and autocast is off inside.
 
-    A squared distance is a small difference of large numbers, which half precision does not hold: close pairs would
-    come out as zero or negative. Gradients pass through and arrive in the dtype of the arguments.
+    A squared distance is a small difference of large numbers, which half precision does not hold: close pairs
+    would come out as zero or negative. Gradients pass through and arrive in the dtype of the arguments.
     """
 
     @wraps(function)
     def single(*arguments, **named):
-        devices = {value.device.type for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor)}
+        values = (*arguments, *named.values())
+        devices = {value.device.type for value in values if isinstance(value, torch.Tensor)}
         with without_autocast(devices.pop() if devices else "cpu"):
             return function(*map(_widen, arguments), **{name: _widen(value) for name, value in named.items()})
 

@@ -1,0 +1,247 @@
+import numpy as np
+import pytest
+import torch
+
+from crossreid.ops import ranking
+from crossreid.records import UserError
+
+GALLERY = np.array([1, 1, 2, 2, 3, 3]), np.array([1, 2, 1, 4, 2, 5])
+DISTANCE = np.array(
+    [
+        [0.50, 0.10, 0.20, 0.30, 0.05, 0.60],
+        [0.40, 0.35, 0.10, 0.70, 0.20, 0.60],
+        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+    ]
+)
+QUERY = np.array([1, 2, 4])
+
+
+def plain(distance, query_ids, gallery_ids, query_key, gallery_key, by_identity, ranks):
+    """Stable sort of every row, in plain loops."""
+    curves, precisions, penalties = [], [], []
+    for row, identity, key in zip(distance, query_ids, query_key):
+        order = [item for item in np.argsort(row, kind="stable") if gallery_key[item] != key]
+        sequence = [gallery_ids[item] for item in order]
+        hits = [at + 1 for at, found in enumerate(sequence) if found == identity]
+        if not hits:
+            continue
+        precisions.append(np.mean([(k + 1) / rank for k, rank in enumerate(hits)]))
+        penalties.append(len(hits) / hits[-1])
+        listed = list(dict.fromkeys(sequence)) if by_identity else sequence
+        curves.append([float(listed.index(identity) < rank) for rank in range(1, ranks + 1)])
+    return np.mean(curves, axis=0), np.mean(precisions), np.mean(penalties), len(curves)
+
+
+def random_case(seed, queries=60, gallery=90, identities=12, cameras=4, ties=True):
+    rng = np.random.default_rng(seed)
+    distance = rng.integers(0, 25, (queries, gallery)) if ties else rng.random((queries, gallery))
+    return (
+        distance.astype(np.float32),
+        rng.integers(0, identities + 3, queries),
+        rng.integers(0, identities, gallery),
+        rng.integers(0, cameras, queries),
+        rng.integers(0, cameras, gallery),
+    )
+
+
+def test_worked_example_same_place():
+    place = np.array([3, 6, 6]), GALLERY[1]
+    place = np.where(place[0] == 3, 2, place[0]), place[1]
+    scores = ranking.evaluate_distance(DISTANCE, QUERY, GALLERY[0], forbidden=place, cmc="identity", ranks=4)
+    assert scores.cmc == pytest.approx([0.5, 1, 1, 1])
+    assert (scores.mean_ap, scores.mean_inp) == pytest.approx((0.5, 1 / 3))
+    assert (scores.valid, scores.queries) == (2, 3)
+    assert np.isnan(scores.per_query["average_precision"][2])
+    assert scores.per_query["first_rank"][:2] == pytest.approx([3, 1])
+    assert scores.per_query["first_identity_rank"][:2] == pytest.approx([2, 1])
+
+
+def test_worked_example_without_rule_and_with_cameras():
+    scores = ranking.evaluate_distance(DISTANCE, QUERY, GALLERY[0], ranks=6)
+    assert scores.cmc == pytest.approx([0.5, 1, 1, 1, 1, 1])
+    assert (scores.mean_ap, scores.mean_inp) == pytest.approx((0.558333, 0.366667), abs=1e-6)
+    scores = ranking.evaluate_distance(
+        DISTANCE, QUERY, GALLERY[0], np.array([1, 4, 6]), GALLERY[1], cmc="identity", ranks=3
+    )
+    assert scores.cmc == pytest.approx([0.5, 1, 1])
+    assert (scores.mean_ap, scores.mean_inp) == pytest.approx((0.75, 0.75))
+
+
+@pytest.mark.parametrize("ties", [True, False])
+@pytest.mark.parametrize("rule", ["same_camera", "place", None])
+@pytest.mark.parametrize("cmc", ["image", "identity"])
+def test_equals_plain_stable_sort(ties, rule, cmc):
+    distance, query, gallery, query_camera, gallery_camera = random_case(3, ties=ties)
+    if rule == "same_camera":
+        keys = query * 100 + query_camera, gallery * 100 + gallery_camera
+    elif rule == "place":
+        keys = rule_keys = query_camera, gallery_camera
+    else:
+        keys = np.full(len(query), -1), np.full(len(gallery), -2)
+    expected = plain(distance, query, gallery, *keys, cmc == "identity", 20)
+    given = rule_keys if rule == "place" else rule
+    options = {"forbidden": given, "cmc": cmc, "ranks": 20, "block": 7}
+    scores = ranking.evaluate_distance(distance, query, gallery, query_camera, gallery_camera, **options)
+    assert scores.cmc == pytest.approx(expected[0], abs=1e-9)
+    assert (scores.mean_ap, scores.mean_inp, scores.valid) == pytest.approx(expected[1:], abs=1e-9)
+    streamed = ranking.evaluate_blocks(
+        lambda start, stop: torch.from_numpy(distance[start:stop].copy()),
+        query, gallery, query_camera, gallery_camera, **options,
+    )  # fmt: skip
+    assert streamed.mean_ap == scores.mean_ap
+
+
+@pytest.mark.parametrize("by_identity", [True, False])
+def test_torch_path_equals_compiled_path(by_identity):
+    distance, query, gallery, query_camera, gallery_camera = random_case(4)
+    task = ranking._Task(
+        query,
+        gallery,
+        query_camera,
+        gallery_camera,
+        "same_camera",
+        "identity" if by_identity else "image",
+        20,
+        False,
+    )
+    sorted_ = ranking.rank_sorted(
+        torch.from_numpy(distance), task.query_identity, task.query_key, task.gallery_identity, task.gallery_key,
+        by_identity,
+    )  # fmt: skip
+    task.add(0, distance.copy())
+    np.testing.assert_allclose(task.found, sorted_, atol=1e-12)
+
+
+def test_very_many_matches_take_the_sort():
+    distance, query, gallery, *_ = random_case(5, queries=6, gallery=3000, identities=2)
+    key = np.full(len(query), -1), np.full(len(gallery), -2)
+    expected = plain(distance, query, gallery, *key, False, 20)
+    scores = ranking.evaluate_distance(distance, query, gallery, ranks=20)
+    assert (scores.mean_ap, scores.mean_inp) == pytest.approx(expected[1:3], abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", ranking.METRICS)
+def test_features_equal_their_distances(metric):
+    rng = np.random.default_rng(0)
+    query, gallery = rng.normal(size=(20, 8)), rng.normal(size=(50, 8))
+    ids = rng.integers(0, 5, 20), rng.integers(0, 5, 50)
+    if metric == "euclidean":
+        distance = np.linalg.norm(query[:, None] - gallery[None], axis=2)
+    else:
+        unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (query, gallery)]
+        distance = (1 - unit[0] @ unit[1].T) * (2 if metric == "squared_euclidean_unit" else 1)
+    np.testing.assert_allclose(ranking.blocks(query, gallery, metric)(3, 9), distance[3:9], atol=1e-6)
+    for dtype in (np.float32, np.float64):
+        scores = ranking.evaluate(query.astype(dtype), gallery.astype(dtype), *ids, metric=metric, block=6)
+        assert scores.mean_ap == pytest.approx(ranking.evaluate_distance(distance, *ids).mean_ap, abs=1e-6)
+
+
+def test_input_is_not_changed():
+    distance, query, gallery, query_camera, gallery_camera = random_case(6)
+    before = distance.copy()
+    ranking.evaluate_distance(distance, query, gallery, query_camera, gallery_camera)
+    ranking.evaluate_distance(torch.from_numpy(distance), query, gallery, query_camera, gallery_camera)
+    assert (distance == before).all()
+
+
+def test_ranked_is_the_order_of_the_metrics():
+    distance, query, gallery, query_camera, gallery_camera = random_case(7)
+    order = ranking.ranked(distance, query, gallery, query_camera, gallery_camera, top=90)
+    scores = ranking.evaluate_distance(distance, query, gallery, query_camera, gallery_camera)
+    for row, items in enumerate(order):
+        items = items[items >= 0]
+        assert not ((gallery[items] == query[row]) & (gallery_camera[items] == query_camera[row])).any()
+        first = np.flatnonzero(gallery[items] == query[row])
+        rank = scores.per_query["first_rank"][row]
+        assert np.isnan(rank) if not len(first) else rank == first[0] + 1
+    short = ranking.ranked(distance, query, gallery, query_camera, gallery_camera, top=5)
+    assert (short == order[:, :5]).all()
+    plainly = ranking.ranked(lambda start, stop: distance[start:stop], queries=60, top=4)
+    assert (plainly == np.argsort(distance, axis=1, kind="stable")[:, :4]).all()
+
+
+def test_curve_continues_and_single_item():
+    scores = ranking.evaluate_distance([[0.3, 0.1]], [7], [7, 8], ranks=5)
+    assert scores.cmc == pytest.approx([0, 1, 1, 1, 1])
+
+
+def test_errors_say_what_to_do():
+    with pytest.raises(
+        UserError, match=r"none of the 2 .*cameras are 1 .*same-camera rule off.*distinct cameras"
+    ):
+        ranking.evaluate_distance(np.zeros((2, 2)), [1, 2], [1, 2], [1, 1], [1, 1])
+    with pytest.raises(UserError, match="number their identities alike"):
+        ranking.evaluate_distance(np.zeros((2, 2)), [1, 2], [3, 4])
+    bad = np.zeros((3, 4), np.float32)
+    bad[1, 2] = np.nan
+    with pytest.raises(UserError, match="query 1 to gallery item 2"):
+        ranking.evaluate_distance(bad, [1, 1, 1], [1, 1, 1, 1])
+    with pytest.raises(UserError, match="query features of row 1"):
+        ranking.evaluate(bad, np.zeros((2, 4), np.float32), [1, 1, 1], [1, 1])
+    with pytest.raises(UserError, match="2 query and 2 gallery identities"):
+        ranking.evaluate_distance(np.zeros((3, 4)), [1, 2], [1, 2])
+    with pytest.raises(UserError, match="cosine, euclidean"):
+        ranking.evaluate(bad, bad, [1] * 3, [1] * 3, metric="cos")
+    with pytest.raises(UserError, match="at least one of each"):
+        ranking.evaluate(np.zeros((0, 4)), np.zeros((3, 4)), [], [1, 1, 1])
+
+
+def test_trials_share_one_pass():
+    rng = np.random.default_rng(1)
+    query, gallery = rng.normal(size=(30, 6)), rng.normal(size=(80, 6))
+    query_ids, gallery_ids = rng.integers(0, 6, 30), rng.integers(0, 6, 80)
+    cameras = rng.integers(0, 3, 30), rng.integers(0, 3, 80)
+    trials, alone = [], []
+    for _ in range(3):
+        rows = rng.choice(80, 40, replace=False)
+        rule = cameras[0], cameras[1][rows]
+        trials.append((rows, rule))
+        alone.append(
+            ranking.evaluate(
+                query, gallery[rows], query_ids, gallery_ids[rows], forbidden=rule, cmc="identity"
+            )
+        )
+    together = ranking.evaluate_trials(query, gallery, query_ids, gallery_ids, trials, cmc="identity")
+    assert [scores.mean_ap for scores in together] == pytest.approx([scores.mean_ap for scores in alone])
+    mean = ranking.mean_scores(together)
+    assert mean.mean_ap == pytest.approx(np.mean([scores.mean_ap for scores in alone]))
+    assert len(mean.per_trial) == 3 and mean.queries == 90
+
+
+def test_verification_by_hand():
+    genuine, impostor = [0.1, 0.2, 0.9], np.linspace(0.15, 1.15, 100)
+    rates = ranking.verification_rates(genuine, impostor, (0.001, 0.01, 0.1))
+    assert rates["TPR@FAR=0.001"] == pytest.approx(1 / 3)
+    assert rates["TPR@FAR=0.01"] == pytest.approx(1 / 3)
+    assert rates["TPR@FAR=0.1"] == pytest.approx(2 / 3)
+    assert rates["legacy TPR@FPR=0.001"] == 0
+
+
+@pytest.mark.parametrize("levels", [None, 40])
+def test_legacy_verification_equals_scikit_learn(levels):
+    metrics = pytest.importorskip("sklearn.metrics")
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        genuine, impostor = (
+            rng.normal(0.5, 0.2, 130).astype(np.float32),
+            rng.normal(1, 0.2, 3000).astype(np.float32),
+        )
+        if levels:
+            genuine, impostor = np.round(genuine * levels), np.round(impostor * levels)
+        found = ranking.verification_rates(genuine, impostor, (1e-4, 1e-3, 1e-2, 0.1, 0.5))
+        labels = np.r_[np.zeros(130), np.ones(3000)]
+        false_positive, true_positive, _ = metrics.roc_curve(labels, np.r_[genuine, impostor])
+        for rate in (1e-4, 1e-3, 1e-2, 0.1, 0.5):
+            expected = true_positive[np.argmin(np.abs(false_positive - rate))]
+            assert found[f"legacy TPR@FPR={rate:g}"] == expected
+
+
+def test_verification_keeps_only_allowed_pairs():
+    distance, query, gallery, query_camera, gallery_camera = random_case(8)
+    scores = ranking.evaluate_distance(
+        distance, query, gallery, query_camera, gallery_camera, verification=True, block=9
+    )
+    same = query[:, None] == gallery
+    allowed = ~(same & (query_camera[:, None] == gallery_camera))
+    expected = ranking.verification_rates(distance[same & allowed], distance[~same])
+    assert scores.verification == expected
