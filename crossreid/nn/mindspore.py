@@ -7,7 +7,6 @@ each system.
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 import zlib
@@ -48,14 +47,7 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray | str]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint at {path}: give the path of a MindSpore .ckpt file")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty: expected a MindSpore checkpoint; copy it again")
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        data = memoryview(mapped)
-        try:
-            return _read(data, path)
-        finally:
-            data.release()
+    return _read(memoryview(path.read_bytes()), path)
 
 
 def write_checkpoint(
@@ -176,8 +168,8 @@ def _varint(data, position) -> tuple[int, int]:
 
 
 def _field(data, position):
-    """(field number, wire type, number or bytes, next position). Bytes are a view: a forged length takes no "
-    "memory."""
+    """(field number, wire type, number or bytes, next position). Bytes are a view, so that a forged length
+    takes no memory."""
     key, position = _varint(data, position)
     number, wire = key >> 3, key & 7
     if number == 0:

@@ -25,8 +25,7 @@ def start(
 
     backbone: a network of ``crossreid.nn.resnet``; its non-local blocks keep their fresh weights.
     pretrained: None (nothing happens); ``"timm"``, the ImageNet weights that timm offers for ``name``; or the
-        path of a
-        file: torchvision ``.pth`` (V1 or V2), ``.safetensors``, or a MindSpore ``.ckpt``.
+        path of a file: torchvision ``.pth`` (V1 or V2), ``.safetensors``, or a MindSpore ``.ckpt``.
     name: the name of the network.
     stems: modules with ``conv1`` and ``bn1`` that get the same first layers.
 
@@ -90,8 +89,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def state_dict(content, path) -> dict[str, torch.Tensor]:
-    """The weights inside what a PyTorch file held, without the prefix ``module.`` of data-parallel "
-    "training."""
+    """The weights inside what a PyTorch file held, without the ``module.`` of data-parallel training."""
     for name in ("state_dict", "model", "net"):
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]

@@ -1,7 +1,7 @@
 """Checkpoints of the published systems, PyTorch and MindSpore: read them, and write them again.
 
-One file for each system, with ``CONTAINER`` (the key its files keep the weights under),
-``recognises(state)``, ``read(state)`` and ``write(state)``; and one line below.
+A new system is a file here, with ``recognises(state)``, ``read(state)`` and ``write(state)``, and a line
+below.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], d
     """A checkpoint of a published system, recognised by the names in it.
 
     path: a PyTorch file or a MindSpore ``.ckpt``. Nothing in it is run.
-    settings: what the file does not record: ``size`` (height, width) of the input, and settings of the
-        method.
+    settings: what the file does not record: ``size`` (height, width) of the input, settings of the method.
 
     Returns its description (method, config, classes, domains, input, origin), the weights by our names, and
-    what was
-    left out: name -> reason. Raises UserError for a file that is unreadable, of an unknown system, or
-        changed.
+    what was left out: name -> reason. Raises UserError for a file that cannot be read, that is of an unknown
+    system, or that a changed program wrote.
     """
     path = Path(path)
     state, left_out = _weights(path)
@@ -44,9 +42,8 @@ def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], d
         some = ", ".join(list(state)[:3])
         raise UserError(
             f"{path} is not a checkpoint of a system known here ({', '.join(SYSTEMS)}): its weights are "
-            f"called {some}, "
-            "... If it is of one of them, it was saved by a changed program; give the file as that program "
-            "wrote it."
+            f"called {some}, ... If it is of one of them, a changed program saved it; give the file as the "
+            "published program wrote it."
         )
     described, weights, dropped = system.read(state)
     for key in [key for key in weights if key.endswith(".running_mean")]:

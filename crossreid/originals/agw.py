@@ -83,20 +83,18 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
 
 
 def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Turn our weights into theirs; the inverse of ``read``, with the unused parts that they load "
-    "strictly."""
+    """Turn our weights into theirs; the inverse of ``read``, with the unused parts that they insist on."""
     if "stems.visible.conv1.weight" not in state or "backbone.layer3.5.conv3.weight" not in state:
         raise UserError(
-            "the published AGW program has two streams and a resnet50: a model with method.streams 1 or another "
-            "backbone cannot be written in its form; keep our own checkpoint"
+            "the published AGW program has two streams and a resnet50: a model with method.streams 1 or "
+            "another backbone cannot be written in its form; keep our own checkpoint"
         )
     weights, _ = rename(state, (*_BACK, *TRUNK_BACK), (), "our AGW")
     return with_unused(weights)
 
 
 def with_unused(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Add what the program builds and never uses: a body behind each stem, and the visible stem before the "
-    "body."""
+    """Add what the program builds and never uses: a body behind each stem, a stem before the body."""
     body, visible = "base_resnet.base.", "visible_module.visible."
     full = dict(weights)
     for name, value in weights.items():
