@@ -33,6 +33,8 @@ PARTS = (
 )
 NUMBER = {name: number for number, name in enumerate(PARTS)}
 _STEPS = 48
+_GRID = np.linspace(0, 1, _STEPS, dtype=np.float32)
+_EVEN = {count: np.linspace(0, 1, count) for count in range(2, 16)}
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class Maps:
         ux, uy = (bx - ax) / length, (by - ay) / length
         # The tube is looked up in steps from the tip of one cap to the tip of the other.
         first, last = -caps[0] / length, 1 + caps[1] / length
-        t = np.linspace(first, last, _STEPS, dtype=np.float32)
-        table = np.interp(t, np.linspace(0, 1, len(radii)), radii).astype(np.float32)
+        t = _GRID * np.float32(last - first) + np.float32(first)
+        table = np.interp(t, _EVEN[len(radii)], radii).astype(np.float32)
         if caps[0] > 0:
             table *= np.sqrt(np.clip(1 - (np.minimum(t, 0) / first) ** 2, 0, 1))
         if caps[1] > 0:
@@ -96,11 +98,12 @@ class Maps:
         index = ((t - np.float32(first)) * step).astype(np.int32)
         radius = table.take(index, mode="clip")
         s = x * np.float32(uy) - y * np.float32(ux)
-        s = s / radius
+        s /= radius
         if uy < 0:
             s = -s
         inside = (np.abs(s) < 1) & (t >= first) & (t <= last)
-        s = np.clip(s, -1, 1)
+        np.minimum(s, 1, out=s)
+        np.maximum(s, -1, out=s)
         angle = np.arcsin(s) - np.float32(turn)
         height_on_body = t * np.float32(along[1] - along[0]) + np.float32(along[0])
         if window is not None:
@@ -255,8 +258,8 @@ def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float,
     thick = {"coat": 0.016, "jacket": 0.014, "vest": 0.018, "hoodie": 0.011, "jumper": 0.008}.get(
         who.upper, 0.004
     )
-    heights = np.array([0.845, 0.825, 0.79, 0.72, 0.63, 0.56, 0.515, 0.45, 0.35])
-    wide = np.array([0.050, 0.104, 0.126, 0.120, 0.101, 0.104, 0.108, 0.116, 0.124])
+    heights = np.array([0.845, 0.822, 0.785, 0.72, 0.63, 0.56, 0.515, 0.45, 0.35])
+    wide = np.array([0.048, 0.098, 0.126, 0.120, 0.101, 0.104, 0.108, 0.116, 0.124])
     wide *= np.array([1, who.shoulders, who.shoulders, who.shoulders, 1, *[who.hips] * 4]) * build**0.8
     deep = np.array([0.045, 0.062, 0.078, 0.088, 0.080, 0.084, 0.088, 0.096, 0.104]) * build
     deep[3:7] += 0.03 * who.belly * build
@@ -358,7 +361,7 @@ def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float,
         elif held:
             swing, bend = (0.12 * swing, 0.1) if who.bag != "trolley" else (-0.45, 0.0)
         out = side * (0.112 * who.shoulders * build**0.8 + 0.7 * thick)
-        a = (out, 0.797 + lift, 0.0)
+        a = (out, 0.788 + lift, 0.0)
         b = (out + side * 0.034, a[1] - 0.165 * np.cos(swing), 0.165 * np.sin(swing))
         c = (b[0] + side * 0.006, b[1] - 0.145 * np.cos(swing + bend), b[2] + 0.145 * np.sin(swing + bend))
         hand = tuple(c[i] + (c[i] - b[i]) * 0.36 for i in range(3))

@@ -60,7 +60,7 @@ def render(
     infrared = modality == INFRARED
     paint = _paint(maps, person, infrared, camera, rng)
     channels = paint.shape[2] - 1
-    paint = paint.reshape(height, FINE, width, FINE, channels + 1).mean(axis=(1, 3))
+    paint = _average(paint)
 
     back = scene(camera.place, camera.kind, camera.style.name, camera.seed, camera.horizon)[modality]
     zoom = between(rng, 0.85, 1.1)
@@ -79,6 +79,12 @@ def render(
     if rng.random() < occlusion:
         _occlude(picture, rng, infrared)
     return develop(picture, camera, rng)
+
+
+def _average(fine: np.ndarray) -> np.ndarray:
+    """Means over squares of 2 x 2 samples."""
+    rows = fine[0::FINE] + fine[1::FINE]
+    return (rows[:, 0::FINE] + rows[:, 1::FINE]) * np.float32(1 / FINE**2)
 
 
 def _pose(rng: np.random.Generator, facing: float) -> Pose:

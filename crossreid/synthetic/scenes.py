@@ -88,8 +88,9 @@ def _element(name, rng, box, pens, some, line, wall, wall_ir, level):
         glass, glass_ir = some((0.35, 0.42, 0.50))
         frame, frame_ir = some((0.75, 0.74, 0.72))
         for x in range(int(rng.integers(0, 40)), WIDTH, step):
+            lit = between(rng, 0.7, 1.3)
             box(x - 2, top - 2, x + wide + 2, line - 18, frame, frame_ir)
-            box(x, top, x + wide, line - 20, [c * between(rng, 0.7, 1.3) for c in glass], glass_ir)
+            box(x, top, x + wide, line - 20, [c * lit for c in glass], glass_ir)
             box(x + wide // 2, top, x + wide // 2 + 1, line - 20, frame, frame_ir)
     elif name == "doors":
         for x in range(int(rng.integers(0, 60)), WIDTH, int(rng.integers(90, 170))):
