@@ -178,6 +178,10 @@ def png(chart: Chart | Scatter) -> bytes | None:
             )
         axes.set(xlabel=_plain(chart.x), ylabel=_plain(chart.y + (" (%)" if chart.percent else "")))
         axes.grid(alpha=0.3)
+        if chart.marks:
+            axes.set_xticks(list(chart.marks))
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)
         if chart.percent:
             axes.set_ylim(0, 100)
         if chart.logarithmic:
@@ -264,8 +268,8 @@ def _lines(chart: Chart, height: int) -> tuple[str, int]:
         f'<text transform="translate(13 {middle:g}) rotate(-90)" text-anchor="middle" '
         f'style="fill:var(--ink)">{label}</text>'
     )
-    # The first line is drawn last, over the others.
-    for index, line in reversed(list(enumerate(chart.lines))):
+    # The first line has no gaps, so that it shows through where a later one lies on it.
+    for index, line in enumerate(chart.lines):
         points = [(x, y) for x, y in zip(line.x, line.y) if math.isfinite(y)]
         way = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
         parts.append(
