@@ -22,9 +22,9 @@ def domain_triplet(
 ) -> torch.Tensor:
     """Triplet loss with the hardest positive and negative of each anchor, over Euclidean distances.
 
-    Every other image of the batch stands in one or more relations to an anchor: ``same_identity``, another image of
-    its identity; ``same_domain``, another identity of its domain; ``other_domain``, anything from another domain. The
-    anchor always counts among its own positives, at distance 0.
+    Every other image of the batch stands in one or more relations to an anchor: ``same_identity``, another
+    image of its identity; ``same_domain``, another identity of its domain; ``other_domain``, anything from
+    another domain. The anchor always counts among its own positives, at distance 0.
 
     vectors: (N, D), not necessarily of unit length. targets, domains: (N,) int.
     positive, negative: names of relations.
@@ -38,7 +38,11 @@ def domain_triplet(
     identical = targets[:, None] == targets
     together = domains[:, None] == domains
     itself = torch.eye(len(targets), dtype=torch.bool, device=targets.device)
-    related = {"same_identity": identical & ~itself, "same_domain": ~identical & together, "other_domain": ~together}
+    related = {
+        "same_identity": identical & ~itself,
+        "same_domain": ~identical & together,
+        "other_domain": ~together,
+    }
     positives = torch.stack([itself, *(related[name] for name in positive)]).any(dim=0)
     negatives = torch.stack([related[name] for name in negative]).any(dim=0)
 
@@ -55,6 +59,7 @@ def domain_triplet(
 def shuffle(vectors: torch.Tensor, targets: torch.Tensor, domains: torch.Tensor) -> torch.Tensor:
     """Pulls the farthest image of another domain nearer than the nearest other identity of the own domain.
 
-    Choi et al. 2021 (MetaBIN, arXiv 2011.14670), the inter-domain shuffle loss; shapes as in ``domain_triplet``.
+    Choi et al. 2021 (MetaBIN, arXiv 2011.14670), the inter-domain shuffle loss. Shapes and result are those
+    of ``domain_triplet``.
     """
     return domain_triplet(vectors, targets, domains, ("other_domain",), ("same_domain",), margin=None)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from crossreid.ops.precision import in_float32
 
+
+@in_float32
 def scatter(vectors: torch.Tensor, domains: torch.Tensor) -> torch.Tensor:
     """Mean cosine similarity of the images of a domain to their centre; minimised, it spreads them.
 

@@ -1,8 +1,8 @@
-"""MetaBIN: gates between batch and instance normalisation, learned so that a step on some domains helps on others.
+"""MetaBIN: gates between batch and instance normalisation, learned for domains not seen.
 
-Choi, Kim, Jeong, Park and Kim, "Meta Batch-Instance Normalization for Generalizable Person Re-Identification", CVPR
-2021, arXiv 2011.14670. Where the paper and the released code differ, the code is followed, because the published
-models come from it: two affine pairs in each layer, the gates' gradient of first order, a last stride of 1.
+Choi et al., "Meta Batch-Instance Normalization for Generalizable Person Re-Identification", CVPR 2021,
+arXiv 2011.14670. Where the paper and the released code differ, the code is followed, because the
+published models come from it: two affine pairs in each layer, gradients of first order, a last stride of 1.
 
 An iteration takes two steps on two batches:
 
@@ -32,6 +32,7 @@ from crossreid.methods.base import Method, Phase, Progress
 from crossreid.nn import weights
 from crossreid.nn.batch_instance_norm import BatchInstanceNorm, HalfInstanceNorm, statistics_held
 from crossreid.nn.mobilenet import MobileNetV2
+from crossreid.nn.pooling import average
 from crossreid.nn.resnet import NETWORKS, resnet
 from crossreid.records import Batch, Embedding, UserError
 
@@ -51,23 +52,25 @@ BACKBONES = {
 
 @dataclass
 class Config:
-    """Defaults are those of the models trained on several data sets. For one data set whose cameras are the domains,
-    add ``cross_entropy`` to both meta losses, and use 4 meta-train domains on DukeMTMC (3 on Market-1501).
+    """Defaults are those of the models trained on several data sets. For one data set whose cameras are the
+    domains, the published settings add ``cross_entropy`` to both meta losses, and take 4 meta-train domains
+    on DukeMTMC-reID (3 on Market-1501).
 
     backbone: one of ``BACKBONES``.
-    pretrained: start weights, see ``crossreid.nn.weights.start``; MobileNets take the path of deep-person-reid's file
-        ``mobilenetv2_1.4.pth`` or ``mobilenetv2_1.0.pth``; null for random ones.
-    norm: ``bin``, each branch with its own affine pair; ``bin_shared``, one pair;
-        without gates ``bn``, ``in``, or ``half`` (half of the channels each), which need ``meta`` off.
+    pretrained: start weights, see ``crossreid.nn.weights.start``; MobileNets take the path of
+        deep-person-reid's file ``mobilenetv2_1.4.pth`` or ``mobilenetv2_1.0.pth``; null for random ones.
+    norm: ``bin``, each branch with its own affine pair; ``bin_shared``, one pair; without gates ``bn``,
+        ``in``, or ``half`` (half of the channels each), which need ``meta`` off.
     last_stride: stride of the last stage; 1 gives maps of 1/16 of the image.
-    base_losses, meta_train_losses, meta_test_losses: any of ``cross_entropy``, ``triplet``, ``shuffle``, ``scatter``;
-        their sum is minimised.
+    base_losses, meta_train_losses, meta_test_losses: any of ``cross_entropy``, ``triplet``, ``shuffle``,
+        ``scatter``; their sum is minimised.
     smoothing: of the cross entropy's labels; margin: of the triplet loss.
     meta: False trains gates and weights alike by the base step.
     meta_train_domains: how many of the batch's domains go to meta-train; the others are meta-test.
     second_order: differentiate through G too; the published models do not.
     first_base_steps: base steps of the very first iteration.
-    inner_ratio: lowest and highest a, as shares of the gates' learning rate. inner_period: epochs from low to low.
+    inner_ratio: lowest and highest a, as shares of the gates' learning rate.
+    inner_period: epochs from lowest to lowest.
     """
 
     backbone: str = "mobilenet_v2_1.4"
@@ -88,7 +91,7 @@ class Config:
 
 
 class MetaBIN(Method):
-    """Maps averaged to one vector ("pooled"), then batch normalisation ("neck"), then a classifier while training."""
+    """The maps averaged ("pooled"), then batch normalisation ("neck"), then a classifier while training."""
 
     Config = Config
     features = ("neck", "pooled")
@@ -106,8 +109,8 @@ class MetaBIN(Method):
             self._start()
         if config.meta and not self.gates():
             raise UserError(
-                f"method.norm {config.norm!r} has no gates for the meta step to learn: choose 'bin' or 'bin_shared', or "
-                "train without the meta step by setting method.meta to false"
+                f"method.norm {config.norm!r} has no gates for the meta step to learn: choose 'bin' or "
+                "'bin_shared', or train without the meta step by setting method.meta to false"
             )
 
     def gates(self) -> dict[str, nn.Parameter]:
@@ -126,11 +129,11 @@ class MetaBIN(Method):
         gates = [value for name, value in named if name.endswith("gate")]
         biases = [value for name, value in named if name.endswith("bias")]
         others = [value for name, value in named if not name.endswith(("gate", "bias"))]
-        groups = {
-            "main": [{"params": others, "name": "weights"}, {"params": biases, "name": "biases", "rate": 2.0}],
-            "gates": [{"params": gates, "name": "gates", "weight_decay": 0.0, "bounds": (0.0, 1.0)}],
-        }
-        return groups if gates else {"main": groups["main"]}
+        main = [{"params": others, "name": "weights"}, {"params": biases, "name": "biases", "rate": 2.0}]
+        if not gates:
+            return {"main": main}
+        bounded = {"params": gates, "name": "gates", "weight_decay": 0.0, "bounds": (0.0, 1.0)}
+        return {"main": main, "gates": [bounded]}
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         if phase == "meta":
@@ -153,8 +156,8 @@ class MetaBIN(Method):
             raise UserError(_too_few_domains(found, wanted))
 
     def _start(self) -> None:
-        """Fill in ImageNet weights: with gates of 1 the network is then the ImageNet network. Instance branches and
-        layers without batch normalisation keep their fresh affine pairs, as published."""
+        """Fill in ImageNet weights: with gates of 1 the network is then the ImageNet network. Instance
+        branches and layers without batch normalisation keep their fresh affine pairs, as published."""
         config = self.config
         plain = BACKBONES[config.backbone](last_stride=config.last_stride)
         weights.start(plain, config.pretrained, config.backbone)
@@ -163,7 +166,7 @@ class MetaBIN(Method):
         self.backbone.load_state_dict(values, strict=False)
 
     def _pool(self, images: torch.Tensor) -> torch.Tensor:
-        return self.backbone(images).mean(dim=(2, 3))
+        return average(self.backbone(images))
 
     def _losses(self, names: Iterable[str], pooled: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         compute = {
@@ -175,23 +178,25 @@ class MetaBIN(Method):
         return {name: compute[name]() for name in names}
 
     def _cross_entropy(self, pooled: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        # Published: 1 - e for the true class and e / (C - 1) for each other; identity_loss spreads over all C.
+        # Published: 1 - e for the true class and e / (C - 1) for each other; identity_loss spreads over all.
         share = self.config.smoothing * self.classes / max(self.classes - 1, 1)
         return identity_loss(self.classifier(self.neck(pooled)), target, share)
 
     def _meta(self, batch: Batch, progress: Progress) -> dict[str, torch.Tensor]:
-        """One meta step. Its total has a gradient for the gates alone, apart from what cross entropy among the meta
-        losses gives neck and classifier; running statistics stay as they are."""
+        """One meta step. Its total has a gradient for the gates alone, apart from what cross entropy among
+        the meta losses gives neck and classifier; running statistics stay as they are."""
         train, test = self._split(batch)
         gates = self.gates()
         with statistics_held(self):
-            train_losses = self._losses(self.config.meta_train_losses, self._pool_with(gates, train.images), train)
+            pooled = self._pool_with(gates, train.images)
+            train_losses = self._losses(self.config.meta_train_losses, pooled, train)
             virtual = self._inner_step(gates, sum(train_losses.values()), progress)
-            test_losses = self._losses(self.config.meta_test_losses, self._pool_with(virtual, test.images), test)
+            pooled = self._pool_with(virtual, test.images)
+            test_losses = self._losses(self.config.meta_test_losses, pooled, test)
         return {
             "total": sum(test_losses.values()),
             **{f"train_{name}": loss.detach() for name, loss in train_losses.items()},
-            **{f"test_{name}": loss for name, loss in test_losses.items()},
+            **{f"test_{name}": loss.detach() for name, loss in test_losses.items()},
         }
 
     def _split(self, batch: Batch) -> tuple[Batch, Batch]:
@@ -206,15 +211,15 @@ class MetaBIN(Method):
     def _pool_with(self, gates: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
         """Pooled features with other gates; all other weights are constants, which spares their gradients."""
         constants = {name: value.detach() for name, value in self.backbone.named_parameters()}
-        return functional_call(self.backbone, {**constants, **gates}, (images,)).mean(dim=(2, 3))
+        return average(functional_call(self.backbone, {**constants, **gates}, (images,)))
 
     def _inner_step(self, gates: Mapping[str, torch.Tensor], loss: torch.Tensor, progress: Progress) -> dict:
-        """The gates after one gradient step on ``loss``, kept from 0 to 1. The clamp's own derivative counts as 1,
-        so that of first order the outer gradient at these gates is the gates' gradient.
+        """The gates after one gradient step on ``loss``, kept from 0 to 1. The clamp's own derivative counts
+        as 1, so that of first order the outer gradient at these gates is the gates' gradient.
 
-        Under float16 the backward pass through the maps is half precision and small gradients vanish, so it starts
-        from the loss times the loop's factor; the gates and their gradients are float32, where it is divided out.
-        Where that overflows the gate stays: the outer loss, scaled alike, tells the loop.
+        Under float16 the backward pass through the maps is in half precision and small gradients vanish, so
+        it starts from the loss times the loop's factor; the gates' own gradients are float32, where it is
+        divided out. A gate whose gradient overflows stays where it is.
         """
         gradients = torch.autograd.grad(
             loss * progress.loss_scale, list(gates.values()), create_graph=self.config.second_order
@@ -230,15 +235,15 @@ class MetaBIN(Method):
 
     def _inner_rate(self, progress: Progress) -> float:
         if "gates" not in progress.rates:
-            raise ValueError("the meta step needs the gates' learning rate: pass Progress(rates={'gates': (0.1,)})")
-        # A function of the clock, not a count of calls: a step may take several calls (accumulated gradients).
+            raise ValueError("the meta step needs the gates' rate: pass Progress(rates={'gates': (0.1,)})")
+        # From the clock, not a count of calls: with accumulated gradients one step takes several calls.
         step = progress.epoch * progress.iterations_per_epoch + progress.iteration + 1
         period = int(progress.iterations_per_epoch * self.config.inner_period)
         return progress.rates["gates"][0] * triangle(step, period, *self.config.inner_ratio)
 
 
 def triangle(step: int, period: int, low: float, high: float) -> float:
-    """A wave that rises from ``low`` at step 0 to ``high`` at half the period (rounded down) and falls again."""
+    """A wave from ``low`` at step 0 up to ``high`` at half the period, rounded down, and back."""
     rise = max(period // 2, 1)
     place = step % period
     share = place / rise if place <= rise else (period - place) / (period - rise)
@@ -247,7 +252,8 @@ def triangle(step: int, period: int, low: float, high: float) -> float:
 
 def _too_few_domains(found: int, wanted: int) -> str:
     return (
-        f"MetaBIN splits the domains of a batch into {wanted} for meta-train and at least one for meta-test, but there "
-        f"are {found}: train on more data sets, take the cameras as domains (a single data set), draw meta batches "
-        "with the domain_balanced sampler, lower method.meta_train_domains, or set method.meta to false"
+        f"MetaBIN splits the domains of a meta batch into {wanted} for meta-train and at least one for "
+        f"meta-test, but there are only {found} in all: train on more data sets, or take the cameras of a "
+        "single one as domains; draw meta batches with the domain_balanced sampler; lower "
+        "method.meta_train_domains; or set method.meta to false to train without the meta step"
     )

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 class BatchInstanceNorm(nn.BatchNorm2d):
     """Batch and instance normalisation, mixed in each channel by a learned gate g between 0 and 1.
 
-    Nam and Kim 2018, with one affine pair behind the mixture; Choi et al. 2021 (MetaBIN, arXiv 2011.14670) release
-    code and models in which each branch has its own:
+    Nam and Kim 2018, with one affine pair behind the mixture; the code and models that Choi et al. 2021
+    (MetaBIN, arXiv 2011.14670) released have one in each branch:
 
         two pairs    y = g (w b + c) + (1 - g) (w' i + c')
         shared       y = w (g b + (1 - g) i) + c
@@ -22,8 +22,8 @@ class BatchInstanceNorm(nn.BatchNorm2d):
     where b is the input normalised by the statistics of the batch and i by those of its image.
 
     ``weight``, ``bias`` and the running statistics are those of the batch branch, under the names of
-    ``torch.nn.BatchNorm2d``, so that weights of a plain network load as they are. Gates start at 1, where the layer is
-    that batch normalisation.
+    ``torch.nn.BatchNorm2d``, so that weights of a plain network load as they are. Gates start at 1, where the
+    layer is that batch normalisation.
 
     channels: C of the maps (N, C, H, W). shared: whether both branches share one affine pair.
     """
@@ -40,7 +40,8 @@ class BatchInstanceNorm(nn.BatchNorm2d):
         gate, rest = self.gate, 1 - self.gate
         # The gate goes into the affine pairs: the same function, two products of whole maps fewer.
         if self.shared:
-            weight, bias, instance_weight, instance_bias = self.weight * gate, self.bias, self.weight * rest, None
+            weight, bias = self.weight * gate, self.bias
+            instance_weight, instance_bias = self.weight * rest, None
         else:
             weight, bias = self.weight * gate, self.bias * gate
             instance_weight, instance_bias = self.instance_weight * rest, self.instance_bias * rest
@@ -53,7 +54,8 @@ class BatchInstanceNorm(nn.BatchNorm2d):
 
 
 class HalfInstanceNorm(nn.Module):
-    """Batch normalisation of the first half of the channels (rounded up), instance normalisation of the others.
+    """Batch normalisation of the first half of the channels, rounded up, instance normalisation of the
+    others.
 
     Pan et al. 2018 (IBN-Net), as MetaBIN compares with it.
     """

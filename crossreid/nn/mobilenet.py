@@ -8,13 +8,21 @@ import torch
 from torch import nn
 
 # Sandler et al. 2018, table 2: expansion, channels at width 1, blocks, stride of the first block.
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 
 class ConvNorm(nn.Module):
     """Convolution, normalisation, ReLU6."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, norm: Callable, stride: int = 1, groups: int = 1):
+    def __init__(self, inputs: int, outputs: int, kernel: int, norm: Callable, stride=1, groups=1):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
         self.bn = norm(outputs)
@@ -25,7 +33,8 @@ class ConvNorm(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel by itself, narrow again without activation; added to its input where shapes allow."""
+    """Widen, filter each channel by itself, narrow again without activation; added to the input if shapes
+    allow."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, norm: Callable):
         super().__init__()
@@ -45,8 +54,8 @@ class MobileNetV2(nn.Module):
 
     width: multiplier of the channels, fractions cut off; the last layer never has fewer than 1280.
     norm: channels -> normalisation layer.
-    Layers are named as in the ImageNet files of deep-person-reid (``mobilenetv2_1.0.pth``, ``mobilenetv2_1.4.pth``),
-    from which MetaBIN starts. ``channels`` is C.
+    Layers are named as in the ImageNet files of deep-person-reid, ``mobilenetv2_1.0.pth`` and
+    ``mobilenetv2_1.4.pth``, from which MetaBIN starts. ``channels`` is C.
     """
 
     def __init__(self, width: float = 1.0, norm: Callable = nn.BatchNorm2d, last_stride: int = 1):

@@ -9,6 +9,7 @@ import torch
 
 from crossreid.records import UserError
 
+CONTAINER = "model"
 # Blocks in the third stage, and whether they have three convolutions, of each residual network.
 _DEPTHS = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
 _DEPTHS[36, True] = "resnet152"
@@ -40,26 +41,26 @@ _BATCH = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"
 
 
 def recognises(state: Mapping[str, torch.Tensor]) -> bool:
-    """Whether these weights are of MetaBIN's program, trained with any of its normalisations."""
-    return "heads.classifier_norm.running_mean" in state and "backbone.conv1.weight" in state or any(
-        ".bat_n." in name or name.startswith("backbone.layer1.bn.") for name in state
-    )
+    """Whether these weights are of MetaBIN's program, with any of its normalisations."""
+    return "heads.classifier_norm.weight" in state
 
 
 def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
     """Turn their weights into ours.
 
-    Returns what ``crossreid.load`` needs to build the method (method, config, classes, domains, input, origin), the
-    weights by our names, and why each name left out was left out. Raises UserError for a network we do not have.
+    Returns what ``crossreid.load`` needs to build the method (method, config, classes, domains, input,
+    origin), the weights by our names, and for each name left out the reason. Raises UserError for a network
+    we do not have.
     """
     left_out = {}
     for name, expected in _PIXELS.items():
         if name in state:
             found = state[name].flatten().double()
-            if found.shape != (3,) or not torch.allclose(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-5):
+            if not torch.allclose(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-5):
                 raise UserError(
-                    f"the checkpoint normalises its images with {name} {found.tolist()}, but MetaBIN's models use "
-                    f"{expected}: it was made by a changed program, and its features cannot be reproduced here"
+                    f"the checkpoint normalises its images with {name} {found.tolist()}, but MetaBIN's "
+                    f"models use {expected}: a changed program made it, and its features cannot be "
+                    "reproduced here. Use a checkpoint of the published program."
                 )
             left_out[name] = "a constant of the data pipeline, equal to ours"
     config = {"backbone": _backbone(state), "norm": _norm(state)}
@@ -69,7 +70,10 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
     weights = {_rename(name, rules): value for name, value in state.items() if name not in left_out}
     classifier = state.get("heads.classifier_fc.weight")
     if classifier is None or not len(classifier):
-        raise UserError("the checkpoint has no classifier (heads.classifier_fc.weight): give a file as the program saved it")
+        raise UserError(
+            "the checkpoint has no classifier (heads.classifier_fc.weight, one row for each training "
+            "identity): give the file as the program saved it in training"
+        )
     described = {
         "method": "metabin",
         "config": config,
@@ -87,7 +91,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
 
 
 def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Turn our weights into theirs, pixel constants included; the inverse of ``read``. They go under ``model``."""
+    """Turn our weights into theirs, pixel constants included: the inverse of ``read``."""
     names = set(state)
     gated = any(name.endswith(".gate") for name in names)
     own_pair = any(name.endswith(".instance_weight") for name in names)
@@ -123,19 +127,22 @@ def _backbone(state) -> str:
         width = len(state["backbone.layer1.conv.weight"])
         if width in _WIDTHS:
             return _WIDTHS[width]
-        raise UserError(f"the checkpoint is of a MobileNetV2 whose first layer has {width} channels: known are 32 and 44")
+        raise UserError(
+            f"the checkpoint is of a MobileNetV2 with {width} channels in its first layer: MetaBIN was "
+            "published with 32 (width 1.0) and 44 (width 1.4)"
+        )
     blocks = {name.split(".")[2] for name in state if name.startswith("backbone.layer3.")}
     kind = (len(blocks), "backbone.layer3.0.conv3.weight" in state)
     if kind not in _DEPTHS:
         raise UserError(
-            "the checkpoint's backbone is none of those MetaBIN was published with (MobileNetV2, ResNet 18 to 152): it "
-            f"has {len(blocks)} blocks in its third stage"
+            "the checkpoint's backbone is none of those MetaBIN was published with (MobileNetV2, ResNet 18 "
+            f"to 152): it has {len(blocks)} blocks in its third stage"
         )
     return _DEPTHS[kind]
 
 
 def _norm(state) -> str:
-    first = "backbone.layer1.bn" if "backbone.layer1.bn.weight" in state or "backbone.layer9.conv.weight" in state else "backbone.bn1"
+    first = "backbone.layer1.bn" if "backbone.layer9.conv.weight" in state else "backbone.bn1"
     has = {name for name in ("gate", "bat_n.weight", "weight", "running_mean") if f"{first}.{name}" in state}
     for norm, needed in (
         ("bin", {"gate", "bat_n.weight"}),
@@ -146,4 +153,7 @@ def _norm(state) -> str:
     ):
         if has == needed:
             return norm
-    raise UserError(f"the checkpoint's normalisation {first} has {sorted(has)}, which is none of MetaBIN's layers")
+    raise UserError(
+        f"the checkpoint's first normalisation, {first}, holds {', '.join(sorted(has)) or 'nothing known'}: "
+        "expected one of MetaBIN's layers BIN_gate2, BIN_gate1, BIN_half, BN or IN"
+    )

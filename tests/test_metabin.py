@@ -1,0 +1,492 @@
+"""MetaBIN: the layer, the losses, the meta step, and the published checkpoints' names."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from crossreid.data.sampling import Labels
+from crossreid.losses.domain_triplet import RELATIONS, domain_triplet, shuffle
+from crossreid.losses.scatter import scatter
+from crossreid.methods.base import Progress
+from crossreid.methods.metabin import Config, MetaBIN, triangle
+from crossreid.nn.batch_instance_norm import BatchInstanceNorm, HalfInstanceNorm, statistics_held
+from crossreid.nn.mobilenet import MobileNetV2
+from crossreid.originals import metabin as original
+from crossreid.records import Batch, UserError
+
+NOW = Progress(0, 3, 8, {"main": (0.01, 0.02), "gates": (0.1,)})
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+def toy(**settings) -> MetaBIN:
+    """A small residual network in double precision with gates between 0.2 and 0.8."""
+    method = MetaBIN(Config(**{"backbone": "tiny", "meta_train_domains": 2} | settings), 8, 4).double()
+    with torch.no_grad():
+        for gate in method.gates().values():
+            gate.uniform_(0.2, 0.8)
+    return method
+
+
+def batch(domains=4, identities=2, images=2, seed=1) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.arange(domains * identities).repeat_interleave(images)
+    domain = target // identities
+    pictures = torch.randn(len(target), 3, 64, 32, generator=generator, dtype=torch.float64)
+    return Batch(pictures, target, domain * 0, domain * 0, domain)
+
+
+# The layer
+
+
+def normalised(x, axes):
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_layer_is_the_mixture(shared):
+    layer = BatchInstanceNorm(5, shared=shared).double()
+    with torch.no_grad():
+        for value in layer.parameters():
+            value.uniform_(0.1, 0.9)
+    x = torch.randn(4, 5, 3, 2, dtype=torch.float64) * 3 + 1
+    got = layer(x).detach().numpy()
+    p = {name: value.detach().numpy()[None, :, None, None] for name, value in layer.named_parameters()}
+    by_batch, by_image = normalised(x.numpy(), (0, 2, 3)), normalised(x.numpy(), (2, 3))
+    if shared:
+        wanted = p["weight"] * (p["gate"] * by_batch + (1 - p["gate"]) * by_image) + p["bias"]
+    else:
+        first = p["weight"] * by_batch + p["bias"]
+        second = p["instance_weight"] * by_image + p["instance_bias"]
+        wanted = p["gate"] * first + (1 - p["gate"]) * second
+    np.testing.assert_allclose(got, wanted, atol=1e-12)
+
+    layer.eval()
+    mean, variance = (value.numpy()[None, :, None, None] for value in (layer.running_mean, layer.running_var))
+    np.testing.assert_allclose(mean[0, :, 0, 0], 0.1 * x.numpy().mean((0, 2, 3)), atol=1e-12)
+    by_batch = (x.numpy() - mean) / np.sqrt(variance + 1e-5)
+    if shared:
+        wanted = p["weight"] * (p["gate"] * by_batch + (1 - p["gate"]) * by_image) + p["bias"]
+    else:
+        first = p["weight"] * by_batch + p["bias"]
+        wanted = p["gate"] * first + (1 - p["gate"]) * second
+    np.testing.assert_allclose(layer(x).detach().numpy(), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_gate_one_is_batch_normalisation(shared):
+    plain, layer = nn.BatchNorm2d(3), BatchInstanceNorm(3, shared)
+    layer.load_state_dict(plain.state_dict(), strict=False)
+    for _ in range(2):
+        x = torch.randn(4, 3, 5, 2)
+        torch.testing.assert_close(layer(x), plain(x))
+    torch.testing.assert_close(layer.running_var, plain.running_var)
+    assert layer.num_batches_tracked == plain.num_batches_tracked == 2
+    torch.testing.assert_close(layer.eval()(x), plain.eval()(x))
+
+
+def test_half_layer_splits_after_the_larger_half():
+    layer, x = HalfInstanceNorm(5), torch.randn(4, 5, 3, 3)
+    out = layer(x)
+    torch.testing.assert_close(out[:, :3], F.batch_norm(x[:, :3], None, None, training=True))
+    torch.testing.assert_close(out[:, 3:], F.instance_norm(x[:, 3:]))
+
+
+def test_held_statistics_are_not_recorded_and_come_back():
+    layers = nn.Sequential(BatchInstanceNorm(3), nn.BatchNorm2d(3))
+    before = {name: value.clone() for name, value in layers.named_buffers()}
+    x = torch.randn(4, 3, 5, 5) + 2
+    free = layers(x)
+    layers.load_state_dict(before, strict=False)
+    with pytest.raises(RuntimeError, match="within"), statistics_held(layers):
+        torch.testing.assert_close(layers(x), free)
+        raise RuntimeError("within")
+    assert all(torch.equal(value, before[name]) for name, value in layers.named_buffers())
+    layers(x)
+    assert layers[0].num_batches_tracked == layers[1].num_batches_tracked == 1
+
+
+# The networks
+
+
+def test_published_sizes():
+    method = MetaBIN(Config(), 10)
+    size = sum(value.numel() for name, value in method.named_parameters() if "classifier" not in name)
+    assert size == 4_366_654
+    assert len(method.gates()) == 53 and sum(gate.numel() for gate in method.gates().values()) == 23_822
+    with torch.device("meta"):
+        method = MetaBIN(Config(backbone="resnet50"), 10)
+    size = sum(value.numel() for name, value in method.named_parameters() if "classifier" not in name)
+    assert size == 23_591_808
+    assert len(method.gates()) == 53 and sum(gate.numel() for gate in method.gates().values()) == 26_560
+
+
+@pytest.mark.parametrize("norm", ["bin", "bin_shared", "bn", "in", "half"])
+def test_small_images_through_mobilenet(norm):
+    method = MetaBIN(Config(backbone="mobilenet_v2_1.0", norm=norm, meta=norm.startswith("bin")), 6, 3).eval()
+    images = torch.randn(2, 3, 64, 32)
+    assert method.feature_map(images).shape == (2, 1280, 4, 2)
+    neck, pooled = method.embed(images), method.embed(images, feature="pooled")
+    assert neck.vector.shape == pooled.vector.shape == (2, 1280)
+    torch.testing.assert_close(method.neck(pooled.vector), neck.vector)
+    with pytest.raises(UserError, match="neck, pooled"):
+        method.embed(images, feature="unit")
+
+
+def test_imagenet_weights_give_the_imagenet_network(tmp_path):
+    plain = MobileNetV2(1.0).eval()
+    with torch.no_grad():
+        plain.conv5[1].conv3[1].bias.uniform_(-1, 1)
+    torch.save(plain.state_dict() | {"classifier.weight": torch.zeros(1000, 1280)}, tmp_path / "imagenet.pth")
+    settings = {"backbone": "mobilenet_v2_1.0", "pretrained": str(tmp_path / "imagenet.pth")}
+    images = torch.randn(2, 3, 64, 32)
+    method = MetaBIN(Config(**settings), 6).eval()
+    torch.testing.assert_close(method.feature_map(images), plain(images), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r"mobilenet_v2_1\.4"):
+        MetaBIN(Config(**settings | {"backbone": "mobilenet_v2_1.4"}), 6)
+
+
+def test_unknown_choices_are_named():
+    with pytest.raises(UserError, match=r"method\.norm"):
+        MetaBIN(Config(norm="group"), 6)
+    with pytest.raises(UserError, match=r"method\.meta to false"):
+        MetaBIN(Config(backbone="tiny", norm="bn"), 6)
+
+
+# The losses
+
+
+def test_triplet_by_relations_against_loops():
+    target = torch.tensor([0, 0, 1, 1, 2, 2, 3, 0])
+    domain = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])  # identity 0 is in both domains
+    vectors = torch.randn(8, 4, dtype=torch.float64)
+    distance = torch.cdist(vectors, vectors)
+    choices = [names for count in (1, 2) for names in itertools.combinations(RELATIONS, count)]
+
+    def related(i, j, names):
+        same, together = target[i] == target[j], domain[i] == domain[j]
+        return (
+            ("same_identity" in names and same and i != j)
+            or ("same_domain" in names and not same and together)
+            or ("other_domain" in names and not together)
+        )
+
+    for positive, negative in itertools.product(choices, choices):
+        for margin in (0.3, None):
+            losses = []
+            for i in range(8):
+                near = [distance[i, j].item() for j in range(8) if i == j or related(i, j, positive)]
+                far = [distance[i, j].item() for j in range(8) if related(i, j, negative)]
+                if far:
+                    gap = max(near) - min(far)
+                    losses.append(math.log1p(math.exp(gap)) if margin is None else max(0.0, gap + margin))
+            got = domain_triplet(vectors, target, domain, positive, negative, margin).item()
+            assert got == pytest.approx(np.mean(losses), abs=1e-5), (positive, negative)
+    got = shuffle(vectors, target, domain)
+    assert got == domain_triplet(vectors, target, domain, ["other_domain"], ["same_domain"], None)
+
+
+def test_triplet_skips_anchors_without_negatives():
+    vectors = torch.tensor([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0]], requires_grad=True)
+    target, domain = torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1])
+    # Only the first two have another identity in their domain: 5 - 1 and 4 - 1.
+    wanted = (math.log1p(math.exp(4)) + math.log1p(math.exp(3))) / 2
+    assert shuffle(vectors, target, domain).item() == pytest.approx(wanted, abs=1e-5)
+    nothing = shuffle(vectors, target, torch.tensor([0, 1, 2]))
+    nothing.backward()
+    assert nothing.item() == 0 and torch.equal(vectors.grad, torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="same_camera"):
+        domain_triplet(vectors, target, domain, ["same_camera"], ["same_domain"], 0.3)
+
+
+def test_scatter_by_hand():
+    # Domain 4: at a right angle, each 45 degrees from the centre. Domain 7: the same direction.
+    vectors = torch.tensor([[2.0, 0.0], [0.0, 0.5], [3.0, 3.0], [1.0, 1.0]])
+    got = scatter(vectors, torch.tensor([4, 4, 7, 7])).item()
+    assert got == pytest.approx((math.sqrt(0.5) + 1) / 2, abs=1e-6)
+
+
+def test_base_step_is_smoothed_cross_entropy_plus_triplet():
+    method, data = toy(), batch()
+    losses = method(data, "base", NOW)
+    with statistics_held(method):
+        logits = method.classifier(method.neck(method.backbone(data.images).mean((2, 3))))
+    targets = torch.full((16, 8), 0.1 / 7, dtype=torch.float64)
+    targets[range(16), data.target] = 0.9
+    wanted = -(targets * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(losses["cross_entropy"], wanted)
+    torch.testing.assert_close(losses["total"], losses["cross_entropy"] + losses["triplet"])
+
+
+# The meta step
+
+
+def split_of(method, data, seed):
+    torch.manual_seed(seed)
+    return method._split(data)
+
+
+def gate_gradients(method, data, losses):
+    """The gates' gradients of the sum of some losses, by the plain way through the network."""
+    with statistics_held(method):
+        pooled = method.backbone(data.images).mean((2, 3))
+        loss = sum(method._losses(losses, pooled, data).values())
+    return loss, torch.autograd.grad(loss, list(method.gates().values()))
+
+
+def test_first_order_gradient_is_that_at_the_virtual_gates():
+    method, data = toy(inner_ratio=(1.0, 1.0)), batch()
+    torch.manual_seed(5)
+    total = method(data, "meta", NOW)["total"]
+    total.backward()
+    got = [gate.grad.clone() for gate in method.gates().values()]
+    assert all(value.grad is None for name, value in method.named_parameters() if not name.endswith("gate"))
+
+    train, test = split_of(method, data, 5)
+    _, gradients = gate_gradients(method, train, method.config.meta_train_losses)
+    with torch.no_grad():
+        for gate, gradient in zip(method.gates().values(), gradients):
+            gate.copy_((gate - 0.1 * gradient).clamp(0, 1))
+    loss, wanted = gate_gradients(method, test, method.config.meta_test_losses)
+    torch.testing.assert_close(total, loss)
+    assert max(value.abs().max() for value in wanted) > 1e-4
+    for a, b in zip(got, wanted):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-11)
+
+
+def test_second_order_gradient_against_finite_differences():
+    method, data = toy(second_order=True, inner_ratio=(5.0, 5.0)), batch()
+    gates = list(method.gates().values())
+    start = [gate.detach().clone() for gate in gates]
+    direction = [torch.randn_like(gate) for gate in gates]
+
+    def total(step=0.0):
+        with torch.no_grad():
+            for gate, value, along in zip(gates, start, direction):
+                gate.copy_(value + step * along)
+        torch.manual_seed(5)
+        return method(data, "meta", NOW)["total"]
+
+    total().backward()
+    slope = sum((gate.grad * along).sum() for gate, along in zip(gates, direction)).item()
+    method.config.second_order = False
+    method.zero_grad()
+    total().backward()
+    first = sum((gate.grad * along).sum() for gate, along in zip(gates, direction)).item()
+    # A small step: the inner gradient jumps where a rectifier or a hardest pair changes.
+    wanted = ((total(1e-6) - total(-1e-6)) / 2e-6).item()
+    assert slope == pytest.approx(wanted, rel=1e-6)
+    assert abs(first - wanted) > 1e-4 * abs(wanted)  # so that the two orders are told apart
+
+
+def test_virtual_gates_are_clamped_with_derivative_one():
+    method = toy()
+    gates = {"gate": nn.Parameter(torch.tensor([0.99, 0.5, 0.001]))}
+    method.config.inner_ratio = (1.0, 1.0)
+    virtual = method._inner_step(gates, (gates["gate"] * torch.tensor([-3.0, 1.0, 2.0])).sum(), NOW)["gate"]
+    torch.testing.assert_close(virtual, torch.tensor([1.0, 0.4, 0.0]))
+    virtual.sum().backward()
+    assert torch.equal(gates["gate"].grad, torch.ones(3))
+
+
+def test_inner_step_is_the_same_at_any_loss_scale():
+    method = toy(inner_ratio=(1.0, 1.0))
+    gates = {"gate": nn.Parameter(torch.tensor([0.5, 0.5]))}
+    steepness = torch.tensor([2.0, 1e36])
+    scaled = Progress(0, 3, 8, NOW.rates, loss_scale=2.0**10)
+    virtual = method._inner_step(gates, (gates["gate"] * steepness).sum(), scaled)["gate"]
+    # The second gradient overflows at this scale.
+    torch.testing.assert_close(virtual, torch.tensor([0.3, 0.5]))
+
+
+def test_meta_step_holds_running_statistics():
+    method = toy(meta_train_losses=("cross_entropy", "scatter"), meta_test_losses=("cross_entropy",))
+    data = batch()
+    before = {name: value.clone() for name, value in method.named_buffers()}
+    method(data, "meta", NOW)["total"].backward()
+    assert all(torch.equal(value, before[name]) for name, value in method.named_buffers())
+    method(data, "base", NOW)
+    assert not torch.equal(method.neck.running_mean, before["neck.running_mean"])
+
+
+def test_domains_are_drawn_by_torch_and_every_image_is_used():
+    method, data = toy(meta_train_domains=3), batch(domains=5)
+    data = Batch(data.images, data.target, data.camera, data.modality, data.domain + 10)
+    seen = set()
+    for seed in range(20):
+        train, test = split_of(method, data, seed)
+        torch.manual_seed(seed)
+        assert sorted(set(train.domain.tolist())) == sorted((torch.randperm(5)[:3] + 10).tolist())
+        assert len(train) == 12 and len(test) == 8
+        assert not set(train.domain.tolist()) & set(test.domain.tolist())
+        seen.add(frozenset(test.domain.tolist()))
+    assert len(seen) > 5
+
+
+def test_too_few_domains_is_explained():
+    method = toy(meta_train_domains=3)
+    with pytest.raises(UserError, match="only 3"):
+        method(batch(domains=3), "meta", NOW)
+    labels = Labels(*(np.array([0, 1, 2, 3]),) * 4)
+    method.check(labels)
+    with pytest.raises(UserError, match=r"cameras.*meta_train_domains"):
+        method.check(Labels(*(np.array([0, 1, 2]),) * 4))
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+@pytest.mark.parametrize("period", [10, 35, 7, 2])
+def test_cycle_is_pytorchs(period):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    up = period // 2
+    schedule = torch.optim.lr_scheduler.CyclicLR(
+        optimizer, 0.001, 0.1, step_size_up=up, step_size_down=period - up, cycle_momentum=False
+    )
+    for step in range(1, 3 * period):
+        schedule.step()
+        assert triangle(step, period, 0.001, 0.1) == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
+
+
+def test_inner_rate_follows_the_clock():
+    method = toy()
+    first = method._inner_rate(Progress(0, 0, 8, {"gates": (0.1,)}))  # a period of 40 steps, 20 of them up
+    assert first == pytest.approx(0.1 * (0.001 + 0.099 / 20))
+    assert method._inner_rate(Progress(2, 3, 8, {"gates": (0.2,)})) == pytest.approx(0.2 * 0.1)
+    assert method._inner_rate(Progress(5, 0, 8, {"gates": (0.1,)})) == pytest.approx(first)
+    with pytest.raises(ValueError, match="rates"):
+        method._inner_rate(Progress())
+
+
+# Training
+
+
+def test_phases():
+    method = toy()
+    base, meta = method.phases(Progress())
+    assert (base.name, base.optimizers, base.loader, base.repeat) == ("base", ("main",), "train", 10)
+    assert (meta.name, meta.optimizers, meta.loader, meta.repeat) == ("meta", ("gates",), "meta", 1)
+    assert [phase.repeat for phase in method.phases(Progress(0, 1))] == [1, 1]
+    (base,) = toy(meta=False).phases(Progress())
+    assert (base.optimizers, base.repeat) == (("main", "gates"), 1)
+    (base,) = MetaBIN(Config(backbone="tiny", norm="bn", meta=False), 6).phases(Progress())
+    assert base.optimizers == ("main",)
+
+
+def test_every_trainable_parameter_is_in_one_group():
+    method = toy()
+    groups = method.parameter_groups()
+    members = [value for name in groups for group in groups[name] for value in group["params"]]
+    wanted = [value for value in method.parameters() if value.requires_grad]
+    assert len(members) == len(wanted) and {id(value) for value in members} == {id(value) for value in wanted}
+    weights, biases = groups["main"]
+    assert weights.get("rate", 1) == 1 and biases["rate"] == 2
+    names = {id(value): name for name, value in method.named_parameters()}
+    assert all(names[id(value)].endswith("bias") for value in biases["params"])
+    (gates,) = groups["gates"]
+    assert gates["bounds"] == (0.0, 1.0) and gates["weight_decay"] == 0
+    assert not method.neck.bias.requires_grad
+
+
+def test_each_phase_moves_its_own_parameters():
+    method = toy()
+    groups = method.parameter_groups()
+    optimizers = {
+        name: torch.optim.SGD([value for group in members for value in group["params"]], lr=1.0)
+        for name, members in groups.items()
+    }
+    values = {name: value.detach().clone() for name, value in method.named_parameters()}
+    for phase in method.phases(Progress(0, 1)):
+        losses = method(batch(), phase.name, NOW)
+        method.zero_grad()
+        losses["total"].backward()
+        gradients = {name: value.grad for name, value in method.named_parameters() if value.grad is not None}
+        gradients = {name: value.clone() for name, value in gradients.items()}
+        for name in phase.optimizers:
+            optimizers[name].step()
+        for name, value in method.named_parameters():
+            mine = value.requires_grad and name.endswith("gate") == (phase.name == "meta")
+            wanted = values[name] - gradients[name] if mine else values[name]
+            torch.testing.assert_close(value.detach(), wanted, rtol=0, atol=1e-12)
+            values[name] = value.detach().clone()
+
+
+# Published checkpoints
+
+
+@pytest.mark.parametrize(
+    ("backbone", "norm"),
+    [
+        ("mobilenet_v2_1.4", "bin"),
+        ("mobilenet_v2_1.0", "half"),
+        ("mobilenet_v2_1.0", "in"),
+        ("resnet50", "bin"),
+        ("resnet18", "bin_shared"),
+        ("resnet34", "bn"),
+        ("resnet18", "half"),
+    ],
+)
+def test_names_of_the_program_there_and_back(backbone, norm):
+    with torch.device("meta"):
+        ours = MetaBIN(Config(backbone=backbone, norm=norm, meta=norm.startswith("bin")), 7).state_dict()
+    theirs = original.write(ours)
+    constants = {"pixel_mean": (0.485, 0.456, 0.406), "pixel_std": (0.229, 0.224, 0.225)}
+    for name, values in constants.items():
+        theirs[name] = torch.tensor(values).view(1, 3, 1, 1) * 255
+    assert original.recognises(theirs) and not original.recognises(ours)
+    described, weights, left_out = original.read(theirs)
+    assert described["config"] == {"backbone": backbone, "norm": norm, "meta": norm.startswith("bin")}
+    assert (described["method"], described["classes"]) == ("metabin", 7)
+    assert set(left_out) == set(constants)
+    assert weights.keys() == ours.keys() and all(weights[name] is ours[name] for name in ours)
+    if norm == "bin":
+        assert len(theirs) == 485
+
+
+def test_known_names_of_the_program():
+    with torch.device("meta"):
+        mobile = original.write(MetaBIN(Config(), 7).state_dict())
+        residual = original.write(MetaBIN(Config(backbone="resnet50"), 7).state_dict())
+        shared = original.write(MetaBIN(Config(backbone="resnet50", norm="bin_shared"), 7).state_dict())
+    for name in (
+        "pixel_mean",
+        "backbone.layer1.conv.weight",
+        "backbone.layer1.bn.gate",
+        "backbone.layer1.bn.bat_n.running_mean",
+        "backbone.layer1.bn.ins_n.weight",
+        "backbone.layer2.0.conv1.bn.gate",
+        "backbone.layer2.0.dwconv2.conv.weight",
+        "backbone.layer2.0.conv3.weight",
+        "backbone.layer2.0.bn.bat_n.bias",
+        "backbone.layer9.bn.ins_n.bias",
+        "heads.classifier_norm.running_var",
+        "heads.classifier_fc.weight",
+    ):
+        assert name in mobile
+    for name in (
+        "backbone.conv1.weight",
+        "backbone.bn1.gate",
+        "backbone.layer1.0.bn3.ins_n.weight",
+        "backbone.layer1.0.downsample.conv.weight",
+        "backbone.layer4.0.downsample.bn.bat_n.weight",
+    ):
+        assert name in residual
+    assert "backbone.layer4.2.bn3.weight" in shared and not any("bat_n" in name for name in shared)
+
+
+def test_other_pixel_constants_are_refused():
+    theirs = original.write(MetaBIN(Config(backbone="resnet18"), 7).state_dict())
+    original.read(theirs)
+    theirs["pixel_std"] = theirs["pixel_std"] / 255
+    with pytest.raises(UserError, match="pixel_std"):
+        original.read(theirs)
