@@ -17,6 +17,7 @@ CHARACTER = 7.0  # width of a character of the legend, for laying out its lines
 LIGHT = ("#2159c4", "#c9500a", "#0b7d62", "#96309a", "#94700a", "#bd1e56", "#4a760f", "#58616e")
 DARK = ("#79aaff", "#ff9d57", "#41cfa8", "#da95e6", "#e3bd4f", "#ff86a8", "#a6d25f", "#abb4c0")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4", "4 2", "1 4", "9 3 2 3 2 3")
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SHAPES = ("circle", "square", "triangle", "cross")
 
 _VARIABLES = "".join(f"--s{index}:{{{index}}};" for index in range(len(LIGHT)))
@@ -243,6 +244,8 @@ def _lines(chart: Chart, height: int) -> tuple[str, int]:
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" style="stroke:var(--line)"/>'
         )
         text = f"{100 * tick:g}" if chart.percent else f"{tick:g}"
+        if chart.logarithmic:
+            text = "10" + str(round(math.log10(tick))).translate(SUPERSCRIPT)
         parts.append(
             f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end" style="fill:var(--muted)">{text}</text>'
         )

@@ -174,7 +174,7 @@ def _table(found: Sequence[Result], alone: bool) -> str:
     names = list(dict.fromkeys(name for result in found for name in result.row.get("verification") or ()))
     measures = [key for key in MEASURES if any(number(result.row, key) is not None for result in found)]
     head = [*(MEASURES[key] for key in measures), *names, "Trials", "Queries"]
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    head = "".join(f'<th scope="col">{escape(name).replace("@", "<br>@")}</th>' for name in head)
     bodies = []
     for row in dict.fromkeys(str(result.row["row"]) for result in found):
         lines = [result for result in found if str(result.row["row"]) == row]
