@@ -308,6 +308,7 @@ def test_figures_can_be_saved_with_their_data(whole):
     drawing = ElementTree.fromstring(saved["cmc-all.svg"])
     assert drawing.tag == "{http://www.w3.org/2000/svg}svg" and len(list(drawing.iter())) > 40
     assert Image.open(io.BytesIO(saved["cmc-all.png"])).width > 600
+    assert ">10⁻⁴</text>" in saved["rate-main.svg"].decode()
     rows = list(csv.reader(io.StringIO(saved["map-run-identity.csv"].decode())))
     assert rows[0] == ["x", "y", "identity", "camera", "modality", "domain"] and len(rows) == 49
     assert {
