@@ -25,7 +25,9 @@ def striped_histogram(images: np.ndarray, stripes: int = 6) -> np.ndarray:
     red, green, blue = np.moveaxis(images, 3, 0)
     safe = np.where(spread > 0, spread, 1)
     hue = np.where(
-        value == red, (green - blue) / safe, np.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+        value == red,
+        (green - blue) / safe,
+        np.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
     hue = np.where(spread > 0, hue / 6 % 1, 0)
     saturation = spread / np.where(value > 0, value, 1)

@@ -19,7 +19,9 @@ def cuhk03(identities: int, images: int | None, seed: int) -> Plan:
     the two files of the newer protocol, and the pictures already taken out."""
     plan, images = Plan(), min(images or 4, 5)
     counts = [identities - 4 * (identities // 8), *[identities // 8] * 4]
-    persons = [(pair, number) for pair, count in enumerate(counts, 1) for number in range(1, max(1, count) + 1)]
+    persons = [
+        (pair, number) for pair, count in enumerate(counts, 1) for number in range(1, max(1, count) + 1)
+    ]
     # Detectors miss some: the cells of those stay empty.
     missed = {place for place in range(0, len(persons) * 10, 29)}
     order = [int(place) for place in generator("cuhk03 split", seed).permutation(len(persons))]
@@ -48,7 +50,9 @@ def cuhk03(identities: int, images: int | None, seed: int) -> Plan:
         content |= {"filelist": cells(names), "labels": np.array(labels, np.float64) + 1}
         content["camId"] = np.array(views, np.float64)
         plan.files[f"cuhk03_new_protocol_config_{word}.mat"] = matlab(content)
-    classic = [np.array([persons[place] for place in sorted(order[-max(2, len(order) // 5) :])], np.float64)] * 20
+    classic = [
+        np.array([persons[place] for place in sorted(order[-max(2, len(order) // 5) :])], np.float64)
+    ] * 20
     plan.folders.append("cuhk03_release")
     plan.finish = partial(_archive, counts=[max(1, count) for count in counts], testsets=classic)
     return plan
@@ -73,7 +77,9 @@ def _archive(root: Path, counts: list[int], testsets: list[np.ndarray]) -> None:
                 inner = np.empty((10, count), h5py.ref_dtype)
                 for number in range(1, count + 1):
                     for column in range(10):
-                        picture = root / f"images_{word}/{pair}_{number:03d}_{1 + column // 5}_{column + 1:02d}.png"
+                        picture = (
+                            root / f"images_{word}/{pair}_{number:03d}_{1 + column // 5}_{column + 1:02d}.png"
+                        )
                         if picture.is_file():
                             pixels = np.asarray(Image.open(picture)).transpose(2, 1, 0)
                             inner[column, number - 1] = keep(pixels, b"uint8").ref
@@ -107,7 +113,11 @@ def cuhk_sysu(identities: int, images: int | None, seed: int) -> Plan:
     scenes: list[list[tuple[int, int]]] = []
     for identity, number in appearances:
         open_scene = scenes[-1] if scenes else None
-        if open_scene is None or len(open_scene) == per_scene or any(identity == who for who, _ in open_scene):
+        if (
+            open_scene is None
+            or len(open_scene) == per_scene
+            or any(identity == who for who, _ in open_scene)
+        ):
             scenes.append([])
         scenes[-1].append((identity, number))
     people: dict[int, list] = {}

@@ -79,7 +79,9 @@ def llcm(identities: int, images: int | None, seed: int) -> Plan:
     """Nine cameras with both modalities, the third without infrared in the test; two to four cameras for each
     person; two thirds of the persons train."""
     plan, images = Plan(), images or 4
-    listed: dict[str, list[str]] = {f"{part}_{word}": [] for part in ("train", "test") for word in ("vis", "nir")}
+    listed: dict[str, list[str]] = {
+        f"{part}_{word}": [] for part in ("train", "test") for word in ("vis", "nir")
+    }
     tested = [identity for identity in range(1, identities + 1) if identity % 3 == 0]
     labels = {identity: label for label, identity in enumerate(tested)}
     labels |= {who: label for label, who in enumerate(w for w in range(1, identities + 1) if w % 3)}

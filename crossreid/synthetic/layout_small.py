@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from crossreid.synthetic.keys import between, generator
-from crossreid.synthetic.plans import STRANGERS, Picture, Plan, cells, matlab
+from crossreid.synthetic.plans import STRANGERS, Picture, Plan, matlab
 
 
 def grid(identities: int, images: int | None, seed: int) -> Plan:

@@ -19,7 +19,9 @@ def market1501(identities: int, images: int | None, seed: int) -> Plan:
         train = identity % 2 == 1
         for camera in cameras_of(identity, seed, 6):
             for index in range(images):
-                add(f"bounding_box_{'train' if train else 'test'}", f"{identity:04d}", identity, camera, index)
+                add(
+                    f"bounding_box_{'train' if train else 'test'}", f"{identity:04d}", identity, camera, index
+                )
             if not train:
                 add("query", f"{identity:04d}", identity, camera, images)
     for number in range(max(4, identities // 2)):
@@ -104,10 +106,12 @@ def own(identities: int, images: int, seed: int):
 def folder(identities: int, images: int | None, seed: int) -> Plan:
     """``train``, ``query`` and ``gallery``, below each a folder for each identity; the camera is in the file's
     name: ``(?P<identity>\\d+)/c(?P<camera>\\d+)``."""
-    return Plan([
-        Picture(f"{split}/{identity:04d}/c{camera}_{index + 1:04d}.jpg", identity, camera, index)
-        for split, identity, camera, index in own(identities, images or 4, seed)
-    ])
+    return Plan(
+        [
+            Picture(f"{split}/{identity:04d}/c{camera}_{index + 1:04d}.jpg", identity, camera, index)
+            for split, identity, camera, index in own(identities, images or 4, seed)
+        ]
+    )
 
 
 def csv(identities: int, images: int | None, seed: int) -> Plan:

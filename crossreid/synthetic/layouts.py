@@ -5,7 +5,7 @@ from crossreid.synthetic.layout_infrared import llcm, regdb, sysu_mm01
 from crossreid.synthetic.layout_small import grid, ilids, prid2011, viper
 from crossreid.synthetic.layout_visible import csv, cuhk02, dukemtmc, folder, market1501, msmt17
 
-# name -> function (identities, images of each in each camera or None, seed) -> Plan
+# Name -> function (identities, images of each in each camera or None, seed) -> Plan
 LAYOUTS = {
     "market1501": market1501,
     "dukemtmc": dukemtmc,

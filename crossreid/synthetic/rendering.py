@@ -7,10 +7,11 @@ from PIL import Image
 
 from crossreid.records import INFRARED, VISIBLE
 from crossreid.synthetic.cameras import Camera, cloth_noise, develop
-from crossreid.synthetic.figure import NUMBER, PARTS, Pose, draw
+from crossreid.synthetic.figure import Pose, draw
 from crossreid.synthetic.keys import between, generator
 from crossreid.synthetic.people import Material, Person
 from crossreid.synthetic.scenes import HEIGHT, WIDTH, scene
+from crossreid.synthetic.tubes import NUMBER, PARTS
 
 FINE = 2  # samples per pixel, each way
 
@@ -135,7 +136,10 @@ def _paint(maps, person: Person, infrared: bool, camera: Camera, rng: np.random.
 
     noise = cloth_noise()
     drape = int(rng.integers(128))
-    crease = noise[(along * 190 + drape).astype(np.int32) & 127, (angle * 13 + drape).astype(np.int32) & 127]
+    crease = noise[
+        (along * 190 + drape).astype(np.int32) & 127,
+        (angle * np.float32(64 / np.pi) + drape).astype(np.int32) & 127,
+    ]
     depth = np.sqrt(1 - across * across)
     if infrared:
         shade = 0.22 + 0.78 * depth
@@ -220,7 +224,9 @@ def _shadow(ground: np.ndarray, foot: tuple[float, float], scale: float, camera:
 def _occlude(picture: np.ndarray, rng: np.random.Generator, infrared: bool) -> None:
     """Something in front of the person: a post, a low wall, a hedge, or somebody's arm at the side."""
     height, width, channels = picture.shape
-    colour = np.array([between(rng, 0.8, 1.25) for _ in range(channels)], np.float32) * np.float32(between(rng, 0.03, 0.4))
+    colour = np.array([between(rng, 0.8, 1.25) for _ in range(channels)], np.float32) * np.float32(
+        between(rng, 0.03, 0.4)
+    )
     kind = int(rng.integers(4))
     if kind == 0:
         wide = max(2, int(width * between(rng, 0.06, 0.14)))
