@@ -13,8 +13,9 @@ from crossreid.losses.weighted_triplet import weighted_triplet
 @pytest.fixture
 def batch():
     generator = torch.Generator().manual_seed(0)
-    # Identities in no order and of unequal counts, one of them with a single row.
-    return torch.randn(9, 5, dtype=torch.float64, generator=generator), torch.tensor([3, 1, 3, 7, 1, 1, 3, 1, 0])
+    # Identities in no order and of unequal counts, two of them with a single row.
+    identities = torch.tensor([3, 1, 3, 7, 1, 1, 3, 1, 0])
+    return torch.randn(9, 5, dtype=torch.float64, generator=generator), identities
 
 
 def test_identity_by_hand():
@@ -71,7 +72,8 @@ def test_weighted_slowly(batch, stable, scale):
         positive_sum, negative_sum = positive_sum + sum(positive), negative_sum + sum(negative)
     loss, positive, negative = weighted_triplet(vectors, identities, stable)
     assert loss.item() == pytest.approx(total / 9, rel=1e-8)
-    assert positive.item() == pytest.approx(positive_sum / 9) and negative.item() == pytest.approx(negative_sum / 9)
+    assert positive.item() == pytest.approx(positive_sum / 9)
+    assert negative.item() == pytest.approx(negative_sum / 9)
 
 
 @pytest.mark.parametrize("stable", [False, True])
@@ -122,7 +124,7 @@ def test_gradients(batch, loss):
 
 @pytest.mark.parametrize("loss", [batch_hard_triplet, weighted_triplet])
 def test_single_identity_is_named(loss):
-    with pytest.raises(ValueError, match="two identities.*identity 4"):
+    with pytest.raises(ValueError, match=r"two identities.*identity 4"):
         loss(torch.randn(3, 2), torch.tensor([4, 4, 4]))
 
 

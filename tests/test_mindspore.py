@@ -91,7 +91,7 @@ def test_slices(tmp_path, monkeypatch, file):
     one = record("x", (1,), "UInt8", b"1")
     with pytest.raises(UserError, match="'x' twice"):
         read_checkpoint(file(one + record("y", (1,), "UInt8", b"1") + one))
-    with pytest.raises(UserError, match="'x'.*needs 1 bytes, but the file holds 2"):
+    with pytest.raises(UserError, match=r"'x'.*needs 1 bytes, but the file holds 2"):
         read_checkpoint(file(one + one))
 
 
@@ -99,7 +99,8 @@ def test_checksum(tmp_path, file):
     path = tmp_path / "a.ckpt"
     write_checkpoint(path, {"x": np.zeros(3, np.float32)}, checksum=True)
     content = path.read_bytes()
-    assert content[-17:-10] == b"crc_num" and int.from_bytes(content[-10:], "big") == zlib.crc32(content[:-17])
+    assert content[-17:-10] == b"crc_num"
+    assert int.from_bytes(content[-10:], "big") == zlib.crc32(content[:-17])
     assert read_checkpoint(path)["x"].tolist() == [0, 0, 0]
     with pytest.raises(UserError, match="checksum"):
         read_checkpoint(file(content[:20] + b"\x01" + content[21:]))
@@ -140,7 +141,8 @@ def test_missing_file(tmp_path):
 
 def test_random_damage_raises_nothing_else(file):
     rng = np.random.default_rng(0)
-    content = record("first", (3,), "Float32", bytes(12)) + record("t", (0,), "str", "ab".encode("utf-32-le"))
+    text = record("t", (0,), "str", "ab".encode("utf-32-le"))
+    content = record("first", (3,), "Float32", bytes(12)) + text
     for _ in range(500):
         damaged = bytearray(content)
         damaged[rng.integers(len(damaged))] = rng.integers(256)

@@ -79,9 +79,16 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             "or a MindSpore .ckpt file, 'timm' to download them, or null for random weights"
         )
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise UserError(
+                f"{path} cannot be read as safetensors: it is truncated, damaged, or something else "
+                f"altogether ({_first_line(error)}). Copy it again or use another one."
+            ) from error
     if path.suffix == ".ckpt":
         values, _ = torch_names(read_checkpoint(path))
         return {key: torch.from_numpy(np.array(value)) for key, value in values.items()}
