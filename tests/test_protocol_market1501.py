@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crossreid import protocols
+from crossreid import data, protocols
 from crossreid.protocols.market1501 import Market1501
 from crossreid.records import Image, UserError
 
@@ -68,10 +68,11 @@ def test_the_rule_off(market):
 def test_validation_on_held_out_images(market):
     with pytest.raises(UserError, match=r"data\.validation"):
         Market1501(market, split="validation")
-    images = [Image(f"{i}/{camera}/{n}", i, camera) for i in (2, 3) for camera in (1, 2) for n in (1, 2)]
-    protocol = Market1501(market, split="validation", images=images)
+    protocol = Market1501(market, split="validation", held_out=0.2)
     (trial,) = protocol.trials()
     assert len(trial.query) == len(trial.gallery) == 4
+    held = data.read("market1501", market, held_out=0.2)["validation"]
+    assert {image.identity for image in protocol.images} == {image.identity for image in held}
     assert "validation" in protocol.words
     with pytest.raises(UserError, match="expected test or validation"):
         Market1501(market, split="train")
@@ -117,8 +118,6 @@ def test_a_file_never_finds_itself(tmp_path):
 
 
 def test_the_same_file_as_query_and_gallery(monkeypatch, tmp_path):
-    from crossreid import data
-
     one, two, other = Image("1.jpg", 1, 1), Image("2.jpg", 1, 1), Image("3.jpg", 2, 1)
     splits = {"query": [one, other], "gallery": [one, two, other]}
     monkeypatch.setattr(data, "read", lambda *arguments, **settings: splits)

@@ -82,7 +82,7 @@ def test_training_identities_only(root):
     splits = data.read("sysu_mm01", root, trainval=False)
     assert {image.identity for image in splits["train"]} == {2, 4}
     assert {image.identity for image in splits["validation"]} == {334} and len(splits["validation"]) == 6
-    assert data.read("sysu_mm01", root, trainval=False, held_out=0.5) == splits
+    assert data.read("sysu_mm01", root, held_out=0.5) == splits
 
 
 def test_matlab_lists_and_one_level_more(tmp_path):

@@ -36,8 +36,8 @@ def get(name: str) -> Source:
 def read(name: str, root: str | os.PathLike, *, held_out: float = 0, **settings) -> dict[str, list[Image]]:
     """The images of a data set by split: ``train``, ``query``, ``gallery`` and perhaps ``validation``.
 
-    held_out: share of the training identities that become the split ``validation`` where the data set defines
-        none; the same share always gives the same identities.
+    held_out: share of the training identities that become the split ``validation``; the same share always
+        gives the same identities. An official validation split is held out instead, whatever the share.
     settings: those of the data set's own reader.
     """
     source = get(name)
@@ -47,6 +47,8 @@ def read(name: str, root: str | os.PathLike, *, held_out: float = 0, **settings)
             near = difflib.get_close_matches(key, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise UserError(f"{name} has no setting {key!r}{hint}: it has {', '.join(known) or 'none'}.")
+    if held_out:
+        settings = {**settings, **source.validation}
     splits = source.read(Path(root).expanduser(), **settings)
     if held_out and "validation" not in splits:
         splits["train"], splits["validation"] = hold_out(splits["train"], held_out)
@@ -76,6 +78,22 @@ def locate(name: str, roots: Mapping[str, str] | None = None) -> Path:
         f"{source.title} was not found: CROSSREID_DATA is {base}, but there is no "
         f"{' nor '.join(map(str, tried))}. To mend it, {both}. {source.obtain}"
     )
+
+
+def describe() -> str:
+    """What is known of every data set, for reading: what a complete copy holds and where to apply for it."""
+    paragraphs = []
+    for source in SOURCES.values():
+        lines = [f"{source.name}: {source.title}"]
+        for split, counts in source.expected.items():
+            cameras = "" if counts.cameras is None else f", {counts.cameras} cameras"
+            about = "" if counts.exact else " (quoted, not certain)"
+            numbers = f"{counts.identities} identities, {counts.images} pictures{cameras}{about}"
+            lines.append(f"    {split}: {numbers}")
+        facts = (("from", source.obtain), ("terms", source.licence), ("mind", source.caveats))
+        lines += [f"    {what}: {text}" for what, text in facts if text]
+        paragraphs.append("\n".join(lines))
+    return "\n".join(paragraphs)
 
 
 def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:

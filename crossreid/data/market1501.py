@@ -74,7 +74,7 @@ SOURCE = Source(
     title="Market-1501",
     paper="Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015",
     obtain="Its authors hand it out from the data set's project page, for research only.",
-    licence="research only, no licence text",
+    licence="research only",
     caveats="Gallery identity 0 is 2798 distractors; 3819 junk pictures (identity -1) are never read.",
     layout="""Market-1501-v15.09.15/
   bounding_box_train/0002_c1s1_000451_03.jpg

@@ -45,6 +45,7 @@ class Source:
     expected: counts by split under the default settings.
     protocol: name of the protocol that is usually applied.
     check: further checks of the files at a root, beside the counts.
+    validation: the settings of ``read`` that take the official validation split out of ``train``.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Source:
     protocol: str
     expected: Mapping[str, Counts] = field(default_factory=dict)
     check: Callable[[Path], list[Finding]] | None = None
+    validation: Mapping[str, object] = field(default_factory=dict)
 
 
 def find_root(root: str | os.PathLike, wanted: Sequence[str], title: str = "the data set") -> Path:

@@ -311,7 +311,7 @@ SOURCE = Source(
     paper="Wu et al., RGB-Infrared Cross-Modality Person Re-Identification, ICCV 2017",
     obtain="Its owners at Sun Yat-sen University hand it out on a signed release agreement, by e-mail.",
     licence="signed agreement, research only",
-    caveats="Its paper counts pictures of 42 persons outside the official lists, which are not read.",
+    caveats="The totals in its paper include 22 persons outside the official lists, who are not read.",
     layout="""SYSU-MM01/
   cam1/0001/0001.jpg
   cam2/ ... cam6/
@@ -322,4 +322,5 @@ SOURCE = Source(
     protocol="sysu_mm01",
     expected={"train": Counts(395, 34167, 6), "query": Counts(96, 3803, 2), "gallery": Counts(96, 6775, 4)},
     check=check,
+    validation={"trainval": False},
 )
