@@ -105,8 +105,8 @@ def test_torch_path_equals_compiled_path(by_identity):
         False,
     )
     sorted_ = ranking.rank_sorted(
-        torch.from_numpy(distance), task.query_identity, task.query_key, task.gallery_identity, task.gallery_key,
-        by_identity,
+        torch.from_numpy(distance), task.query_identity, task.query_key, task.gallery_identity,
+        task.gallery_key, by_identity,
     )  # fmt: skip
     task.add(0, distance.copy())
     np.testing.assert_allclose(task.found, sorted_, atol=1e-12)

@@ -94,3 +94,32 @@ def rank_rows(
                         seen[gallery_identity[item]] = query
                         others += 1
             out[query, 3] = others + 1
+
+
+@compiled
+def align_unit(products, x_square, y_square, out):
+    """Cost of the cheapest path for a block of pictures with stripes of unit length.
+
+    products: (S', m, S, n) inner products of stripes; x_square: (m, S), y_square: (S', n); out: (m, n).
+    For distances up to 2 the continued fraction of tanh, cut after five terms, is exact to float32.
+    """
+    wide, high = products.shape[3], products.shape[2]
+    cost = np.empty((len(products), wide), np.float32)
+    half, two, zero = np.float32(0.5), np.float32(2), np.float32(0)
+    a0, a1, a2 = np.float32(945), np.float32(105 / 4), np.float32(1 / 16)
+    b1, b2 = np.float32(420 / 4), np.float32(15 / 16)
+    for m in range(products.shape[1]):
+        for i in range(high):
+            own = x_square[m, i]
+            for j in range(len(products)):
+                row, other, here = products[j, m, i], y_square[j], cost[j]
+                left = cost[j - 1] if j else cost[0]
+                for n in range(wide):
+                    s = max(own + other[n] - two * row[n], zero)
+                    step = half * np.sqrt(s) * (a0 + s * (a1 + s * a2)) / (a0 + s * (b1 + s * b2))
+                    if i == 0:
+                        here[n] = step + (left[n] if j else zero)
+                    else:
+                        here[n] = step + (min(here[n], left[n]) if j else here[n])
+        for n in range(wide):
+            out[m, n] = cost[len(products) - 1, n]
