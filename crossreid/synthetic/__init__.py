@@ -1,4 +1,5 @@
-"""Procedural people, rendered in visible light and in infrared, in the on-disk layout of any data set we read.
+"""Procedural people, rendered in visible light and in infrared, in the on-disk layout of any data set we
+read.
 
 write("market1501", "data/Market-1501")      a data set
 render(person(1), camera(2), 0)               one picture (H, W, 3) uint8

@@ -6,14 +6,15 @@ import numpy as np
 
 
 def raw_pixels(images: np.ndarray) -> np.ndarray:
-    """(N, H, W, 3) uint8 -> (N, 1536) float32: 32 x 16 averaged colours, without their mean, of unit length."""
+    """(N, H, W, 3) uint8 -> (N, 1536) float32: 32 x 16 averaged colours, without their mean, of unit
+    length."""
     small = _shrink(np.asarray(images), 32, 16).reshape(len(images), -1)
     return _unit(small - small.mean(axis=1, keepdims=True))
 
 
 def striped_histogram(images: np.ndarray, stripes: int = 6) -> np.ndarray:
-    """(N, H, W, 3) uint8 -> (N, stripes x 128) float32 of unit length: for each horizontal stripe of the middle 70
-    hundredths of the width, the joint histogram of hue (8), saturation (4) and value (4).
+    """(N, H, W, 3) uint8 -> (N, stripes x 128) float32 of unit length: for each horizontal stripe of the
+    middle 70 hundredths of the width, the joint histogram of hue (8), saturation (4) and value (4).
 
     The square root is taken of each count, so that the inner product is the Bhattacharyya coefficient.
     """

@@ -20,9 +20,9 @@ class Camera:
     number: the data set's own. place: cameras of the same place have the same background.
     kind: of the scene. horizon: where wall meets floor, 0 top to 1 bottom. pitch: radians downwards.
     facing: the yaw at which most people walk past it, radians. balance: gains of red, green and blue.
-    exposure: gain of all three. light: from where the light comes, -1 left to 1 right. ambient: share of light
-    without direction. blur: standard deviation, share of the picture's height. noise: standard deviation, share of
-    full scale. quality: of the JPEG files.
+    exposure: gain of all three. light: from where the light comes, -1 left to 1 right. ambient: share of
+    light without direction. blur: standard deviation, share of the picture's height. noise: standard
+    deviation, share of full scale. quality: of the JPEG files.
     """
 
     number: int
@@ -91,7 +91,8 @@ def camera(
 
 
 def develop(light: np.ndarray, what: Camera, rng: np.random.Generator) -> np.ndarray:
-    """Linear light (H, W, C) float, changed in place, to the picture (H, W, 3) uint8 that the camera delivers."""
+    """Linear light (H, W, C) float, changed in place, to the picture (H, W, 3) uint8 that the camera
+    delivers."""
     look = what.style
     height, width, channels = light.shape
     if what.modality == INFRARED:

@@ -1,8 +1,8 @@
 """A posed figure, drawn as tubes around its bones.
 
-Body frame: x to the figure's left, y up from the ground, z forward; unit: the height of the body. A pixel knows its
-angle around the bone, so that a print on the chest turns with the body, and its height on the body, which is all that
-cloth needs to be painted, whatever the modality.
+Body frame: x to the figure's left, y up from the ground, z forward; unit: the height of the body. A pixel
+knows its angle around the bone, so that a print on the chest turns with the body, and its height on the
+body, which is all that cloth needs to be painted, whatever the modality.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from crossreid.synthetic.tubes import Maps
 SHOULDER, HIP, KNEE, ANKLE = 0.845, 0.515, 0.285, 0.04
 # How much each garment adds to the radius of the body.
 _THICKNESS = {"coat": 0.016, "jacket": 0.014, "vest": 0.018, "hoodie": 0.011, "jumper": 0.008}
-# Order of painting; larger is nearer. Arms and what is carried find their place by their nearness to the camera.
+# Order of painting; larger is nearer. Arms and what is carried find their place by how near they are.
 _FAR_SIDE, _LEGS, _HIPS, _TORSO, _NECK, _HEAD, _NEAR_SIDE = -0.9, -0.5, -0.22, 0.0, 0.003, 0.01, 0.05
 
 
 @dataclass(frozen=True)
 class Pose:
-    """yaw: radians, 0 faces the camera, pi shows the back. phase: of the walk, radians. stride: greatest swing of
-    the thigh, radians. bend: of the elbows, radians. gaze: turn of the head against the body, radians. lean:
-    sideways, radians. phone: a hand is at the ear."""
+    """yaw: radians, 0 faces the camera, pi shows the back. phase: of the walk, radians. stride: greatest
+    swing of the thigh, radians. bend: of the elbows, radians. gaze: turn of the head against the body,
+    radians. lean: sideways, radians. phone: a hand is at the ear."""
 
     yaw: float
     phase: float = 0.0
@@ -98,8 +98,8 @@ def _between(a, b, part: float) -> tuple:
 
 
 def _legs(who: Person, pose: Pose, sheet: _Drawing) -> float:
-    """Both legs in the plane of the walk; returns by how much the body rises or sinks for the lower foot to stand
-    on the ground."""
+    """Both legs in the plane of the walk; returns by how much the body rises or sinks for the lower foot to
+    stand on the ground."""
     hip, knee = HIP * who.legs, KNEE * who.legs
     stride = _stride(who, pose)
     legs, lift = [], -1.0
@@ -228,7 +228,8 @@ def _torso(who: Person, pose: Pose, sheet: _Drawing, lift: float) -> list:
 
 
 def _head(who: Person, pose: Pose, sheet: _Drawing, lift: float) -> None:
-    """Neck, head, face, hair and what is worn on it. On the head, along is 1 at the crown and 0 at the chin."""
+    """Neck, head, face, hair and what is worn on it. On the head, along is 1 at the crown and 0 at the
+    chin."""
     turn, big = pose.yaw + pose.gaze, who.head
     neck = np.array([0.036, 0.040]) * who.build**0.5
     sheet.add(_NECK, (0, 0.89 + lift, 0), (0, 0.825 + lift, 0), neck, "skin", along=(0.89, 0.83))
@@ -265,9 +266,13 @@ def _hair(who, sheet, turn, centre, ends, skull, settings):
         sides = 0.95 if kind in ("bob", "long", "afro") else 1.15
         nape = 0.05 if kind == "short" else -0.2
         sheet.add(
-            _HEAD + 0.003, *ends, skull * 1.07 + 0.003, "hair", **settings,
+            _HEAD + 0.003,
+            *ends,
+            skull * 1.07 + 0.003,
+            "hair",
+            **settings,
             window=lambda u, v: (v > edge + 0.1 * np.cos(u * 3)) | ((np.abs(u) > sides) & (v > nape)),
-        )  # fmt: skip
+        )
     if kind == "afro":
         radii = np.array([0.075, 0.085, 0.08]) * big
         ball = behind(centre + 0.06, -0.01), behind(centre - 0.01, -0.012)
@@ -278,9 +283,16 @@ def _hair(who, sheet, turn, centre, ends, skull, settings):
         low = centre - (0.075 if kind == "bob" else 0.175)
         radii = np.array([0.058, 0.064, 0.066, 0.060]) * big
         sheet.add(
-            _HEAD + 0.0032, (0, centre + 0.01, -0.012), (0, low, -0.03), radii, "hair", turn=turn, caps=(0, 0.012),
-            along=(1.0, 0.0), window=lambda u, v: np.abs(u) > 1.25 - 0.25 * (v > 0.75),
-        )  # fmt: skip
+            _HEAD + 0.0032,
+            (0, centre + 0.01, -0.012),
+            (0, low, -0.03),
+            radii,
+            "hair",
+            turn=turn,
+            caps=(0, 0.012),
+            along=(1.0, 0.0),
+            window=lambda u, v: np.abs(u) > 1.25 - 0.25 * (v > 0.75),
+        )
     elif kind == "ponytail":
         order = _HEAD + 0.004 if near(-0.07) > -0.02 else _TORSO - 0.001
         tail = behind(centre + 0.02, -0.07), behind(centre - 0.12, -0.10)
@@ -310,9 +322,15 @@ def _headwear(who, sheet, turn, centre, ends, skull, settings, lift):
         radii = np.array([0.064, 0.072, 0.070, 0.082]) * big
         hood = (0, centre + 0.04, -0.01), (0, 0.84 + lift, -0.01)
         sheet.add(
-            _HEAD + 0.006, *hood, radii, "sleeve", turn=turn, along=(0.99, 0.84), caps=(0.046, 0),
+            _HEAD + 0.006,
+            *hood,
+            radii,
+            "sleeve",
+            turn=turn,
+            along=(0.99, 0.84),
+            caps=(0.046, 0),
             window=lambda u, v: (np.abs(u) > 0.95) | (v > 0.985),
-        )  # fmt: skip
+        )
     if kind != "hood" and who.upper == "hoodie":
         down = (0, 0.87 + lift, -0.055), (0, 0.80 + lift, -0.085)
         order = 0.02 if sheet.near(*down[0]) > 0 else _TORSO - 0.001

@@ -8,10 +8,11 @@ import numpy as np
 
 
 def generator(*key: int | str) -> np.random.Generator:
-    """A generator for one purpose, named by ``key``: words and integers, such as ``("person", seed, domain, 7)``.
+    """A generator for one purpose, named by ``key``: words and integers, such as
+    ``("person", seed, domain, 7)``.
 
-    The stream depends on the key alone, never on how many numbers were drawn elsewhere. Only uniform floats and
-    integers are drawn from it in this package; numpy keeps those streams stable.
+    The stream depends on the key alone, never on how many numbers were drawn elsewhere. Only uniform floats
+    and integers are drawn from it in this package; numpy keeps those streams stable.
     """
     words = [
         zlib.crc32(part.encode()) if isinstance(part, str) else int(part) & 0xFFFFFFFFFFFF for part in key
@@ -34,8 +35,8 @@ def pick(rng: np.random.Generator, weights: dict):
 
 
 def tile(rng: np.random.Generator, size: int, octaves: int = 4) -> np.ndarray:
-    """Smooth noise (size, size) float32 with mean 0 and standard deviation 1 that repeats without a seam; ``size`` is
-    a power of two."""
+    """Smooth noise (size, size) float32 with mean 0 and standard deviation 1 that repeats without a seam;
+    ``size`` is a power of two."""
     total = np.zeros((size, size), np.float32)
     for octave in range(octaves):
         cells = 4 << octave

@@ -23,7 +23,7 @@ def cuhk03(identities: int, images: int | None, seed: int) -> Plan:
         (pair, number) for pair, count in enumerate(counts, 1) for number in range(1, max(1, count) + 1)
     ]
     # Detectors miss some: the cells of those stay empty.
-    missed = {place for place in range(0, len(persons) * 10, 29)}
+    missed = set(range(0, len(persons) * 10, 29))
     order = [int(place) for place in generator("cuhk03 split", seed).permutation(len(persons))]
     trained = set(order[: max(2, len(persons) * 767 // 1467)])
     for word, jitter in BOXES.items():
@@ -59,7 +59,8 @@ def cuhk03(identities: int, images: int | None, seed: int) -> Plan:
 
 
 def _archive(root: Path, counts: list[int], testsets: list[np.ndarray]) -> None:
-    """Put the pictures into ``cuhk-03.mat`` as MATLAB 7.3 does: cells are references, arrays lie transposed."""
+    """Put the pictures into ``cuhk-03.mat`` as MATLAB 7.3 does: cells are references, arrays lie
+    transposed."""
     import h5py
 
     path = root / "cuhk03_release" / "cuhk-03.mat"

@@ -40,8 +40,8 @@ def grid(identities: int, images: int | None, seed: int) -> Plan:
 
 
 def prid2011(identities: int, images: int | None, seed: int) -> Plan:
-    """One picture in each of two cameras; at most 200 persons pass both; strangers, others in each camera, are
-    numbered from 201."""
+    """One picture in each of two cameras; at most 200 persons pass both; strangers, others in each camera,
+    are numbered from 201."""
     plan = Plan()
     for camera, word, strangers in ((1, "cam_a", identities), (2, "cam_b", 3 * identities)):
         shared = [(number, number) for number in range(1, min(identities, 200) + 1)]

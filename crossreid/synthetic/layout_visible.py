@@ -12,7 +12,8 @@ def market1501(identities: int, images: int | None, seed: int) -> Plan:
     plan, images = Plan(), images or 4
 
     def add(folder, number, who, camera, index, jitter=1.0):
-        name = f"{number}_c{camera}s{1 + index // 100}_{who % 10000 * 100 + index % 100:06d}_{1 + index % 4:02d}.jpg"
+        frame = who % 10000 * 100 + index % 100
+        name = f"{number}_c{camera}s{1 + index // 100}_{frame:06d}_{1 + index % 4:02d}.jpg"
         plan.pictures.append(Picture(f"{folder}/{name}", who, camera, index, jitter=jitter))
 
     for identity in range(1, identities + 1):
@@ -64,7 +65,8 @@ def msmt17(identities: int, images: int | None, seed: int) -> Plan:
             for index in range(images + (part == "test")):
                 day = ("0113", "0302", "0303", "0114")[(camera + index) % 4]
                 hour = ("morning", "noon", "afternoon")[index % 3]
-                name = f"{label:04d}/{label:04d}_{number:03d}_{camera:02d}_{day}{hour}_{index + 8:04d}_{index % 3}.jpg"
+                time = f"{day}{hour}_{index + 8:04d}_{index % 3}"
+                name = f"{label:04d}/{label:04d}_{number:03d}_{camera:02d}_{time}.jpg"
                 plan.pictures.append(Picture(f"{part}/{name}", identity, camera, index, size=(144, 64)))
                 last = index == images - (part == "train") and images > 1
                 split = ("val" if last else "train") if part == "train" else ("query" if last else "gallery")
@@ -104,8 +106,8 @@ def own(identities: int, images: int, seed: int):
 
 
 def folder(identities: int, images: int | None, seed: int) -> Plan:
-    """``train``, ``query`` and ``gallery``, below each a folder for each identity; the camera is in the file's
-    name: ``(?P<identity>\\d+)/c(?P<camera>\\d+)``."""
+    """``train``, ``query`` and ``gallery``, below each a folder for each identity. The camera is in the file's
+    name; the pattern ``(?P<identity>\\d+)/c(?P<camera>\\d+)`` finds both."""
     return Plan(
         [
             Picture(f"{split}/{identity:04d}/c{camera}_{index + 1:04d}.jpg", identity, camera, index)

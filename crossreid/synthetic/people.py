@@ -11,9 +11,17 @@ from crossreid.synthetic.keys import between, generator, pick
 from crossreid.synthetic.styles import PALETTES, style
 
 PATTERNS = {
-    "plain": 3.2, "stripes": 1.5, "bars": 0.7, "check": 1.1, "dots": 0.6, "camouflage": 0.5, "block": 1.0,
-    "print": 1.2, "band": 0.8, "yoke": 0.7,
-}  # fmt: skip
+    "plain": 3.2,
+    "stripes": 1.5,
+    "bars": 0.7,
+    "check": 1.1,
+    "dots": 0.6,
+    "camouflage": 0.5,
+    "block": 1.0,
+    "print": 1.2,
+    "band": 0.8,
+    "yoke": 0.7,
+}
 
 
 @dataclass(frozen=True)
@@ -21,8 +29,8 @@ class Material:
     """How one cloth or surface looks.
 
     colour, second: (3,) displayed colour of the ground and of the pattern, 0 to 1.
-    infrared, second_infrared: reflectance of the two near 850 nm, 0 to 1, drawn without looking at the colours:
-        a print may vanish in infrared, and keep its shape where the dyes differ.
+    infrared, second_infrared: reflectance of the two near 850 nm, 0 to 1, drawn without looking at the
+        colours: a print may vanish in infrared, and keep its shape where the dyes differ.
     pattern: a key of PATTERNS. scale: its period, as a share of body height. shift: its phase.
     folds: how strongly creases show, 0 to 1. gloss: 0 is matt.
     """
@@ -78,9 +86,16 @@ def _cloth(
     step = between(rng, 0.28, 0.5) if rng.random() < 0.65 else 0.0
     other = infrared - step if infrared > 0.5 else infrared + step
     return Material(
-        colour, infrared, pattern, tuple(palette[second]), other,
-        between(rng, 0.045, 0.11), between(rng, 0, 1), folds * between(rng, 0.6, 1.4), between(rng, 0, 0.15),
-    )  # fmt: skip
+        colour,
+        infrared,
+        pattern,
+        tuple(palette[second]),
+        other,
+        between(rng, 0.045, 0.11),
+        between(rng, 0, 1),
+        folds * between(rng, 0.6, 1.4),
+        between(rng, 0, 0.15),
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -90,21 +105,47 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
     rng = generator("person", seed, look.name, identity)
     palette = PALETTES[look.season]
     warm = {"summer": 1.0, "spring": 0.55, "autumn": 0.25, "winter": 0.06}[look.season]
-    upper = pick(rng, {
-        "tshirt": 0.3 + 2.4 * warm, "sleeveless": 0.8 * warm, "shirt": 1.0, "jumper": 1.2 - 0.8 * warm,
-        "hoodie": 1.0 - 0.6 * warm, "jacket": 1.7 - 1.2 * warm, "coat": 1.7 - 1.6 * warm, "dress": 0.9 * warm + 0.1,
-        "vest": 0.5,
-    })  # fmt: skip
-    lower = pick(rng, {
-        "trousers": 1.6, "wide": 0.8, "slim": 1.1, "shorts": 0.1 + 1.5 * warm, "skirt": 0.3 + 0.9 * warm,
-        "long_skirt": 0.4, "cropped": 0.1 + 0.4 * warm,
-    })  # fmt: skip
+    upper = pick(
+        rng,
+        {
+            "tshirt": 0.3 + 2.4 * warm,
+            "sleeveless": 0.8 * warm,
+            "shirt": 1.0,
+            "jumper": 1.2 - 0.8 * warm,
+            "hoodie": 1.0 - 0.6 * warm,
+            "jacket": 1.7 - 1.2 * warm,
+            "coat": 1.7 - 1.6 * warm,
+            "dress": 0.9 * warm + 0.1,
+            "vest": 0.5,
+        },
+    )
+    lower = pick(
+        rng,
+        {
+            "trousers": 1.6,
+            "wide": 0.8,
+            "slim": 1.1,
+            "shorts": 0.1 + 1.5 * warm,
+            "skirt": 0.3 + 0.9 * warm,
+            "long_skirt": 0.4,
+            "cropped": 0.1 + 0.4 * warm,
+        },
+    )
     hair = pick(
         rng, {"bald": 0.6, "short": 3, "bob": 1.4, "long": 1.6, "ponytail": 1, "bun": 0.7, "afro": 0.6}
     )
-    bag = pick(rng, {
-        "none": 1.6, "backpack": 2.2, "shoulder": 1.4, "handbag": 1.0, "carrier": 0.8, "trolley": 0.6, "waist": 0.4,
-    })  # fmt: skip
+    bag = pick(
+        rng,
+        {
+            "none": 1.6,
+            "backpack": 2.2,
+            "shoulder": 1.4,
+            "handbag": 1.0,
+            "carrier": 0.8,
+            "trolley": 0.6,
+            "waist": 0.4,
+        },
+    )
     sleeves = {
         "tshirt": 0.42,
         "sleeveless": 0.0,
@@ -126,8 +167,17 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
 
     tone = between(rng, 0, 1)
     skin = tuple(float(a + (b - a) * tone) for a, b in zip((0.93, 0.76, 0.66), (0.36, 0.24, 0.18)))
-    shade = pick(rng, {(0.08, 0.07, 0.07): 3, (0.24, 0.15, 0.09): 2, (0.50, 0.34, 0.18): 1, (0.78, 0.64, 0.40): 0.8,
-                       (0.58, 0.57, 0.56): 0.7, (0.48, 0.20, 0.10): 0.4})  # fmt: skip
+    shade = pick(
+        rng,
+        {
+            (0.08, 0.07, 0.07): 3,
+            (0.24, 0.15, 0.09): 2,
+            (0.50, 0.34, 0.18): 1,
+            (0.78, 0.64, 0.40): 0.8,
+            (0.58, 0.57, 0.56): 0.7,
+            (0.48, 0.20, 0.10): 0.4,
+        },
+    )
     small = {"plain": 1.6, "block": 0.6, "stripes": 0.4}
     above = dict(PATTERNS)
     if upper in ("coat", "jacket", "vest"):
@@ -141,17 +191,31 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
         "sleeve": main if rng.random() < 0.72 else _cloth(rng, palette),
         "inner": _cloth(rng, palette, {"plain": 2, "stripes": 1, "print": 1}),
         "lower": main if upper == "dress" else _cloth(rng, palette, below, 0.6),
-        "shoes": _cloth(rng, [(0.08, 0.08, 0.09), (0.90, 0.90, 0.88), (0.40, 0.26, 0.16), (0.74, 0.14, 0.16),
-                              (0.16, 0.26, 0.50), (0.50, 0.50, 0.52)], folds=0.1),
-        "sole": Material(pick(rng, {(0.93, 0.93, 0.91): 1, (0.1, 0.1, 0.1): 1}), between(rng, 0.2, 0.9), folds=0.0),
+        "shoes": _cloth(
+            rng,
+            [
+                (0.08, 0.08, 0.09),
+                (0.90, 0.90, 0.88),
+                (0.40, 0.26, 0.16),
+                (0.74, 0.14, 0.16),
+                (0.16, 0.26, 0.50),
+                (0.50, 0.50, 0.52),
+            ],
+            folds=0.1,
+        ),
+        "sole": Material(
+            pick(rng, {(0.93, 0.93, 0.91): 1, (0.1, 0.1, 0.1): 1}), between(rng, 0.2, 0.9), folds=0.0
+        ),
         "socks": _cloth(rng, [(0.92, 0.92, 0.90), (0.1, 0.1, 0.12), (0.6, 0.2, 0.2)], folds=0.2),
         "bag": _cloth(rng, PALETTES["summer"], small, 0.3),
         "strap": _cloth(rng, [(0.08, 0.08, 0.09), (0.42, 0.28, 0.16), (0.62, 0.60, 0.56)], folds=0.1),
         "headwear": _cloth(rng, palette, {"plain": 2, "stripes": 1}, 0.3),
         "scarf": _cloth(rng, PALETTES["summer"], {"plain": 1, "stripes": 1, "check": 1}, 0.8),
-        "trim": Material(pick(rng, {(0.08, 0.08, 0.09): 2, (0.85, 0.84, 0.80): 1}), between(rng, 0.1, 0.9), folds=0.0),
+        "trim": Material(
+            pick(rng, {(0.08, 0.08, 0.09): 2, (0.85, 0.84, 0.80): 1}), between(rng, 0.1, 0.9), folds=0.0
+        ),
         "feature": Material(tuple(0.42 * c for c in skin), 0.3, folds=0.0),
-    }  # fmt: skip
+    }
     return Person(
         build=between(rng, 0.76, 1.24),
         shoulders=between(rng, 0.90, 1.12),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from crossreid.records import INFRARED, VISIBLE
+from crossreid.records import INFRARED
 from crossreid.synthetic.cameras import Camera, cloth_noise, develop
 from crossreid.synthetic.figure import Pose, draw
 from crossreid.synthetic.keys import between, generator
@@ -31,8 +31,9 @@ def render(
 
     view: names the moment; it settles pose, framing, light and noise.
     modality: the camera's own if None.
-    size: (height, width) in pixels. jitter: strength of the errors of the box, 0 to 2. occlusion: share of pictures
-    in which something stands in front. yaw: orientation in radians (0 front, pi back), drawn if None.
+    size: (height, width) in pixels. jitter: strength of the errors of the box, 0 to 2. occlusion: share of
+    pictures in which something stands in front. yaw: orientation in radians (0 front, pi back), drawn if
+    None.
     """
     modality = modality or camera.modality
     key = view if isinstance(view, tuple) else (view,)
@@ -257,6 +258,3 @@ def _occlude(picture: np.ndarray, rng: np.random.Generator, infrared: bool) -> N
 def moment(identity: int, index: int) -> tuple:
     """The ``view`` of picture ``index`` of an identity, for ``render``."""
     return ("moment", identity, index)
-
-
-__all__ = ["INFRARED", "VISIBLE", "moment", "render"]

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from crossreid.records import UserError
 from crossreid.synthetic.keys import between, generator, pick
 
-# Garment colours as (red, green, blue), 0 to 1, as displayed.
+# Garment colours as displayed; PALETTES has them as (red, green, blue), 0 to 1.
+_PALETTES = {
+    "summer": "ebe8e0 1a1c24 cc292e 295cb8 edc73d 38945c e68599 73b2d9 8c8f94 ed7a29",
+    "autumn": "5c3d29 996b3d 1f2438 7a1f29 576133 c7b899 1a1a1c b87a24 4c576b 295252",
+    "winter": "14141a 292e42 666970 a8a8ad 751a29 243d75 3d4733 8f7557 e0e0e6 4c2952",
+    "spring": "dbd6cc b2cce0 e0bdbd 333d57 809e75 664c80 242429 c2a375 9e3342 3d7599",
+}
 PALETTES = {
-    "summer": [(0.92, 0.91, 0.88), (0.10, 0.11, 0.14), (0.80, 0.16, 0.18), (0.16, 0.36, 0.72), (0.93, 0.78, 0.24),
-               (0.22, 0.58, 0.36), (0.90, 0.52, 0.60), (0.45, 0.70, 0.85), (0.55, 0.56, 0.58), (0.93, 0.48, 0.16)],
-    "autumn": [(0.36, 0.24, 0.16), (0.60, 0.42, 0.24), (0.12, 0.14, 0.22), (0.48, 0.12, 0.16), (0.34, 0.38, 0.20),
-               (0.78, 0.72, 0.60), (0.10, 0.10, 0.11), (0.72, 0.48, 0.14), (0.30, 0.34, 0.42), (0.16, 0.32, 0.32)],
-    "winter": [(0.08, 0.08, 0.10), (0.16, 0.18, 0.26), (0.40, 0.41, 0.44), (0.66, 0.66, 0.68), (0.46, 0.10, 0.16),
-               (0.14, 0.24, 0.46), (0.24, 0.28, 0.20), (0.56, 0.46, 0.34), (0.88, 0.88, 0.90), (0.30, 0.16, 0.32)],
-    "spring": [(0.86, 0.84, 0.80), (0.70, 0.80, 0.88), (0.88, 0.74, 0.74), (0.20, 0.24, 0.34), (0.50, 0.62, 0.46),
-               (0.40, 0.30, 0.50), (0.14, 0.14, 0.16), (0.76, 0.64, 0.46), (0.62, 0.20, 0.26), (0.24, 0.46, 0.60)],
-}  # fmt: skip
+    season: [tuple(byte / 255 for byte in bytes.fromhex(word)) for word in words.split()]
+    for season, words in _PALETTES.items()
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Style:
 
     name: part of every random key of the domain.
     season: of PALETTES; it also weighs short against long garments.
-    scenes: kinds of place and their weights: ``campus``, ``street``, ``mall``, ``station``, ``room``, ``park``.
+    scenes: kinds of place and their weights: ``campus``, ``street``, ``mall``, ``station``, ``room``,
+    ``park``.
     pitch: degrees that the cameras look down, least and most.
     balance, exposure: how far cameras differ in white balance and in exposure, as natural logarithms.
     saturation, contrast: 1 is as seen.
@@ -103,7 +104,8 @@ def style(domain: int | str, seed: int = 0) -> Style:
     if isinstance(domain, str):
         if domain not in STYLES:
             raise UserError(
-                f"No synthetic domain is called {domain!r}: expected an integer or one of {', '.join(sorted(STYLES))}."
+                f"No synthetic domain is called {domain!r}: expected an integer or one of "
+                f"{', '.join(sorted(STYLES))}."
             )
         return STYLES[domain]
     rng = generator("style", seed, domain)

@@ -33,9 +33,10 @@ class Maps:
     ):
         """Paint a tube over what is there.
 
-        start, end: (x, y) in pixels. radii: pixels, 2 to 15 at equal steps from start to end. caps: lengths of
-        the rounded ends, pixels. turn: the yaw of what the tube belongs to, radians. along: values at start
-        and end. window: None, or a function of (angle, along) that says which pixels of the tube to paint.
+        start, end: (x, y) in pixels. radii: pixels, 2 to 15 at equal steps from start to end. caps: lengths
+        of the rounded ends, pixels. turn: the yaw of what the tube belongs to, radians. along: values at
+        start and end. window: None, or a function of (angle, along) that says which pixels of the tube to
+        paint.
         details: (part, window) to be painted on this tube, in this order.
         """
         height, width = self.part.shape

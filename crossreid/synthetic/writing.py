@@ -32,11 +32,13 @@ def write(
     jitter: float = 1.0,
     progress: bool = True,
 ) -> Path:
-    """Render a data set into ``root`` in the layout and with the file names of data set ``name``; returns the root.
+    """Render a data set into ``root`` in the layout and with the file names of data set ``name``; returns
+    the root.
 
-    identities: how many persons, at least 4. images: of each person in each camera, the layout's usual number if
-    None. domain: the style, another data set's name or an integer, if not the data set's own. workers: processes to
-    render with; 0 renders here. The bytes do not depend on it. jitter: strength of the errors of the boxes, 0 to 2.
+    identities: how many persons, at least 4. images: of each person in each camera, the layout's usual
+    number if None. domain: the style, another data set's name or an integer, if not the data set's own.
+    workers: processes to render with; 0 renders here. The bytes do not depend on it. jitter: strength of the
+    errors of the boxes, 0 to 2.
 
     The data set appears under its name only when it is complete. Raises UserError if ``root`` holds anything.
     """
