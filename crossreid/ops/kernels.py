@@ -123,3 +123,170 @@ def align_unit(products, x_square, y_square, out):
                         here[n] = step + (min(here[n], left[n]) if j else here[n])
         for n in range(wide):
             out[m, n] = cost[len(products) - 1, n]
+
+
+@compiled
+def insert(item, value, items, values):
+    """Put an item in a list sorted by value, behind its equals; the last one falls out."""
+    at = len(items) - 1
+    while at > 0 and values[at - 1] > value:
+        items[at], values[at] = items[at - 1], values[at - 1]
+        at -= 1
+    items[at], values[at] = item, value
+
+
+@compiled
+def nearest_rows(tile, top, left, nearest, distance, largest):
+    """Take the columns of a tile of distances into the lists of its rows; columns come in ascending order."""
+    last = nearest.shape[1] - 1
+    for m in range(len(tile)):
+        row, items, values = tile[m], nearest[top + m], distance[top + m]
+        high = largest[top + m]
+        limit = values[last]
+        for n in range(len(row)):
+            high = max(high, row[n])
+            if row[n] < limit:
+                insert(left + n, row[n], items, values)
+                limit = values[last]
+        largest[top + m] = high
+
+
+@compiled
+def nearest_columns(tile, top, left, nearest, distance, largest):
+    """The same for the lists of the columns."""
+    last = nearest.shape[1] - 1
+    wide = tile.shape[1]
+    limit = distance[left : left + wide, last].copy()
+    high = largest[left : left + wide]
+    for m in range(len(tile)):
+        row = tile[m]
+        for n in range(wide):
+            high[n] = max(high[n], row[n])
+        for n in range(wide):
+            if row[n] < limit[n]:
+                insert(top + m, row[n], nearest[left + n], distance[left + n])
+                limit[n] = distance[left + n, last]
+
+
+@compiled
+def reciprocal(nearest, k):
+    """For every item those among its first k that have it among their first k: (N, k) and how many."""
+    total = len(nearest)
+    found, count = np.empty((total, k), np.int32), np.zeros(total, np.int64)
+    for item in range(total):
+        for a in range(k):
+            other = nearest[item, a]
+            for b in range(k):
+                if nearest[other, b] == item:
+                    found[item, count[item]] = other
+                    count[item] += 1
+                    break
+    return found, count
+
+
+@compiled
+def expand(start, stop, reciprocal, reciprocal_count, core, core_count):
+    """Reciprocal sets joined by those of members that mostly agree: counts of rows, sorted columns."""
+    mark = np.full(len(reciprocal), -1, np.int64)
+    own = np.full(len(reciprocal), -1, np.int64)
+    capacity = (stop - start) * reciprocal.shape[1] * (core.shape[1] + 1)
+    columns, counts, size = np.empty(capacity, np.int32), np.zeros(stop - start, np.int64), 0
+    for item in range(start, stop):
+        begin = size
+        for a in range(reciprocal_count[item]):
+            member = reciprocal[item, a]
+            own[member] = mark[member] = item
+            columns[size] = member
+            size += 1
+        for a in range(reciprocal_count[item]):
+            member = reciprocal[item, a]
+            shared = 0
+            for b in range(core_count[member]):
+                shared += own[core[member, b]] == item
+            if 3 * shared > 2 * core_count[member]:
+                for b in range(core_count[member]):
+                    other = core[member, b]
+                    if mark[other] != item:
+                        mark[other] = item
+                        columns[size] = other
+                        size += 1
+        columns[begin:size].sort()
+        counts[item - start] = size - begin
+    return counts, columns[:size].copy()
+
+
+@compiled
+def known(ends, columns, nearest, distance):
+    """Distances on the support where the neighbour lists hold them, NaN elsewhere."""
+    values = np.full(len(columns), np.nan, np.float32)
+    for item in range(len(nearest)):
+        for at in range(ends[item], ends[item + 1]):
+            for a in range(nearest.shape[1]):
+                if nearest[item, a] == columns[at]:
+                    values[at] = distance[item, a]
+                    break
+    return values
+
+
+@compiled
+def average(start, stop, near, ends, columns, values):
+    """Mean of the sparse rows of each item's neighbours: counts of rows, columns sorted in each, values."""
+    capacity = 0
+    for item in range(start, stop):
+        for other in near[item]:
+            capacity += ends[other + 1] - ends[other]
+    sums, touched = np.zeros(len(near), np.float32), np.zeros(len(near), np.bool_)
+    out_columns, out_values = np.empty(capacity, np.int32), np.empty(capacity, np.float32)
+    counts, size = np.zeros(stop - start, np.int64), 0
+    share = np.float32(near.shape[1])
+    for item in range(start, stop):
+        begin = size
+        for other in near[item]:
+            for at in range(ends[other], ends[other + 1]):
+                column = columns[at]
+                if not touched[column]:
+                    touched[column] = True
+                    out_columns[size] = column
+                    size += 1
+                sums[column] += values[at]
+        out_columns[begin:size].sort()
+        for at in range(begin, size):
+            out_values[at] = sums[out_columns[at]] / share
+            sums[out_columns[at]] = 0
+            touched[out_columns[at]] = False
+        counts[item - start] = size - begin
+    return counts, out_columns[:size].copy(), out_values[:size].copy()
+
+
+@compiled
+def invert(ends, columns, values, width):
+    """Rows -> columns: for each column where its entries begin, the rows ascending, and their values."""
+    starts = np.zeros(width + 1, np.int64)
+    for column in columns:
+        starts[column + 1] += 1
+    for column in range(width):
+        starts[column + 1] += starts[column]
+    place = starts.copy()
+    rows, out = np.empty(len(columns), np.int32), np.empty(len(columns), np.float32)
+    for row in range(len(ends) - 1):
+        for at in range(ends[row], ends[row + 1]):
+            rows[place[columns[at]]] = row
+            out[place[columns[at]]] = values[at]
+            place[columns[at]] += 1
+    return starts, rows, out
+
+
+@compiled
+def jaccard_rows(start, ends, columns, values, starts, rows, row_values, weight, out):
+    """Blend the Jaccard distance of sparse rows into ``out`` (B, G), which holds the original distances."""
+    rest = np.float32(1) - weight
+    overlap = np.zeros(out.shape[1], np.float32)
+    for query in range(len(out)):
+        for at in range(ends[start + query], ends[start + query + 1]):
+            column, value = columns[at], values[at]
+            for entry in range(starts[column], starts[column + 1]):
+                overlap[rows[entry]] += min(row_values[entry], value)
+        for item in range(out.shape[1]):
+            jaccard = np.float32(1) - overlap[item] / (np.float32(2) - overlap[item])
+            out[query, item] = rest * jaccard + weight * out[query, item]
+            overlap[item] = 0

@@ -1,0 +1,390 @@
+"""Re-ranking: k-reciprocal encoding and query expansion.
+
+Zhong et al. 2017. Items that count each other among their nearest are likely of one person; every item is
+described by its reciprocal neighbours, and the Jaccard distance of these descriptions corrects the original
+distance. Here only
+neighbour lists and sparse descriptions exist: memory grows with the number of items, not with its square.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from crossreid.ops import alignment
+from crossreid.ops.distance import tensor
+from crossreid.ops.precision import full_products, without_autocast
+from crossreid.records import UserError
+
+TILE = 512, 2048
+
+
+def k_reciprocal(
+    query,
+    gallery,
+    k1: int = 20,
+    k2: int = 6,
+    weight: float = 0.3,
+    *,
+    query_stripes=None,
+    gallery_stripes=None,
+    use: str = "vector",
+    unaligned: bool = False,
+    precision: str = "float32",
+    device=None,
+) -> torch.Tensor:
+    """Re-ranked distances of every query to every gallery item, (Q, G) float32.
+
+    query: (Q, D), gallery: (G, D), normalised by the caller where the method wants it: the original distance
+        is the squared Euclidean one of the vectors as they are.
+    k1: length of the neighbour lists, besides the item itself. k2: how many neighbours an item's description
+        is averaged over; 1 for no averaging.
+    weight: of the original distance (divided by the query's largest) against the Jaccard distance; lambda in
+        the paper.
+    use: ``"vector"``, ``"stripes"`` (the alignment distance of query_stripes (Q, S, C) and gallery_stripes
+        (G, S, C), of unit length), or ``"both"`` (the sum).
+    unaligned: compare stripes at equal height instead of aligning them.
+    precision: ``"float16"`` rounds the descriptions as the authors' code does, which changes results by up to
+        3e-3.
+    device: where distances are computed, by default where the features are.
+
+    The set of a neighbour is taken in when strictly more than two thirds of it agree (the paper: at least),
+    as in the authors' code. Equal distances are ordered by index, queries first. Raises UserError naming the
+    first item that is not finite.
+    """
+    return _whole(k_reciprocal_rows(
+        query, gallery, k1, k2, weight, query_stripes=query_stripes, gallery_stripes=gallery_stripes, use=use,
+        unaligned=unaligned, precision=precision, device=device,
+    ))  # fmt: skip
+
+
+def k_reciprocal_rows(
+    query,
+    gallery,
+    k1: int = 20,
+    k2: int = 6,
+    weight: float = 0.3,
+    *,
+    query_stripes=None,
+    gallery_stripes=None,
+    use: str = "vector",
+    unaligned: bool = False,
+    precision: str = "float32",
+    device=None,
+) -> Reranked:
+    """The same, row block by row block: a function of (start, stop) for ``ranking.evaluate_blocks``."""
+    if use not in ("vector", "stripes", "both"):
+        raise UserError(f"unknown choice {use!r} of what to re-rank by: choose vector, stripes or both")
+    vectors = stripes = None
+    if use != "stripes":
+        vectors = _two(query, gallery, 2, "features", device)
+    if use != "vector":
+        if query_stripes is None or gallery_stripes is None:
+            raise UserError(f"re-ranking by {use} needs the stripes of both the queries and the gallery")
+        stripes = _two(query_stripes, gallery_stripes, 3, "stripes", device)
+    return _rerank(_Features(vectors, stripes, unaligned), k1, k2, weight, precision)
+
+
+def k_reciprocal_distance(
+    query_gallery,
+    query_query,
+    gallery_gallery,
+    k1: int = 20,
+    k2: int = 6,
+    weight: float = 0.3,
+    *,
+    squared: bool = False,
+    precision: str = "float32",
+) -> torch.Tensor:
+    """Re-ranked distances (Q, G) from three distance matrices (Q, G), (Q, Q) and (G, G), the last two
+    symmetric.
+
+    squared: the distances are used as they are, as AlignedReID++ does with squared Euclidean ones. Otherwise
+        they are squared first, as torchreid and fastreid do; giving those squared distances squares them
+        twice.
+    """
+    matrices = [tensor(part).detach().float().cpu() for part in (query_gallery, query_query, gallery_gallery)]
+    q, g = matrices[0].shape
+    shapes = [tuple(part.shape) for part in matrices]
+    if shapes != [(q, g), (q, q), (g, g)]:
+        raise UserError(
+            f"re-ranking needs matrices of the shapes (Q, G), (Q, Q) and (G, G), but they are {shapes}"
+        )
+    for name, matrix in zip(("query-gallery", "query-query", "gallery-gallery"), matrices):
+        if matrix.numel() and not torch.isfinite(matrix.sum()):
+            at = torch.nonzero(~torch.isfinite(matrix))
+            if len(at):
+                raise UserError(f"the {name} distance at {tuple(at[0].tolist())} is not a finite number")
+    return _whole(_rerank(_Matrices(*matrices, squared), k1, k2, weight, precision))
+
+
+def expand_query(query, gallery, top: int = 5, alpha: float | None = None) -> torch.Tensor:
+    """Each query replaced by a mean of itself and its nearest gallery items, of unit length.
+
+    query: (Q, D), gallery: (G, D), of any length; neighbours are by cosine, equal ones by index.
+    top: how many gallery items take part.
+    alpha: None for the plain mean; otherwise items weigh cosine ** alpha and the query 1 (Radenovic et al.
+        2019), negative cosines weigh nothing.
+
+    Returns (Q, D).
+    """
+    query, gallery = _two(query, gallery, 2, "features", None)
+    query, gallery = (torch.nn.functional.normalize(part) for part in (query, gallery))
+    top = min(top, len(gallery))
+    expanded = query.clone()
+    for start in range(0, len(query), 256):
+        with full_products():
+            similarity = query[start : start + 256] @ gallery.T
+        value, item = similarity.sort(dim=1, descending=True, stable=True)
+        value, item = value[:, :top], item[:, :top]
+        share = torch.ones_like(value) if alpha is None else value.clamp_min(0) ** alpha
+        expanded[start : start + 256] += (share[:, :, None] * gallery[item]).sum(1)
+    return torch.nn.functional.normalize(expanded)
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """Distances after re-ranking, made when asked for: ``rows(start, stop)`` gives (stop - start, G) float32.
+
+    queries, gallery: how many there are. The other fields are descriptions: of the queries by rows, of the
+    gallery items by columns (inverted lists).
+    """
+
+    queries: int
+    gallery: int
+    source: object
+    largest: np.ndarray
+    query_rows: tuple
+    gallery_columns: tuple
+    weight: float
+    half: bool
+
+    def __call__(self, start: int, stop: int) -> torch.Tensor:
+        source, total = self.source, self.queries + self.gallery
+        out = np.empty((stop - start, self.gallery), np.float32)
+        for left in range(self.queries, total, 4 * TILE[1]):
+            right = min(left + 4 * TILE[1], total)
+            out[:, left - self.queries : right - self.queries] = source.tile(start, stop, left, right)
+        out /= self.largest[start:stop, None]
+        if self.half:
+            return torch.from_numpy(self._half(start, stop, out))
+        from crossreid.ops.kernels import jaccard_rows
+
+        jaccard_rows(start, *self.query_rows, *self.gallery_columns, np.float32(self.weight), out)
+        return torch.from_numpy(out)
+
+    def _half(self, start, stop, out):
+        """Rounded to float16 after every step, as the authors' code does."""
+        ends, columns, values = self.query_rows
+        column_ends, items, item_values = self.gallery_columns
+        for query in range(start, stop):
+            overlap = np.zeros(self.gallery, np.float16)
+            for at in range(ends[query], ends[query + 1]):
+                here = slice(column_ends[columns[at]], column_ends[columns[at] + 1])
+                shared = np.minimum(item_values[here], values[at]).astype(np.float16)
+                overlap[items[here]] += shared
+            jaccard = np.float16(1) - overlap / (np.float16(2) - overlap)
+            out[query - start] = jaccard * np.float16(1 - self.weight) + out[query - start] * np.float32(
+                self.weight
+            )
+        return out
+
+
+def _whole(reranked: Reranked) -> torch.Tensor:
+    out = torch.empty(reranked.queries, reranked.gallery)
+    for start in range(0, reranked.queries, 256):
+        out[start : start + 256] = reranked(start, min(start + 256, reranked.queries))
+    return out
+
+
+def _rerank(source, k1, k2, weight, precision) -> Reranked:
+    from crossreid.ops import kernels
+
+    if k1 < 1 or k2 < 1:
+        raise UserError(f"k1 and k2 must be at least 1, but they are {k1} and {k2}")
+    if not 0 <= weight <= 1:
+        raise UserError(f"the weight of the original distance must lie between 0 and 1, but it is {weight}")
+    if precision not in ("float32", "float16"):
+        raise UserError(f"unknown precision {precision!r}: choose float32 or float16")
+    queries, gallery = source.queries, source.gallery
+    total, half = queries + gallery, precision == "float16"
+    nearest, distance, largest = _neighbours(source, min(max(k1 + 1, k2), total))
+    if not np.isfinite(largest).all() or nearest.min(initial=0) < 0:
+        item = int(np.argmax(~np.isfinite(largest) | (nearest < 0).any(axis=1)))
+        raise UserError(f"distances of item {item} (queries first) are not finite: are its features too large?")
+    largest = np.where(largest > 0, largest, 1).astype(np.float32)
+    reciprocal, reciprocal_count = kernels.reciprocal(nearest, min(k1 + 1, total))
+    core, core_count = kernels.reciprocal(nearest, min(round(k1 / 2) + 1, total))
+    ends, columns = _stack(
+        kernels.expand(start, min(start + 2048, total), reciprocal, reciprocal_count, core, core_count)
+        for start in range(0, total, 2048)
+    )
+    del reciprocal, core
+    values = kernels.known(ends, columns, nearest, distance)
+    del distance
+    owners = np.repeat(np.arange(total, dtype=np.int32), np.diff(ends))
+    missing = np.flatnonzero(np.isnan(values))
+    values[missing] = source.pairs(owners[missing], columns[missing])
+    del missing
+    values = np.exp(-values / largest[owners])
+    sums = np.bincount(owners, values, total).astype(np.float32)
+    values /= sums[owners]
+    if half:
+        values = values.astype(np.float16).astype(np.float32)
+    del owners
+    if k2 > 1:
+        near = np.ascontiguousarray(nearest[:, : min(k2, total)])
+        parts = [
+            kernels.average(start, min(start + 2048, total), near, ends, columns, values)
+            for start in range(0, total, 2048)
+        ]
+        ends, columns = _stack((counts, columns) for counts, columns, _ in parts)
+        values = np.concatenate([part for _, _, part in parts]) if parts else values
+        if half:
+            values = values.astype(np.float16).astype(np.float32)
+    cut = ends[queries]
+    query_rows = ends[: queries + 1], columns[:cut].copy(), values[:cut].copy()
+    inverted = kernels.invert(ends[queries:] - cut, columns[cut:], values[cut:], total)
+    return Reranked(queries, gallery, source, largest[:queries], query_rows, inverted, weight, half)
+
+
+def _stack(parts):
+    """Parts of (counts of rows, columns) -> ends with a leading 0, columns."""
+    counts, columns = zip(*parts)
+    return np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64), np.concatenate(columns)
+
+
+def _neighbours(source, k):
+    """The k nearest of every item (N, k) with their distances, and the largest distance of every item (N,).
+
+    The distances are symmetric: only tiles on and right of the diagonal are computed, and serve rows and
+    columns.
+    """
+    from crossreid.ops.kernels import nearest_columns, nearest_rows
+
+    total = source.queries + source.gallery
+    nearest = np.full((total, k), -1, np.int32)
+    distance = np.full((total, k), np.inf, np.float32)
+    largest = np.full(total, -np.inf, np.float32)
+    edges = [*range(0, source.queries, TILE[0]), *range(source.queries, total, TILE[0]), total]
+    for top, bottom in pairwise(edges):
+        for left, right in _spans(top, bottom, source.queries, total):
+            tile = np.ascontiguousarray(source.tile(top, bottom, left, right))
+            nearest_rows(tile, top, left, nearest, distance, largest)
+            if left >= bottom:
+                nearest_columns(tile, top, left, nearest, distance, largest)
+    return nearest, distance, largest
+
+
+def _spans(top, bottom, queries, total):
+    """Column ranges from ``top`` on: the diagonal tile, then wide ones; none holds queries and gallery."""
+    yield top, bottom
+    left = bottom
+    while left < total:
+        right = min(left + TILE[1], queries if left < queries else total)
+        yield left, right
+        left = right
+
+
+class _Features:
+    """Distances among queries and gallery items, queries first, from vectors, stripes or both."""
+
+    def __init__(self, vectors, stripes, unaligned):
+        self.vectors, self.stripes = vectors, stripes
+        self.queries, self.gallery = map(len, vectors or stripes)
+        if vectors and stripes and [len(part) for part in stripes] != [self.queries, self.gallery]:
+            raise UserError("vectors and stripes must describe the same images, but their numbers differ")
+        if vectors:
+            self.squares = [part.square().sum(1) for part in vectors]
+        self.compare = alignment.unaligned if unaligned else alignment.aligned
+        self.compare_pairs = alignment.unaligned_pairs if unaligned else alignment.aligned_pairs
+
+    def _part(self, pair, start, stop):
+        side = int(start >= self.queries)
+        shift = self.queries * side
+        return pair[side][start - shift : stop - shift]
+
+    @torch.no_grad()
+    def tile(self, top, bottom, left, right) -> np.ndarray:
+        out = 0
+        if self.vectors:
+            x, y = self._part(self.vectors, top, bottom), self._part(self.vectors, left, right)
+            with full_products(), without_autocast(x.device.type):
+                out = torch.mm(x, y.T).mul_(-2)
+            out += self._part(self.squares, top, bottom)[:, None]
+            out += self._part(self.squares, left, right)
+        if self.stripes:
+            out = out + self.compare(
+                self._part(self.stripes, top, bottom), self._part(self.stripes, left, right)
+            )
+        return out.cpu().numpy()
+
+    @torch.no_grad()
+    def pairs(self, rows, columns) -> np.ndarray:
+        out = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), 1024):
+            here = slice(start, start + 1024)
+            total = 0
+            if self.vectors:
+                x, y = self._pick(self.vectors, rows[here]), self._pick(self.vectors, columns[here])
+                total = x.square().sum(1) + y.square().sum(1) - 2 * (x * y).sum(1)
+            if self.stripes:
+                x, y = self._pick(self.stripes, rows[here]), self._pick(self.stripes, columns[here])
+                total = total + self.compare_pairs(x, y, floor=0.0)
+            out[here] = total.cpu().numpy()
+        return out
+
+    def _pick(self, pair, items):
+        items = torch.as_tensor(items, dtype=torch.int64, device=pair[0].device)
+        picked = pair[0].new_empty(len(items), *pair[0].shape[1:])
+        late = items >= self.queries
+        picked[~late] = pair[0][items[~late]]
+        picked[late] = pair[1][items[late] - self.queries]
+        return picked
+
+
+class _Matrices:
+    """Distances among queries and gallery items, queries first, as given."""
+
+    def __init__(self, query_gallery, query_query, gallery_gallery, squared):
+        self.parts = [[query_query, query_gallery], [query_gallery.T, gallery_gallery]]
+        self.parts = [[part.numpy() for part in row] for row in self.parts]
+        self.queries, self.gallery = query_gallery.shape
+        self.squared = squared
+
+    def tile(self, top, bottom, left, right):
+        below, beside = int(top >= self.queries), int(left >= self.queries)
+        down, along = self.queries * below, self.queries * beside
+        tile = self.parts[below][beside][top - down : bottom - down, left - along : right - along]
+        return tile if self.squared else np.square(tile)
+
+    def pairs(self, rows, columns):
+        out = np.empty(len(rows), np.float32)
+        for below in (0, 1):
+            for beside in (0, 1):
+                here = ((rows >= self.queries) == below) & ((columns >= self.queries) == beside)
+                down, along = self.queries * below, self.queries * beside
+                out[here] = self.parts[below][beside][rows[here] - down, columns[here] - along]
+        return out if self.squared else np.square(out)
+
+
+def _two(query, gallery, axes, name, device):
+    query, gallery = tensor(query).detach().float(), tensor(gallery).detach().float()
+    if query.ndim != axes or gallery.ndim != axes or query.shape[1:] != gallery.shape[1:]:
+        raise UserError(
+            f"query and gallery {name} need {axes} axes and equal shapes but for the first, "
+            f"but they are {tuple(query.shape)} and {tuple(gallery.shape)}"
+        )
+    parts = []
+    for side, part in (("query", query), ("gallery", gallery)):
+        sums = part.flatten(1).sum(1)
+        bad = torch.nonzero(~torch.isfinite(sums))
+        if len(bad):
+            raise UserError(
+                f"the {side} {name} of row {int(bad[0])} are not finite numbers: look at that image"
+            )
+        parts.append(part if device is None else part.to(device))
+    return tuple(parts)
