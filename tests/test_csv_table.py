@@ -78,6 +78,7 @@ def test_without_splits(root):
         (f"{HEADER},split\n1.jpg,7,1,Train\n2.jpg,7,1,dev\n", "line 3: split 'dev' is not known"),
         (f"{HEADER},split\n1.jpg,7,1,\n", "line 2: split '' is not known"),
         (f"{HEADER},time\n1.jpg,7,1,noon\n", "line 2: time 'noon' is not a number"),
+        (f"{HEADER},time\n1.jpg,7,1,nan\n", "line 2: time 'nan' is not a number"),
     ],
 )
 def test_mistakes_name_the_line(root, text, words):

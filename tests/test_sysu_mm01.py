@@ -112,6 +112,8 @@ def test_damaged_copies_are_one_paragraph(root):
     says("test_id.mat", "cannot be read")
     savemat(root / "exp" / "test_id.mat", {"ids": np.arange(3)})
     says("no variable 'id'")
+    write_ids(root, "test", [6, 4], ".mat")
+    says("identity 4 is in the lists train_id and test_id")
     write_ids(root, "test", [500], ".mat")
     says("no picture for query", "cam1/0001/0001.jpg")
     (root / "cam6").rename(root / "Cam6")

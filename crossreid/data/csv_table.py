@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import math
 from pathlib import Path
 
 from crossreid.data import own
@@ -64,7 +64,8 @@ def _table(root: Path) -> Path:
         return root
     if not root.exists():
         raise UserError(f"the table {root} does not exist: give a CSV file, or the folder that holds one.")
-    tables = sorted(name for name in os.listdir(root) if name.lower().endswith(".csv") and name[0] != ".")
+    tables = sorted(path.name for path in root.iterdir() if path.suffix.lower() == ".csv" and path.is_file())
+    tables = [name for name in tables if name[0] != "."]
     if len(tables) != 1:
         raise UserError(
             f"{root} holds {len(tables)} CSV files ({', '.join(tables) or 'none'}), but one was expected: "
@@ -133,9 +134,12 @@ def _seconds(text: str | None, where: str) -> float | None:
     if not text:
         return None
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise UserError(f"{where}: time {text!r} is not a number of seconds.") from None
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise UserError(f"{where}: time {text!r} is not a number of seconds.")
+    return seconds
 
 
 def check(root: Path) -> list[Finding]:

@@ -117,7 +117,7 @@ def _by_pattern(folder: Path, expression: re.Pattern) -> list[tuple[Path, str, s
             )
         word = fields.get("modality")
         modality = VISIBLE if word is None else own.modality(word, str(path))
-        found.append((path, fields["identity"], fields.get("camera"), modality))
+        found.append((path, fields["identity"], fields.get("camera") or None, modality))
     return found
 
 

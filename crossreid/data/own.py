@@ -20,7 +20,7 @@ _MODALITIES = {
 def numbers(labels: Iterable[str]) -> dict[str, int]:
     """A number for each label: itself if every label is a whole number, else 1, 2, ... in sorted order."""
     labels = set(labels)
-    if all(re.fullmatch(r"-?[0-9]+", label) for label in labels):
+    if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels):
         return {label: int(label) for label in labels}
     return {label: number for number, label in enumerate(sorted(labels), 1)}
 

@@ -71,13 +71,13 @@ def find_root(root: str | os.PathLike, wanted: Sequence[str], title: str = "the 
     """
     root = Path(root).expanduser()
     present = _names(root, title)
-    if all((root / name).exists() for name in wanted):
+    # os.path answers False where Path raises, for a folder that may be listed but not entered.
+    missing = [name for name in wanted if not os.path.exists(root / name)]
+    if not missing:
         return root
-    below = [root / name for name in present if not name.startswith(".") and (root / name).is_dir()]
-    for folder in below:
-        if all((folder / name).exists() for name in wanted):
+    for folder in (root / name for name in present if not name.startswith(".")):
+        if all(os.path.exists(folder / name) for name in wanted):
             return folder
-    missing = [name for name in wanted if not (root / name).exists()]
     folders = {name.lower(): name for name in present}
     other_case = [folders[name.lower()] for name in missing if name.lower() in folders]
     hint = f" The case of letters matters: rename {_listed(other_case)}." if other_case else ""

@@ -60,6 +60,13 @@ def read(root: Path, *, trainval: bool = True, prepared: bool = False) -> dict[s
     """
     root = find(root)
     ids = {part: read_ids(root, part) for part in ("train", "val", "test")}
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        both = set(ids[one]) & set(ids[other])
+        if both:
+            raise UserError(
+                f"SYSU-MM01 in {root}: identity {min(both)} is in the lists {one}_id and {other}_id, which "
+                f"have no identity in common as handed out. Copy the folder exp again from the data set."
+            )
     learned = sorted(ids["train"] + ids["val"])
     splits = {}
     if prepared:
@@ -89,9 +96,9 @@ def find(root: Path) -> Path:
 def read_ids(root: Path, part: str) -> list[int]:
     """Identities of ``exp/<part>_id.txt``, else ``.mat``, ascending. part: train, val or test."""
     text, matlab = (root / "exp" / f"{part}_id{suffix}" for suffix in (".txt", ".mat"))
-    if text.exists():
+    if text.is_file():
         return _ids_of_text(text)
-    if matlab.exists():
+    if matlab.is_file():
         return _ids_of_matlab(matlab)
     folder = root / "exp"
     found = ", ".join(sorted(os.listdir(folder))) if folder.is_dir() else "no folder exp"
@@ -152,7 +159,10 @@ def _prepared(root: Path, identities: list[int]) -> list[Image]:
 
 
 def _ids_of_text(file: Path) -> list[int]:
-    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    try:
+        lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}): change its permissions.") from error
     fields = [field.strip() for field in lines[0].split(",")] if lines else []
     identities = [int(field) for field in fields if field.isdecimal()]
     if not identities or len(identities) != sum(map(bool, fields)):
@@ -238,7 +248,7 @@ def _check_ids(root: Path, part: str, official: frozenset[int]) -> list[Finding]
     findings = []
     for suffix, parse in ((".txt", _ids_of_text), (".mat", _ids_of_matlab)):
         file = root / "exp" / f"{part}_id{suffix}"
-        if not file.exists():
+        if not file.is_file():
             continue
         try:
             found = parse(file)

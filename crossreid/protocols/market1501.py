@@ -53,13 +53,15 @@ class Market1501:
         else:
             splits = data.read(source, root, held_out=held_out, **(settings or {}))
             query, gallery = query_and_gallery(splits.get("validation", []))
-        if not query or not gallery:
-            raise UserError(
-                f"{title} in {root} cannot be searched: the {split} part has {len(query)} queries and "
-                f"{len(gallery)} gallery pictures. Give pictures for both, or fewer identities to training "
-                f"(train_share); to validate, hold out training identities (data.validation)."
-            )
         own = source in ("folder", "csv")
+        if not query or not gallery:
+            more = "Give pictures for both, or fewer people to training (train_share)"
+            more = more if own else f"Complete the copy (crossreid data check {source})"
+            raise UserError(
+                f"{title} in {root} cannot be searched: its {split} part has {len(query)} queries and "
+                f"{len(gallery)} gallery pictures. {more}; to validate, hold out training identities "
+                f"(data.validation)."
+            )
         self.images: list[Image] = [*query, *gallery]
         self._queries = len(query)
         self._row = root.name if own and root.name else title
