@@ -285,6 +285,11 @@ def test_timm_without_network(monkeypatch):
         weights.start(resnet("resnet50"), "timm", "resnet50")
 
 
+def test_tiny_has_no_weights():
+    with pytest.raises(UserError, match=r"method\.pretrained to null"):
+        weights.start(resnet("tiny"), "timm", "tiny")
+
+
 def test_timm_has_our_names():
     import timm
 

@@ -9,6 +9,7 @@ import torch
 from crossreid import checkpoint, originals
 from crossreid.methods.agw import AGW
 from crossreid.nn.resnet import resnet
+from crossreid.nn.weights import read_pickle
 from crossreid.records import UserError
 
 
@@ -125,6 +126,16 @@ def test_unknown_files(tmp_path):
     (tmp_path / "d.t").write_bytes(b"x" * 100)
     with pytest.raises(UserError, match=r"d\.t"):
         originals.read(tmp_path / "d.t")
+
+
+def test_numbers_pickled_by_numpy_1(tmp_path):
+    content = {"cmc": np.arange(3.0, dtype=np.float32), "mAP": np.float64(0.5)}
+    torch.save(content, tmp_path / "a.t", _use_new_zipfile_serialization=False)
+    old = (tmp_path / "a.t").read_bytes()
+    assert b"numpy._core.multiarray" in old
+    (tmp_path / "a.t").write_bytes(old.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    read = read_pickle(tmp_path / "a.t")
+    assert read["mAP"] == 0.5 and read["cmc"].tolist() == [0, 1, 2]
 
 
 class Harmful:

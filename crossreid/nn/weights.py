@@ -35,6 +35,11 @@ def start(
     if pretrained is None:
         return []
     if pretrained == "timm":
+        if name == "tiny":
+            raise UserError(
+                "nobody offers pretrained weights for the backbone 'tiny': set method.pretrained to null to "
+                "start from random weights, or choose another backbone"
+            )
         source, values = f"timm's {name}.tv_in1k", from_timm(f"{name}.tv_in1k")
     else:
         source, values = str(pretrained), read_weights(pretrained)
