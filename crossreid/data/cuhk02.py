@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from crossreid.data.source import Counts, Source, find_root, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
 from crossreid.records import Image, UserError
 
 PAIRS = ("P1", "P2", "P3", "P4", "P5")
+IDENTITIES = (971, 306, 107, 193, 239)
 PERSONS_PER_PAIR = 10_000
 
 
@@ -27,6 +29,28 @@ def read(root: Path) -> dict[str, list[Image]]:
                 for name in image_names(camera)
             ]
     return {"train": images}
+
+
+def check(root: Path) -> list[Finding]:
+    """Two pictures of each person in each camera of each pair, and nothing else."""
+    images = read(root)["train"]
+    root = find_root(root, PAIRS, SOURCE.title)
+    findings = []
+    for pair, (folder, identities) in enumerate(zip(PAIRS, IDENTITIES), 1):
+        for side in (1, 2):
+            findings += strays(root / folder / f"cam{side}", re.compile(r"\d+_\d+\.png"))
+            camera = 2 * (pair - 1) + side
+            chosen = [image for image in images if image.camera == camera]
+            found = len({image.identity for image in chosen}), len(chosen)
+            if found != (identities, 2 * identities):
+                findings.append(
+                    Finding(
+                        "error",
+                        f"{folder}/cam{side}: {found[0]} identities and {found[1]} images found, "
+                        f"{identities} and {2 * identities} expected.",
+                    )
+                )
+    return findings
 
 
 def _person(path: Path) -> int:
@@ -54,4 +78,5 @@ SOURCE = Source(
     read=read,
     protocol="generalization",
     expected={"train": Counts(1816, 7264, 10)},
+    check=check,
 )

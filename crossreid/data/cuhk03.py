@@ -8,8 +8,7 @@ import re
 from pathlib import Path
 
 from crossreid.data import matlab
-from crossreid.data.combining import everything
-from crossreid.data.source import Counts, Finding, Source, find_root, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
 from crossreid.data.writing import replacing
 from crossreid.records import Image, UserError
 
@@ -44,7 +43,10 @@ def read(root: Path, *, boxes: str = "detected", all_images: bool = False) -> di
     root = _root(root, word)
     folder = root / f"images_{word}"
     if all_images:
-        return everything({"train": [_image(folder, name) for name in image_names(folder)]})
+        images = [_image(folder, name) for name in image_names(folder)]
+        if not images:
+            raise UserError(f"{folder} holds no pictures: remove it and prepare CUHK03 again.")
+        return {"train": images}
     config = root / f"cuhk03_new_protocol_config_{word}.mat"
     fields = ("filelist", "labels", "train_idx", "query_idx", "gallery_idx")
     found = matlab.load(config, list(fields))
@@ -99,7 +101,7 @@ def extract(root: Path) -> list[Path]:
 
 
 def check(root: Path) -> list[Finding]:
-    """Both kinds of boxes are complete."""
+    """Both kinds of boxes are complete; labelled ones that are not there at all are only worth a warning."""
     findings = []
     for boxes, (word, counts, total) in BOXES.items():
         try:
@@ -108,22 +110,17 @@ def check(root: Path) -> list[Finding]:
         except UserError as error:
             findings.append(Finding("error" if boxes == "detected" else "warning", str(error)))
             continue
-        if (len(found), len({image.identity for image in found})) != (total, IDENTITIES):
-            findings.append(
-                Finding(
-                    "error",
-                    f"images_{word}: {len(found)} images of {len({i.identity for i in found})} "
-                    f"identities found, {total} of {IDENTITIES} expected.",
+        findings += strays(found[0].path.parent, _NAME)
+        parts = {f"images_{word}": (found, (IDENTITIES, total))}
+        parts |= {f"{boxes} {split}": (splits[split], counted) for split, counted in zip(splits, counts)}
+        for part, (images, (identities, number)) in parts.items():
+            persons = len({image.identity for image in images})
+            if (persons, len(images)) != (identities, number):
+                text = (
+                    f"{part}: {persons} identities and {len(images)} images found, {identities} and {number} "
+                    "expected."
                 )
-            )
-        for (split, images), (identities, number) in zip(splits.items(), counts):
-            if boxes != "detected" and (len({i.identity for i in images}), len(images)) != (
-                identities,
-                number,
-            ):
-                findings.append(
-                    Finding("error", f"{boxes} {split}: {len(images)} images found, {number} expected.")
-                )
+                findings.append(Finding("error", text))
     return findings
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossreid.data import matlab
-from crossreid.data.source import Counts, Source, find_root, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
 from crossreid.data.writing import replacing
 from crossreid.records import Image, UserError
 
@@ -34,12 +34,20 @@ def read(root: Path) -> dict[str, list[Image]]:
             folder = find_root(root, (name,), SOURCE.title) / name
         except UserError:
             continue
-        return {"train": [_image(folder, file) for file in image_names(folder)]}
+        names = image_names(folder)
+        if not names:
+            raise UserError(f"{folder} holds no pictures: remove it and prepare CUHK-SYSU again.")
+        return {"train": [_image(folder, file) for file in names]}
     find_root(root, (SCENES,), SOURCE.title)
     raise UserError(
         f"CUHK-SYSU: the persons of {root} have not been cut out of the scenes yet (there is no "
         f"{FOLDERS[0]}). Do it once with 'crossreid data prepare cuhk_sysu {root}'; it needs {ANNOTATION}."
     )
+
+
+def check(root: Path) -> list[Finding]:
+    """Nothing but pictures of persons lies among them."""
+    return strays(read(root)["train"][0].path.parent, _NAME)
 
 
 @dataclass(frozen=True)
@@ -190,4 +198,5 @@ SOURCE = Source(
     read=read,
     protocol="generalization",
     expected={"train": Counts(IDENTITIES, IMAGES)},
+    check=check,
 )

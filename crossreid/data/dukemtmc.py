@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from crossreid.data.combining import everything
-from crossreid.data.source import Counts, Source, find_root, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
 from crossreid.records import Image, UserError
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
@@ -25,6 +25,13 @@ def read(root: Path, *, all_images: bool = False) -> dict[str, list[Image]]:
         for split, folder in FOLDERS.items()
     }
     return everything(splits) if all_images else splits
+
+
+def check(root: Path) -> list[Finding]:
+    """What does not belong in the folders."""
+    root = find_root(root, tuple(FOLDERS.values()), SOURCE.title)
+    pattern = re.compile(r"\d{4}_c[1-8]_f\d+\.jpg")
+    return [finding for folder in FOLDERS.values() for finding in strays(root / folder, pattern)]
 
 
 def _image(folder: Path, name: str) -> Image:
@@ -57,4 +64,5 @@ SOURCE = Source(
         "query": Counts(702, 2228, 8),
         "gallery": Counts(1110, 17661, 8),
     },
+    check=check,
 )

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from crossreid.data import matlab, split_files
-from crossreid.data.source import Counts, Finding, Source, find_root, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
 from crossreid.records import Image, UserError
 
 PARTS = ("probe", "gallery")
@@ -58,8 +58,9 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
 
 
 def check(root: Path) -> list[Finding]:
-    """All ten partitions can be read."""
-    findings = []
+    """All ten partitions can be read, and nothing else lies among the pictures."""
+    home = find_root(root, PARTS, SOURCE.title)
+    findings = [finding for part in PARTS for finding in strays(home / part, re.compile(r"\d+_\d+_.*\.jpeg"))]
     for fold in range(1, split_files.SPLITS + 1):
         images = read(root, fold=fold)
         found = len({image.identity for image in images["train"]})

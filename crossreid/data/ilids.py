@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import split_files
-from crossreid.data.source import Counts, Finding, Source, find_root, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
 from crossreid.records import Image
 
 IDENTITIES, IMAGES = 119, 476
@@ -52,9 +52,10 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
 
 def check(root: Path) -> list[Finding]:
     """The pictures and persons of the whole folder."""
-    images = _images(find_root(root, ("images",), SOURCE.title) / "images").values()
+    folder = find_root(root, ("images",), SOURCE.title) / "images"
+    images = _images(folder).values()
     counts = {"images": (len(images), IMAGES), "identities": (len({i.identity for i in images}), IDENTITIES)}
-    return [
+    return strays(folder, _NAME) + [
         Finding("error", f"all: {found} {what} found, {expected} expected.")
         for what, (found, expected) in counts.items()
         if found != expected

@@ -29,7 +29,8 @@ def read_list(path: Path) -> list[tuple[str, int]]:
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or ":" in parts[0]:
             raise UserError(
-                f"{path}, line {number}, leads out of the data set ({name!r}): the file is refused."
+                f"{path}, line {number}, leads out of the data set ({name[:80]!r}) and is refused: copy the "
+                "file again from the data set's archive."
             )
         entries.append((name, int(label)))
     if not entries:

@@ -44,7 +44,10 @@ def check(root: Path) -> list[Finding]:
     tested = read_numbers(root / "idx" / "test_id.txt")
     if len(tested) != 351:
         findings.append(Finding("error", f"test_id.txt: {len(tested)} identities found, 351 expected."))
-    for modality, (word, _) in MODALITIES.items():
+    for modality, (word, cameras) in MODALITIES.items():
+        lacking = [camera for camera in cameras if not (root / f"test_{word}" / f"cam{camera}").is_dir()]
+        if lacking:
+            findings.append(Finding("error", f"test_{word} has no folder cam{lacking[0]}."))
         without = sorted(set(tested) - {image.identity for image in _test(root, modality, tested)})
         if without:
             findings.append(
@@ -87,10 +90,15 @@ def _test(root: Path, modality: str, identities: list[int]) -> list[Image]:
     for camera in cameras:
         # Built as text and once for each camera: a Path for each person would take most of the time.
         folder = os.path.join(root, f"test_{word}", f"cam{camera}")
-        for name in folder_names(folder):
+        for name in folder_names(folder) if os.path.isdir(folder) else ():
             if name.isdecimal() and int(name) in wanted:
                 person = os.path.join(folder, name)
                 found += [(int(name), camera, os.path.join(person, file)) for file in image_names(person)]
+    if not found:
+        raise UserError(
+            f"LLCM: {os.path.join(root, f'test_{word}')} has no picture of a person of test_id.txt: pictures "
+            f"are expected in folders such as cam1/{identities[0]:04d}. Unpack the data set again."
+        )
     found.sort()
     return [Image(Path(path), identity, camera, modality) for identity, camera, path in found]
 

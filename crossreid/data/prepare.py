@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import os
@@ -166,6 +167,7 @@ def _fill(path: Path, images: Sequence[Image], size: tuple[int, int], pixels: Ca
     from tqdm import tqdm
 
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(images), *size, 3))
+    _reserve(path)
     step = 256
     # Decoding and resizing leave the interpreter's lock; few pictures at a time keep the memory small.
     with (
@@ -177,6 +179,21 @@ def _fill(path: Path, images: Sequence[Image], size: tuple[int, int], pixels: Ca
                 array[row] = picture
                 bar.update()
     array.flush()
+
+
+def _reserve(path: Path) -> None:
+    """Take the file's room on the disk now: a map that outgrows the disk while written kills the process."""
+    with open(path, "r+b") as file:
+        wanted = os.path.getsize(path)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, wanted)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise UserError(
+                    f"{path.parent} has no room for the {wanted / 2**30:.1f} GiB of prepared pictures: free "
+                    "some, or prepare a smaller size."
+                ) from error
 
 
 def _names(root: Path, size: tuple[int, int], interpolation: str) -> tuple[Path, Path]:

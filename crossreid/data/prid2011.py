@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import split_files
-from crossreid.data.source import Counts, Source, find_root, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
 from crossreid.records import Image
 
 CAMERAS = {1: "single_shot/cam_a", 2: "single_shot/cam_b"}
+PERSONS = {1: 385, 2: 749}
 # Only these are the same persons in both cameras; higher numbers are strangers, though both cameras use them.
 SHARED = range(1, 201)
 THEIRS = ("splits_single_shot.json",)
@@ -50,6 +51,19 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     }
 
 
+def check(root: Path) -> list[Finding]:
+    """Persons 1 to 385 in camera A and 1 to 749 in camera B, and nothing else."""
+    root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
+    findings = []
+    for camera, folder in CAMERAS.items():
+        findings += strays(root / folder, _NAME)
+        missing = sorted(set(range(1, PERSONS[camera] + 1)) - _pictures(root / folder).keys())
+        if missing:
+            text = f"{folder}: {len(missing)} persons are missing, first {missing[0]}."
+            findings.append(Finding("error", text))
+    return findings
+
+
 def _pictures(folder: Path) -> dict[int, Path]:
     matches = {name: _NAME.match(name) for name in image_names(folder)}
     return {int(match[1]): folder / name for name, match in matches.items() if match}
@@ -84,4 +98,5 @@ SOURCE = Source(
     read=read,
     protocol="generalization",
     expected={"train": Counts(100, 200, 2), "query": Counts(100, 100, 1), "gallery": Counts(649, 649, 1)},
+    check=check,
 )

@@ -56,13 +56,22 @@ def load(path: Path, keys: Sequence[str]) -> list[dict]:
 
 
 def stored(
-    root: Path, name: str, theirs: Sequence[str], keys: Sequence[str], generate: Callable[[], list[dict]]
+    root: Path,
+    name: str,
+    theirs: Sequence[str],
+    keys: Sequence[str],
+    generate: Callable[[], list[dict]],
+    *,
+    seed: int = SEED,
+    reproduced: bool = False,
 ) -> tuple[list[dict], Path | None]:
     """The splits of a data set and the file they came from.
 
     theirs: names of the authors' files, looked for first; then comes our file beside the data, then in the
         cache folder (``$CROSSREID_CACHE``, else the user's). If none exists, ``generate()`` gives the splits
         and they are written beside the data, or in the cache folder where the data may not be written to.
+    seed: of the generated splits, for the record.
+    reproduced: the generated splits are the authors' own.
     """
     ours = (root / FILE, cache_folder() / f"{name}_{FILE}")
     for path in (*(root / file for file in theirs), *ours):
@@ -71,19 +80,22 @@ def stored(
     from crossreid import __version__
 
     splits = generate()
-    content = {"data": name, "made by": f"crossreid {__version__}", "seed": SEED, "splits": splits}
+    content = {"data": name, "made by": f"crossreid {__version__}", "seed": seed, "splits": splits}
     for path in ours:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, content)
         except OSError:
             continue
-        log.warning(
-            "%s: no split file of the authors was found, so ten splits were generated and written to %s; "
-            "single splits cannot be compared with the published ones, the mean can.",
-            name,
-            path,
-        )
+        if reproduced:
+            log.info("%s: the ten splits were computed and written to %s.", name, path)
+        else:
+            log.warning(
+                "%s: no split file of the authors was found, so ten splits were generated and written to %s; "
+                "single splits cannot be compared with the published ones, the mean can.",
+                name,
+                path,
+            )
         return splits, path
     log.warning("%s: the ten generated splits could not be written beside the data nor to %s.", name, ours[1])
     return splits, None

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import split_files
-from crossreid.data.source import Counts, Source, find_root, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
 from crossreid.records import Image, UserError
 
 CAMERAS = {1: "cam_a", 2: "cam_b"}
+IDENTITIES = 632
 # variant: (the half that is tested on, camera of the query, camera of the gallery)
 VARIANTS = {"a": ("test", 1, 2), "b": ("train", 1, 2), "c": ("test", 2, 1), "d": ("train", 2, 1)}
 # MATLAB's rng(0), which the authors' script starts from, is the Mersenne twister seeded with this number.
@@ -76,7 +77,15 @@ def _raw(root: Path, position: int, variant: str) -> dict[str, list[Image]]:
             f"VIPeR: cam_a and cam_b of {root} should hold one picture of each person, but differ (persons "
             f"{', '.join(map(str, lonely[:5])) or 'pictured twice'}): unpack the data set again."
         )
-    splits, path = split_files.stored(root, SOURCE.name, (), ("train", "test"), lambda: _generate(identities))
+    splits, path = split_files.stored(
+        root,
+        SOURCE.name,
+        (),
+        ("train", "test"),
+        lambda: _generate(identities),
+        seed=MATLAB_SEED,
+        reproduced=True,
+    )
     halves = splits[position]
     split_files.require(
         sorted(halves["train"] + halves["test"]) == sorted(identities),
@@ -98,6 +107,21 @@ def _raw(root: Path, position: int, variant: str) -> dict[str, list[Image]]:
 def _pictures(folder: Path, camera: int) -> list[Image]:
     matches = {name: _RAW.match(name) for name in image_names(folder)}
     return [Image(folder / name, int(match[1]), camera) for name, match in matches.items() if match]
+
+
+def check(root: Path) -> list[Finding]:
+    """The raw folders, where the copy has them, hold one picture of each of 632 persons and nothing else."""
+    try:
+        root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
+    except UserError:
+        return []
+    findings = []
+    for camera, folder in CAMERAS.items():
+        findings += strays(root / folder, _RAW)
+        found = len(_pictures(root / folder, camera))
+        if found != IDENTITIES:
+            findings.append(Finding("error", f"{folder}: {found} pictures found, {IDENTITIES} expected."))
+    return findings
 
 
 def permutations(count: int) -> list[np.ndarray]:
@@ -137,4 +161,5 @@ SOURCE = Source(
     read=read,
     protocol="generalization",
     expected={"train": Counts(316, 632, 2), "query": Counts(316, 316, 1), "gallery": Counts(316, 316, 1)},
+    check=check,
 )

@@ -1,0 +1,30 @@
+import pytest
+from tiny_layouts import picture, pictures
+
+from crossreid.data import cuhk02
+from crossreid.records import UserError
+
+
+def write(root):
+    for pair in range(1, 6):
+        for side in (1, 2):
+            pictures(root / f"P{pair}/cam{side}", ["001_1.png", "001_2.png", "312_1.png"])
+    (root / "notes").mkdir()
+    return root
+
+
+@pytest.mark.parametrize("level", ["", "Dataset"])
+def test_persons_and_cameras_of_different_pairs_stay_apart(tmp_path, level):
+    write(tmp_path / level)
+    images = cuhk02.read(tmp_path)["train"]
+    assert len(images) == 30
+    assert {image.identity for image in images} == {p * 10_000 + n for p in range(1, 6) for n in (1, 312)}
+    assert {image.camera for image in images} == set(range(1, 11))
+    assert {image.camera for image in images if image.identity == 30_001} == {5, 6}
+
+
+def test_a_name_without_number_is_named(tmp_path):
+    write(tmp_path)
+    picture(tmp_path / "P3/cam1/me.png")
+    with pytest.raises(UserError, match=r"me\.png"):
+        cuhk02.read(tmp_path)

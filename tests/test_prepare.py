@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Picture
+from tiny_layouts import picture
+
+from crossreid.data import cuhk02, prepare, regdb, sysu_mm01
+from crossreid.data.loading import read_image
+from crossreid.data.transforms import from_array, resize
+from crossreid.records import INFRARED, VISIBLE, UserError
+
+IDS = {"train": (5, 20, 1), "val": (334,), "test": (6,)}
+
+
+def write_sysu(root):
+    rng = np.random.default_rng(0)
+    for identity in (1, 5, 6, 20, 334):
+        for camera in range(1, 7):
+            for number in (1, 2) if camera % 2 else (1,):
+                path = root / f"cam{camera}" / f"{identity:04d}" / f"{number:04d}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = rng.integers(0, 256, (int(rng.integers(12, 20)), 7, 3), dtype=np.uint8)
+                grey = camera in (3, 6)
+                Picture.fromarray(pixels[..., 0] if grey else pixels).save(path)
+    (root / "exp").mkdir()
+    for part, ids in IDS.items():
+        (root / "exp" / f"{part}_id.txt").write_text(",".join(map(str, ids)) + "\n")
+    (root / "cam1" / "0001" / "Thumbs.db").write_bytes(b"x")
+    return root
+
+
+def test_arrays_of_sysu_are_the_originals(tmp_path):
+    root = write_sysu(tmp_path / "名 SYSU")
+    assert prepare.prepare("sysu_mm01", root, size=(16, 8)) == root
+    for colour, cameras in (("rgb", (1, 2, 4, 5)), ("ir", (3, 6))):
+        array, label = (np.load(root / f"train_{colour}_resized_{kind}.npy") for kind in ("img", "label"))
+        expected, labels = [], []
+        for target, identity in enumerate(sorted((*IDS["train"], *IDS["val"]))):
+            for camera in cameras:
+                for path in sorted((root / f"cam{camera}" / f"{identity:04d}").glob("*.jpg")):
+                    with Picture.open(path) as one:
+                        expected.append(np.array(one.convert("RGB").resize((8, 16), Picture.LANCZOS)))
+                    labels.append(target)
+        assert array.dtype == np.uint8 and array.shape == (len(expected), 16, 8, 3)
+        assert (array == np.stack(expected)).all()
+        assert label.dtype == np.int64 and label.tolist() == labels
+
+
+def test_training_reads_our_arrays_of_sysu(tmp_path):
+    root = write_sysu(tmp_path)
+    prepare.sysu_arrays(root, size=(16, 8))
+    plain, rows = (sysu_mm01.read(root, prepared=prepared)["train"] for prepared in (False, True))
+    assert [(i.identity, i.camera, i.modality) for i in plain] == [
+        (i.identity, i.camera, i.modality) for i in rows
+    ]
+    for image, row in zip(plain, rows):
+        assert torch.equal(
+            resize(from_array(read_image(image)), (16, 8), "lanczos"), from_array(read_image(row))
+        )
+
+
+def test_an_interrupted_preparation_leaves_what_was_there(tmp_path):
+    root = write_sysu(tmp_path)
+    prepare.sysu_arrays(root, size=(16, 8))
+    before = {path.name: path.read_bytes() for path in root.glob("*.npy")}
+    assert len(before) == 4
+    broken = root / "cam6" / "0334" / "0001.jpg"
+    broken.write_bytes(b"torn")
+    with pytest.raises(UserError, match="0334"):
+        prepare.sysu_arrays(root, size=(32, 16))
+    assert {path.name: path.read_bytes() for path in root.glob("*.npy")} == before
+    assert not list(root.glob(".*"))
+
+
+def write_pairs(root, suffix=".png"):
+    rng = np.random.default_rng(1)
+    for pair in range(1, 6):
+        for side in (1, 2):
+            path = root / f"P{pair}" / f"cam{side}" / f"001_1{suffix}"
+            path.parent.mkdir(parents=True)
+            Picture.fromarray(rng.integers(0, 256, (13, 9, 3), dtype=np.uint8)).save(path)
+    return root
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+def test_decoded_pictures_are_the_very_same_pixels(tmp_path, interpolation):
+    root = write_pairs(tmp_path / "a b")
+    images = cuhk02.read(root)["train"]
+    array = prepare.decode(images, root, (16, 8), interpolation)
+    assert np.load(array, mmap_mode="r").shape == (10, 16, 8, 3)
+    rows = prepare.decoded(images[::-1], root, (16, 8), interpolation)
+    assert [(i.identity, i.camera) for i in rows] == [(i.identity, i.camera) for i in images[::-1]]
+    for image, row in zip(images[::-1], rows):
+        assert torch.equal(
+            resize(from_array(read_image(image)), (16, 8), interpolation), from_array(read_image(row))
+        )
+
+
+def test_decoding_again_with_a_torn_picture_keeps_no_half_array(tmp_path):
+    root = write_pairs(tmp_path)
+    images = cuhk02.read(root)["train"]
+    images[7].path.write_bytes(b"torn")
+    with pytest.raises(UserError, match="P4"):
+        prepare.decode(images, root, (16, 8))
+    assert [path.name for path in root.iterdir() if not path.name.startswith("P")] == []
+    with pytest.raises(UserError, match="data prepare"):
+        prepare.decoded(images, root, (16, 8), "bilinear")
+
+
+def test_pictures_that_came_later_are_noticed(tmp_path):
+    root = write_pairs(tmp_path)
+    prepare.decode(cuhk02.read(root)["train"], root, (16, 8))
+    picture(root / "P1/cam1/002_1.png")
+    with pytest.raises(UserError, match="002_1"):
+        prepare.decoded(cuhk02.read(root)["train"], root, (16, 8), "bilinear")
+    array = root / "crossreid_16x8_bilinear.npy"
+    np.save(array, np.zeros((3, 16, 8, 3), np.uint8))
+    with pytest.raises(UserError, match="shape"):
+        prepare.decoded(cuhk02.read(root)["train"], root, (16, 8), "bilinear")
+
+
+def test_all_folds_are_prepared_together(tmp_path):
+    from test_regdb import write
+
+    root = write(tmp_path)
+    images = prepare.training_images(regdb.read, root)
+    assert len(images) == 32 and {i.modality for i in images} == {VISIBLE, INFRARED}
+    assert len(prepare.training_images(regdb.read, root, fold=1)) == 16
+
+
+def test_prepare_by_name(tmp_path):
+    root = write_pairs(tmp_path)
+    assert prepare.prepare("cuhk02", root, size=(16, 8)) == root / "crossreid_16x8_bilinear.npy"
+    with pytest.raises(UserError, match="lanczos"):
+        prepare.prepare("sysu_mm01", root, interpolation="bicubic")
+    with pytest.raises(UserError, match="no training pictures"):
+        prepare.decode([], root, (16, 8))
