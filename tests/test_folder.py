@@ -129,6 +129,8 @@ def test_check_remarks(tmp_path):
     assert {finding.severity for finding in findings} == {"warning"}
     assert "2 of 3 identities have a single picture" in findings[0].text
     assert "all pictures have camera 1" in findings[1].text
+    (finding,) = data.check("folder", tmp_path, pattern=r"/?(?P<identity>\w)/(?P<camera>\d)")
+    assert "2 of 3 identities" in finding.text
 
 
 def test_links_to_folders_are_followed(tmp_path):

@@ -166,6 +166,8 @@ def test_check_compares_the_counts(tmp_path, monkeypatch):
 
     monkeypatch.setitem(data.SOURCES, "toy", toy(fail))
     assert data.check("toy", tmp_path) == [source.Finding("error", "all is lost")]
+    monkeypatch.setitem(data.SOURCES, "toy", toy(lambda root: splits, check=fail))
+    assert data.check("toy", tmp_path) == [source.Finding("error", "all is lost")]
 
 
 def test_read_knows_its_settings_and_holds_out(monkeypatch, tmp_path):

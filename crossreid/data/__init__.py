@@ -97,7 +97,10 @@ def describe() -> str:
 
 
 def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
-    """Compare a copy on disk with what is known of the data set; an empty list means all is well."""
+    """Compare a copy on disk with what is known of the data set; an empty list means all is well.
+
+    settings: those of the data set's reader.
+    """
     source = get(name)
     try:
         splits = read(name, root, **settings)
@@ -106,8 +109,13 @@ def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
     findings = []
     for split, counts in source.expected.items():
         findings += _deviations(split, splits.get(split, []), counts)
+    if source.remarks is not None:
+        findings += source.remarks(splits)
     if source.check is not None:
-        findings += source.check(Path(root).expanduser())
+        try:
+            findings += source.check(Path(root).expanduser())
+        except UserError as error:
+            findings.append(Finding("error", str(error)))
     return findings
 
 

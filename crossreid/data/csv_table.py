@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from crossreid.data import own
-from crossreid.data.source import IMAGE_SUFFIXES, Finding, Source
+from crossreid.data.source import IMAGE_SUFFIXES, Source
 from crossreid.records import VISIBLE, Image, UserError
 
 NEEDED = ("path", "identity", "camera")
@@ -142,11 +142,6 @@ def _seconds(text: str | None, where: str) -> float | None:
     return seconds
 
 
-def check(root: Path) -> list[Finding]:
-    """What may surprise in the splits under the default settings."""
-    return own.remarks(read(root))
-
-
 SOURCE = Source(
     name="csv",
     title="own pictures in a table",
@@ -159,5 +154,5 @@ SOURCE = Source(
     folder="csv",
     read=read,
     protocol="market1501",
-    check=check,
+    remarks=own.remarks,
 )

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from crossreid.data import own
-from crossreid.data.source import Finding, Source, folder_names, image_names
+from crossreid.data.source import Source, folder_names, image_names
 from crossreid.records import VISIBLE, Image, UserError
 
 
@@ -128,11 +128,6 @@ def _pictures_below(folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def check(root: Path) -> list[Finding]:
-    """What may surprise in the splits under the default settings."""
-    return own.remarks(read(root))
-
-
 SOURCE = Source(
     name="folder",
     title="own pictures in folders",
@@ -147,5 +142,5 @@ or below train/, query/ and gallery/; or any names, with a pattern""",
     folder="folder",
     read=read,
     protocol="market1501",
-    check=check,
+    remarks=own.remarks,
 )
