@@ -65,9 +65,9 @@ def camera(
     facing = between(here, 0, 2 * np.pi)
     rng = generator("camera", seed, look.name, number, modality)
     # Warm against cold, and a little of green against magenta: what white balance really gets wrong.
-    warm, green = between(rng, -1, 1) * look.balance, between(rng, -0.4, 0.4) * look.balance
+    warm, green = between(rng, -1.4, 1.4) * look.balance, between(rng, -0.4, 0.4) * look.balance
     # Neighbouring numbers alternate between dark and bright, so that few cameras still differ.
-    bright = (0.3 + 0.7 * rng.random()) * (1 if number % 2 else -1) * look.exposure
+    bright = (0.4 + 0.8 * rng.random()) * (1 if number % 2 else -1) * look.exposure
     balance = (np.exp(warm), np.exp(green), np.exp(-warm)) if modality != INFRARED else (1.0, 1.0, 1.0)
     return Camera(
         number,
@@ -102,8 +102,8 @@ def develop(light: np.ndarray, what: Camera, rng: np.random.Generator) -> np.nda
         light *= (np.float32(1.12) / (1 + 0.42 * x * x + 0.30 * y * y))[:, :, None]
         light *= np.float32(np.exp(between(rng, -0.22, 0.22)))
     else:
-        spread = [between(rng, -0.06, 0.06) for _ in range(3)]
-        gains = np.float32(what.exposure * np.exp(between(rng, -0.18, 0.18))) * np.array(
+        spread = [between(rng, -0.09, 0.09) for _ in range(3)]
+        gains = np.float32(what.exposure * np.exp(between(rng, -0.25, 0.25))) * np.array(
             [gain * np.exp(part) for gain, part in zip(what.balance, spread)], np.float32
         )
         light *= gains

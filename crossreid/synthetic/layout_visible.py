@@ -106,8 +106,8 @@ def own(identities: int, images: int, seed: int):
 
 
 def folder(identities: int, images: int | None, seed: int) -> Plan:
-    """``train``, ``query`` and ``gallery``, below each a folder for each identity. The camera is in the file's
-    name; the pattern ``(?P<identity>\\d+)/c(?P<camera>\\d+)`` finds both."""
+    """``train``, ``query`` and ``gallery``, below each a folder for each identity. The camera is in the
+    file's name; the pattern ``(?P<identity>\\d+)/c(?P<camera>\\d+)`` finds both."""
     return Plan(
         [
             Picture(f"{split}/{identity:04d}/c{camera}_{index + 1:04d}.jpg", identity, camera, index)

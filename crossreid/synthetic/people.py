@@ -22,6 +22,13 @@ PATTERNS = {
     "band": 0.8,
     "yoke": 0.7,
 }
+NEUTRALS = (
+    (0.09, 0.09, 0.10),
+    (0.26, 0.26, 0.28),
+    (0.52, 0.52, 0.53),
+    (0.86, 0.85, 0.82),
+    (0.13, 0.16, 0.26),
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,8 @@ class Material:
     colour, second: (3,) displayed colour of the ground and of the pattern, 0 to 1.
     infrared, second_infrared: reflectance of the two near 850 nm, 0 to 1, drawn without looking at the
         colours: a print may vanish in infrared, and keep its shape where the dyes differ.
-    pattern: a key of PATTERNS. scale: its period, as a share of body height. shift: its phase.
+    pattern: a key of PATTERNS, ``side`` or ``faded``. scale: its period, as a share of body height. shift: its
+        phase.
     folds: how strongly creases show, 0 to 1. gloss: 0 is matt.
     """
 
@@ -76,10 +84,21 @@ class Person:
 
 
 def _cloth(
-    rng: np.random.Generator, palette: list, patterns: dict | None = None, folds: float = 0.5
+    rng: np.random.Generator,
+    palette: list,
+    patterns: dict | None = None,
+    folds: float = 0.5,
+    sober: float = 0.5,
 ) -> Material:
-    first, second = rng.permutation(len(palette))[:2]
-    colour = tuple(min(1.0, max(0.03, c + between(rng, -0.06, 0.06))) for c in palette[first])
+    first, second = (palette[place] for place in rng.permutation(len(palette))[:2])
+    # As in any street, many wear what many others wear.
+    if rng.random() < sober:
+        first = NEUTRALS[int(rng.integers(len(NEUTRALS)))]
+    if rng.random() < sober:
+        second = NEUTRALS[int(rng.integers(len(NEUTRALS)))]
+    if max(abs(a - b) for a, b in zip(first, second)) < 0.15:
+        second = tuple(c + 0.45 if c < 0.5 else c - 0.45 for c in first)
+    colour = tuple(min(1.0, max(0.03, c + between(rng, -0.06, 0.06))) for c in first)
     infrared = (0.14, 0.30, 0.50, 0.72, 0.95)[int(rng.integers(5))] + between(rng, -0.05, 0.03)
     pattern = pick(rng, patterns or {"plain": 1.0})
     # Dyes of a pattern differ in infrared in about two garments out of three.
@@ -89,7 +108,7 @@ def _cloth(
         colour,
         infrared,
         pattern,
-        tuple(palette[second]),
+        second,
         other,
         between(rng, 0.045, 0.11),
         between(rng, 0, 1),
@@ -206,7 +225,7 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
         "sole": Material(
             pick(rng, {(0.93, 0.93, 0.91): 1, (0.1, 0.1, 0.1): 1}), between(rng, 0.2, 0.9), folds=0.0
         ),
-        "socks": _cloth(rng, [(0.92, 0.92, 0.90), (0.1, 0.1, 0.12), (0.6, 0.2, 0.2)], folds=0.2),
+        "socks": _cloth(rng, [(0.92, 0.92, 0.90), (0.1, 0.1, 0.12), (0.6, 0.2, 0.2)], folds=0.2, sober=0.0),
         "bag": _cloth(rng, PALETTES["summer"], small, 0.3),
         "strap": _cloth(rng, [(0.08, 0.08, 0.09), (0.42, 0.28, 0.16), (0.62, 0.60, 0.56)], folds=0.1),
         "headwear": _cloth(rng, palette, {"plain": 2, "stripes": 1}, 0.3),
