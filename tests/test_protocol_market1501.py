@@ -55,7 +55,7 @@ def test_the_same_person_by_the_same_camera_is_disregarded(market):
         ("0013_c1s1_000001_00.jpg", "0013_c1s1_000001_01.jpg"),
     }
     assert "3 queries search 4 gallery pictures" in protocol.words
-    assert "1 queries without a match are left out" in protocol.words
+    assert "Queries without a match, left out: 1." in protocol.words
     assert "by the same camera are disregarded" in protocol.words
 
 
@@ -114,7 +114,7 @@ def test_a_file_never_finds_itself(tmp_path):
         "query/anna/1.jpg,anna,1,query\nquery/bert/1.jpg,bert,1,query\ngallery/anna/2.jpg,anna,1,gallery\n"
     )
     protocol = Market1501(root, source="csv", same_camera=False)
-    assert protocol.trials()[0].forbidden is None and "1 queries without a match" in protocol.words
+    assert protocol.trials()[0].forbidden is None and "Queries without a match, left out: 1." in protocol.words
 
 
 def test_the_same_file_as_query_and_gallery(monkeypatch, tmp_path):
@@ -127,7 +127,7 @@ def test_the_same_file_as_query_and_gallery(monkeypatch, tmp_path):
         [True, False, False],
         [False, False, True],
     ]
-    assert "1 queries without a match" in protocol.words
+    assert "Queries without a match, left out: 1." in protocol.words
     splits.update(query=[other], gallery=[one, other])
     with pytest.raises(UserError, match="apart from a query's own file"):
         Market1501(tmp_path, source="folder", same_camera=False)
@@ -137,7 +137,7 @@ def test_identities_with_one_picture_are_reported(tmp_path):
     names = ["a/c1_1.jpg", "a/c2_1.jpg", "a/c2_2.jpg", "b/c1_1.jpg", "c/c2_1.jpg"]
     settings = {"train_share": 0, "pattern": r"(?P<identity>\w+)/c(?P<camera>\d)"}
     protocol = Market1501(make(tmp_path, names), source="folder", settings=settings)
-    assert "2 identities have a single picture" in protocol.words
+    assert "Identities with a single picture: 2." in protocol.words
 
 
 def test_nothing_to_search(tmp_path):

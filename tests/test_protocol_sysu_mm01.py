@@ -197,7 +197,7 @@ def test_validation_identities(root):
     assert [(protocol.images[i].identity, protocol.images[i].camera) for i in trial.gallery] == [
         *[(334, 4)] * 10, *[(334, 5)] * 2, *[(335, 4)] * 10,
     ]  # fmt: skip
-    assert "validation" in protocol.words and "mean of 2 trials" in protocol.words
+    assert "2 validation identities" in protocol.words and "mean of 2 trials" in protocol.words
     with pytest.raises(UserError, match="use mode 'all'"):
         SysuMM01(root, split="validation", mode="indoor")
 

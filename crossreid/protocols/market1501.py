@@ -137,10 +137,10 @@ def _words(
         if same_camera
         else "Pictures of the same person by the same camera count as matches (the same-camera rule is off)."
     )
-    lost = f" {without} queries without a match are left out." if without else ""
+    lost = f" Queries without a match, left out: {without}." if without else ""
     pictures = Counter(image.identity for image in [*query, *gallery])
     alone = sum(count == 1 and identity > 0 for identity, count in pictures.items())
-    single = f" {alone} identities have a single picture." if alone else ""
+    single = f" Identities with a single picture: {alone}." if alone else ""
     return (
         f"{title}{part}: {len(query)} queries search {len(gallery)} gallery pictures. {rule}{lost}{single} "
         f"The curve and the average precision count pictures."

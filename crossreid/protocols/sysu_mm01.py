@@ -85,7 +85,8 @@ class SysuMM01:
         self._galleries = [np.array([row[index] for index in picks]) for picks in drawn]
         self._queries = np.arange(len(query))
         self._row = mode
-        self.words = _words(mode, shots, trials, official, split)
+        identities = len({image.identity for image in query})
+        self.words = _words(mode, shots, trials, official, f"{identities} {split} identities")
 
     def trials(self) -> list[Trial]:
         places = PLACES[[image.camera for image in self.images]]
@@ -162,8 +163,7 @@ def _places(images: Iterable[Image], cameras: tuple[int, ...]) -> dict[tuple[int
     return places
 
 
-def _words(mode: str, shots: int, trials: int, official: bool, split: str) -> str:
-    who = "the 96 test identities" if split == "test" else "the 99 validation identities (val_id)"
+def _words(mode: str, shots: int, trials: int, official: bool, who: str) -> str:
     where = "cameras 1, 2, 4 and 5 (all-search)" if mode == "all" else "cameras 1 and 2 (indoor-search)"
     many = "one picture" if shots == 1 else "ten pictures"
     if official:
@@ -174,10 +174,10 @@ def _words(mode: str, shots: int, trials: int, official: bool, split: str) -> st
         how = "drawn by a rule of this library (numpy's RandomState seeded with the number of the trial)"
     mean = "one trial" if trials == 1 else f"mean of {trials} trials"
     return (
-        f"SYSU-MM01, {mode}, {shots}-shot, {mean}. Every infrared picture of {who} is a query; the gallery "
-        f"is {many} for each identity in each of {where}, {how}. Pictures of camera 2 are left out for "
-        f"queries of camera 3, which is the same room, whoever they show. Queries without a match are left "
-        f"out. The curve counts identities, the average precision pictures."
+        f"SYSU-MM01, {mode}, {shots}-shot, {mean}. Every infrared picture of the {who} is a query; the "
+        f"gallery is {many} for each identity in each of {where}, {how}. Pictures of camera 2 are left out "
+        f"for queries of camera 3, which is the same room, whoever they show. Queries without a match are "
+        f"left out. The curve counts identities, the average precision pictures."
     )
 
 
