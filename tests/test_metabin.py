@@ -161,6 +161,8 @@ def test_imagenet_weights_give_the_imagenet_network(tmp_path):
 def test_unknown_choices_are_named():
     with pytest.raises(UserError, match=r"method\.norm"):
         MetaBIN(Config(norm="group"), 6)
+    with pytest.raises(UserError, match=r"method\.meta_test_losses"):
+        MetaBIN(Config(backbone="tiny", meta_test_losses=("triple",)), 6)
     with pytest.raises(UserError, match=r"method\.meta to false"):
         MetaBIN(Config(backbone="tiny", norm="bn"), 6)
 

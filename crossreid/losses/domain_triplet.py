@@ -49,11 +49,9 @@ def domain_triplet(
     distance = euclidean(vectors, vectors)
     farthest = distance.masked_fill(~positives, -torch.inf).amax(dim=1)
     nearest = distance.masked_fill(~negatives, torch.inf).amin(dim=1)
-    usable = negatives.any(dim=1)
-    if not usable.any():
-        return vectors.sum() * 0
-    gap = (farthest - nearest)[usable]
-    return (F.softplus(gap) if margin is None else F.relu(gap + margin)).mean()
+    gap = farthest - nearest  # minus infinity without a negative, where loss and gradient are 0
+    loss = F.softplus(gap) if margin is None else F.relu(gap + margin)
+    return loss.sum() / negatives.any(dim=1).sum().clamp_min(1)
 
 
 def shuffle(vectors: torch.Tensor, targets: torch.Tensor, domains: torch.Tensor) -> torch.Tensor:

@@ -49,6 +49,8 @@ BACKBONES = {
     **{name: partial(resnet, name) for name in NETWORKS},
 }
 
+LOSSES = ("cross_entropy", "triplet", "shuffle", "scatter")
+
 
 @dataclass
 class Config:
@@ -62,8 +64,7 @@ class Config:
     norm: ``bin``, each branch with its own affine pair; ``bin_shared``, one pair; without gates ``bn``,
         ``in``, or ``half`` (half of the channels each), which need ``meta`` off.
     last_stride: stride of the last stage; 1 gives maps of 1/16 of the image.
-    base_losses, meta_train_losses, meta_test_losses: any of ``cross_entropy``, ``triplet``, ``shuffle``,
-        ``scatter``; their sum is minimised.
+    base_losses, meta_train_losses, meta_test_losses: names from ``LOSSES``; their sum is minimised.
     smoothing: of the cross entropy's labels; margin: of the triplet loss.
     meta: False trains gates and weights alike by the base step.
     meta_train_domains: how many of the batch's domains go to meta-train; the others are meta-test.
@@ -101,6 +102,9 @@ class MetaBIN(Method):
         for key, known in (("backbone", BACKBONES), ("norm", NORMS)):
             if getattr(config, key) not in known:
                 raise UserError(f"method.{key} is {getattr(config, key)!r}: choose one of {', '.join(known)}")
+        for key in ("base_losses", "meta_train_losses", "meta_test_losses"):
+            if not (names := getattr(config, key)) or set(names) - set(LOSSES):
+                raise UserError(f"method.{key} is {list(names)}: choose one or more of {', '.join(LOSSES)}")
         self.backbone = BACKBONES[config.backbone](norm=NORMS[config.norm], last_stride=config.last_stride)
         self.neck = nn.BatchNorm1d(self.backbone.channels)
         self.neck.bias.requires_grad_(False)
@@ -238,7 +242,7 @@ class MetaBIN(Method):
             raise ValueError("the meta step needs the gates' rate: pass Progress(rates={'gates': (0.1,)})")
         # From the clock, not a count of calls: with accumulated gradients one step takes several calls.
         step = progress.epoch * progress.iterations_per_epoch + progress.iteration + 1
-        period = int(progress.iterations_per_epoch * self.config.inner_period)
+        period = max(int(progress.iterations_per_epoch * self.config.inner_period), 1)
         return progress.rates["gates"][0] * triangle(step, period, *self.config.inner_ratio)
 
 
