@@ -114,7 +114,8 @@ def test_a_file_never_finds_itself(tmp_path):
         "query/anna/1.jpg,anna,1,query\nquery/bert/1.jpg,bert,1,query\ngallery/anna/2.jpg,anna,1,gallery\n"
     )
     protocol = Market1501(root, source="csv", same_camera=False)
-    assert protocol.trials()[0].forbidden is None and "Queries without a match, left out: 1." in protocol.words
+    assert protocol.trials()[0].forbidden is None
+    assert "Queries without a match, left out: 1." in protocol.words
 
 
 def test_the_same_file_as_query_and_gallery(monkeypatch, tmp_path):
