@@ -128,6 +128,32 @@ def test_all_folds_are_prepared_together(tmp_path):
     assert len(prepare.training_images(regdb.read, root, fold=1)) == 16
 
 
+def test_all_images_of_any_data_set_can_be_prepared(tmp_path):
+    from test_regdb import write
+
+    root = write(tmp_path)
+    assert len(prepare.training_images(regdb.read, root, fold=1, all_images=True)) == 32
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    root = write_pairs(tmp_path)
+    (root / ".crossreid_16x8_bilinear.npy.12345.part").write_bytes(b"half")
+    prepare.decode(cuhk02.read(root)["train"], root, (16, 8))
+    assert not list(root.glob(".*"))
+
+
+def test_a_full_disk_is_one_paragraph(tmp_path, monkeypatch):
+    root = write_pairs(tmp_path)
+
+    def full(*_):
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(UserError, match="no room"):
+        prepare.decode(cuhk02.read(root)["train"], root, (16, 8))
+    assert not list(root.glob("*.npy")) and not list(root.glob(".*"))
+
+
 def test_prepare_by_name(tmp_path):
     root = write_pairs(tmp_path)
     assert prepare.prepare("cuhk02", root, size=(16, 8)) == root / "crossreid_16x8_bilinear.npy"

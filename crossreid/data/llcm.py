@@ -42,6 +42,9 @@ def check(root: Path) -> list[Finding]:
     ]
     findings = absent(root, names)
     tested = read_numbers(root / "idx" / "test_id.txt")
+    trained = len({image.identity for modality in MODALITIES for image in _train(root, modality)})
+    if trained != 713:
+        findings.append(Finding("error", f"training lists: {trained} identities found, 713 expected."))
     if len(tested) != 351:
         findings.append(Finding("error", f"test_id.txt: {len(tested)} identities found, 351 expected."))
     for modality, (word, cameras) in MODALITIES.items():

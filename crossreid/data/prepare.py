@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import cuhk03, cuhk_sysu, regdb, split_files, sysu_mm01
-from crossreid.data.writing import replacing, write_json
+from crossreid.data.combining import everything
+from crossreid.data.writing import clear_leftovers, replacing, write_json
 from crossreid.records import Image, UserError
 
 
@@ -57,13 +58,19 @@ def prepare(
 
 def training_images(read: Callable, root: Path, **settings) -> list[Image]:
     """Pictures of the training and validation splits, each once; of all folds unless ``fold`` is given."""
+    known = inspect.signature(read).parameters
+    everywhere = settings.get("all_images") and "all_images" not in known
+    if everywhere:
+        del settings["all_images"]
     folds: Iterable[dict] = ({},)
-    if "fold" in inspect.signature(read).parameters and "fold" not in settings:
+    if "fold" in known and "fold" not in settings:
         count = regdb.FOLDS if read is regdb.read else split_files.SPLITS
         folds = ({"fold": fold} for fold in range(1, count + 1))
     images = {}
     for fold in folds:
         splits = read(root, **settings, **fold)
+        if everywhere:
+            splits = everything(splits)
         images |= {image.path: image for image in splits["train"] + splits.get("validation", [])}
     return list(images.values())
 
@@ -91,6 +98,7 @@ def decode(
         raise UserError(f"there are no training pictures in {root} to prepare: check the copy.")
     # The index goes first: an array without its index is never used.
     index.unlink(missing_ok=True)
+    clear_leftovers(array)
     with replacing(array) as temporary:
         _fill(temporary, images, size, pixels, root.name)
     write_json(index, {"size": list(size), "interpolation": interpolation, "pictures": names})
@@ -156,6 +164,7 @@ def sysu_arrays(root: Path, *, size: tuple[int, int] = (288, 144)) -> Path:
     with ExitStack() as files:
         for modality, names in sysu_mm01.PREPARED.items():
             chosen = [image for image in images if image.modality == modality]
+            clear_leftovers(root / names[0])
             array, labels = (files.enter_context(replacing(root / name)) for name in names)
             _fill(array, chosen, size, pixels, f"SYSU-MM01 {modality}")
             with open(labels, "wb") as file:
