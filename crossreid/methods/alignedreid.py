@@ -1,0 +1,163 @@
+"""AlignedReID++: a global vector beside horizontal stripes that are aligned before they are compared.
+
+Luo et al., "AlignedReID++: Dynamically matching local information for person re-identification", Pattern
+Recognition 94, 2019. One residual network gives a map; its mean is the global vector, the maximum over the
+width of each of its rows is a stripe. The distance of two pictures is the squared Euclidean distance of their
+unit vectors plus the cost of the cheapest alignment of their stripes (``crossreid.ops.alignment``), a plain
+sum.
+
+Training reduces the stripes to 128 channels. The published numbers leave that out again in use and compare
+the rows of the map themselves, with 2048 channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from crossreid.losses.aligned_triplet import aligned_triplet
+from crossreid.losses.identity import identity_loss
+from crossreid.methods.base import Method, Progress
+from crossreid.nn import weights
+from crossreid.nn.pooling import average
+from crossreid.nn.resnet import resnet
+from crossreid.ops.precision import in_float32
+from crossreid.records import Batch, Comparison, Embedding, UserError
+
+LOSSES = ("identity", "global", "local")
+STRIPES = ("raw", "projected")
+COMPARISONS = {
+    "global_local": Comparison("squared_euclidean_unit", "aligned"),
+    "global": Comparison("squared_euclidean_unit"),
+    "local": Comparison(None, "aligned"),
+    "global_local_unaligned": Comparison("squared_euclidean_unit", "unaligned"),
+    "local_unaligned": Comparison(None, "unaligned"),
+}
+_PROJECTED = 128
+
+
+@dataclass
+class Config:
+    """Settings of AlignedReID++.
+
+    backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
+    pretrained: start weights, see ``crossreid.nn.weights.start``; null for random ones.
+    flavour: of the backbone. ``mindspore_alignedreid`` pads and normalises as the MindSpore program does,
+        whose checkpoints need it; with the other one the same weights give other vectors.
+    last_stride: stride of the last stage; 2 makes 8 stripes of an image 256 high.
+    evaluate_stripes: raw, the rows of the map; projected, the 128 channels that training compares.
+    losses: any of identity, global and local; their sum is minimised.
+    margin: of both triplet losses, each in units of its distance.
+    smoothing: label smoothing of the identity loss.
+    decay_norms: whether weight decay applies to batch normalisation. The PyTorch program does that, the
+        MindSpore one does not.
+    """
+
+    backbone: str = "resnet50"
+    pretrained: str | None = "timm"
+    flavour: str = "torchvision"
+    last_stride: int = 2
+    evaluate_stripes: str = "raw"
+    losses: tuple[str, ...] = LOSSES
+    margin: float = 0.3
+    smoothing: float = 0.1
+    decay_norms: bool = False
+
+
+class AlignedReID(Method):
+    """See the module. A feature says what takes part in the comparison: the global vector, the stripes, or
+    both, the stripes aligned unless it ends in ``unaligned``. The global vector is not of unit length."""
+
+    Config = Config
+    features = tuple(COMPARISONS)
+
+    def __init__(self, config: Config, classes: int, domains: int = 1):
+        super().__init__(config, classes, domains)
+        _check(config)
+        self.backbone = resnet(config.backbone, config.last_stride, config.flavour)
+        # A part that no loss reaches must not exist: training on several processes waits for its gradients.
+        if "identity" in config.losses:
+            self.classifier = nn.Linear(self.backbone.channels, classes)
+            nn.init.normal_(self.classifier.weight, 0.0, 0.01)
+            nn.init.zeros_(self.classifier.bias)
+        if "local" in config.losses:
+            self.local_bn = nn.BatchNorm2d(self.backbone.channels)
+            self.local_conv = nn.Conv2d(self.backbone.channels, _PROJECTED, 1)
+        weights.start(self.backbone, config.pretrained, config.backbone)
+
+    def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
+        """L = L_id + L_global + L_local, all of weight 1."""
+        config, maps = self.config, self.feature_map(batch.images)
+        vector, losses = average(maps), {}
+        if "identity" in config.losses:
+            losses["identity"] = identity_loss(self.classifier(vector), batch.target, config.smoothing)
+        if {"global", "local"} & set(config.losses):
+            stripes = self.projected(maps) if "local" in config.losses else None
+            whole, local = aligned_triplet(vector, stripes, batch.target, config.margin)
+            losses |= {"global": whole} if "global" in config.losses else {}
+            losses |= {"local": local} if "local" in config.losses else {}
+        return losses | {"total": sum(losses.values())}
+
+    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+        """See ``Method.embed``. Vector (N, C), not of unit length; stripes (N, S, C), of unit length, or None
+        for the feature ``global``: those of a large gallery would fill the memory."""
+        comparison = self.comparison(feature)
+        maps = self.feature_map(images)
+        if comparison.stripes is None:
+            return Embedding(average(maps))
+        raw = self.config.evaluate_stripes == "raw"
+        return Embedding(average(maps), _unit_stripes(maps.amax(3)) if raw else self.projected(maps))
+
+    def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
+        """The last map (N, C, S, W) before pooling."""
+        return self.backbone(images)
+
+    def projected(self, maps: torch.Tensor) -> torch.Tensor:
+        """The stripes that training compares: (N, C, S, W) to (N, S, 128), of unit length."""
+        rows = F.relu(self.local_bn(maps)).amax(3, keepdim=True)
+        return _unit_stripes(self.local_conv(rows).squeeze(3))
+
+    def comparison(self, feature: str | None = None) -> Comparison:
+        """See ``COMPARISONS``; the first is the default."""
+        if feature not in (None, *self.features):
+            raise UserError(
+                f"AlignedReID++ has no feature {feature!r}: choose one of {', '.join(self.features)}"
+            )
+        return COMPARISONS[feature or self.features[0]]
+
+    def parameter_groups(self) -> dict[str, list[dict]]:
+        """Everything alike, except that batch normalisation is not decayed unless ``decay_norms``."""
+        if self.config.decay_norms:
+            return super().parameter_groups()
+        norms = [p for m in self.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]
+        apart = set(map(id, norms))
+        others = [p for p in self.parameters() if id(p) not in apart]
+        return {
+            "main": [
+                {"params": others, "name": "weights"},
+                {"params": norms, "name": "norms", "weight_decay": 0.0},
+            ]
+        }
+
+
+@in_float32
+def _unit_stripes(rows: torch.Tensor) -> torch.Tensor:
+    """(N, C, S) to (N, S, C), every stripe divided by its length; one shorter than 1e-6 by 1e-6."""
+    return F.normalize(rows.transpose(1, 2), dim=2, eps=1e-6)
+
+
+def _check(config: Config) -> None:
+    if not config.losses or not set(config.losses) <= set(LOSSES):
+        raise UserError(f"method.losses is {list(config.losses)}: give one or more of {', '.join(LOSSES)}")
+    if config.evaluate_stripes not in STRIPES:
+        raise UserError(
+            f"method.evaluate_stripes is {config.evaluate_stripes!r}: choose one of {', '.join(STRIPES)}"
+        )
+    if config.evaluate_stripes == "projected" and "local" not in config.losses:
+        raise UserError(
+            "method.evaluate_stripes is 'projected', but the projection is learned by the loss 'local', "
+            f"which method.losses {list(config.losses)} leaves out: add it, or evaluate the raw stripes"
+        )
