@@ -3,8 +3,8 @@
     python benchmarks/synthetic.py speed        images a second on one core, by layout, JPEG or PNG included
     python benchmarks/synthetic.py baselines    the table of docs/synthetic.md, without the trained network
 
-Rank-1 and mean average precision of the second follow the rule of Market-1501: pictures of the query's own identity
-and camera are disregarded.
+Rank-1 and mean average precision of the second follow the rule of Market-1501: pictures of the query's own
+identity and camera are disregarded.
 """
 
 from __future__ import annotations

@@ -532,10 +532,8 @@ def _checked(values, start):
 
 
 def _squares(vectors, name):
-    """Squared lengths (N,), block by block so that no second copy of the vectors appears."""
-    squares = (
-        torch.cat([part.square().sum(1) for part in vectors.split(1024)]) if len(vectors) else vectors[:, 0]
-    )
+    """Squared lengths (N,), made without a second copy of the vectors."""
+    squares = torch.linalg.vector_norm(vectors, dim=1).square()
     bad = torch.nonzero(~torch.isfinite(squares))
     if len(bad):
         raise UserError(

@@ -214,7 +214,7 @@ def _rerank(source, k1, k2, weight, precision) -> Reranked:
     nearest, distance, largest = _neighbours(source, min(max(k1 + 1, k2), total))
     if not np.isfinite(largest).all() or nearest.min(initial=0) < 0:
         item = int(np.argmax(~np.isfinite(largest) | (nearest < 0).any(axis=1)))
-        raise UserError(f"distances of item {item} (queries first) are not finite: are its features too large?")
+        raise UserError(f"distances of item {item} are not finite: are its features too large?")
     largest = np.where(largest > 0, largest, 1).astype(np.float32)
     reciprocal, reciprocal_count = kernels.reciprocal(nearest, min(k1 + 1, total))
     core, core_count = kernels.reciprocal(nearest, min(round(k1 / 2) + 1, total))

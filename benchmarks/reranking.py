@@ -1,0 +1,59 @@
+"""k-reciprocal re-ranking from features, against whole N x N matrices in numpy."""
+
+import numpy as np
+from measure import clustered, main
+
+from crossreid.ops import rerank
+
+SIZES = {
+    "tiny": (20, 60, 16),
+    "small": (400, 2000, 256),
+    "market": (3368, 19732, 2048),
+}
+
+
+def make(queries, gallery, size):
+    vectors, _ = clustered(queries + gallery, size, max(4, (queries + gallery) // 15))
+    return vectors[:queries], vectors[queries:]
+
+
+def plain(query, gallery, k1=20, k2=6, weight=0.3):
+    vectors = np.concatenate([query, gallery])
+    squares = np.square(vectors).sum(1)
+    distance = squares[:, None] + squares - 2 * vectors @ vectors.T
+    distance /= distance.max(axis=1, keepdims=True)
+    order = np.argsort(distance, axis=1, kind="stable")
+
+    def reciprocal(item, k):
+        near = order[item, : k + 1]
+        return near[(order[near, : k + 1] == item).any(axis=1)]
+
+    encoding = np.zeros_like(distance)
+    for item in range(len(vectors)):
+        own = members = reciprocal(item, k1)
+        for other in own:
+            close = reciprocal(other, round(k1 / 2))
+            if 3 * len(np.intersect1d(own, close)) > 2 * len(close):
+                members = np.union1d(members, close)
+        share = np.exp(-distance[item, members])
+        encoding[item, members] = share / share.sum()
+    encoding = np.stack([encoding[near[:k2]].mean(axis=0) for near in order])
+    columns = [np.flatnonzero(encoding[:, column]) for column in range(len(vectors))]
+    out = np.empty((len(query), len(gallery)), np.float32)
+    for item in range(len(query)):
+        overlap = np.zeros(len(vectors), np.float32)
+        for column in np.flatnonzero(encoding[item]):
+            rows = columns[column]
+            overlap[rows] += np.minimum(encoding[item, column], encoding[rows, column])
+        out[item] = ((1 - weight) * (1 - overlap / (2 - overlap)) + weight * distance[item])[len(query) :]
+    return out
+
+
+if __name__ == "__main__":
+    main(
+        "k-reciprocal re-ranking from features (queries, gallery, length)",
+        {"ours": rerank.k_reciprocal, "plain": plain},
+        make,
+        SIZES,
+        lambda size: (2 * size[0], 2 * size[1], size[2]),
+    )
