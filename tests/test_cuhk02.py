@@ -28,3 +28,19 @@ def test_a_name_without_number_is_named(tmp_path):
     picture(tmp_path / "P3/cam1/me.png")
     with pytest.raises(UserError, match=r"me\.png"):
         cuhk02.read(tmp_path)
+
+
+def test_several_sets_in_training_keep_persons_and_cameras_apart(tmp_path):
+    from test_dukemtmc import write as write_duke
+
+    from crossreid.data.loading import DataConfig, training_set
+
+    write(tmp_path / "cuhk02")
+    write_duke(tmp_path / "duke")
+    roots = {"cuhk02": str(tmp_path / "cuhk02"), "dukemtmc": str(tmp_path / "duke")}
+    for settings, pictures_of_duke, classes in (({}, 3, 10 + 2), ({"all_images": True}, 8, 10 + 5)):
+        config = DataConfig(name=["dukemtmc", "cuhk02"], roots=roots, settings=settings)
+        images, labels, persons, _ = training_set(config)
+        assert [image.domain for image in images] == [0] * pictures_of_duke + [1] * 30
+        assert labels.classes == len(persons) == classes and labels.domains == 2
+        assert persons == sorted(persons)

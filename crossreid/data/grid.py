@@ -61,12 +61,7 @@ def check(root: Path) -> list[Finding]:
     """All ten partitions can be read, and nothing else lies among the pictures."""
     home = find_root(root, PARTS, SOURCE.title)
     findings = [finding for part in PARTS for finding in strays(home / part, re.compile(r"\d+_\d+_.*\.jpeg"))]
-    for fold in range(1, split_files.SPLITS + 1):
-        images = read(root, fold=fold)
-        found = len({image.identity for image in images["train"]})
-        if found != 125:
-            findings.append(Finding("error", f"fold {fold}: {found} training identities, 125 expected."))
-    return findings
+    return findings + split_files.check_folds(read, root, SOURCE.expected)
 
 
 def _pictures(folder: Path) -> list[Image]:

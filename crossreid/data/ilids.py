@@ -55,11 +55,16 @@ def check(root: Path) -> list[Finding]:
     folder = find_root(root, ("images",), SOURCE.title) / "images"
     images = _images(folder).values()
     counts = {"images": (len(images), IMAGES), "identities": (len({i.identity for i in images}), IDENTITIES)}
-    return strays(folder, _NAME) + [
-        Finding("error", f"all: {found} {what} found, {expected} expected.")
-        for what, (found, expected) in counts.items()
-        if found != expected
-    ]
+    folds = split_files.check_folds(read, root, SOURCE.expected)
+    return (
+        strays(folder, _NAME)
+        + folds
+        + [
+            Finding("error", f"all: {found} {what} found, {expected} expected.")
+            for what, (found, expected) in counts.items()
+            if found != expected
+        ]
+    )
 
 
 def _base(entry) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import cuhk03, cuhk_sysu, regdb, split_files, sysu_mm01
+from crossreid.data import cuhk03, cuhk_sysu, split_files, sysu_mm01
 from crossreid.data.combining import everything
 from crossreid.data.writing import clear_leftovers, replacing, write_json
 from crossreid.records import Image, UserError
@@ -64,8 +64,7 @@ def training_images(read: Callable, root: Path, **settings) -> list[Image]:
         del settings["all_images"]
     folds: Iterable[dict] = ({},)
     if "fold" in known and "fold" not in settings:
-        count = regdb.FOLDS if read is regdb.read else split_files.SPLITS
-        folds = ({"fold": fold} for fold in range(1, count + 1))
+        folds = ({"fold": fold} for fold in range(1, split_files.SPLITS + 1))
     images = {}
     for fold in folds:
         splits = read(root, **settings, **fold)

@@ -61,7 +61,7 @@ def check(root: Path) -> list[Finding]:
         if missing:
             text = f"{folder}: {len(missing)} persons are missing, first {missing[0]}."
             findings.append(Finding("error", text))
-    return findings
+    return findings + split_files.check_folds(read, root, SOURCE.expected)
 
 
 def _pictures(folder: Path) -> dict[int, Path]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from crossreid.data.lists import absent, read_list, require_folders
 from crossreid.data.source import Counts, Finding, Source, find_root
+from crossreid.data.split_files import SPLITS as FOLDS
+from crossreid.data.split_files import check_folds
 from crossreid.records import INFRARED, VISIBLE, Image, UserError
 
-FOLDS = 10
 # modality: (folder and word in the lists' names, camera); the data set knows no cameras.
 MODALITIES = {VISIBLE: ("visible", 1), INFRARED: ("thermal", 2)}
 
@@ -61,28 +63,13 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
 def check(root: Path) -> list[Finding]:
     """All ten folds are complete, and every listed picture is there."""
     root = find_root(root, ("Visible", "Thermal", "idx"), SOURCE.title)
-    findings = []
     names = set()
     for fold in range(1, FOLDS + 1):
-        try:
-            splits = read(root, fold=fold)
-        except UserError as error:
-            findings.append(Finding("error", str(error)))
-            continue
-        for split, counts in SOURCE.expected.items():
-            found = (len({image.identity for image in splits[split]}), len(splits[split]))
-            if fold > 1 and found != (counts.identities, counts.images):
-                findings.append(
-                    Finding(
-                        "error",
-                        f"fold {fold}, {split}: {found[0]} identities and {found[1]} images "
-                        f"found, {counts.identities} and {counts.images} expected.",
-                    )
-                )
-        names.update(
-            image.path.relative_to(root).as_posix() for images in splits.values() for image in images
-        )
-    return findings + absent(root, sorted(names))
+        # Lists that cannot be read are reported with the folds.
+        with suppress(UserError):
+            images = [image for split in read(root, fold=fold).values() for image in split]
+            names.update(image.path.relative_to(root).as_posix() for image in images)
+    return check_folds(read, root, SOURCE.expected) + absent(root, sorted(names))
 
 
 def _images(root: Path, part: str, modality: str, fold: int) -> list[tuple[Image, int]]:

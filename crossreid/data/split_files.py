@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from crossreid.data.source import Counts, Finding
 from crossreid.data.writing import write_json
 from crossreid.records import UserError
 
@@ -114,6 +115,28 @@ def number(fold: int) -> int:
     if not isinstance(fold, int) or not 1 <= fold <= SPLITS:
         raise UserError(f"there is no fold {fold!r}: choose one from 1 to {SPLITS}.")
     return fold - 1
+
+
+def check_folds(read: Callable, root: Path, expected: Mapping[str, Counts]) -> list[Finding]:
+    """Folds 2 to 10 can be read and are as large as the first should be; one finding for each trouble."""
+    wrong: dict[str, list[str]] = {}
+    for fold in range(2, SPLITS + 1):
+        try:
+            splits = read(root, fold=fold)
+        except UserError as error:
+            wrong.setdefault("cannot be read", []).append(f"fold {fold}: {error}")
+            continue
+        for split, counts in expected.items():
+            found = len({image.identity for image in splits[split]}), len(splits[split])
+            if found != (counts.identities, counts.images):
+                wrong.setdefault(split, []).append(
+                    f"fold {fold}: {found[0]} identities and {found[1]} images found, {counts.identities} "
+                    f"and {counts.images} expected"
+                )
+    return [
+        Finding("error", f"{what} in {len(texts)} of the folds 2 to {SPLITS}, first {texts[0].rstrip('.')}.")
+        for what, texts in wrong.items()
+    ]
 
 
 def require(condition: bool, path: Path | None, what: str) -> None:

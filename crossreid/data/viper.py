@@ -110,12 +110,14 @@ def _pictures(folder: Path, camera: int) -> list[Image]:
 
 
 def check(root: Path) -> list[Finding]:
-    """The raw folders, where the copy has them, hold one picture of each of 632 persons and nothing else."""
+    """All folds are complete; the raw folders, where the copy has them, hold one picture of each of 632
+    persons and nothing else.
+    """
     try:
         root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
     except UserError:
-        return []
-    findings = []
+        return split_files.check_folds(read, root, SOURCE.expected)
+    findings = split_files.check_folds(read, root, SOURCE.expected)
     for camera, folder in CAMERAS.items():
         findings += strays(root / folder, _RAW)
         found = len(_pictures(root / folder, camera))
