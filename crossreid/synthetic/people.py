@@ -38,8 +38,8 @@ class Material:
     colour, second: (3,) displayed colour of the ground and of the pattern, 0 to 1.
     infrared, second_infrared: reflectance of the two near 850 nm, 0 to 1, drawn without looking at the
         colours: a print may vanish in infrared, and keep its shape where the dyes differ.
-    pattern: a key of PATTERNS, ``side`` or ``faded``. scale: its period, as a share of body height. shift: its
-        phase.
+    pattern: a key of PATTERNS, ``side`` or ``faded``. scale: its period, as a share of body height.
+    shift: its phase.
     folds: how strongly creases show, 0 to 1. gloss: 0 is matt.
     """
 
@@ -101,8 +101,8 @@ def _cloth(
     colour = tuple(min(1.0, max(0.03, c + between(rng, -0.06, 0.06))) for c in first)
     infrared = (0.14, 0.30, 0.50, 0.72, 0.95)[int(rng.integers(5))] + between(rng, -0.05, 0.03)
     pattern = pick(rng, patterns or {"plain": 1.0})
-    # Dyes of a pattern differ in infrared in about two garments out of three.
-    step = between(rng, 0.28, 0.5) if rng.random() < 0.65 else 0.0
+    # Dyes of a pattern differ in infrared in four garments out of five.
+    step = between(rng, 0.28, 0.5) if rng.random() < 0.8 else 0.0
     other = infrared - step if infrared > 0.5 else infrared + step
     return Material(
         colour,
@@ -200,8 +200,16 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
     small = {"plain": 1.6, "block": 0.6, "stripes": 0.4}
     above = dict(PATTERNS)
     if upper in ("coat", "jacket", "vest"):
-        above |= {"print": 0.3, "plain": 4.0, "dots": 0.1}
-    below = {"plain": 4, "side": 1.0, "check": 0.6, "bars": 0.4, "dots": 0.2, "camouflage": 0.4, "faded": 1.2}
+        above |= {"print": 0.3, "plain": 2.5, "dots": 0.3}
+    below = {
+        "plain": 2.5,
+        "side": 1.0,
+        "check": 0.6,
+        "bars": 0.4,
+        "dots": 0.2,
+        "camouflage": 0.4,
+        "faded": 1.2,
+    }
     main = _cloth(rng, palette, above, {"coat": 0.5, "jacket": 0.6, "vest": 0.8}.get(upper, 0.7))
     materials = {
         "skin": Material(skin, between(rng, 0.50, 0.64), folds=0.05, gloss=0.1),

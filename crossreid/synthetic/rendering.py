@@ -24,7 +24,7 @@ def render(
     *,
     size: tuple[int, int] = (128, 64),
     jitter: float = 1.0,
-    occlusion: float = 0.15,
+    occlusion: float = 0.12,
     yaw: float | None = None,
 ) -> np.ndarray:
     """The picture (H, W, 3) uint8 of a person: a pure function of its arguments.

@@ -22,7 +22,7 @@ def contact_sheet(
     size: tuple[int, int] = (128, 64),
     zoom: int = 1,
     jitter: float = 1.0,
-    occlusion: float = 0.15,
+    occlusion: float = 0.12,
 ) -> Image.Image:
     """A picture with one row for each identity and ``images`` columns for each camera.
 

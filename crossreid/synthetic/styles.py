@@ -57,7 +57,16 @@ STYLES = {
         Style(
             "msmt17", "spring", (("campus", 1), ("mall", 1), ("room", 1)), (6, 20), 0.30, 0.55, contrast=1.1
         ),
-        Style("sysu_mm01", "autumn", (("room", 1), ("campus", 1)), (6, 18), 0.22, 0.40),
+        Style(
+            "sysu_mm01",
+            "autumn",
+            (("room", 1), ("campus", 1)),
+            (6, 16),
+            0.18,
+            0.35,
+            blur=(1, 3),
+            noise=(0.006, 0.014),
+        ),
         Style("regdb", "winter", (("campus", 2), ("park", 1)), (2, 8), 0.12, 0.25, 0.7, 0.9, (6, 9)),
         Style(
             "llcm",

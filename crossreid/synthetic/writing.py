@@ -35,10 +35,11 @@ def write(
     """Render a data set into ``root`` in the layout and with the file names of data set ``name``; returns
     the root.
 
-    identities: how many persons, at least 4. images: of each person in each camera, the layout's usual
-    number if None. domain: the style, another data set's name or an integer, if not the data set's own.
-    workers: processes to render with; 0 renders here. The bytes do not depend on it. jitter: strength of the
-    errors of the boxes, 0 to 2.
+    identities: how many persons, at least 4. images: of each person in each camera, the layout's usual number
+        if None. domain: the style, another data set's name or an integer, if not the data set's own.
+    workers: processes to render with; 0 and 1 render here. The bytes do not depend on it. A script that asks
+        for more must guard its entry with ``if __name__ == "__main__"``, as for any process pool.
+    jitter: strength of the errors of the boxes, 0 to 2.
 
     The data set appears under its name only when it is complete. Raises UserError if ``root`` holds anything.
     """
@@ -89,7 +90,7 @@ def _render_all(pictures: list[Picture], save, workers: int, title: str | bool) 
     from tqdm import tqdm
 
     with tqdm(total=len(pictures), desc=title or None, unit=" images", disable=not title) as bar:
-        if workers == 0:
+        if workers <= 1:
             for picture in pictures:
                 save(picture)
                 bar.update()
