@@ -1,0 +1,165 @@
+"""DDAG: attention between the parts of an image and between the images of an identity, in both modalities.
+
+Ye et al., "Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person Re-Identification", ECCV
+2020, arXiv 2007.09314. Defaults are those of the authors' program. The settings of the MindSpore port, which
+is another network with the same losses, are in ``configs/ddag_mindspore_sysu_mm01.yaml``.
+
+    L(t) = L_id + L_tri + L_part + w(t) L_graph,  w(0) = 0,
+    w(t) = 1 / (1 + mean of L_id + L_tri + L_part over epoch t - 1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from crossreid.losses.identity import identity_loss
+from crossreid.losses.triplet import batch_hard_triplet
+from crossreid.methods.base import Method, Progress, modality_indices
+from crossreid.nn import weights
+from crossreid.nn.graph_attention import IdentityGraph
+from crossreid.nn.neck import classifier, neck
+from crossreid.nn.part_attention import PartAttention
+from crossreid.nn.pooling import average
+from crossreid.nn.resnet import resnet
+from crossreid.nn.stems import Stems
+from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError
+
+
+@dataclass
+class Config:
+    """Settings of DDAG.
+
+    backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
+    pretrained: start weights, see ``crossreid.nn.weights.start``; null for random ones.
+    part: horizontal parts of the attention inside an image; 0 for no such attention.
+    graph: the attention between images, in training.
+    heads, width: parallel layers of the graph and the width of each; 0 heads as in the MindSpore port, whose
+        heads had no effect.
+    dropout: of the graph's nodes and attention.
+    margin: of the triplet loss, in units of distance.
+    streams: 2 gives each modality a stem of its own, 1 treats all images alike (MindSpore port).
+    last_stride: stride of the last stage, 1; 2 in the MindSpore port.
+    flavour: padding and normalisation, a name of ``crossreid.nn.resnet.FLAVOURS``.
+    after_neck: the triplet loss and the graph take the vector after batch normalisation (MindSpore port), not
+        before.
+    neck_bias: the biases of the necks are learned (MindSpore port).
+    """
+
+    backbone: str = "resnet50"
+    pretrained: str | None = "timm"
+    part: int = 3
+    graph: bool = True
+    heads: int = 4
+    width: int = 512
+    dropout: float = 0.2
+    margin: float = 0.3
+    streams: int = 2
+    last_stride: int = 1
+    flavour: str = "torchvision"
+    after_neck: bool = False
+    neck_bias: bool = False
+
+
+class DDAG(Method):
+    """See the module. ``neck`` is the pooled vector after batch normalisation, ``attended`` the one with part
+    attention. ``graph_weight`` is w of the coming epoch."""
+
+    Config = Config
+    features = ("attended", "neck")
+    unit_length = True
+
+    def __init__(self, config: Config, classes: int, domains: int = 1):
+        super().__init__(config, classes, domains)
+        if config.streams not in (1, 2):
+            raise UserError(f"method.streams is {config.streams!r}: choose 1 or 2")
+        for name, lowest in (("part", 0), ("heads", 0), ("width", 1)):
+            if getattr(config, name) < lowest:
+                raise UserError(
+                    f"method.{name} is {getattr(config, name)}: give a number of {lowest} or more"
+                )
+        if not 0 <= config.dropout < 1:
+            raise UserError(f"method.dropout is {config.dropout}: give a probability from 0 to below 1")
+        two = config.streams == 2
+        self.modalities = MODALITIES if two else (VISIBLE,)
+        self.features = ("attended", "neck") if config.part else ("neck",)
+        self.backbone = resnet(config.backbone, config.last_stride, config.flavour, stem=not two)
+        self.stems = Stems(self.backbone) if two else None
+        channels, frozen = self.backbone.channels, not config.neck_bias
+        self.neck = neck(channels, frozen)
+        self.classifier = classifier(channels, classes)
+        self.part = PartAttention(channels, config.part, frozen) if config.part else None
+        self.graph = None
+        if config.graph:
+            self.graph = IdentityGraph(channels, classes, config.heads, config.width, config.dropout)
+            self.register_buffer("graph_weight", torch.zeros(()))
+        stems = tuple(self.stems.children()) if two else ()
+        weights.start(self.backbone, config.pretrained, config.backbone, stems)
+
+    def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
+        """The losses of the module's equation; ``base`` is their sum without the graph's."""
+        maps = self.feature_map(batch.images, batch.modality)
+        pooled = average(maps)
+        vectors = self.neck(pooled)
+        compared = vectors if self.config.after_neck else pooled
+        losses = {
+            "identity": identity_loss(self.classifier(vectors), batch.target),
+            "triplet": batch_hard_triplet(compared, batch.target, self.config.margin),
+        }
+        if self.part is not None:
+            losses["part"] = identity_loss(self.classifier(self.part(maps, vectors)), batch.target)
+        total = base = sum(losses.values())
+        if self.graph is not None:
+            losses["graph"] = F.nll_loss(self.graph(compared, batch.target), batch.target)
+            total = base + self.graph_weight * losses["graph"]
+        return losses | {"base": base, "total": total}
+
+    def epoch_end(self, means: Mapping[str, float]) -> None:
+        """The graph counts the more, the lower the other losses have become."""
+        if self.graph is not None:
+            self.graph_weight.fill_(1 / (1 + means["train/base"]))
+
+    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+        """See ``Method.embed``; vectors of unit length."""
+        if feature not in (None, *self.features):
+            raise UserError(
+                f"this DDAG has no feature {feature!r}: choose one of {', '.join(self.features)} "
+                "(attended needs method.part above 0)"
+            )
+        maps = self.feature_map(images, modality)
+        vectors = self.neck(average(maps))
+        if (feature or self.features[0]) == "attended":
+            vectors = self.part(maps, vectors)
+        return Embedding(F.normalize(vectors))
+
+    def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
+        """The last map (N, C, H, W) before pooling."""
+        if self.stems is None:
+            return self.backbone(images)
+        if not (isinstance(modality, str) and modality in MODALITIES):
+            modality = modality_indices(modality, len(images), images.device)
+        return self.backbone(self.stems(images, modality))
+
+    def parameter_groups(self) -> dict[str, list[dict]]:
+        """Stems and body at a tenth of the rate."""
+        slow = [module for module in (self.backbone, self.stems) if module is not None]
+        groups = [
+            {"params": [p for module in slow for p in module.parameters()], "name": "backbone", "rate": 0.1}
+        ]
+        for name in ("neck", "classifier", "part", "graph"):
+            if (module := getattr(self, name)) is not None:
+                learned = [p for p in module.parameters() if p.requires_grad]
+                groups.append({"params": learned, "name": name, "rate": 1.0})
+        return {"main": groups}
+
+    def check(self, batch_labels) -> None:
+        """Both stems need images to learn from."""
+        found = {MODALITIES[index] for index in set(batch_labels.modality.tolist())}
+        if missing := [name for name in self.modalities if name not in found and self.stems is not None]:
+            raise UserError(
+                "DDAG with two streams learns from visible and infrared images, but the training data has no "
+                f"{missing[0]} ones: set method.streams to 1, or train on a visible-infrared data set"
+            )
