@@ -133,10 +133,9 @@ def convert(words: list[str]) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--to", choices=("ours", "original"), default="ours")
     chosen = parser.parse_args(words)
-    from crossreid.originals import convert as turn
+    from crossreid.checkpoint import convert as turn
 
-    for line in turn(chosen.checkpoint, chosen.out, to=chosen.to):
-        print(line)
+    print("\n".join(turn(chosen.checkpoint, chosen.out, to=chosen.to)))
 
 
 def report(words: list[str]) -> None:

@@ -6,8 +6,6 @@ import dataclasses
 import difflib
 import errno
 import os
-import pickle
-import zipfile
 from pathlib import Path
 
 import torch
@@ -15,6 +13,7 @@ import torch
 from crossreid import __version__
 from crossreid.methods import METHODS
 from crossreid.methods.base import Method
+from crossreid.nn.weights import read_pickle
 from crossreid.records import UserError
 
 FORMAT = 1
@@ -65,7 +64,7 @@ def save(path: Path, content: dict) -> None:
 def read(path: str | Path) -> dict:
     """The content of one of our checkpoints, on the CPU. Never runs code from the file."""
     path = Path(path)
-    content = _read_tensors(path)
+    content = _read_file(path)
     if not (isinstance(content, dict) and "crossreid" in content):
         raise UserError(
             f"{path} is not a checkpoint written by crossreid. If it comes from one of the published systems, load it "
@@ -79,31 +78,20 @@ def read(path: str | Path) -> dict:
     return content
 
 
-def _read_tensors(path: Path):
+def _read_file(path: Path):
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.pt")) if path.parent.is_dir() else []
         raise UserError(
             f"there is no checkpoint at {path}: give the path of a file such as last.pt"
             + (f"; the folder holds {', '.join(near)}" if near else "")
         )
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} was refused: it holds objects other than tensors and plain values, and reading those could run "
-            "code. Only load weights from checkpoints; if you trust its origin, re-save its state dict alone."
-        ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} cannot be read as a checkpoint: it is truncated, damaged, or something else altogether "
-            f"({path.stat().st_size} bytes). Copy it again or use another one."
-        ) from error
+    return read_pickle(path)
 
 
 def ours(path: str | Path) -> bool:
     """Whether the file is a checkpoint of ours (and not, say, one of a published system)."""
     try:
-        content = _read_tensors(Path(path))
+        content = _read_file(Path(path))
     except UserError:
         if not Path(path).is_file():
             raise
@@ -163,6 +151,29 @@ def _load_strictly(method: Method, weights: dict, path: Path) -> None:
             "probably made by another method or with other settings; give the settings it was trained with."
         )
     method.load_state_dict(weights)
+
+
+def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]:
+    """Turn a checkpoint of a published system into ours, or (``to="original"``) ours into one its program loads.
+
+    settings: what a foreign file does not record, as for ``load``.
+    Returns lines that say what was written, and each weight that was left out with the reason.
+    """
+    from crossreid import originals
+
+    if to == "original":
+        content = read(path)
+        originals.to_original(content["method"], content["weights"], out)
+        return [f"wrote {out}, as the published program of {content['method']} saves it"]
+    described, weights, left_out = originals.read(path, **settings)
+    config = _without_start(described["config"])
+    method = build(described["method"], config, described["classes"], described.get("domains", 1))
+    _load_strictly(method, weights, path)
+    trained = {"origin": described.get("origin", "published system")}
+    save(out, describe(method, described["method"], input=described["input"], settings={}, trained=trained))
+    return [f"left out {key}: {why}" for key, why in left_out.items()] + [
+        f"wrote {out}: {described['method']}, {len(weights)} weights, {described['classes']} classes"
+    ]
 
 
 def start_from(method: Method, path: str | Path) -> list[str]:

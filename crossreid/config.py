@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from crossreid.checkpoint import plain
-from crossreid.data import SOURCES
+from crossreid.data import get as get_source
 from crossreid.data.loading import DataConfig
 from crossreid.evaluation import EvaluateConfig
 from crossreid.methods import METHODS
@@ -80,12 +80,12 @@ def resolve(tree: dict) -> Settings:
         raise UserError(_unknown("method.name", name, METHODS))
     data = fill("data", DataConfig, tree["data"] or {})
     usual = data.name if isinstance(data.name, str) else data.name[0]
-    protocol_name = protocol.pop("name", None) or SOURCES[usual].protocol
+    protocol_name = protocol.pop("name", None) or get_source(usual).protocol
     if protocol_name not in PROTOCOLS:
         raise UserError(_unknown("protocol.name", protocol_name, PROTOCOLS))
     kind = get_protocol(protocol_name)
     takes = inspect.signature(kind).parameters
-    if "source" in takes and "source" not in protocol and SOURCES[usual].protocol == protocol_name:
+    if "source" in takes and "source" not in protocol and get_source(usual).protocol == protocol_name:
         protocol["source"] = usual
         if "settings" in takes and data.settings:
             protocol.setdefault("settings", data.settings)

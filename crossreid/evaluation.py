@@ -50,6 +50,10 @@ class EvaluateConfig:
     examples: int = 3
     features: bool = False
 
+    def __post_init__(self):
+        if self.ranks < 20:
+            raise UserError(f"evaluate.ranks is {self.ranks}: the table shows ranks up to 20, so give 20 or more")
+
 
 def embed(method: Method, images, inputs, engine: Engine | None = None, *, feature=None, batch=64) -> Embedding:
     """Embed a list of ``Image`` records in order, on the CPU, spread over the processes of ``engine``.
@@ -186,7 +190,7 @@ def evaluate(
         "selection": _selection(settings, path, split),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": {"crossreid": __version__, "torch": torch.__version__},
-        "notes": [],
+        "notes": _notes(settings),
         "rows": [_row(name, scores) for name, scores in rows.items()],
         "ranked": _examples(protocol, embedding, comparison, rows, config.examples),
         "baselines": [],
@@ -253,6 +257,7 @@ def baselines(protocol, settings) -> dict[str, dict[str, Scores]]:
 
 def brief(scores: Scores) -> dict[str, float]:
     """The numbers of a results table, as fractions."""
+    # A curve shorter than the rank ends where every image has been looked at, so its last value holds on.
     return {f"rank{rank}": float(scores.cmc[min(rank, len(scores.cmc)) - 1]) for rank in (1, 5, 10, 20)} | {
         "mean_ap": float(scores.mean_ap), "mean_inp": float(scores.mean_inp)
     } | {name: float(value) for name, value in scores.verification.items()}
@@ -290,6 +295,13 @@ def _row(name: str, scores: Scores) -> dict:
         "valid": int(scores.valid), "queries": int(scores.queries),
         "trials": [brief(trial) for trial in scores.per_trial],
     }
+
+
+def _notes(settings) -> list[str]:
+    """What departs from the usual protocol and must be said loudly."""
+    if settings.protocol.get("same_camera", True):
+        return []
+    return ["The same-camera rule is off: pictures of a person by the query's own camera count as matches."]
 
 
 def _selection(settings, path: Path, split: str) -> str:
@@ -345,7 +357,7 @@ def _examples(protocol, embedding, comparison, rows, count: int) -> list[dict]:
 def _shown(image) -> dict:
     return {
         "path": str(image.path.resolve()), "identity": image.identity, "camera": image.camera,
-        "modality": image.modality,
+        "modality": image.modality, "row": image.row, "box": image.box,
     }
 
 

@@ -378,7 +378,13 @@ def _stopping():
         yield event
         return
 
+    process = os.getpid()
+
     def ask(number, frame):
+        if os.getpid() != process:  # a loader's worker, which inherits this: the training process decides for it
+            if number == signal.SIGTERM:
+                os._exit(1)
+            return
         if event.is_set():
             raise KeyboardInterrupt
         event.set()

@@ -1,0 +1,83 @@
+"""Settings: every shipped file loads, and each kind of mistake gets one paragraph that helps."""
+
+import pytest
+import yaml
+
+from crossreid import checkpoint, config
+from crossreid.records import UserError
+
+
+@pytest.mark.parametrize("name", config.shipped())
+def test_every_shipped_file_loads_and_round_trips(name):
+    settings = config.load(name)
+    again = config.load(yaml.safe_load(settings.to_yaml()))
+    assert again.to_dict() == settings.to_dict()
+    method = checkpoint.build(settings.method_name, settings.method | {"pretrained": None}, classes=10, domains=6)
+    assert set(method.parameter_groups()) == set(settings.train.optimizers)
+    assert {phase.loader for phase in method.phases(__import__("crossreid.methods.base", fromlist=["x"]).Progress())} <= set(
+        settings.data.loaders
+    )
+    head = config.shipped()[name].read_text(encoding="utf-8").split("method:")[0]
+    assert head.startswith("#")
+
+
+def small():
+    return {"method": {"name": "agw", "pretrained": None}, "data": {"name": "market1501"}}
+
+
+def test_overrides_are_read_as_yaml():
+    settings = config.load(
+        small(),
+        ["--train.epochs", "7", "--data.size=[96, 48]", "--method.margin", "null", "--train.optimizers.main.rate", "1e-4",
+         "--train.optimizers.main.schedule.milestones", "[3, 5]"],
+    )
+    assert settings.train.epochs == 7 and settings.data.size == (96, 48) and settings.method["margin"] is None
+    assert settings.train.optimizers["main"].rate == 1e-4
+    assert settings.train.optimizers["main"].schedule.milestones == [3, 5]
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["--train.epoch", "3"], ["'epoch'", "did you mean 'epochs'"]),
+        (["--trian.epochs", "3"], ["'trian.epochs'", "train"]),
+        (["--train.epochs", "many"], ["train.epochs", "int", "many"]),
+        (["--train.epochs", "0"], ["train.epochs", "1 or more"]),
+        (["--train.optimizers.main.rat", "1"], ["'rat'", "did you mean 'rate'"]),
+        (["--train.optimizers.main.schedule.kind", "cosin"], ["'cosin'", "did you mean 'cosine'"]),
+        (["--train.precision", "fp16"], ["train.precision", "float16"]),
+        (["--train.select", "test"], ["train.evaluate_every"]),
+        (["--method.name", "agv"], ["'agv'", "did you mean 'agw'"]),
+        (["--method.poling", "gem"], ["'poling'", "did you mean 'pooling'"]),
+        (["--data.name", "market"], ["'market'", "did you mean 'market1501'"]),
+        (["--data.loaders.train.sampler", "identty"], ["identty", "did you mean 'identity'"]),
+        (["--protocol.same_camra", "false"], ["'same_camra'", "did you mean 'same_camera'"]),
+        (["--evaluate.rerank", "perhaps"], ["evaluate.rerank", "perhaps"]),
+        (["train.epochs", "3"], ["not understood"]),
+        (["--train.epochs"], ["without a value"]),
+    ],
+)
+def test_a_mistake_is_named_with_the_way_out(overrides, words):
+    with pytest.raises(UserError) as error:
+        config.load(small(), overrides)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(UserError, match="agw_sysu_mm01"):
+        config.load("no_such_settings")
+    (tmp_path / "broken.yaml").write_text("method: [")
+    with pytest.raises(UserError, match="not a readable YAML"):
+        config.load(tmp_path / "broken.yaml")
+    (tmp_path / "code.yaml").write_text("method: !!python/object/apply:os.system ['true']")
+    with pytest.raises(UserError, match="not a readable YAML"):
+        config.load(tmp_path / "code.yaml")
+
+
+def test_the_protocol_follows_the_data():
+    tree = {"method": {"name": "agw"}, "data": {"name": "folder", "settings": {"train_share": 0.3}}}
+    settings = config.load(tree)
+    assert settings.protocol_name == "market1501"
+    assert settings.protocol["source"] == "folder" and settings.protocol["settings"] == {"train_share": 0.3}
