@@ -11,14 +11,41 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossreid.data import csv_table, folder, market1501, sysu_mm01
+from crossreid.data import (
+    csv_table,
+    cuhk02,
+    cuhk03,
+    cuhk_sysu,
+    dukemtmc,
+    folder,
+    grid,
+    ilids,
+    llcm,
+    market1501,
+    msmt17,
+    prid2011,
+    regdb,
+    sysu_mm01,
+    viper,
+)
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.data.splitting import hold_out
 from crossreid.records import Image, UserError
 
 SOURCES: dict[str, Source] = {
     "market1501": market1501.SOURCE,
+    "dukemtmc": dukemtmc.SOURCE,
+    "msmt17": msmt17.SOURCE,
+    "cuhk02": cuhk02.SOURCE,
+    "cuhk03": cuhk03.SOURCE,
+    "cuhk_sysu": cuhk_sysu.SOURCE,
+    "grid": grid.SOURCE,
+    "prid2011": prid2011.SOURCE,
+    "ilids": ilids.SOURCE,
+    "viper": viper.SOURCE,
     "sysu_mm01": sysu_mm01.SOURCE,
+    "regdb": regdb.SOURCE,
+    "llcm": llcm.SOURCE,
     "folder": folder.SOURCE,
     "csv": csv_table.SOURCE,
 }

@@ -13,13 +13,21 @@ from __future__ import annotations
 
 import difflib
 
+from crossreid.protocols.cuhk03 import CUHK03
+from crossreid.protocols.generalization import Generalization
+from crossreid.protocols.llcm import LLCM
 from crossreid.protocols.market1501 import Market1501
+from crossreid.protocols.regdb import RegDB
 from crossreid.protocols.sysu_mm01 import SysuMM01
 from crossreid.records import UserError
 
 PROTOCOLS: dict[str, type] = {
     "market1501": Market1501,
     "sysu_mm01": SysuMM01,
+    "regdb": RegDB,
+    "llcm": LLCM,
+    "cuhk03": CUHK03,
+    "generalization": Generalization,
 }
 
 
