@@ -16,7 +16,14 @@ SIZES = {
 def make(queries, gallery, size, identities):
     vectors, ids = clustered(queries + gallery, size, identities)
     cameras = np.random.default_rng(1).integers(0, 6, len(ids))
-    return vectors[:queries], vectors[queries:], ids[:queries], ids[queries:], cameras[:queries], cameras[queries:]
+    return (
+        vectors[:queries],
+        vectors[queries:],
+        ids[:queries],
+        ids[queries:],
+        cameras[:queries],
+        cameras[queries:],
+    )
 
 
 def plain(query, gallery, query_ids, gallery_ids, query_cameras, gallery_cameras):

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
-def main(title: str, ways: Mapping[str, Callable], make: Callable, sizes: Mapping[str, tuple], doubled: Callable):
+def main(
+    title: str, ways: Mapping[str, Callable], make: Callable, sizes: Mapping[str, tuple], doubled: Callable
+):
     """Command line of one benchmark.
 
-    ways: name -> function of what ``make(*size)`` returns; the first is ours, the second the plain one. A way first
-        runs once on a tiny size, so that compiling is not counted.
+    ways: name -> function of what ``make(*size)`` returns; the first is ours, the second the plain one. A way
+        first runs once on a tiny size, so that compiling is not counted.
     sizes: name -> size, with ``tiny`` for that run and ``small`` as the default.
     doubled: size -> the size for measuring growth.
     """
@@ -42,7 +44,8 @@ def main(title: str, ways: Mapping[str, Callable], make: Callable, sizes: Mappin
     if growth != size:
         twice = _fresh(ours, growth)
         ratios = [after / max(before, 1e-3) for after, before in zip(twice, found[ours])]
-        print(f"  ours at {growth}: {twice[0]:.2f} s, {twice[1]:.0f} MiB; time x {ratios[0]:.1f}, memory x {ratios[1]:.1f}")
+        print(f"  ours at {growth}: {twice[0]:.2f} s, {twice[1]:.0f} MiB")
+        print(f"  growth of ours: time x {ratios[0]:.1f}, memory x {ratios[1]:.1f}")
 
 
 def _fresh(way, size):
@@ -50,7 +53,9 @@ def _fresh(way, size):
     command = [sys.executable, sys.argv[0], "--way", way, "--exact-size", json.dumps(size)]
     repeats = 3 if max(size) < 6000 else 1
     runs = [
-        json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        )
         for _ in range(repeats)
     ]
     return sorted(runs)[repeats // 2]
@@ -69,7 +74,7 @@ def _measure(way, make, tiny, size):
 
 
 def _forget_peak() -> float:
-    """Resident MiB now. Linux also forgets the highest value so far; elsewhere making the inputs may hide our peak."""
+    """Resident MiB now. Only Linux can forget the highest so far; elsewhere that may hide our peak."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS")

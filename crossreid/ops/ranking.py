@@ -139,7 +139,14 @@ def evaluate_blocks(
         called once a block, in order.
     """
     task = _Task(query_ids, gallery_ids, query_cameras, gallery_cameras, forbidden, cmc, ranks, verification)
-    _run(rows, [(task, None)], task.queries, len(task.gallery_identity), block, progress)
+    _run(
+        lambda start, stop: _copy(rows(start, stop)),
+        [(task, None)],
+        task.queries,
+        len(task.gallery_identity),
+        block,
+        progress,
+    )
     return task.scores()
 
 
@@ -499,10 +506,12 @@ def _matrix(distance):
 
 
 def _rows_of(distance):
-    """Copies, since ranking writes into its block."""
-    if isinstance(distance, torch.Tensor):
-        return lambda start, stop: distance[start:stop].detach().clone()
-    return lambda start, stop: distance[start:stop].copy()
+    return lambda start, stop: _copy(distance[start:stop])
+
+
+def _copy(values):
+    """Ranking writes into its block, which must not be the caller's."""
+    return values.detach().clone() if isinstance(values, torch.Tensor) else np.array(values)
 
 
 def _array(values) -> np.ndarray:
