@@ -60,8 +60,8 @@ def score(queries, gallery) -> tuple[float, float]:
 
 
 def baselines(identities: int = 50) -> None:
-    """Same modality on the domains market1501 and sysu_mm01, infrared to visible, and two domains that a network
-    trained on market1501 has not seen."""
+    """Same modality on the domains market1501 and sysu_mm01, infrared to visible, and two domains that a
+    network trained on market1501 has not seen."""
     who = range(1, identities + 1)
     rows = {}
     for name, domain in (

@@ -47,7 +47,7 @@ def test_a_histogram_sees_colours_where_they_are():
 
 def first_match(vectors, identities, cameras):
     likeness = vectors @ vectors.T
-    likeness[cameras[:, None] == cameras] = -np.inf
+    likeness[(cameras[:, None] == cameras) & (identities[:, None] == identities)] = -np.inf
     return np.mean(identities[likeness.argmax(axis=1)] == identities)
 
 
@@ -59,4 +59,4 @@ def test_colour_finds_some_people_and_not_most():
         for who, number in zip(identities, cameras)
     ])  # fmt: skip
     for describe in (raw_pixels, striped_histogram):
-        assert 1.2 / 24 < first_match(describe(images), identities, cameras) < 0.75
+        assert 1 / 96 < first_match(describe(images), identities, cameras) < 0.6

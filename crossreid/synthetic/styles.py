@@ -55,7 +55,7 @@ STYLES = {
         Style("market1501", "summer", (("campus", 2), ("street", 1), ("park", 1))),
         Style("dukemtmc", "winter", (("street", 2), ("campus", 1)), (10, 24), 0.18, 0.35, 0.85, blur=(1, 4)),
         Style(
-            "msmt17", "spring", (("campus", 1), ("mall", 1), ("room", 1)), (6, 20), 0.30, 0.55, contrast=1.1
+            "msmt17", "spring", (("campus", 1), ("mall", 1), ("room", 1)), (6, 20), 0.26, 0.45, contrast=1.1
         ),
         Style(
             "sysu_mm01",
@@ -88,12 +88,12 @@ STYLES = {
             "winter",
             (("station", 1),),
             (14, 28),
-            0.16,
-            0.45,
+            0.32,
             0.55,
+            0.65,
             0.8,
-            (8, 14),
-            (0.03, 0.05),
+            (6, 11),
+            (0.02, 0.04),
             (40, 60),
         ),
         Style("prid2011", "autumn", (("street", 1),), (18, 32), 0.28, 0.35, 0.75, 0.85, (3, 6)),
