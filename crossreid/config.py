@@ -177,7 +177,7 @@ def _read(source: str | Path) -> dict:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable YAML file: {error}") from error
+        raise UserError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no settings: expected the headings {', '.join(HEADINGS)}")
     return tree

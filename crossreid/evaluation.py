@@ -336,6 +336,7 @@ def _examples(protocol, embedding, comparison, rows, count: int) -> list[dict]:
             distances = np.asarray(distance_rows(comparison, query, gallery))
             forbidden = trial.forbidden and (trial.forbidden[0][number : number + 1], trial.forbidden[1])
             best = ranking.ranked(distances, forbidden=forbidden, top=LISTED)[0]
+            best = best[best >= 0]
             person = protocol.images[trial.query[number]]
             listed.append(
                 {

@@ -259,7 +259,7 @@ def fit(
                     clock.best = {"score": outcome["score"], "epoch": clock.epoch}
                     keep("best.pt")
                 keep("last.pt")
-            if clock.epoch == config.epochs:
+            if clock.epoch >= config.epochs:
                 break
             method.train()
             bar = tqdm(
@@ -414,9 +414,9 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         if "training" not in content:
             raise UserError(f"{run / 'last.pt'} holds no training state: only last.pt of a run can be resumed")
         training = content["training"]
-    elif run.exists() and any(run.iterdir()):
+    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(
-            f"the run folder {run} is not empty: continue it with `crossreid train --resume {run}`, or choose another "
+            f"the run folder {run} is not an empty folder: continue it with `crossreid train --resume {run}`, or choose another "
             "name with --run"
         )
     if config.threads:
@@ -426,7 +426,9 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
 
     images, labels, _, _ = training_set(settings.data)
     seed_step(config.seed, 0)
-    method = checkpoint.build(settings.method_name, settings.method, labels.classes, labels.domains)
+    # Where all weights are loaded, those that the backbone once started from may not even be at hand any more.
+    chosen = checkpoint._without_start(settings.method) if resume or config.start_from else settings.method
+    method = checkpoint.build(settings.method_name, chosen, labels.classes, labels.domains)
     method.check(labels)
     engine = Engine(config.device, config.precision, search_unused=len(method.phases(Progress())) > 1)
     fresh = []
@@ -437,7 +439,7 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     loaders = {
         name: Loader(
             images, labels, choice, settings.data, seed=config.seed, name=name, rank=engine.rank, world=engine.world,
-            position=training["loaders"][name] if training else None, workers=settings.data.workers,
+            position=training["loaders"].get(name) if training else None, workers=settings.data.workers,
         )
         for name, choice in settings.data.loaders.items()
     }
@@ -450,7 +452,7 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
 
     resolved = settings.to_dict()
     log, record, say = _writers(run, engine.main, training["epoch"] if training else None)
-    if engine.main and not resume:
+    if engine.main:
         _write_text(run / "config.yaml", settings.to_yaml())
     first = next(iter(settings.data.loaders.values()))
     say(
@@ -537,7 +539,7 @@ def _writers(run: Path, main: bool, resumed_epoch: int | None):
         run.mkdir(parents=True, exist_ok=True)
         if resumed_epoch is not None and metrics.exists():
             # Lines of epochs that will be trained again would otherwise stand twice.
-            lines = [line for line in metrics.read_text().splitlines() if json.loads(line).get("epoch", 0) < resumed_epoch]
+            lines = [line for line in metrics.read_text().splitlines() if _before(line, resumed_epoch)]
             _write_text(metrics, "".join(line + "\n" for line in lines))
 
     def say(text: str) -> None:
@@ -552,6 +554,14 @@ def _writers(run: Path, main: bool, resumed_epoch: int | None):
                 file.write(json.dumps(line) + "\n")
 
     return log, record, say
+
+
+def _before(line: str, epoch: int) -> bool:
+    """Whether the line is of an epoch before ``epoch``; one cut short by a crash or a full disk is of none."""
+    try:
+        return json.loads(line).get("epoch", epoch) < epoch
+    except json.JSONDecodeError:
+        return False
 
 
 def _write_text(path: Path, text: str) -> None:

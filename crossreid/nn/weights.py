@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -135,7 +134,7 @@ def read_pickle(path: str | Path):
             "reading those could run code. If you trust where it comes from, load it in its own program and "
             "save the state dict alone."
         ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged files make the reader raise errors of many kinds
         raise UserError(
             f"{path} cannot be read as a PyTorch file: it is truncated, damaged, or something else "
             f"altogether ({_first_line(error)}). Copy it again or use another one."
