@@ -41,7 +41,11 @@ def data(words: list[str]) -> None:
     make.add_argument("--jitter", type=float, default=1.0, help="how badly boxes fit, 0 exactly (default: %(default)s)")
     make.add_argument("--workers", type=int, default=1, help="processes; the result is the same (default: %(default)s)")
     prepare.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), default=(288, 144))
-    chosen = parser.parse_args(words)
+    prepare.add_argument("--interpolation", choices=("bilinear", "bicubic", "lanczos"), help="default: by data set")
+    for act in (check, prepare):
+        act.epilog = "Settings of the data set's reader follow as --settings.NAME VALUE."
+    chosen, rest = parser.parse_known_args(words)
+    settings = _reader_settings(rest)
     if chosen.act == "list":
         from crossreid.data import describe
 
@@ -49,11 +53,12 @@ def data(words: list[str]) -> None:
     elif chosen.act == "check":
         from crossreid.data import check as compare
 
-        findings = compare(chosen.name, chosen.root)
+        findings = compare(chosen.name, chosen.root, **settings)
         for finding in findings:
             print(f"{finding.severity}: {finding.text}")
         if any(finding.severity == "error" for finding in findings):
-            raise UserError(f"the copy of {chosen.name} in {chosen.root} is not complete or not as handed out; see above.")
+            raise UserError(f"the copy of {chosen.name} in {chosen.root} is not complete or not as handed out; see above. "
+                "(A synthetic copy never has the counts of the real one, and is usable all the same.)")
         print(f"{chosen.name} in {chosen.root}: " + ("usable, see the warnings" if findings else "complete"))
     elif chosen.act == "make":
         from crossreid.synthetic import write
@@ -65,7 +70,7 @@ def data(words: list[str]) -> None:
     else:
         from crossreid.data.prepare import prepare as decode
 
-        print(f"wrote {decode(chosen.name, chosen.root, size=tuple(chosen.size))}")
+        print(f"wrote {decode(chosen.name, chosen.root, size=tuple(chosen.size), interpolation=chosen.interpolation, **settings)}")
 
 
 def train(words: list[str]) -> None:
@@ -194,6 +199,21 @@ def main(words: list[str] | None = None) -> int:
             raise
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
     return 0
+
+
+def _reader_settings(words: list[str]) -> dict:
+    """``--settings.NAME VALUE`` pairs, values read as YAML."""
+    if not words:
+        return {}
+    import yaml
+
+    settings = {}
+    for flag, value in zip(words[::2], [*words[1::2], None]):
+        name = flag.removeprefix("--settings.")
+        if name == flag or value is None:
+            raise UserError(f"{flag!r} was not understood: settings of the reader follow as --settings.NAME VALUE")
+        settings[name] = yaml.safe_load(value)
+    return settings
 
 
 def _parser(name: str, command, epilog: str | None = None) -> argparse.ArgumentParser:

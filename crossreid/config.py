@@ -89,15 +89,19 @@ def resolve(tree: dict) -> Settings:
         protocol["source"] = usual
         if "settings" in takes and data.settings:
             protocol.setdefault("settings", data.settings)
-    if "held_out" in takes and data.validation:
-        protocol.setdefault("held_out", data.validation)
+    train = fill("train", TrainConfig, tree["train"] or {})
+    if train.select == "validation" and not data.validation:
+        raise UserError(
+            "train.select is 'validation' but every identity is trained on: set data.validation to the share of "
+            "identities to hold out (data sets with an official validation split hold out that one)"
+        )
     return Settings(
         method_name=name,
         method=plain(fill("method", METHODS[name].Config, method)),
         protocol_name=protocol_name,
         protocol=_fill_call("protocol", kind, protocol),
         data=data,
-        train=fill("train", TrainConfig, tree["train"] or {}),
+        train=train,
         evaluate=fill("evaluate", EvaluateConfig, tree["evaluate"] or {}),
     )
 
@@ -112,7 +116,7 @@ def fill(where: str, kind: type, values: dict):
 
 def _fill_call(where: str, call: type, values: dict) -> dict:
     """The keyword settings of a class that is built later, checked, with its defaults filled in."""
-    given_later = {"root", "split", "fold"} & set(inspect.signature(call).parameters)
+    given_later = {"root", "split", "fold", "images"} & set(inspect.signature(call).parameters)
     names = [name for name in inspect.signature(call).parameters if name not in given_later]
     _known(where, values, names)
     parser = ArgumentParser(exit_on_error=False)

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from crossreid import __version__, checkpoint, data, protocols
-from crossreid.data.loading import test_loader
+from crossreid.data.loading import test_loader, training_set
 from crossreid.engine import Engine
 from crossreid.methods.base import Method
 from crossreid.ops import distance, ranking
@@ -129,17 +129,22 @@ def _score_trial(protocol, trial: Trial, embedding, comparison, config) -> Score
     if comparison.stripes is None:
         return ranking.evaluate(query.vector, gallery.vector, metric=comparison.vector, **common)
     return ranking.evaluate_blocks(
-        lambda start, stop: distance_rows(comparison, query[slice(start, stop)], gallery), len(query), **common
+        lambda start, stop: distance_rows(comparison, query[start:stop], gallery), **common
     )
 
 
-def protocol_of(settings, *, split: str = "test"):
-    """The protocol that the settings name, over the user's copy of the data."""
+def protocol_of(settings, *, split: str = "test", held_out=None):
+    """The protocol that the settings name, over the user's copy of the data.
+
+    held_out: training images kept back, for the validation of data sets that define no such split themselves.
+    """
     kind = protocols.get(settings.protocol_name)
     takes = inspect.signature(kind).parameters
     given = dict(settings.protocol)
     if "fold" in takes:
         given["fold"] = settings.data.fold
+    if "images" in takes and split == "validation" and held_out:
+        given["images"] = held_out
     if "targets" in takes:
         root = {name: data.locate(name, settings.data.roots) for name in given["targets"]}
     else:
@@ -164,6 +169,11 @@ def evaluate(
     """
     path = Path(path)
     config = settings.evaluate
+    if split == "validation" and not settings.data.validation:
+        raise UserError(
+            f"{path} was trained with data.validation 0, so the validation identities were trained on too and a score "
+            "on them means nothing: evaluate split test, or train with identities held out"
+        )
     engine = engine or Engine(settings.train.device, settings.train.precision)
     method = checkpoint.load(path, device=str(engine.device))
     for key in ("size", "interpolation", "mean", "std"):
@@ -172,7 +182,8 @@ def evaluate(
         raise UserError(
             f"evaluate.feature is {config.feature!r}: the method gives {', '.join(method.features)}"
         )
-    protocol = protocol_of(settings, split=split)
+    held_out = training_set(settings.data)[3] if split == "validation" else None
+    protocol = protocol_of(settings, split=split, held_out=held_out)
     embedding = embed(method, protocol.images, settings.data, engine, feature=config.feature, batch=config.batch)
     if not engine.main:
         return {}
@@ -223,11 +234,12 @@ def _rerank_rows(protocol, embedding, comparison, config) -> dict[str, Scores]:
         unit = [torch.nn.functional.normalize(part.vector, dim=1) for part in (query, gallery)]
         stripes = {} if use == "vector" else {"query_stripes": query.stripes, "gallery_stripes": gallery.stripes}
         streamed = rerank.k_reciprocal_rows(
-            *unit, k1=config.k1, k2=config.k2, weight=config.weight, use=use, **stripes
+            *unit, k1=config.k1, k2=config.k2, weight=config.weight, use=use,
+            unaligned=comparison.stripes == "unaligned", **stripes,
         )
         rows.setdefault(trial.row, []).append(
             ranking.evaluate_blocks(
-                streamed, len(query), identity[trial.query], identity[trial.gallery], camera[trial.query],
+                streamed, identity[trial.query], identity[trial.gallery], camera[trial.query],
                 camera[trial.gallery], forbidden=trial.forbidden, cmc=protocol.cmc, ranks=config.ranks,
             )
         )

@@ -424,7 +424,7 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     if config.deterministic:
         deterministic()
 
-    images, labels, _, _ = training_set(settings.data)
+    images, labels, _, held_out = training_set(settings.data)
     seed_step(config.seed, 0)
     # Where all weights are loaded, those that the backbone once started from may not even be at hand any more.
     chosen = checkpoint._without_start(settings.method) if resume or config.start_from else settings.method
@@ -485,7 +485,7 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
 
     def monitor(epoch: int) -> dict:
         split = "validation" if config.select == "validation" else "test"
-        protocol = evaluation.protocol_of(settings, split=split)
+        protocol = evaluation.protocol_of(settings, split=split, held_out=held_out)
         rows = evaluation.score(method, protocol, settings, engine)
         method.train()
         brief = {name: evaluation.brief(scores) for name, scores in rows.items()}

@@ -140,6 +140,8 @@ class DataConfig:
         workers: Processes that prepare batches; 0 prepares them in the training process.
         broken: What a picture that cannot be read does to training: stop, or skip (another picture of the
             same identity and modality stands in).
+        prepared: Whether to train from the array that 'crossreid data prepare' made for this size and
+            interpolation, instead of decoding the pictures again in every epoch.
         validation: Share of the training identities that is held out for validation. A data set with an
             official validation split holds out that split instead as soon as this is above 0.
     """
@@ -163,6 +165,7 @@ class DataConfig:
     loaders: dict[str, LoaderConfig] = field(default_factory=lambda: {"train": LoaderConfig()})
     workers: int = 2
     broken: str = "stop"
+    prepared: bool = False
     validation: float = 0.0
 
     def __post_init__(self):
@@ -217,7 +220,9 @@ def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[in
         # An official validation split may be part of the training split too.
         apart = {image.identity for image in held}
         training += [
-            replace(image, domain=domain) for image in splits["train"] if image.identity not in apart
+            replace(image, domain=domain)
+            for image in _prepared(config, name, splits["train"])
+            if image.identity not in apart
         ]
         validation += [replace(image, domain=domain) for image in held]
     if not training:
@@ -585,6 +590,8 @@ def _read_splits(config: DataConfig, name: str) -> dict[str, list[Image]]:
     everywhere = own.get("all_images") and not _takes(name, "all_images")
     if everywhere:
         del own["all_images"]
+    if config.prepared and _takes(name, "prepared"):
+        own["prepared"] = True
     if config.fold is not None:
         if not any(_takes(each, "fold") for each in config.names):
             raise UserError(
@@ -600,6 +607,16 @@ def _read_splits(config: DataConfig, name: str) -> dict[str, list[Image]]:
     if config.validation:
         splits["train"], splits["validation"] = hold_out(splits["train"], config.validation)
     return splits
+
+
+def _prepared(config: DataConfig, name: str, images: list[Image]) -> list[Image]:
+    """The same images as rows of the prepared array, where the settings ask for it."""
+    from crossreid import data
+    from crossreid.data.prepare import decoded
+
+    if not config.prepared or _takes(name, "prepared"):
+        return images
+    return decoded(images, data.locate(name, config.roots), config.size, config.interpolation)
 
 
 def _takes(name: str, setting: str) -> bool:
