@@ -1,0 +1,115 @@
+"""The documents name what exists: methods, settings, settings files, other documents, citable papers."""
+
+import dataclasses
+import inspect
+import re
+import typing
+from pathlib import Path
+
+import pytest
+
+from crossreid import config
+from crossreid.data.loading import DataConfig
+from crossreid.evaluation import EvaluateConfig
+from crossreid.methods import METHODS
+from crossreid.protocols import PROTOCOLS, get
+from crossreid.training import TrainConfig
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+TEXTS = {path.name: path.read_text(encoding="utf-8") for path in [*DOCS.glob("*.md"), *ROOT.glob("*.md")]}
+ENTRY = re.compile(r"```bibtex\n@(\w+)\{(\w+),\n(.*?)\n\}\n```", re.S)
+FIELD = re.compile(r"(\w+)\s*= \{(.+)\}")
+KEY = re.compile(r"`(?:--)?((?:method|data|protocol|train|evaluate)(?:\.\w+)+)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def sections(name):
+    """Heading of the second level -> the text below it."""
+    parts = re.split(r"^## (.+)$", TEXTS[name], flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2]))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_section_with_a_citation(name):
+    entries = ENTRY.findall(sections("methods.md")[name])
+    assert len(entries) == 1
+    kind, _, body = entries[0]
+    fields = dict(FIELD.fullmatch(line.strip().rstrip(",")).groups() for line in body.splitlines())
+    assert {"title", "author", "year"} <= set(fields) and re.fullmatch(r"\d{4}", fields["year"])
+    assert {"article": "journal", "inproceedings": "booktitle"}[kind] in fields
+    assert all(value.count("{") == value.count("}") for value in fields.values())
+    assert all(", " in author for author in fields["author"].split(" and "))
+
+
+def test_citations_have_keys_of_their_own():
+    text = TEXTS["methods.md"]
+    keys = [key for _, key, _ in ENTRY.findall(text)]
+    assert len(keys) == len(set(keys)) == text.count("```bibtex") == len(METHODS)
+
+
+def methods_of(name, text):
+    """The methods a passage is about, by its heading or the settings files it names."""
+    if name in METHODS:
+        return [name]
+    files = set(re.findall(r"`(\w+)`", text)) & set(config.shipped())
+    return sorted({config.load(file).method_name for file in files})
+
+
+@pytest.mark.parametrize("document", ["coming-from.md", "methods.md"])
+def test_every_setting_that_is_named_exists(document):
+    protocols = {key for name in PROTOCOLS for key in inspect.signature(get(name)).parameters} | {"name"}
+    found = 0
+    for heading, text in sections(document).items():
+        about = methods_of(heading, text) or list(METHODS)
+        for key in KEY.findall(text):
+            found += 1
+            room, *path = key.split(".")
+            if room == "protocol":
+                assert path[0] in protocols, key
+            elif room == "method":
+                known = [{f.name for f in dataclasses.fields(METHODS[name].Config)} for name in about]
+                assert path[0] in {"name"}.union(*known), f"{key} under {heading}"
+            else:
+                kind = {"data": DataConfig, "train": TrainConfig, "evaluate": EvaluateConfig}[room]
+                assert exists(kind, path), key
+    assert found > 30
+
+
+def exists(kind, path):
+    """Whether the nested key is a field; names within a dict are free."""
+    hints = typing.get_type_hints(kind)
+    if path[0] not in hints:
+        return False
+    hint = hints[path[0]]
+    nested = [part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)]
+    rest = path[2:] if typing.get_origin(hint) is dict else path[1:]
+    return not rest or (bool(nested) and exists(nested[0], rest))
+
+
+def test_a_setting_that_does_not_exist_is_noticed():
+    assert exists(TrainConfig, ["optimizers", "main", "schedule", "warmup"])
+    assert not exists(TrainConfig, ["optimizers", "main", "schedule", "warm"])
+    assert not exists(DataConfig, ["seize"])
+    assert KEY.findall("`train.seed`, `--method.margin 0.5`, train.py") == ["train.seed", "method.margin"]
+
+
+def test_every_settings_file_is_mentioned_and_every_mention_exists():
+    named = set(re.findall(r"`(\w+)`", "".join(TEXTS[path.name] for path in DOCS.glob("*.md"))))
+    assert set(config.shipped()) <= named
+    mentioned = {word for word in named if re.match(rf"({'|'.join(METHODS)})_", word)}
+    assert mentioned <= set(config.shipped())
+
+
+@pytest.mark.parametrize("path", [*DOCS.glob("*.md"), *ROOT.glob("*.md")], ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(path):
+    for link in LINK.findall(TEXTS[path.name]):
+        if "://" in link:
+            continue
+        place, _, heading = link.partition("#")
+        target = path.parent / place if place else path
+        assert target.exists(), link
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), flags=re.M)
+            anchors = {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+            assert heading in anchors, link
