@@ -19,7 +19,7 @@ from crossreid.nn.weights import read_pickle, state_dict
 from crossreid.records import UserError
 
 # Name of the method -> the key under which the program's own files keep the weights. Asked in this order.
-SYSTEMS = {"metabin": "model", "alignedreid": "state_dict", "agw": "net", "ddag": "net"}
+SYSTEMS = {"metabin": "model", "alignedreid": "state_dict", "agw": "net", "ddag": "net", "mvd": "model"}
 
 
 def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:

@@ -1,0 +1,323 @@
+"""MVD: three branches whose bottlenecks keep of an observation what tells identities apart.
+
+Tian et al., "Farewell to Mutual Information: Variational Distillation for Cross-Modal Person
+Re-Identification", CVPR 2021, arXiv 2104.02862. Every image, visible or infrared, is seen twice, as it is and
+as its grey version:
+
+    visible-specific branch    the image                    v, and z behind the bottleneck
+    shared branch              the grey version, the image  v and z of each
+    infrared-specific branch   the grey version             v, and z behind the bottleneck
+
+Paper, released program and MindSpore port train different things under one name; ``PROFILES`` says what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from crossreid.losses.distillation import distillation, jensen_shannon, released_distillation
+from crossreid.losses.identity import identity_loss
+from crossreid.losses.modality_margin import modality_margin
+from crossreid.losses.sinkhorn import sinkhorn
+from crossreid.losses.triplet import batch_hard_triplet
+from crossreid.methods.base import Method, Progress
+from crossreid.nn import weights
+from crossreid.nn.channel_attention import ChannelAttention
+from crossreid.nn.pooling import average
+from crossreid.nn.resnet import resnet
+from crossreid.records import Batch, Embedding, UserError
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the forms of the method differ in.
+
+    released: the losses are those of the released program, not of the paper; None for no distillation at all.
+    margins: the loss on distances tells modalities apart (``modality_margin``), else it is the batch-hard
+        triplet.
+    last_stride, flavour: of the backbones. attention: channel attention before their last three stages.
+    neck_bias: the neck's bias is learned. backbone_rate: factor of the learning rate of the backbones with
+        their heads.
+    grey: weights of red, green and blue. grey_first: the shared branch sees the grey version first, which
+        only its running statistics notice.
+    """
+
+    released: bool | None = True
+    margins: bool = True
+    last_stride: int = 1
+    flavour: str = "torchvision"
+    attention: bool = True
+    neck_bias: bool = False
+    backbone_rate: float = 1.0
+    grey: tuple[float, float, float] = (0.2989, 0.5870, 0.1140)
+    grey_first: bool = True
+
+
+PROFILES = {
+    # Transport between the specific branches' classes, and what its distillation comes to.
+    "authors": Profile(),
+    # Mutual learning of the specific branches; self- and cross-distillation and mutual learning of the shared
+    # representations, with divergences as they are written.
+    "paper": Profile(released=False),
+    # Identity and triplets alone, on a network with other padding and a grey whose weights sum to 1.03.
+    "mindspore": Profile(
+        released=None,
+        margins=False,
+        last_stride=2,
+        flavour="mindspore",
+        attention=False,
+        neck_bias=True,
+        backbone_rate=0.1,
+        grey=(0.2989, 0.5870, 0.1440),
+        grey_first=False,
+    ),
+}
+BRANCHES = ("visible", "shared", "infrared")
+# Name of a view -> its branch, whether it sees the grey version, its weight in the identity and metric loss.
+VIEWS = {
+    "visible": ("visible", False, 0.5),
+    "shared_grey": ("shared", True, 0.25),
+    "shared_colour": ("shared", False, 0.25),
+    "infrared": ("infrared", True, 0.5),
+}
+
+
+@dataclass
+class Config:
+    """Settings of MVD; the defaults are those of the released program.
+
+    profile: authors (what the released program really computes), paper (divergences as they are written
+        there), or mindspore (the port: another network, no distillation). See ``PROFILES``.
+    backbone: a name of ``crossreid.nn.resnet.NETWORKS``; each of the three branches is one.
+    pretrained: start weights, see ``crossreid.nn.weights.start``; null for random ones.
+    width: of z.
+    normalize: joint brings the four parts of an embedding to unit length together, parts one by one (the
+        port).
+    smoothing: of the identity loss's labels; the port has 0.
+    margins, radii: of the distances inside a modality and across, see ``crossreid.losses.modality_margin``.
+    margin: of the port's triplets, in units of distance.
+    mutual, self_distillation, cross_distillation, representation: factors of the losses; the last, mutual
+        learning of the shared representations, is in the paper alone.
+    temperature: of self-distillation, and in the paper's form of cross-distillation.
+    """
+
+    profile: str = "authors"
+    backbone: str = "resnet50"
+    pretrained: str | None = "timm"
+    width: int = 512
+    normalize: str = "joint"
+    smoothing: float = 0.1
+    margins: tuple[float, float] = (0.9, 1.0)
+    radii: tuple[float, float] = (2.2, 2.0)
+    margin: float = 0.3
+    mutual: float = 8.0
+    self_distillation: float = 2.0
+    cross_distillation: float = 2.0
+    representation: float = 2.0
+    temperature: float = 1.0
+
+
+class Encoder(nn.Module):
+    """A whole residual network, its neck and its classifier: images to an observation v and its logits."""
+
+    def __init__(self, config: Config, profile: Profile, classes: int):
+        super().__init__()
+        self.backbone = resnet(config.backbone, profile.last_stride, profile.flavour, stem=False)
+        self.stem = self.backbone.new_stem()
+        self.attention = nn.ModuleList(ChannelAttention() for _ in range(3 * profile.attention))
+        self.neck = nn.BatchNorm1d(self.backbone.channels)
+        self.neck.bias.requires_grad_(profile.neck_bias)
+        self.classifier = nn.Linear(self.backbone.channels, classes)
+        nn.init.normal_(self.classifier.weight, 0.0, 0.001)
+        nn.init.zeros_(self.classifier.bias)
+
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """The last map (N, C, H, W)."""
+        maps = self.backbone.layer1(self.stem(images))
+        for index, stage in enumerate((self.backbone.layer2, self.backbone.layer3, self.backbone.layer4)):
+            maps = stage(self.attention[index](maps) if len(self.attention) else maps)
+        return maps
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The observation v (N, C)."""
+        return self.neck(average(self.feature_map(images)))
+
+
+class Bottleneck(nn.Module):
+    """A deterministic bottleneck, v to z, and the classifier behind it. The released programs draw no
+    sample."""
+
+    def __init__(self, inputs: int, width: int, classes: int):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Linear(inputs, 1000),
+            nn.BatchNorm1d(1000),
+            nn.ReLU(),
+            nn.Linear(1000, 500),
+            nn.BatchNorm1d(500),
+            nn.ReLU(),
+            nn.Linear(500, width),
+        )
+        self.classifier = nn.Sequential(
+            nn.Linear(width, width // 2),
+            nn.BatchNorm1d(width // 2),
+            nn.LeakyReLU(0.1),
+            nn.Dropout(0.5),
+            nn.Linear(width // 2, classes),
+        )
+        for part in (self.encoder, self.classifier):
+            for layer in part:
+                if isinstance(layer, nn.Linear):
+                    nn.init.zeros_(layer.bias)
+                    if part is self.encoder:
+                        nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+                    else:
+                        nn.init.normal_(layer.weight, 0.0, 0.001)
+                elif isinstance(layer, nn.BatchNorm1d) and part is self.encoder:
+                    nn.init.normal_(layer.weight, 1.0, 0.02)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        """z (N, width)."""
+        return self.encoder(observation)
+
+
+class MVD(Method):
+    """See the module. ``obs`` are the four views' observations v, ``rep`` their representations z, ``both``
+    all eight."""
+
+    Config = Config
+    features = ("obs", "rep", "both")
+    unit_length = True
+
+    def __init__(self, config: Config, classes: int, domains: int = 1):
+        super().__init__(config, classes, domains)
+        for name, known in (("profile", PROFILES), ("normalize", ("joint", "parts"))):
+            if getattr(config, name) not in known:
+                raise UserError(
+                    f"method.{name} is {getattr(config, name)!r}: choose one of {', '.join(known)}"
+                )
+        if config.width < 2:
+            raise UserError(f"method.width is {config.width}: give the width of z, 2 or more")
+        if config.temperature <= 0:
+            raise UserError(f"method.temperature is {config.temperature}: give a number above 0")
+        self.profile = PROFILES[config.profile]
+        self.encoders = nn.ModuleDict({name: Encoder(config, self.profile, classes) for name in BRANCHES})
+        channels = self.encoders["shared"].backbone.channels
+        self.bottlenecks = nn.ModuleDict(
+            {name: Bottleneck(channels, config.width, classes) for name in BRANCHES}
+        )
+        self._start()
+
+    def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
+        """The losses of the profile, with the modality of each image for the distances alone."""
+        config, profile = self.config, self.profile
+        seen = self._observe(batch.images)
+        kept = {view: self.bottlenecks[VIEWS[view][0]](vectors) for view, vectors in seen.items()}
+        seen_logits = {
+            view: self.encoders[VIEWS[view][0]].classifier(vectors) for view, vectors in seen.items()
+        }
+        kept_logits = {
+            view: self.bottlenecks[VIEWS[view][0]].classifier(vectors) for view, vectors in kept.items()
+        }
+        losses = {
+            "identity": self._weighted(
+                lambda logits: identity_loss(logits, batch.target, config.smoothing), seen_logits, kept_logits
+            ),
+            "metric": self._weighted(lambda vectors: self._metric(vectors, batch), seen, kept),
+        }
+        total = losses["identity"] + losses["metric"]
+        if profile.released is not None:
+            factors = {"mutual": config.mutual, "self_distillation": config.self_distillation}
+            factors["cross_distillation"] = config.cross_distillation
+            if not profile.released:
+                factors["representation"] = config.representation
+            losses |= self._distillation(seen_logits, kept_logits)
+            total = total + sum(factor * losses[name] for name, factor in factors.items())
+        return losses | {"total": total}
+
+    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+        """See ``Method.embed``; every image takes the same way, whatever its modality. Vectors of unit
+        length."""
+        if feature not in (None, *self.features):
+            raise UserError(f"MVD has no feature {feature!r}: choose one of {', '.join(self.features)}")
+        seen = self._observe(images)
+        parts = [] if feature == "rep" else list(seen.values())
+        if feature in ("rep", "both"):
+            parts += [self.bottlenecks[VIEWS[view][0]](vectors) for view, vectors in seen.items()]
+        if self.config.normalize == "parts":
+            parts = [F.normalize(part) for part in parts]
+        return Embedding(F.normalize(torch.cat(parts, dim=1)))
+
+    def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
+        """The last map (N, C, H, W) of the shared branch for the images as they are."""
+        return self.encoders["shared"].feature_map(images)
+
+    def parameter_groups(self) -> dict[str, list[dict]]:
+        """Backbones with necks and classifiers, and bottlenecks."""
+        groups = (("encoders", self.profile.backbone_rate), ("bottlenecks", 1.0))
+        return {
+            "main": [
+                {
+                    "params": [p for p in getattr(self, name).parameters() if p.requires_grad],
+                    "name": name,
+                    "rate": rate,
+                }
+                for name, rate in groups
+            ]
+        }
+
+    def grey(self, images: torch.Tensor) -> torch.Tensor:
+        """The grey version of normalised images (N, 3, H, W), three equal channels."""
+        shares = images.new_tensor(self.profile.grey)
+        return (images.detach() * shares[:, None, None]).sum(1, keepdim=True).expand_as(images)
+
+    def _start(self) -> None:
+        first, *others = self.encoders.values()
+        config = self.config
+        weights.start(first.backbone, config.pretrained, config.backbone, (first.stem,))
+        if config.pretrained is not None:
+            for other in others:
+                other.backbone.load_state_dict(first.backbone.state_dict())
+                other.stem.load_state_dict(first.stem.state_dict())
+
+    def _observe(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The observations by the names of ``VIEWS``, computed in the order of the profile's program."""
+        grey = self.grey(images)
+        shared = ("shared_grey", "shared_colour")
+        order = ("visible", *(shared if self.profile.grey_first else shared[::-1]), "infrared")
+        return {view: self.encoders[VIEWS[view][0]](grey if VIEWS[view][1] else images) for view in order}
+
+    def _weighted(self, loss, *views: dict[str, torch.Tensor]) -> torch.Tensor:
+        return sum(VIEWS[view][2] * loss(value) for each in views for view, value in each.items())
+
+    def _metric(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
+        config = self.config
+        if not self.profile.margins:
+            return batch_hard_triplet(vectors, batch.target, config.margin)
+        return modality_margin(vectors, batch.target, batch.modality, config.margins, config.radii)
+
+    def _distillation(self, seen: dict[str, torch.Tensor], kept: dict[str, torch.Tensor]) -> dict:
+        """Losses of logits: what representations and branches learn from observations."""
+        if self.profile.released:
+            distil, heat = released_distillation, 1.0
+            mutual = sinkhorn(*(_probabilities(seen[view]) for view in ("infrared", "visible")))
+        else:
+            distil, heat = distillation, self.config.temperature
+            mutual = distil(seen["infrared"], seen["visible"]) + distil(seen["visible"], seen["infrared"])
+        own = [distil(seen[view], kept[view], self.config.temperature) for view in ("infrared", "visible")]
+        across = [
+            distil(seen["shared_colour"], kept["shared_grey"], heat),
+            distil(seen["shared_grey"], kept["shared_colour"], heat),
+        ]
+        losses = {"mutual": mutual, "self_distillation": sum(own), "cross_distillation": sum(across) / 2}
+        if not self.profile.released:
+            losses["representation"] = jensen_shannon(kept["shared_grey"], kept["shared_colour"])
+        return losses
+
+
+def _probabilities(logits: torch.Tensor) -> torch.Tensor:
+    return (logits if logits.dtype == torch.float64 else logits.float()).softmax(1)

@@ -1,0 +1,96 @@
+"""Checkpoints of MVD: the authors' program and the MindSpore port."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from crossreid.originals.agw import INPUT
+from crossreid.originals.naming import rename
+from crossreid.records import UserError
+
+_BRANCHES = {"IR": "infrared", "RGB": "visible", "shared": "shared"}
+_PORT = {"ir": ("infrared", "thermal"), "rgb": ("visible", "visible"), "shared": ("shared", "base")}
+_RULES, _BACK, _PORT_RULES = [], [], []
+for _theirs, _ours in _BRANCHES.items():
+    _encoder, _bottleneck = f"encoders.{_ours}.", f"bottlenecks.{_ours}."
+    for _index, _width in enumerate((256, 512, 1024)):
+        _place = f"{_theirs}_backbone.cam_{_width}._cam_module."
+        _RULES.append((_place.replace(".", r"\."), f"{_encoder}attention.{_index}."))
+        _BACK.append((f"{_encoder}attention.{_index}.".replace(".", r"\."), _place))
+    for _old, _new in (
+        (f"{_theirs}_backbone.base.layer", f"{_encoder}backbone.layer"),
+        (f"{_theirs}_backbone.base.conv1.", f"{_encoder}stem.conv1."),
+        (f"{_theirs}_backbone.base.bn1.", f"{_encoder}stem.bn1."),
+        (f"{_theirs}_backbone.bottleneck.", f"{_encoder}neck."),
+        (f"{_theirs}_backbone.classifier.0.", f"{_encoder}classifier."),
+        (f"{_theirs}_Bottleneck.bottleneck.model.", f"{_bottleneck}encoder."),
+        (f"{_theirs}_Bottleneck.classifier.", f"{_bottleneck}classifier."),
+    ):
+        _RULES.append((_old.replace(".", r"\."), _new))
+        _BACK.append((_new.replace(".", r"\."), _old))
+for _theirs, (_ours, _part) in _PORT.items():
+    _encoder, _bottleneck = f"encoders.{_ours}.", f"bottlenecks.{_ours}."
+    for _old, _new in (
+        (f"{_theirs}_backbone.{_part}.layer", f"{_encoder}backbone.layer"),
+        (f"{_theirs}_backbone.{_part}.conv1.", f"{_encoder}stem.conv1."),
+        (f"{_theirs}_backbone.{_part}.bn1.", f"{_encoder}stem.bn1."),
+        (f"{_theirs}_backbone.{_part}.bottleneck.", f"{_encoder}neck."),
+        (f"{_theirs}_backbone.{_part}.classifier.", f"{_encoder}classifier."),
+        (f"{_theirs}_bottleneck.bottleneck.model.", f"{_bottleneck}encoder."),
+        (f"{_theirs}_bottleneck.classifier.", f"{_bottleneck}classifier."),
+    ):
+        _PORT_RULES.append((_old.replace(".", r"\."), _new))
+_UNUSED = (
+    (r"(IR|RGB|shared)_backbone\.base\.fc\.", "the ImageNet classifier is never used"),
+    (r"(IR|RGB|shared)_MIE\.", "this estimator of an early version is never used"),
+)
+
+
+def recognises(state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether these weights are of the authors' program or of the port."""
+    return "RGB_backbone.base.conv1.weight" in state or _is_port(state)
+
+
+def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
+    """Turn their weights into ours.
+
+    Returns what is needed to build the method (method, config, classes, domains, input, origin), the weights
+    by our names, and why each name left out was left out.
+    """
+    port = _is_port(state)
+    rules, unused = (_PORT_RULES, ()) if port else (_RULES, _UNUSED)
+    weights, left_out = rename(state, rules, unused, "MVD's MindSpore port" if port else "MVD")
+    config = {"pretrained": None, "width": len(weights["bottlenecks.shared.encoder.6.weight"])}
+    if port:
+        config |= {"profile": "mindspore", "normalize": "parts", "smoothing": 0.0}
+    described = {
+        "method": "mvd",
+        "config": config,
+        "classes": len(weights["encoders.shared.classifier.weight"]),
+        "domains": 1,
+        "input": dict(INPUT) if port else INPUT | {"size": [256, 128], "interpolation": "bilinear"},
+        "origin": "MVD, MindSpore port" if port else "MVD (FutabaSakuraXD/Farewell-to-Mutual-Information)",
+    }
+    return described, weights, left_out
+
+
+def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Turn our weights into those of the authors' program; the inverse of ``read``, with the unused
+    classifiers that it insists on. A file of the MindSpore port cannot be written."""
+    wanted = ("encoders.shared.attention.0.gamma", "encoders.shared.backbone.layer3.5.conv3.weight")
+    if any(name not in state for name in wanted):
+        raise UserError(
+            "the published MVD program has three resnet50 with channel attention: a model of the profile "
+            "mindspore or with another backbone cannot be written in its form; keep our own checkpoint"
+        )
+    weights, _ = rename(state, _BACK, (), "our MVD")
+    for branch in _BRANCHES:
+        weights[f"{branch}_backbone.base.fc.weight"] = torch.zeros(1000, 2048)
+        weights[f"{branch}_backbone.base.fc.bias"] = torch.zeros(1000)
+    return weights
+
+
+def _is_port(state):
+    return "rgb_backbone.visible.conv1.weight" in state
