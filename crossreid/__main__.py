@@ -44,7 +44,7 @@ def data(words: list[str]) -> None:
     prepare.add_argument("--interpolation", choices=("bilinear", "bicubic", "lanczos"), help="default: by data set")
     for act in (check, prepare):
         act.epilog = "Settings of the data set's reader follow as --settings.NAME VALUE."
-    chosen, rest = parser.parse_known_args(words)
+    chosen, rest = _parse(parser, words)
     settings = _reader_settings(rest)
     if chosen.act == "list":
         from crossreid.data import describe
@@ -81,7 +81,7 @@ def train(words: list[str]) -> None:
     parser.add_argument("--run", type=Path, help="folder to write (default: runs/METHOD-DATA-DATE)")
     parser.add_argument("--device", help="short for --train.device")
     parser.add_argument("--print-config", action="store_true", help="print the resolved settings and stop")
-    chosen, overrides = parser.parse_known_args(words)
+    chosen, overrides = _parse(parser, words)
     if (chosen.config is None) == (chosen.resume is None):
         raise UserError("crossreid train needs either a settings file or --resume RUN, and not both.")
     from crossreid import checkpoint, config, training
@@ -109,7 +109,7 @@ def evaluate(words: list[str]) -> None:
     parser.add_argument("--config", help="settings file for data and protocol (default: those of the training)")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--out", type=Path, help="also write evaluation.json and report.html into this folder")
-    chosen, overrides = parser.parse_known_args(words)
+    chosen, overrides = _parse(parser, words)
     from crossreid import checkpoint, config, evaluation
 
     if chosen.config:
@@ -220,6 +220,21 @@ def _parser(name: str, command, epilog: str | None = None) -> argparse.ArgumentP
     return argparse.ArgumentParser(
         prog=f"crossreid {name}", description=command.__doc__, epilog=epilog, allow_abbrev=False
     )
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The words that ``parser`` knows, and the changes of settings, wherever among them they stand."""
+    own, changes, rest = [], [], list(words)
+    while rest:
+        word = rest.pop(0)
+        if word.startswith("--") and "." in word.partition("=")[0]:
+            # argparse would take the value that follows for one of the command's own words.
+            changes += [word] if "=" in word else [word, *rest[:1]]
+            rest = rest if "=" in word else rest[1:]
+        else:
+            own.append(word)
+    chosen, unknown = parser.parse_known_args(own)
+    return chosen, unknown + changes
 
 
 def _new_run(settings) -> Path:

@@ -450,6 +450,10 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
             f"{', '.join(sorted(loaders))}: add the missing one"
         )
 
+    split = "validation" if config.select == "validation" else "test"
+    if config.evaluate_every:  # a mistake there should not show itself only after the first epochs
+        evaluation.protocol_of(settings, split=split, held_out=held_out)
+
     resolved = settings.to_dict()
     log, record, say = _writers(run, engine.main, training["epoch"] if training else None)
     if engine.main:
@@ -472,6 +476,12 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     if training:
         say(f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}")
 
+    if evaluate:
+        try:
+            evaluation.protocol_of(settings)
+        except UserError as error:  # training on all that there is must stay possible
+            say(f"mind that the weights cannot be scored at the end: {error}")
+
     trained = {"source": settings.data.name, "identities": labels.classes, "images": len(images)}
     inputs = {key: getattr(settings.data, key) for key in ("size", "interpolation", "mean", "std")}
 
@@ -484,7 +494,6 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         checkpoint.save(run / name, described)
 
     def monitor(epoch: int) -> dict:
-        split = "validation" if config.select == "validation" else "test"
         protocol = evaluation.protocol_of(settings, split=split, held_out=held_out)
         rows = evaluation.score(method, protocol, settings, engine)
         method.train()
