@@ -42,6 +42,14 @@ def test_every_method_has_a_section_with_a_citation(name):
     assert all(", " in author for author in fields["author"].split(" and "))
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_quoted_numbers_are_marked_and_terms_stated(name):
+    assert re.search(r"\*\*Quoted\b[^*]*, not measured here\.?\*\*", sections("methods.md")[name])
+    terms = sections("methods.md")["What may be used"].splitlines()
+    rows = [row.strip("|").split("|") for row in terms if row.startswith(f"| `{name}`")]
+    assert rows and all(len(row) == 4 and all(map(str.strip, row)) for row in rows)
+
+
 def test_citations_have_keys_of_their_own():
     text = TEXTS["methods.md"]
     keys = [key for _, key, _ in ENTRY.findall(text)]
