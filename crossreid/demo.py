@@ -17,7 +17,7 @@ def settings(folder: Path, *, seed: int = 0, quick: bool = False, device: str = 
     """A small AGW on rendered people in SYSU-MM01's layout; sized for two CPU cores."""
     return config.resolve(
         {
-            "method": {"name": "agw", "backbone": "tiny", "pretrained": None, "smoothing": 0.1},
+            "method": {"name": "agw", "backbone": "tiny", "pretrained": None, "smoothing": 0.1, "backbone_rate": 1.0},
             "data": {
                 "name": "sysu_mm01",
                 "roots": {"sysu_mm01": str(folder / "visible-infrared")},
@@ -52,7 +52,7 @@ def run(folder: Path, *, seed: int = 0, quick: bool = False, device: str = "cpu"
             f"{folder / 'run'} exists already: look at {folder / 'run' / 'report.html'}, remove the folder, or choose "
             "another with --folder"
         )
-    people, elsewhere = folder / "visible-infrared", folder / "two-cameras"
+    people, elsewhere = folder / "visible-infrared", folder / "unseen-place" / "people"
     if not people.exists():
         synthetic.write("sysu_mm01", people, identities=40 if quick else 160, seed=seed)
     if not elsewhere.exists():
@@ -60,16 +60,20 @@ def run(folder: Path, *, seed: int = 0, quick: bool = False, device: str = "cpu"
     chosen = settings(folder, seed=seed, quick=quick, device=device)
     training.train(chosen, folder / "run")
 
-    print("\nThe same model in a place it was never trained on (two visible cameras, other people):")
+    print("\nThe same model in a place it was never trained on (four visible cameras, other people):")
     other = config.resolve(
         chosen.to_dict()
         | {
-            "data": chosen.to_dict()["data"] | {"name": "folder", "roots": {"folder": str(elsewhere)}},
-            "protocol": {"name": "market1501", "source": "folder"},
+            "data": chosen.to_dict()["data"]
+            | {
+                "name": "folder",
+                "roots": {"folder": str(elsewhere)},
+                "settings": {"pattern": r"(?P<identity>\d+)/c(?P<camera>\d+)", "train_share": 0.0},
+            },
+            "protocol": {"name": "market1501"},
         }
     )
     unseen = folder / "unseen-place"
-    unseen.mkdir(exist_ok=True)
     (unseen / "config.yaml").write_text(other.to_yaml(), encoding="utf-8")
     evaluation.evaluate(folder / "run" / "last.pt", settings=other, out=unseen)
     page = write([folder / "run"], folder / "run" / "report.html")

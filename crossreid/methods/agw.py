@@ -39,6 +39,7 @@ class Config:
     margin: of the batch-hard triplet, in units of distance; null for the soft margin.
     stable, normalize: variants of the weighted loss, see ``crossreid.losses.weighted_triplet``.
     smoothing: label smoothing of the identity loss.
+    backbone_rate: share of the learning rate that stems, body and non-local blocks get; 1 suits random weights.
     """
 
     backbone: str = "resnet50"
@@ -53,6 +54,7 @@ class Config:
     stable: bool = False
     normalize: bool = False
     smoothing: float = 0.0
+    backbone_rate: float = 0.1
 
 
 class AGW(Method):
@@ -109,11 +111,11 @@ class AGW(Method):
         return self.backbone(self.stems(images, modality))
 
     def parameter_groups(self) -> dict[str, list[dict]]:
-        """Stems, body and non-local blocks at a tenth of the rate."""
+        """Stems, body and non-local blocks apart from the head."""
         slow = [*self.backbone.parameters(), *(self.stems.parameters() if self.stems is not None else ())]
         return {
             "main": [
-                {"params": slow, "name": "backbone", "rate": 0.1},
+                {"params": slow, "name": "backbone", "rate": self.config.backbone_rate},
                 {"params": [self.neck.weight], "name": "neck", "rate": 1.0},
                 {"params": list(self.classifier.parameters()), "name": "classifier", "rate": 1.0},
             ]
