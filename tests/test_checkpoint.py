@@ -1,0 +1,202 @@
+"""Our checkpoints: written whole or not at all, read without running code, and refused with reasons."""
+
+import errno
+import os
+import pickle
+
+import pytest
+import torch
+
+from crossreid import checkpoint, config
+from crossreid.__main__ import main
+from crossreid.records import UserError
+
+SMALL = {"backbone": "tiny", "pretrained": None, "streams": 1}
+
+
+def described(seed=0, classes=5, name="agw", settings=None):
+    torch.manual_seed(seed)
+    method = checkpoint.build(name, SMALL if settings is None else settings, classes)
+    inputs = {"size": (48, 24), "interpolation": "bilinear", "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    return checkpoint.describe(method, name, input=inputs, settings={}, trained={"epoch": 1})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "run" / "last.pt"
+    path.parent.mkdir()
+    checkpoint.save(path, described())
+    return path
+
+
+def paragraph(path, call=checkpoint.load, **settings):
+    with pytest.raises(UserError) as error:
+        call(path, **settings)
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+    return str(error.value)
+
+
+def test_what_was_saved_is_loaded(saved):
+    content, method = described(), checkpoint.load(saved)
+    assert method.state_dict().keys() == content["weights"].keys()
+    for key, value in method.state_dict().items():
+        assert torch.equal(value, content["weights"][key]), key
+    assert method.classes == 5 and method.trained == {"epoch": 1} and not method.training
+    assert method.input["size"] == [48, 24]
+    assert checkpoint.load(saved, size=(96, 48)).input["size"] == [96, 48]
+    assert [path.name for path in saved.parent.iterdir()] == ["last.pt"]
+
+
+def half_then(raised):
+    """A stand-in for torch.save whose disk fills up on the way."""
+
+    def save(content, file):
+        file.write(b"half of it")
+        raise raised
+
+    return save
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "place, stand_in",
+    [
+        ("torch.save", half_then(FULL)),
+        ("torch.save", half_then(OSError(errno.EDQUOT, "Disk quota exceeded"))),
+        ("torch.save", half_then(RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"))),
+        ("os.fsync", lambda number: (_ for _ in ()).throw(FULL)),
+    ],
+    ids=["full", "quota", "zip writer", "fsync"],
+)
+def test_a_disk_that_fills_up_leaves_the_checkpoint_before_it(saved, monkeypatch, place, stand_in):
+    before = saved.read_bytes()
+    monkeypatch.setattr(place, stand_in)
+    text = paragraph(saved, lambda path: checkpoint.save(path, described(seed=1)))
+    assert "disk is full" in text and "written before it is intact" in text and "--resume" in text
+    new = saved.with_name("best.pt")
+    assert "there was none before it" in paragraph(new, lambda path: checkpoint.save(path, described(seed=1)))
+    monkeypatch.undo()
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["last.pt"]
+
+
+def test_a_disk_that_fills_up_while_training_stops_the_run_with_2(settings_file, tmp_path, monkeypatch, capsys):
+    run, whole, calls = tmp_path / "run", torch.save, []
+
+    def second_fails(content, file):
+        calls.append(content["training"]["epoch"])
+        half_then(FULL)(content, file) if len(calls) == 2 else whole(content, file)
+
+    monkeypatch.setattr(torch, "save", second_fails)
+    assert main(["train", str(settings_file), "--run", str(run)]) == 2
+    assert "disk is full" in capsys.readouterr().err and calls == [1, 2]
+    assert not [path for path in run.iterdir() if path.name.endswith(".tmp")]
+    assert checkpoint.read(run / "last.pt")["training"]["epoch"] == 1
+    assert main(["train", "--resume", str(run)]) == 0 and calls == [1, 2, 2]
+
+
+def test_a_folder_that_is_not_there_and_an_interruption_leave_nothing(tmp_path, saved, monkeypatch):
+    assert "No such file" in paragraph(tmp_path / "none" / "last.pt", lambda path: checkpoint.save(path, described()))
+    before = saved.read_bytes()
+    monkeypatch.setattr(torch, "save", half_then(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(saved, described(seed=1))
+    assert saved.read_bytes() == before and len(list(saved.parent.iterdir())) == 1
+
+
+def test_truncated_and_damaged_files(saved, tmp_path):
+    whole, cut = saved.read_bytes(), tmp_path / "cut.pt"
+    for length in (0, 1, 2, 100, len(whole) // 2, len(whole) - 1000, len(whole) - 1):
+        cut.write_bytes(whole[:length])
+        assert "last.pt" not in paragraph(cut, checkpoint.read)
+    # Garbage that the old pickle format takes for instructions.
+    for content in (b"hello\n", b"<html></html>", b"0", b"\x80\x02.", b"}u.", b"K\x01R.", bytes(range(255, 0, -1))):
+        cut.write_bytes(content)
+        paragraph(cut, checkpoint.read)
+
+
+class Running:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, capsys):
+    mark = tmp_path / "it ran"
+    zipped, plain = tmp_path / "zipped.pt", tmp_path / "plain.pt"
+    torch.save(described() | {"trained": Running(mark)}, zipped)
+    plain.write_bytes(pickle.dumps({"crossreid": Running(mark)}, protocol=2))
+    for path in (zipped, plain):
+        assert "could run code" in paragraph(path, checkpoint.read)
+        for words in (["evaluate", str(path)], ["convert", str(path), str(tmp_path / "out.pt")]):
+            assert main([*words]) == 2
+            capsys.readouterr()
+    assert not mark.exists()
+    torch.load(zipped, weights_only=False)  # which shows that the file is armed
+    assert mark.exists()
+
+
+def test_files_of_another_kind(saved, tmp_path, monkeypatch):
+    text = paragraph(tmp_path / "run" / "lst.pt", checkpoint.read)
+    assert "last.pt" in text
+    paragraph(tmp_path, checkpoint.read)
+    content = torch.load(saved, weights_only=True)
+    newer = tmp_path / "newer.pt"
+    torch.save(content | {"format": checkpoint.FORMAT + 1, "crossreid": "99.1"}, newer)
+    text = paragraph(newer)
+    assert "99.1" in text and "install a newer crossreid" in text
+    weights = tmp_path / "weights.pt"
+    torch.save(content["weights"], weights)
+    assert "crossreid convert" in paragraph(weights, checkpoint.read)
+
+    def denied(*words, **more):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(torch, "load", denied)
+    assert "Permission denied" in paragraph(saved, checkpoint.read)
+
+
+def test_weights_of_another_method_or_other_settings(saved, tmp_path):
+    content = torch.load(saved, weights_only=True)
+    other = tmp_path / "other.pt"
+    for change, words in (
+        ({"config": content["config"] | {"attention": False}}, ["are unknown", "nonlocal"]),
+        ({"config": content["config"] | {"streams": 2}}, ["are missing"]),
+        ({"classes": 7}, ["another shape", "classifier"]),
+        ({"method": "alignedreid", "config": {"backbone": "tiny", "pretrained": None}}, ["AlignedReID"]),
+        ({"method": "nobody"}, ["'nobody'", "agw"]),
+        ({"config": content["config"] | {"colour": 1}}, ["'colour'"]),
+    ):
+        torch.save(content | change, other)
+        with pytest.raises(UserError) as error:
+            checkpoint.load(other)
+        assert "\n" not in str(error.value)
+        for word in words:
+            assert word in str(error.value), error.value
+
+
+def test_starting_from_the_weights_of_other_identities(saved, tmp_path):
+    new = checkpoint.build("agw", SMALL, classes=9)
+    before = {key: value.clone() for key, value in new.state_dict().items()}
+    fresh = checkpoint.start_from(new, saved)
+    assert fresh == ["classifier.weight"]
+    weights = checkpoint.read(saved)["weights"]
+    for key, value in new.state_dict().items():
+        assert torch.equal(value, before[key] if key in fresh else weights[key]), key
+    same = checkpoint.build("agw", SMALL, classes=5)
+    assert checkpoint.start_from(same, saved) == []
+    with pytest.raises(UserError, match="holds the method AGW, this run trains AlignedReID"):
+        checkpoint.start_from(checkpoint.build("alignedreid", {"backbone": "tiny", "pretrained": None}, 5), saved)
+    with pytest.raises(UserError, match="other settings"):
+        checkpoint.start_from(checkpoint.build("agw", SMALL | {"attention": False}, 9), saved)
+
+
+def test_values_become_plain(tmp_path):
+    settings = config.resolve({"method": {"name": "agw", "pretrained": None}})
+    plain = checkpoint.plain({"data": settings.data, "path": tmp_path, "pair": (1, (2, 3))})
+    assert plain["data"]["size"] == [256, 128] and plain["path"] == str(tmp_path) and plain["pair"] == [1, [2, 3]]
+    assert plain["data"]["loaders"]["train"]["sampler"] == "identity"

@@ -1,0 +1,268 @@
+"""Runs of a few steps: selection, start weights, resume under other settings, faulty data, and two processes."""
+
+import json
+import os
+import shutil
+import socket
+
+import pytest
+import torch
+
+from crossreid import checkpoint, config, training
+from crossreid.data.loading import training_set
+from crossreid.nn.resnet import resnet
+from crossreid.records import UserError
+
+
+def lines_of(run, kind):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def run_with(experiment, run, *overrides, **more):
+    training.train(config.load(experiment, overrides), run, **more)
+    return run
+
+
+def refused(call, *words):
+    with pytest.raises(UserError) as error:
+        call()
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value), str(error.value)
+
+
+def weights(path):
+    return checkpoint.read(path)["weights"]
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for key in one:
+        assert torch.equal(one[key], other[key]), key
+
+
+HELD_OUT = ("--data.validation", "0.34", "--train.select", "validation", "--train.evaluate_every", "1")
+
+
+def test_the_best_on_held_out_identities_is_kept_at_once(experiment, tmp_path, monkeypatch):
+    """The scores are given: 0.5, 0.7, 0.6. The weights of the second epoch are those that are reported."""
+    scored, seen = iter([0.5, 0.7, 0.6]), []
+    from crossreid import evaluation
+
+    whole = evaluation.score
+
+    def score(method, protocol, settings, engine):
+        kept = list((tmp_path / "run").glob("*.pt"))
+        seen.append(({image.identity for image in protocol.images}, {path.name for path in kept}))
+        rows = whole(method, protocol, settings, engine)
+        value = next(scored)
+        return {row: type(scores)(**{**vars(scores), "cmc": scores.cmc * 0 + value}) for row, scores in rows.items()}
+
+    monkeypatch.setattr(evaluation, "score", score)
+    run = run_with(experiment, tmp_path / "run", *HELD_OUT, "--train.epochs", "3", "--train.keep_every", "1")
+    trained_on = {image.identity for image in training_set(config.load(experiment, HELD_OUT).data)[0]}
+    for identities, _ in seen:
+        assert len(identities) == 2 and len(trained_on) == 4 and not identities & trained_on
+    assert [("best.pt" in files) for _, files in seen] == [False, True, True]
+    assert checkpoint.read(run / "best.pt")["trained"] == {
+        "source": "market1501", "identities": 4, "images": checkpoint.read(run / "last.pt")["trained"]["images"], "epoch": 2,
+    }
+    assert_same(weights(run / "best.pt"), weights(run / "epoch_2.pt"))
+    assert any(not torch.equal(a, b) for a, b in zip(weights(run / "best.pt").values(), weights(run / "last.pt").values()))
+    lines = lines_of(run, "evaluation")
+    assert [(line["epoch"], line["split"]) for line in lines] == [(0, "validation"), (1, "validation"), (2, "validation")]
+    result = json.loads((run / "evaluation.json").read_text())
+    assert result["checkpoint"] == "best.pt" and result["epoch"] == 2 and "best on the validation" in result["selection"]
+    assert result["rows"][0]["queries"] == 21  # the report is of the test set all the same
+
+
+def test_selecting_on_the_test_set_is_said(experiment, tmp_path):
+    run = run_with(
+        experiment, tmp_path / "run", "--train.select", "test", "--train.evaluate_every", "1", "--train.epochs", "1"
+    )
+    result = json.loads((run / "evaluation.json").read_text())
+    assert "TEST set" in result["selection"] and lines_of(run, "evaluation")[0]["split"] == "test"
+
+
+def test_selecting_on_people_that_nobody_held_out_is_refused_before_training(experiment, tmp_path):
+    run = tmp_path / "run"
+    refused(
+        lambda: run_with(experiment, run, "--train.select", "validation", "--train.evaluate_every", "1"), "data.validation"
+    )
+    assert not run.exists()
+
+
+def test_keeping_and_saving_do_not_change_the_weights(experiment, trained, tmp_path, monkeypatch):
+    saved = []
+    whole = checkpoint.save
+
+    def save(path, content):
+        saved.append((path.name, content.get("training", {}).get("iteration")))
+        whole(path, content)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    run = run_with(
+        experiment, tmp_path / "run", "--train.keep_every", "2", "--train.save_minutes", "0",
+        "--train.evaluate_every", "1", evaluate=False,
+    )
+    assert sorted(path.name for path in run.glob("*.pt")) == ["epoch_2.pt", "last.pt"]
+    epoch = [("last.pt", 1), ("last.pt", 2), ("last.pt", 3), ("last.pt", 0)]
+    assert saved == [*epoch, ("last.pt", 0), *epoch, ("epoch_2.pt", None), ("last.pt", 0)]
+    assert_same(weights(run / "last.pt"), weights(trained / "last.pt"))
+    assert_same(weights(run / "epoch_2.pt"), weights(trained / "last.pt"))
+    refused(lambda: run_with(experiment, run, "--train.epochs", "3"), "not an empty folder", "--resume")
+    shutil.copy(run / "epoch_2.pt", run / "last.pt")
+    refused(lambda: run_with(experiment, run, resume=True), "no training state")
+
+
+def test_starting_from_a_run_on_other_people(experiment, trained, tmp_path):
+    start = ("--train.start_from", str(trained / "last.pt"), "--train.optimizers.main.rate", "0", "--train.epochs", "1")
+    run = run_with(experiment, tmp_path / "run", "--data.validation", "0.34", *start, evaluate=False)
+    old, new = weights(trained / "last.pt"), weights(run / "last.pt")
+    assert "fresh because of other identities: classifier.weight" in (run / "log.txt").read_text()
+    assert new["classifier.weight"].shape[0] == 4 and old["classifier.weight"].shape[0] == 6
+    for key in old:
+        # At a rate of 0 only the running statistics move.
+        if key != "classifier.weight" and not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            assert torch.equal(old[key], new[key]), key
+    other = experiment | {"method": {"name": "alignedreid", "backbone": "tiny", "pretrained": None}}
+    refused(lambda: run_with(other, tmp_path / "other", *start), "holds the method AGW", "AlignedReID")
+    refused(lambda: run_with(experiment, tmp_path / "other", "--train.start_from", "no.pt"), "there is no checkpoint")
+    assert not (tmp_path / "other").exists()
+
+
+def test_resuming_with_another_method_or_other_settings_is_refused(experiment, trained):
+    before = (trained / "last.pt").read_bytes()
+    other = experiment | {"method": {"name": "alignedreid", "backbone": "tiny", "pretrained": None}}
+    refused(lambda: run_with(other, trained, resume=True), "does not fit the method AlignedReID")
+    refused(lambda: run_with(experiment, trained, "--method.attention", "false", resume=True), "other settings")
+    refused(lambda: run_with(experiment, trained, "--data.validation", "0.34", resume=True), "classifier")
+    assert (trained / "last.pt").read_bytes() == before
+
+
+def test_resume_needs_no_start_weights(experiment, tmp_path):
+    start = tmp_path / "start.pth"
+    torch.manual_seed(0)
+    torch.save(resnet("tiny", 1).state_dict(), start)
+    pretrained = ("--method.pretrained", str(start))
+    whole = run_with(experiment, tmp_path / "whole", *pretrained, evaluate=False)
+    run = run_with(experiment, tmp_path / "run", *pretrained, "--train.epochs", "1", evaluate=False)
+    start.unlink()
+    run_with(experiment, run, *pretrained, resume=True, evaluate=False)
+    assert_same(weights(run / "last.pt"), weights(whole / "last.pt"))
+
+
+@pytest.fixture
+def copy(market, tmp_path):
+    return shutil.copytree(market, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_broken_picture_stops_an_epoch_with_its_name_or_is_passed_over(experiment, copy, tmp_path, workers):
+    broken = sorted((copy / "bounding_box_train").glob("*.jpg"))[::3]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:200])
+    here = ("--data.roots.market1501", str(copy), "--data.workers", workers, "--train.epochs", "1")
+    refused(
+        lambda: run_with(experiment, tmp_path / "run", *here, evaluate=False),
+        str(copy / "bounding_box_train"), "not a readable picture", "data.broken: skip",
+    )
+    if workers == "0":
+        with pytest.warns(UserWarning, match="stands in for it"):
+            run = run_with(experiment, tmp_path / "skip", *here, "--data.broken", "skip")
+        assert (run / "last.pt").exists() and (run / "evaluation.json").exists()
+
+
+def test_a_broken_picture_in_the_gallery_is_named(experiment, copy, trained, tmp_path):
+    path = sorted((copy / "bounding_box_test").glob("0*.jpg"))[-1]
+    path.write_bytes(b"")
+    from crossreid import evaluation
+
+    settings = config.load(experiment, ["--data.roots.market1501", str(copy)])
+    refused(lambda: evaluation.evaluate(trained / "last.pt", settings=settings, out=tmp_path), str(path))
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_folders_that_are_missing_or_empty_and_batches_that_cannot_be_filled(experiment, copy, tmp_path):
+    run = tmp_path / "run"
+
+    def attempt(*overrides):
+        return lambda: run_with(experiment, run, *overrides)
+
+    root = "--data.roots.market1501"
+    refused(attempt(root, str(tmp_path / "nowhere")), "nowhere", "does not exist")
+    (tmp_path / "empty").mkdir()
+    refused(attempt(root, str(tmp_path / "empty")), str(tmp_path / "empty"))
+    refused(attempt(root, str(tmp_path / "empty"), "--data.name", "folder", "--data.roots.folder", str(tmp_path / "empty")),
+            "no pictures")
+    file = tmp_path / "file"
+    file.write_text("")
+    refused(attempt(root, str(file)), str(file))
+    for path in (copy / "bounding_box_train").iterdir():
+        path.unlink()
+    refused(attempt(root, str(copy)), "no training images were found")
+    refused(attempt("--data.loaders.train.identities", "7"), "7 identities cannot be drawn from 6")
+    refused(attempt("--data.loaders.train.sampler", "cross_modal"), "no infrared image")
+    refused(attempt("--method.streams", "2"), "method.streams")
+    refused(attempt("--data.loaders", "{meta: {sampler: identity}}"), "train")
+    refused(attempt("--train.optimizers", "{head: {}}"), "head", "main")
+    assert not run.exists()
+
+
+def test_identities_with_one_picture_are_repeated(experiment, copy, tmp_path):
+    """K pictures of a person who has one are that one K times, so the batch is full and the losses finite."""
+    kept = set()
+    for path in sorted((copy / "bounding_box_train").glob("*.jpg")):
+        person = path.name[:4]
+        path.unlink() if person in kept else kept.add(person)
+    run = run_with(experiment, tmp_path / "run", "--data.roots.market1501", str(copy), "--train.epochs", "1", evaluate=False)
+    assert "6 images, 6 identities" in (run / "log.txt").read_text()
+    assert all(value == value for value in lines_of(run, "epoch")[0]["losses"].values())
+
+
+def _process(rank, port, tree, overrides, run):
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true",
+    )
+    kept = {}
+    step = training._step
+
+    def watched(method, *others):
+        kept["method"] = method
+        return step(method, *others)
+
+    training._step = watched
+    training.train(config.load(tree, overrides), run)
+    torch.save(dict(kept["method"].named_parameters()), f"{run}-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_with_an_evaluation_in_the_middle_and_an_odd_number_of_batches(experiment, tmp_path):
+    """Three batches an epoch do not divide by two; each process still takes two steps, and no one waits for ever."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run = tmp_path / "run"
+    overrides = ["--train.evaluate_every", "1", "--train.select", "test", "--evaluate.batch", "10"]
+    torch.multiprocessing.spawn(_process, (port, experiment, overrides, run), nprocs=2)
+    one, other = (torch.load(f"{run}-{rank}.pt", weights_only=False) for rank in range(2))
+    last = checkpoint.read(run / "last.pt")
+    for key, value in one.items():
+        assert torch.equal(value, other[key]) and torch.equal(value, last["weights"][key]), key
+    assert last["training"]["loaders"]["train"]["draw"] == 8 and last["training"]["steps"] == 4
+    assert [line["epoch"] for line in lines_of(run, "epoch")] == [line["epoch"] for line in lines_of(run, "evaluation")] == [0, 1]
+    (summary,) = lines_of(run, "summary")
+    assert summary["processes"] == 2
+    assert (run / "log.txt").read_text().count("epoch 2/2") == 1
+    # The scores gathered from both processes are those that one process finds for the same weights.
+    best = json.loads((run / "evaluation.json").read_text())
+    from crossreid import evaluation
+
+    rows = evaluation.evaluate(run / "best.pt", settings=config.load(experiment), say=lambda text: None)
+    (scores,) = rows.values()
+    assert best["rows"][0]["mean_ap"] == pytest.approx(float(scores.mean_ap), abs=1e-4)
+    assert best["rows"][0]["cmc"] == pytest.approx(scores.cmc.tolist(), abs=1e-6)
+    middle = [line["rows"]["Market-1501"]["mean_ap"] for line in lines_of(run, "evaluation")]
+    assert any(value == pytest.approx(float(scores.mean_ap), abs=1e-4) for value in middle)
