@@ -40,7 +40,7 @@ def modality_margin(
     for related, margin, radius in zip((inside, ~inside), margins, radii):
         chosen = positive & related
         far = F.relu(distance + margin - radius).masked_fill(~chosen, 0)
-        total = total + far.sum(1) / (chosen.sum(1) + 1e-5)
+        total = total + far.sum(1) / (chosen.sum(1, dtype=far.dtype) + 1e-5)
         chosen = ~same & related & (distance < radius)
         near = (radius - distance).masked_fill(~chosen, 0)
         weights = (sharpness * near).exp().masked_fill(~chosen, 0)
