@@ -206,6 +206,16 @@ def test_settings_of_the_port(batch):
     assert make().neck.bias.requires_grad is False and make().part.neck.bias.requires_grad is False
 
 
+def test_size_of_the_published_network():
+    with torch.device("meta"):
+        method = DDAG(DDAG.Config(pretrained=None), 395)
+    stems, body, necks = 2 * (9408 + 128), 23_508_032 - 9536, 2 * 2 * 2048
+    attention = 3 * (2048 * 2048 + 2048) + 3
+    graph = 4 * (2048 * 512 + 1024) + 2048 * 395 + 790
+    expected = stems + body + necks + 2048 * 395 + attention + graph
+    assert sum(value.numel() for value in method.parameters()) == expected
+
+
 def test_half_precision(batch):
     method = make()
     with torch.autocast("cpu", torch.bfloat16):
@@ -289,6 +299,8 @@ def test_file_of_the_program_there_and_back(tmp_path):
     assert all(torch.equal(theirs[name], state[name]) for name in used)
     with pytest.raises(UserError, match=r"no weight 'wpa\.fc4"):
         read(state | {"wpa.fc4.weight": torch.zeros(1)})
+    with pytest.raises(UserError, match=r"would become part\.key\.weight"):
+        read({name: value for name, value in state.items() if name != "wpa.fc2.weight"})
     del weights["part.gate"]
     with pytest.raises(UserError, match="cannot be written"):
         originals.to_original("ddag", weights, tmp_path / "c.t")

@@ -289,6 +289,16 @@ def test_network_of_the_port(batch):
     assert grey[0, 0, 0, 0].item() == pytest.approx(1.0299, rel=1e-5)
 
 
+def test_size_of_the_published_networks():
+    """The programs' own counts, without the ImageNet classifiers that they keep."""
+    for classes, program, port in ((395, 88_238_559, 82_091_550), (206, 86_931_057, 80_784_048)):
+        with torch.device("meta"):
+            authors = MVD(MVD.Config(pretrained=None), classes)
+            mindspore = MVD(MVD.Config(pretrained=None, profile="mindspore"), classes)
+        assert sum(value.numel() for value in authors.parameters()) == program - 6_147_000
+        assert sum(value.numel() for value in mindspore.parameters()) == port
+
+
 def test_half_precision(batch):
     method = make()
     with torch.autocast("cpu", torch.bfloat16):
@@ -384,6 +394,8 @@ def test_file_of_the_program_there_and_back(tmp_path, state):
 def test_file_of_a_changed_program(state):
     with pytest.raises(UserError, match=r"no weight 'RGB_backbone\.cam_128"):
         read(state | {"RGB_backbone.cam_128._cam_module.gamma": torch.zeros(1)})
+    with pytest.raises(UserError, match=r"would become bottlenecks\.shared\.encoder"):
+        read({name: value for name, value in state.items() if "Bottleneck" not in name})
     _, _, left_out = read(state | {"IR_MIE.block.0.weight": torch.zeros(1)})
     assert "early version" in left_out["IR_MIE.block.0.weight"]
     with pytest.raises(UserError, match="cannot be written"):

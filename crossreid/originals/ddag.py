@@ -67,11 +67,17 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
 
     Returns what is needed to build the method (method, config, classes, domains, input, origin), the weights
     by our names, and why each name left out was left out. The programs write part attention and graph into
-    every file, also of runs without them.
+    every file, also of runs without them; such a model is used by its feature ``neck``.
     """
     port = "resnet50.conv1.weight" in state
     rules, unused = (_MINDSPORE, _MINDSPORE_UNUSED) if port else ((*_HEADS, *TRUNK), _UNUSED)
     weights, left_out = rename(state, rules, unused, "DDAG's MindSpore port" if port else "DDAG")
+    needed = ("classifier.weight", "part.query.weight", "part.key.weight", "part.value.weight")
+    if missing := [name for name in needed if name not in weights]:
+        raise UserError(
+            f"the checkpoint looks like one of DDAG, but nothing in it would become {missing[0]}: it was "
+            "cut down or made by a changed program; give the file as the published program wrote it"
+        )
     for name in ("query", "key", "value"):
         weight = f"part.{name}.weight"
         weights[weight] = weights[weight].flatten(1)

@@ -62,6 +62,12 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
     port = _is_port(state)
     rules, unused = (_PORT_RULES, ()) if port else (_RULES, _UNUSED)
     weights, left_out = rename(state, rules, unused, "MVD's MindSpore port" if port else "MVD")
+    needed = ("encoders.shared.classifier.weight", "bottlenecks.shared.encoder.6.weight")
+    if missing := [name for name in needed if name not in weights]:
+        raise UserError(
+            f"the checkpoint looks like one of MVD, but nothing in it would become {missing[0]}: it was "
+            "cut down or made by a changed program; give the file as the published program wrote it"
+        )
     config = {"pretrained": None, "width": len(weights["bottlenecks.shared.encoder.6.weight"])}
     if port:
         config |= {"profile": "mindspore", "normalize": "parts", "smoothing": 0.0}
