@@ -63,7 +63,8 @@ def embed(method: Method, images, inputs, engine: Engine | None = None, *, featu
     engine = engine or Engine("cpu")
     mine = np.array_split(np.arange(len(images)), engine.world)
     longest = max(len(part) for part in mine)
-    rows = mine[engine.rank]
+    # With fewer images than processes some embed one all the same, to know the shapes, and give none of it.
+    rows = mine[engine.rank] if len(mine[engine.rank]) else np.arange(1)
     vectors, stripes = [], []
     was_training = method.training
     method.eval()
@@ -79,17 +80,15 @@ def embed(method: Method, images, inputs, engine: Engine | None = None, *, featu
     bar.close()
     method.train(was_training)
 
-    def whole(parts: list[torch.Tensor]) -> torch.Tensor | None:
+    def whole(parts: list[torch.Tensor]) -> torch.Tensor:
         if engine.world == 1:
-            return torch.cat(parts) if parts else None
-        shape = torch.tensor(parts[0].shape[1:] if parts else (0,), device=engine.device)
-        here = torch.cat(parts) if parts else torch.zeros((0, *shape.tolist()))
+            return torch.cat(parts)
+        here = torch.cat(parts)
         padded = torch.cat([here, here.new_zeros((longest - len(here), *here.shape[1:]))])
         gathered = engine.gather(padded).cpu().reshape(engine.world, longest, *here.shape[1:])
         return torch.cat([gathered[rank, : len(part)] for rank, part in enumerate(mine)])
 
-    has_stripes = bool(stripes)
-    return Embedding(whole(vectors), whole(stripes) if has_stripes else None)
+    return Embedding(whole(vectors), whole(stripes) if stripes else None)
 
 
 def distance_rows(comparison: Comparison, query: Embedding, gallery: Embedding) -> torch.Tensor:
@@ -152,6 +151,11 @@ def protocol_of(settings, *, split: str = "test", held_out=None):
     return kind(root, split=split, **given)
 
 
+def check_feature(method: Method, feature: str | None) -> None:
+    if feature and feature not in method.features:
+        raise UserError(f"evaluate.feature is {feature!r}: the method gives {', '.join(method.features)}")
+
+
 def score(method: Method, protocol, settings, engine: Engine) -> dict[str, Scores]:
     """Embed and score in one go; every process gets the scores."""
     config = settings.evaluate
@@ -178,10 +182,7 @@ def evaluate(
     method = checkpoint.load(path, device=str(engine.device))
     for key in ("size", "interpolation", "mean", "std"):
         setattr(settings.data, key, method.input[key])
-    if config.feature and config.feature not in method.features:
-        raise UserError(
-            f"evaluate.feature is {config.feature!r}: the method gives {', '.join(method.features)}"
-        )
+    check_feature(method, config.feature)
     held_out = training_set(settings.data)[3] if split == "validation" else None
     protocol = protocol_of(settings, split=split, held_out=held_out)
     embedding = embed(method, protocol.images, settings.data, engine, feature=config.feature, batch=config.batch)

@@ -450,8 +450,11 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
             f"{', '.join(sorted(loaders))}: add the missing one"
         )
 
+    # Mistakes that would show themselves only once the run folder is made, or after the first epochs.
+    make_optimizers(method, config.optimizers)
+    evaluation.check_feature(method, settings.evaluate.feature)
     split = "validation" if config.select == "validation" else "test"
-    if config.evaluate_every:  # a mistake there should not show itself only after the first epochs
+    if config.evaluate_every:
         evaluation.protocol_of(settings, split=split, held_out=held_out)
 
     resolved = settings.to_dict()

@@ -68,10 +68,10 @@ def test_the_rule_off(market):
 def test_validation_on_held_out_images(market):
     with pytest.raises(UserError, match=r"data\.validation"):
         Market1501(market, split="validation")
-    protocol = Market1501(market, split="validation", held_out=0.2)
+    held = data.read("market1501", market, held_out=0.2)["validation"]
+    protocol = Market1501(market, split="validation", images=held)
     (trial,) = protocol.trials()
     assert len(trial.query) == len(trial.gallery) == 4
-    held = data.read("market1501", market, held_out=0.2)["validation"]
     assert {image.identity for image in protocol.images} == {image.identity for image in held}
     assert "validation" in protocol.words
     with pytest.raises(UserError, match="expected test or validation"):

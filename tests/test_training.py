@@ -207,6 +207,7 @@ def test_folders_that_are_missing_or_empty_and_batches_that_cannot_be_filled(exp
     refused(attempt("--method.streams", "2"), "method.streams")
     refused(attempt("--data.loaders", "{meta: {sampler: identity}}"), "train")
     refused(attempt("--train.optimizers", "{head: {}}"), "head", "main")
+    refused(attempt("--evaluate.feature", "nonsense"), "'nonsense'", "neck")
     assert not run.exists()
 
 

@@ -25,9 +25,9 @@ class Market1501:
     settings: of its reader.
     same_camera: the rule that pictures of the query's person by the query's camera are disregarded. Without
         it only the query's own file is.
-    held_out: share of the training identities that is held out for validation (``data.validation``), where
-        the data set has no validation split of its own.
     split: ``"test"``, or ``"validation"``: the validation identities, divided into query and gallery.
+    images: training images held out for validation (``data.validation``); None takes the data set's own
+        validation split.
     """
 
     name = "market1501"
@@ -40,8 +40,8 @@ class Market1501:
         source: str = "market1501",
         settings: dict | None = None,
         same_camera: bool = True,
-        held_out: float = 0,
         split: str = "test",
+        images: Sequence[Image] | None = None,
     ):
         if split not in ("test", "validation"):
             raise UserError(f"protocol market1501: split is {split!r}, expected test or validation.")
@@ -51,8 +51,9 @@ class Market1501:
             splits = data.read(source, root, **(settings or {}))
             query, gallery = splits.get("query", []), splits.get("gallery", [])
         else:
-            splits = data.read(source, root, held_out=held_out, **(settings or {}))
-            query, gallery = query_and_gallery(splits.get("validation", []))
+            if images is None:
+                images = data.read(source, root, **(settings or {})).get("validation", [])
+            query, gallery = query_and_gallery(images)
         own = source in ("folder", "csv")
         if not query or not gallery:
             more = "Give pictures for both, or fewer people to training (train_share)"
