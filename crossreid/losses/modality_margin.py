@@ -33,7 +33,8 @@ def modality_margin(
     has a single identity.
     """
     same = same_identity(identities)
-    distance = euclidean(*[F.normalize(vectors)] * 2)
+    unit = F.normalize(vectors)
+    distance = euclidean(unit, unit)
     positive = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
     inside = modalities[:, None] == modalities
     total = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -11,37 +12,49 @@ from crossreid.originals.naming import rename
 from crossreid.records import UserError
 
 _BRANCHES = {"IR": "infrared", "RGB": "visible", "shared": "shared"}
-_PORT = {"ir": ("infrared", "thermal"), "rgb": ("visible", "visible"), "shared": ("shared", "base")}
-_RULES, _BACK, _PORT_RULES = [], [], []
-for _theirs, _ours in _BRANCHES.items():
-    _encoder, _bottleneck = f"encoders.{_ours}.", f"bottlenecks.{_ours}."
-    for _index, _width in enumerate((256, 512, 1024)):
-        _place = f"{_theirs}_backbone.cam_{_width}._cam_module."
-        _RULES.append((_place.replace(".", r"\."), f"{_encoder}attention.{_index}."))
-        _BACK.append((f"{_encoder}attention.{_index}.".replace(".", r"\."), _place))
-    for _old, _new in (
-        (f"{_theirs}_backbone.base.layer", f"{_encoder}backbone.layer"),
-        (f"{_theirs}_backbone.base.conv1.", f"{_encoder}stem.conv1."),
-        (f"{_theirs}_backbone.base.bn1.", f"{_encoder}stem.bn1."),
-        (f"{_theirs}_backbone.bottleneck.", f"{_encoder}neck."),
-        (f"{_theirs}_backbone.classifier.0.", f"{_encoder}classifier."),
-        (f"{_theirs}_Bottleneck.bottleneck.model.", f"{_bottleneck}encoder."),
-        (f"{_theirs}_Bottleneck.classifier.", f"{_bottleneck}classifier."),
-    ):
-        _RULES.append((_old.replace(".", r"\."), _new))
-        _BACK.append((_new.replace(".", r"\."), _old))
-for _theirs, (_ours, _part) in _PORT.items():
-    _encoder, _bottleneck = f"encoders.{_ours}.", f"bottlenecks.{_ours}."
-    for _old, _new in (
-        (f"{_theirs}_backbone.{_part}.layer", f"{_encoder}backbone.layer"),
-        (f"{_theirs}_backbone.{_part}.conv1.", f"{_encoder}stem.conv1."),
-        (f"{_theirs}_backbone.{_part}.bn1.", f"{_encoder}stem.bn1."),
-        (f"{_theirs}_backbone.{_part}.bottleneck.", f"{_encoder}neck."),
-        (f"{_theirs}_backbone.{_part}.classifier.", f"{_encoder}classifier."),
-        (f"{_theirs}_bottleneck.bottleneck.model.", f"{_bottleneck}encoder."),
-        (f"{_theirs}_bottleneck.classifier.", f"{_bottleneck}classifier."),
-    ):
-        _PORT_RULES.append((_old.replace(".", r"\."), _new))
+
+
+def _of_the_program(theirs, ours):
+    """Beginnings of names of a branch, theirs and ours."""
+    encoder, bottleneck = f"encoders.{ours}.", f"bottlenecks.{ours}."
+    return (
+        (f"{theirs}_backbone.cam_256._cam_module.", f"{encoder}attention.0."),
+        (f"{theirs}_backbone.cam_512._cam_module.", f"{encoder}attention.1."),
+        (f"{theirs}_backbone.cam_1024._cam_module.", f"{encoder}attention.2."),
+        (f"{theirs}_backbone.base.layer", f"{encoder}backbone.layer"),
+        (f"{theirs}_backbone.base.conv1.", f"{encoder}stem.conv1."),
+        (f"{theirs}_backbone.base.bn1.", f"{encoder}stem.bn1."),
+        (f"{theirs}_backbone.bottleneck.", f"{encoder}neck."),
+        (f"{theirs}_backbone.classifier.0.", f"{encoder}classifier."),
+        (f"{theirs}_Bottleneck.bottleneck.model.", f"{bottleneck}encoder."),
+        (f"{theirs}_Bottleneck.classifier.", f"{bottleneck}classifier."),
+    )
+
+
+def _of_the_port(theirs, part, ours):
+    encoder, bottleneck = f"encoders.{ours}.", f"bottlenecks.{ours}."
+    return (
+        (f"{theirs}_backbone.{part}.layer", f"{encoder}backbone.layer"),
+        (f"{theirs}_backbone.{part}.conv1.", f"{encoder}stem.conv1."),
+        (f"{theirs}_backbone.{part}.bn1.", f"{encoder}stem.bn1."),
+        (f"{theirs}_backbone.{part}.bottleneck.", f"{encoder}neck."),
+        (f"{theirs}_backbone.{part}.classifier.", f"{encoder}classifier."),
+        (f"{theirs}_bottleneck.bottleneck.model.", f"{bottleneck}encoder."),
+        (f"{theirs}_bottleneck.classifier.", f"{bottleneck}classifier."),
+    )
+
+
+_PAIRS = [pair for theirs, ours in _BRANCHES.items() for pair in _of_the_program(theirs, ours)]
+_RULES = [(re.escape(theirs), ours) for theirs, ours in _PAIRS]
+_BACK = [(re.escape(ours), theirs) for theirs, ours in _PAIRS]
+_PORT_RULES = [
+    (re.escape(theirs), ours)
+    for theirs, ours in (
+        *_of_the_port("ir", "thermal", "infrared"),
+        *_of_the_port("rgb", "visible", "visible"),
+        *_of_the_port("shared", "base", "shared"),
+    )
+]
 _UNUSED = (
     (r"(IR|RGB|shared)_backbone\.base\.fc\.", "the ImageNet classifier is never used"),
     (r"(IR|RGB|shared)_MIE\.", "this estimator of an early version is never used"),
