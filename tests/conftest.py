@@ -8,7 +8,7 @@ import yaml
 
 
 def rendered(tmp_path_factory, name):
-    """The copy of data set ``name`` that all workers of the session share; the first to ask for it renders it."""
+    """The copy of data set ``name`` that all workers of the session share, rendered by the first to ask."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     root, lock = base / f"rendered-{name}", base / f"rendered-{name}.lock"
@@ -43,11 +43,17 @@ def experiment(market):
     return {
         "method": {"name": "agw", "backbone": "tiny", "pretrained": None, "streams": 1},
         "data": {
-            "name": "market1501", "roots": {"market1501": str(market)}, "size": [48, 24], "padding": 2, "workers": 0,
+            "name": "market1501",
+            "roots": {"market1501": str(market)},
+            "size": [48, 24],
+            "padding": 2,
+            "workers": 0,
             "loaders": {"train": {"sampler": "identity", "identities": 2, "instances": 3}},
         },
         "train": {
-            "epochs": 2, "device": "cpu", "threads": 1,
+            "epochs": 2,
+            "device": "cpu",
+            "threads": 1,
             "optimizers": {"main": {"kind": "adam", "rate": 0.001}},
         },
         "evaluate": {"examples": 2},

@@ -65,7 +65,10 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
     [
         ("torch.save", half_then(FULL)),
         ("torch.save", half_then(OSError(errno.EDQUOT, "Disk quota exceeded"))),
-        ("torch.save", half_then(RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"))),
+        (
+            "torch.save",
+            half_then(RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")),
+        ),
         ("os.fsync", lambda number: (_ for _ in ()).throw(FULL)),
     ],
     ids=["full", "quota", "zip writer", "fsync"],
@@ -82,7 +85,9 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before_it(saved, monkeypatch
     assert [path.name for path in saved.parent.iterdir()] == ["last.pt"]
 
 
-def test_a_disk_that_fills_up_while_training_stops_the_run_with_2(settings_file, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_fills_up_while_training_stops_the_run_with_2(
+    settings_file, tmp_path, monkeypatch, capsys
+):
     run, whole, calls = tmp_path / "run", torch.save, []
 
     def second_fails(content, file):
@@ -98,7 +103,9 @@ def test_a_disk_that_fills_up_while_training_stops_the_run_with_2(settings_file,
 
 
 def test_a_folder_that_is_not_there_and_an_interruption_leave_nothing(tmp_path, saved, monkeypatch):
-    assert "No such file" in paragraph(tmp_path / "none" / "last.pt", lambda path: checkpoint.save(path, described()))
+    assert "No such file" in paragraph(
+        tmp_path / "none" / "last.pt", lambda path: checkpoint.save(path, described())
+    )
     before = saved.read_bytes()
     monkeypatch.setattr(torch, "save", half_then(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
@@ -112,7 +119,15 @@ def test_truncated_and_damaged_files(saved, tmp_path):
         cut.write_bytes(whole[:length])
         assert "last.pt" not in paragraph(cut, checkpoint.read)
     # Garbage that the old pickle format takes for instructions.
-    for content in (b"hello\n", b"<html></html>", b"0", b"\x80\x02.", b"}u.", b"K\x01R.", bytes(range(255, 0, -1))):
+    for content in (
+        b"hello\n",
+        b"<html></html>",
+        b"0",
+        b"\x80\x02.",
+        b"}u.",
+        b"K\x01R.",
+        bytes(range(255, 0, -1)),
+    ):
         cut.write_bytes(content)
         paragraph(cut, checkpoint.read)
 
@@ -190,7 +205,9 @@ def test_starting_from_the_weights_of_other_identities(saved, tmp_path):
     same = checkpoint.build("agw", SMALL, classes=5)
     assert checkpoint.start_from(same, saved) == []
     with pytest.raises(UserError, match="holds the method AGW, this run trains AlignedReID"):
-        checkpoint.start_from(checkpoint.build("alignedreid", {"backbone": "tiny", "pretrained": None}, 5), saved)
+        checkpoint.start_from(
+            checkpoint.build("alignedreid", {"backbone": "tiny", "pretrained": None}, 5), saved
+        )
     with pytest.raises(UserError, match="other settings"):
         checkpoint.start_from(checkpoint.build("agw", SMALL | {"attention": False}, 9), saved)
 
@@ -198,5 +215,9 @@ def test_starting_from_the_weights_of_other_identities(saved, tmp_path):
 def test_values_become_plain(tmp_path):
     settings = config.resolve({"method": {"name": "agw", "pretrained": None}})
     plain = checkpoint.plain({"data": settings.data, "path": tmp_path, "pair": (1, (2, 3))})
-    assert plain["data"]["size"] == [256, 128] and plain["path"] == str(tmp_path) and plain["pair"] == [1, [2, 3]]
+    assert (
+        plain["data"]["size"] == [256, 128]
+        and plain["path"] == str(tmp_path)
+        and plain["pair"] == [1, [2, 3]]
+    )
     assert plain["data"]["loaders"]["train"]["sampler"] == "identity"

@@ -45,14 +45,21 @@ def people(root, identities=6, pictures=4, names=""):
         folder = root / names / f"person {person}"
         folder.mkdir(parents=True)
         for number in range(pictures):
-            pixels = np.full((48, 24, 3), 40 * person, np.uint8) + random.integers(30, size=(48, 24, 3), dtype=np.uint8)
+            pixels = np.full((48, 24, 3), 40 * person, np.uint8) + random.integers(
+                30, size=(48, 24, 3), dtype=np.uint8
+            )
             Picture.fromarray(pixels).save(folder / f"{number}.png")
     return root
 
 
 def test_training_fills_the_run_folder(trained, experiment):
     assert sorted(path.name for path in trained.iterdir()) == [
-        "config.yaml", "evaluation.json", "last.pt", "log.txt", "metrics.jsonl", "report.html",
+        "config.yaml",
+        "evaluation.json",
+        "last.pt",
+        "log.txt",
+        "metrics.jsonl",
+        "report.html",
     ]
     written = yaml.safe_load((trained / "config.yaml").read_text())
     assert written == config.load(experiment).to_dict()
@@ -67,13 +74,17 @@ def test_training_fills_the_run_folder(trained, experiment):
     assert content["settings"] == written and content["trained"]["epoch"] == 2
     assert content["training"]["loaders"]["train"]["draw"] == 6
     result = evaluation_of(trained)
-    assert result["epoch"] == 2 and result["checkpoint"] == "last.pt" and result["selection"] == "the last epoch"
+    assert (
+        result["epoch"] == 2 and result["checkpoint"] == "last.pt" and result["selection"] == "the last epoch"
+    )
     assert result["rows"][0]["queries"] == 21 and result["notes"] == []
     page = (trained / "report.html").read_text(encoding="utf-8")
     assert f"{100 * result['rows'][0]['cmc'][0]:.1f}" in page and "agw" in page
 
 
-def test_the_resolved_settings_are_printed_and_nothing_is_written(settings_file, tmp_path, monkeypatch, capsys):
+def test_the_resolved_settings_are_printed_and_nothing_is_written(
+    settings_file, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert main(["train", str(settings_file), "--train.epochs", "7", "--print-config"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
@@ -132,7 +143,10 @@ def test_a_run_stopped_by_a_signal_and_resumed_equals_one_that_was_not(
 
     assert main(["train", "--resume", str(run)]) == 0
     assert_same_weights(run / "last.pt", trained / "last.pt")
-    one, other = (checkpoint.read(path / "last.pt")["training"]["optimizers"]["main"]["state"] for path in (run, trained))
+    one, other = (
+        checkpoint.read(path / "last.pt")["training"]["optimizers"]["main"]["state"]
+        for path in (run, trained)
+    )
     for number, state in other.items():
         assert all(torch.equal(state[key], one[number][key]) for key in state)
     for line, uninterrupted in zip(lines_of(run, "epoch"), lines_of(trained, "epoch"), strict=True):
@@ -170,7 +184,10 @@ def test_evaluating_the_checkpoint_gives_the_scores_of_its_run(trained, tmp_path
 
 def test_switching_the_same_camera_rule_off_is_written_down(trained, tmp_path):
     out = tmp_path / "off"
-    assert main(["evaluate", str(trained / "last.pt"), "--out", str(out), "--protocol.same_camera", "false"]) == 0
+    assert (
+        main(["evaluate", str(trained / "last.pt"), "--out", str(out), "--protocol.same_camera", "false"])
+        == 0
+    )
     result = evaluation_of(out)
     assert "same-camera rule is off" in result["notes"][0] and "rule is off" in result["protocol"]["words"]
     assert "same-camera rule is off" in (out / "report.html").read_text(encoding="utf-8")

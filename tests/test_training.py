@@ -1,4 +1,4 @@
-"""Runs of a few steps: selection, start weights, resume under other settings, faulty data, and two processes."""
+"""Runs of a few steps: selection, start weights, resume under other settings, faulty data, two processes."""
 
 import json
 import os
@@ -57,7 +57,10 @@ def test_the_best_on_held_out_identities_is_kept_at_once(experiment, tmp_path, m
         seen.append(({image.identity for image in protocol.images}, {path.name for path in kept}))
         rows = whole(method, protocol, settings, engine)
         value = next(scored)
-        return {row: type(scores)(**{**vars(scores), "cmc": scores.cmc * 0 + value}) for row, scores in rows.items()}
+        return {
+            row: type(scores)(**{**vars(scores), "cmc": scores.cmc * 0 + value})
+            for row, scores in rows.items()
+        }
 
     monkeypatch.setattr(evaluation, "score", score)
     run = run_with(experiment, tmp_path / "run", *HELD_OUT, "--train.epochs", "3", "--train.keep_every", "1")
@@ -66,20 +69,41 @@ def test_the_best_on_held_out_identities_is_kept_at_once(experiment, tmp_path, m
         assert len(identities) == 2 and len(trained_on) == 4 and not identities & trained_on
     assert [("best.pt" in files) for _, files in seen] == [False, True, True]
     assert checkpoint.read(run / "best.pt")["trained"] == {
-        "source": "market1501", "identities": 4, "images": checkpoint.read(run / "last.pt")["trained"]["images"], "epoch": 2,
+        "source": "market1501",
+        "identities": 4,
+        "images": checkpoint.read(run / "last.pt")["trained"]["images"],
+        "epoch": 2,
     }
     assert_same(weights(run / "best.pt"), weights(run / "epoch_2.pt"))
-    assert any(not torch.equal(a, b) for a, b in zip(weights(run / "best.pt").values(), weights(run / "last.pt").values()))
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(weights(run / "best.pt").values(), weights(run / "last.pt").values())
+    )
     lines = lines_of(run, "evaluation")
-    assert [(line["epoch"], line["split"]) for line in lines] == [(0, "validation"), (1, "validation"), (2, "validation")]
+    assert [(line["epoch"], line["split"]) for line in lines] == [
+        (0, "validation"),
+        (1, "validation"),
+        (2, "validation"),
+    ]
     result = json.loads((run / "evaluation.json").read_text())
-    assert result["checkpoint"] == "best.pt" and result["epoch"] == 2 and "best on the validation" in result["selection"]
+    assert (
+        result["checkpoint"] == "best.pt"
+        and result["epoch"] == 2
+        and "best on the validation" in result["selection"]
+    )
     assert result["rows"][0]["queries"] == 21  # the report is of the test set all the same
 
 
 def test_selecting_on_the_test_set_is_said(experiment, tmp_path):
     run = run_with(
-        experiment, tmp_path / "run", "--train.select", "test", "--train.evaluate_every", "1", "--train.epochs", "1"
+        experiment,
+        tmp_path / "run",
+        "--train.select",
+        "test",
+        "--train.evaluate_every",
+        "1",
+        "--train.epochs",
+        "1",
     )
     result = json.loads((run / "evaluation.json").read_text())
     assert "TEST set" in result["selection"] and lines_of(run, "evaluation")[0]["split"] == "test"
@@ -88,7 +112,8 @@ def test_selecting_on_the_test_set_is_said(experiment, tmp_path):
 def test_selecting_on_people_that_nobody_held_out_is_refused_before_training(experiment, tmp_path):
     run = tmp_path / "run"
     refused(
-        lambda: run_with(experiment, run, "--train.select", "validation", "--train.evaluate_every", "1"), "data.validation"
+        lambda: run_with(experiment, run, "--train.select", "validation", "--train.evaluate_every", "1"),
+        "data.validation",
     )
     assert not run.exists()
 
@@ -103,8 +128,15 @@ def test_keeping_and_saving_do_not_change_the_weights(experiment, trained, tmp_p
 
     monkeypatch.setattr(checkpoint, "save", save)
     run = run_with(
-        experiment, tmp_path / "run", "--train.keep_every", "2", "--train.save_minutes", "0",
-        "--train.evaluate_every", "1", evaluate=False,
+        experiment,
+        tmp_path / "run",
+        "--train.keep_every",
+        "2",
+        "--train.save_minutes",
+        "0",
+        "--train.evaluate_every",
+        "1",
+        evaluate=False,
     )
     assert sorted(path.name for path in run.glob("*.pt")) == ["epoch_2.pt", "last.pt"]
     epoch = [("last.pt", 1), ("last.pt", 2), ("last.pt", 3), ("last.pt", 0)]
@@ -117,18 +149,30 @@ def test_keeping_and_saving_do_not_change_the_weights(experiment, trained, tmp_p
 
 
 def test_starting_from_a_run_on_other_people(experiment, trained, tmp_path):
-    start = ("--train.start_from", str(trained / "last.pt"), "--train.optimizers.main.rate", "0", "--train.epochs", "1")
+    start = (
+        "--train.start_from",
+        str(trained / "last.pt"),
+        "--train.optimizers.main.rate",
+        "0",
+        "--train.epochs",
+        "1",
+    )
     run = run_with(experiment, tmp_path / "run", "--data.validation", "0.34", *start, evaluate=False)
     old, new = weights(trained / "last.pt"), weights(run / "last.pt")
     assert "fresh because of other identities: classifier.weight" in (run / "log.txt").read_text()
     assert new["classifier.weight"].shape[0] == 4 and old["classifier.weight"].shape[0] == 6
     for key in old:
         # At a rate of 0 only the running statistics move.
-        if key != "classifier.weight" and not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
+        if key != "classifier.weight" and not key.endswith(
+            ("running_mean", "running_var", "num_batches_tracked")
+        ):
             assert torch.equal(old[key], new[key]), key
     other = experiment | {"method": {"name": "alignedreid", "backbone": "tiny", "pretrained": None}}
     refused(lambda: run_with(other, tmp_path / "other", *start), "holds the method AGW", "AlignedReID")
-    refused(lambda: run_with(experiment, tmp_path / "other", "--train.start_from", "no.pt"), "there is no checkpoint")
+    refused(
+        lambda: run_with(experiment, tmp_path / "other", "--train.start_from", "no.pt"),
+        "there is no checkpoint",
+    )
     assert not (tmp_path / "other").exists()
 
 
@@ -136,7 +180,9 @@ def test_resuming_with_another_method_or_other_settings_is_refused(experiment, t
     before = (trained / "last.pt").read_bytes()
     other = experiment | {"method": {"name": "alignedreid", "backbone": "tiny", "pretrained": None}}
     refused(lambda: run_with(other, trained, resume=True), "does not fit the method AlignedReID")
-    refused(lambda: run_with(experiment, trained, "--method.attention", "false", resume=True), "other settings")
+    refused(
+        lambda: run_with(experiment, trained, "--method.attention", "false", resume=True), "other settings"
+    )
     refused(lambda: run_with(experiment, trained, "--data.validation", "0.34", resume=True), "classifier")
     assert (trained / "last.pt").read_bytes() == before
 
@@ -166,7 +212,9 @@ def test_a_broken_picture_stops_an_epoch_with_its_name_or_is_passed_over(experim
     here = ("--data.roots.market1501", str(copy), "--data.workers", workers, "--train.epochs", "1")
     refused(
         lambda: run_with(experiment, tmp_path / "run", *here, evaluate=False),
-        str(copy / "bounding_box_train"), "not a readable picture", "data.broken: skip",
+        str(copy / "bounding_box_train"),
+        "not a readable picture",
+        "data.broken: skip",
     )
     if workers == "0":
         with pytest.warns(UserWarning, match="stands in for it"):
@@ -194,8 +242,17 @@ def test_folders_that_are_missing_or_empty_and_batches_that_cannot_be_filled(exp
     refused(attempt(root, str(tmp_path / "nowhere")), "nowhere", "does not exist")
     (tmp_path / "empty").mkdir()
     refused(attempt(root, str(tmp_path / "empty")), str(tmp_path / "empty"))
-    refused(attempt(root, str(tmp_path / "empty"), "--data.name", "folder", "--data.roots.folder", str(tmp_path / "empty")),
-            "no pictures")
+    refused(
+        attempt(
+            root,
+            str(tmp_path / "empty"),
+            "--data.name",
+            "folder",
+            "--data.roots.folder",
+            str(tmp_path / "empty"),
+        ),
+        "no pictures",
+    )
     file = tmp_path / "file"
     file.write_text("")
     refused(attempt(root, str(file)), str(file))
@@ -217,15 +274,28 @@ def test_identities_with_one_picture_are_repeated(experiment, copy, tmp_path):
     for path in sorted((copy / "bounding_box_train").glob("*.jpg")):
         person = path.name[:4]
         path.unlink() if person in kept else kept.add(person)
-    run = run_with(experiment, tmp_path / "run", "--data.roots.market1501", str(copy), "--train.epochs", "1", evaluate=False)
+    run = run_with(
+        experiment,
+        tmp_path / "run",
+        "--data.roots.market1501",
+        str(copy),
+        "--train.epochs",
+        "1",
+        evaluate=False,
+    )
     assert "6 images, 6 identities" in (run / "log.txt").read_text()
     assert all(value == value for value in lines_of(run, "epoch")[0]["losses"].values())
 
 
 def _process(rank, port, tree, overrides, run):
     os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true",
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE="2",
+        LOCAL_WORLD_SIZE="2",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        ACCELERATE_USE_CPU="true",
     )
     kept = {}
     step = training._step
@@ -241,7 +311,7 @@ def _process(rank, port, tree, overrides, run):
 
 
 def test_two_processes_with_an_evaluation_in_the_middle_and_an_odd_number_of_batches(experiment, tmp_path):
-    """Three batches an epoch do not divide by two; each process still takes two steps, and no one waits for ever."""
+    """Three batches an epoch do not divide by two; each process still takes two steps, and nobody waits."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -253,7 +323,11 @@ def test_two_processes_with_an_evaluation_in_the_middle_and_an_odd_number_of_bat
     for key, value in one.items():
         assert torch.equal(value, other[key]) and torch.equal(value, last["weights"][key]), key
     assert last["training"]["loaders"]["train"]["draw"] == 8 and last["training"]["steps"] == 4
-    assert [line["epoch"] for line in lines_of(run, "epoch")] == [line["epoch"] for line in lines_of(run, "evaluation")] == [0, 1]
+    assert (
+        [line["epoch"] for line in lines_of(run, "epoch")]
+        == [line["epoch"] for line in lines_of(run, "evaluation")]
+        == [0, 1]
+    )
     (summary,) = lines_of(run, "summary")
     assert summary["processes"] == 2
     assert (run / "log.txt").read_text().count("epoch 2/2") == 1
