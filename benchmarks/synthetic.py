@@ -1,11 +1,12 @@
 """Synthetic people: how fast they are rendered, and how well they are told apart without learning.
 
     python benchmarks/synthetic.py speed        images a second on one core, by layout, JPEG or PNG included
-    python benchmarks/synthetic.py people [CHECKPOINT]    the table of docs/synthetic.md; the demo's is
-                                                crossreid-demo/run/last.pt
+    python benchmarks/synthetic.py people [CHECKPOINT]
+                                                the table of docs/synthetic.md, with the network that `crossreid
+                                                demo` trains: crossreid-demo/run/last.pt
 
-None of the people scored is among those of a training set of fewer than 10 000 identities. Rank-1 and mean average precision of the second follow the rule of Market-1501: pictures of the query's own
-identity and camera are disregarded.
+None of the people scored is in a training set of fewer than 10 000 identities. Rank-1 and mean average precision
+follow the rule of Market-1501: pictures of the query's own identity and camera are disregarded.
 """
 
 from __future__ import annotations

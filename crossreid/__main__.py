@@ -14,10 +14,18 @@ from crossreid.records import UserError
 def demo(words: list[str]) -> None:
     """Render people, train, evaluate, and write a report; needs no download."""
     parser = _parser("demo", demo)
-    parser.add_argument("--folder", default="crossreid-demo", help="where everything is written (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other people (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a minute's version, to see that everything works")
-    parser.add_argument("--device", default="cpu", help="cpu (repeatable to the bit), auto, cuda, npu (default: %(default)s)")
+    parser.add_argument(
+        "--folder", default="crossreid-demo", help="where everything is written (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another seed gives other people (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a minute's version, to see that everything works"
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="cpu (repeatable to the bit), auto, cuda, npu (default: %(default)s)"
+    )
     chosen = parser.parse_args(words)
     from crossreid.demo import run
 
@@ -31,17 +39,27 @@ def data(words: list[str]) -> None:
     acts.add_parser("list", help="what is known of each data set, and where to apply for it")
     check = acts.add_parser("check", help="compare a copy on disk with what is known of the data set")
     make = acts.add_parser("make", help="write a synthetic copy in the data set's own layout")
-    prepare = acts.add_parser("prepare", help="decode pictures once, into arrays that training maps into memory")
+    prepare = acts.add_parser(
+        "prepare", help="decode pictures once, into arrays that training maps into memory"
+    )
     for act in (check, make, prepare):
         act.add_argument("name", help="name of the data set, as `crossreid data list` shows it")
         act.add_argument("root", type=Path, help="its folder")
     make.add_argument("--identities", type=int, default=40, help="how many people (default: %(default)s)")
-    make.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)")
+    make.add_argument(
+        "--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)"
+    )
     make.add_argument("--images", type=int, help="pictures of a person in a camera (default: by data set)")
-    make.add_argument("--jitter", type=float, default=1.0, help="how badly boxes fit, 0 exactly (default: %(default)s)")
-    make.add_argument("--workers", type=int, default=1, help="processes; the result is the same (default: %(default)s)")
+    make.add_argument(
+        "--jitter", type=float, default=1.0, help="how badly boxes fit, 0 exactly (default: %(default)s)"
+    )
+    make.add_argument(
+        "--workers", type=int, default=1, help="processes; the result is the same (default: %(default)s)"
+    )
     prepare.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), default=(288, 144))
-    prepare.add_argument("--interpolation", choices=("bilinear", "bicubic", "lanczos"), help="default: by data set")
+    prepare.add_argument(
+        "--interpolation", choices=("bilinear", "bicubic", "lanczos"), help="default: by data set"
+    )
     for act in (check, prepare):
         act.epilog = "Settings of the data set's reader follow as --settings.NAME VALUE."
     chosen, rest = _parse(parser, words)
@@ -57,8 +75,10 @@ def data(words: list[str]) -> None:
         for finding in findings:
             print(f"{finding.severity}: {finding.text}")
         if any(finding.severity == "error" for finding in findings):
-            raise UserError(f"the copy of {chosen.name} in {chosen.root} is not complete or not as handed out; see above. "
-                "(A synthetic copy never has the counts of the real one, and is usable all the same.)")
+            raise UserError(
+                f"the copy of {chosen.name} in {chosen.root} is not complete or not as handed out; see above. "
+                "(A synthetic copy never has the counts of the real one, and is usable all the same.)"
+            )
         print(f"{chosen.name} in {chosen.root}: " + ("usable, see the warnings" if findings else "complete"))
     elif chosen.act == "make":
         from crossreid.synthetic import write
@@ -70,12 +90,16 @@ def data(words: list[str]) -> None:
     else:
         from crossreid.data.prepare import prepare as decode
 
-        print(f"wrote {decode(chosen.name, chosen.root, size=tuple(chosen.size), interpolation=chosen.interpolation, **settings)}")
+        size = tuple(chosen.size)
+        made = decode(chosen.name, chosen.root, size=size, interpolation=chosen.interpolation, **settings)
+        print(f"wrote {made}")
 
 
 def train(words: list[str]) -> None:
     """Train from a settings file, or continue a run."""
-    parser = _parser("train", train, "Settings are changed as --train.epochs 60 or --data.roots.market1501 FOLDER.")
+    parser = _parser(
+        "train", train, "Settings are changed as --train.epochs 60 or --data.roots.market1501 FOLDER."
+    )
     parser.add_argument("config", nargs="?", help="a YAML file, or the name of one that comes with crossreid")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder")
     parser.add_argument("--run", type=Path, help="folder to write (default: runs/METHOD-DATA-DATE)")
@@ -104,11 +128,17 @@ def train(words: list[str]) -> None:
 
 def evaluate(words: list[str]) -> None:
     """Score a checkpoint by a protocol."""
-    parser = _parser("evaluate", evaluate, "Settings are changed as --protocol.mode indoor or --evaluate.rerank true.")
+    parser = _parser(
+        "evaluate", evaluate, "Settings are changed as --protocol.mode indoor or --evaluate.rerank true."
+    )
     parser.add_argument("checkpoint", type=Path, help="our own, or one of a published system")
-    parser.add_argument("--config", help="settings file for data and protocol (default: those of the training)")
+    parser.add_argument(
+        "--config", help="settings file for data and protocol (default: those of the training)"
+    )
     parser.add_argument("--split", choices=("test", "validation"), default="test")
-    parser.add_argument("--out", type=Path, help="also write evaluation.json and report.html into this folder")
+    parser.add_argument(
+        "--out", type=Path, help="also write evaluation.json and report.html into this folder"
+    )
     chosen, overrides = _parse(parser, words)
     from crossreid import checkpoint, config, evaluation
 
@@ -147,7 +177,9 @@ def report(words: list[str]) -> None:
     """Write the page of one run, or of several side by side."""
     parser = _parser("report", report)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders")
-    parser.add_argument("--out", type=Path, help="file to write (default: report.html in the first run's folder)")
+    parser.add_argument(
+        "--out", type=Path, help="file to write (default: report.html in the first run's folder)"
+    )
     chosen = parser.parse_args(words)
     from crossreid.report import write, write_table
 
@@ -171,7 +203,9 @@ def main(words: list[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
-        print("usage: crossreid COMMAND ...   (crossreid COMMAND --help says more; --debug shows tracebacks)\n")
+        print(
+            "usage: crossreid COMMAND ...   (crossreid COMMAND --help says more; --debug shows tracebacks)\n"
+        )
         for name, command in COMMANDS.items():
             print(f"  {name:<10} {command.__doc__}")
         return 0
@@ -211,7 +245,9 @@ def _reader_settings(words: list[str]) -> dict:
     for flag, value in zip(words[::2], [*words[1::2], None]):
         name = flag.removeprefix("--settings.")
         if name == flag or value is None:
-            raise UserError(f"{flag!r} was not understood: settings of the reader follow as --settings.NAME VALUE")
+            raise UserError(
+                f"{flag!r} was not understood: settings of the reader follow as --settings.NAME VALUE"
+            )
         settings[name] = yaml.safe_load(value)
     return settings
 

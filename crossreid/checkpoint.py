@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from crossreid import __version__
+from crossreid.data.writing import replacing
 from crossreid.methods import METHODS
 from crossreid.methods.base import Method
 from crossreid.nn.weights import read_pickle
@@ -41,13 +42,11 @@ def build(name: str, config: dict, classes: int, domains: int = 1) -> Method:
 
 def save(path: Path, content: dict) -> None:
     """Write a checkpoint whole or not at all: a full disk or a crash leaves the earlier file as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         # torch's zip writer turns a failed write into a RuntimeError.
         full = isinstance(error, RuntimeError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -57,8 +56,6 @@ def save(path: Path, content: dict) -> None:
             f"could not save {path}: {why}; {was}. Free some space or choose another run folder with --run, then "
             "continue with --resume."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(path: str | Path) -> dict:
@@ -143,7 +140,11 @@ def _load_strictly(method: Method, weights: dict, path: Path) -> None:
     if missing or extra or shapes:
         found = [
             f"{len(keys)} {what} (first: {keys[0]})"
-            for keys, what in ((missing, "weights are missing"), (extra, "are unknown"), (sorted(shapes), "have another shape"))
+            for keys, what in (
+                (missing, "weights are missing"),
+                (extra, "are unknown"),
+                (sorted(shapes), "have another shape"),
+            )
             if keys
         ]
         raise UserError(
@@ -194,7 +195,8 @@ def start_from(method: Method, path: str | Path) -> list[str]:
         if own[key].shape != weights[key].shape:
             pairs = list(zip(weights[key].shape, own[key].shape, strict=False))
             follows = own[key].ndim == weights[key].ndim and all(
-                a == b or a % source.classes == 0 and a // source.classes * method.classes == b for a, b in pairs
+                a == b or (a % source.classes == 0 and a // source.classes * method.classes == b)
+                for a, b in pairs
             )
             if follows:
                 weights[key] = own[key]

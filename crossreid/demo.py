@@ -17,7 +17,14 @@ def settings(folder: Path, *, seed: int = 0, quick: bool = False, device: str = 
     """A small AGW on rendered people in SYSU-MM01's layout; sized for two CPU cores."""
     return config.resolve(
         {
-            "method": {"name": "agw", "backbone": "tiny", "pretrained": None, "loss": "hard", "smoothing": 0.1, "backbone_rate": 1.0},
+            "method": {
+                "name": "agw",
+                "backbone": "tiny",
+                "pretrained": None,
+                "loss": "hard",
+                "smoothing": 0.1,
+                "backbone_rate": 1.0,
+            },
             "data": {
                 "name": "sysu_mm01",
                 "roots": {"sysu_mm01": str(folder / "visible-infrared")},
@@ -35,7 +42,9 @@ def settings(folder: Path, *, seed: int = 0, quick: bool = False, device: str = 
                 "epochs": 2 if quick else 12,
                 "optimizers": {
                     "main": {
-                        "kind": "adam", "rate": 0.003, "weight_decay": 5e-4,
+                        "kind": "adam",
+                        "rate": 0.003,
+                        "weight_decay": 5e-4,
                         "schedule": {"kind": "cosine", "by": "iteration", "warmup": 1, "end": 0.01},
                     }
                 },

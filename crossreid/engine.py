@@ -29,7 +29,9 @@ class Engine:
             os.environ["ACCELERATE_TORCH_DEVICE"] = device
         # Each process keeps the running statistics of its own batches: copying them at every forward would change
         # buffers in the middle of a step, and `agree` makes them equal where it matters.
-        parallel = DistributedDataParallelKwargs(find_unused_parameters=search_unused, broadcast_buffers=False)
+        parallel = DistributedDataParallelKwargs(
+            find_unused_parameters=search_unused, broadcast_buffers=False
+        )
         self._accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=[parallel])
         self.device = self._accelerator.device
         self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import inspect
-import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from crossreid import __version__, checkpoint, data, protocols
 from crossreid.data.loading import test_loader, training_set
+from crossreid.data.writing import replacing, write_json
 from crossreid.engine import Engine
 from crossreid.methods.base import Method
 from crossreid.ops import distance, ranking
@@ -52,10 +51,14 @@ class EvaluateConfig:
 
     def __post_init__(self):
         if self.ranks < 20:
-            raise UserError(f"evaluate.ranks is {self.ranks}: the table shows ranks up to 20, so give 20 or more")
+            raise UserError(
+                f"evaluate.ranks is {self.ranks}: the table shows ranks up to 20, so give 20 or more"
+            )
 
 
-def embed(method: Method, images, inputs, engine: Engine | None = None, *, feature=None, batch=64) -> Embedding:
+def embed(
+    method: Method, images, inputs, engine: Engine | None = None, *, feature=None, batch=64
+) -> Embedding:
     """Embed a list of ``Image`` records in order, on the CPU, spread over the processes of ``engine``.
 
     inputs: a ``DataConfig``; only its input size, normalisation and workers are used.
@@ -68,11 +71,15 @@ def embed(method: Method, images, inputs, engine: Engine | None = None, *, featu
     vectors, stripes = [], []
     was_training = method.training
     method.eval()
-    bar = tqdm(total=len(rows), desc="embed", disable=None if engine.main else True, leave=False, unit="image")
+    bar = tqdm(
+        total=len(rows), desc="embed", disable=None if engine.main else True, leave=False, unit="image"
+    )
     with torch.inference_mode():
         for _, pixels, modality in test_loader([images[row] for row in rows], inputs, batch, inputs.workers):
             with engine.autocast():
-                out = method.embed(pixels.to(engine.device), modality=modality.to(engine.device), feature=feature)
+                out = method.embed(
+                    pixels.to(engine.device), modality=modality.to(engine.device), feature=feature
+                )
             vectors.append(out.vector.float().cpu())
             if out.stripes is not None:
                 stripes.append(out.stripes.float().cpu())
@@ -108,7 +115,9 @@ def distance_rows(comparison: Comparison, query: Embedding, gallery: Embedding) 
     return total
 
 
-def score_rows(protocol, embedding: Embedding, comparison: Comparison, config: EvaluateConfig) -> dict[str, Scores]:
+def score_rows(
+    protocol, embedding: Embedding, comparison: Comparison, config: EvaluateConfig
+) -> dict[str, Scores]:
     """Scores of every row of the protocol, each the mean over its trials."""
     rows: dict[str, list[Scores]] = {}
     for trial in tqdm(protocol.trials(), desc="score", disable=None, leave=False, unit="trial"):
@@ -116,14 +125,25 @@ def score_rows(protocol, embedding: Embedding, comparison: Comparison, config: E
     return {row: ranking.mean_scores(trials) for row, trials in rows.items()}
 
 
+def _people(protocol) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of identity and camera of each image; equal numbers of different data sets are different people."""
+    numbers: dict[tuple[int, int], int] = {}
+    identity = [numbers.setdefault((image.domain, image.identity), len(numbers)) for image in protocol.images]
+    return np.array(identity), np.array([image.camera for image in protocol.images])
+
+
 def _score_trial(protocol, trial: Trial, embedding, comparison, config) -> Scores:
     query, gallery = embedding[trial.query], embedding[trial.gallery]
-    identity = np.array([image.identity for image in protocol.images])
-    camera = np.array([image.camera for image in protocol.images])
+    identity, camera = _people(protocol)
     common = {
-        "query_ids": identity[trial.query], "gallery_ids": identity[trial.gallery],
-        "query_cameras": camera[trial.query], "gallery_cameras": camera[trial.gallery],
-        "forbidden": trial.forbidden, "cmc": protocol.cmc, "ranks": config.ranks, "verification": config.verification,
+        "query_ids": identity[trial.query],
+        "gallery_ids": identity[trial.gallery],
+        "query_cameras": camera[trial.query],
+        "gallery_cameras": camera[trial.gallery],
+        "forbidden": trial.forbidden,
+        "cmc": protocol.cmc,
+        "ranks": config.ranks,
+        "verification": config.verification,
     }
     if comparison.stripes is None:
         return ranking.evaluate(query.vector, gallery.vector, metric=comparison.vector, **common)
@@ -159,13 +179,20 @@ def check_feature(method: Method, feature: str | None) -> None:
 def score(method: Method, protocol, settings, engine: Engine) -> dict[str, Scores]:
     """Embed and score in one go; every process gets the scores."""
     config = settings.evaluate
-    embedding = embed(method, protocol.images, settings.data, engine, feature=config.feature, batch=config.batch)
+    embedding = embed(
+        method, protocol.images, settings.data, engine, feature=config.feature, batch=config.batch
+    )
     return score_rows(protocol, embedding, method.comparison(config.feature), config)
 
 
 def evaluate(
-    path: str | Path, *, settings=None, out: Path | None = None, engine: Engine | None = None,
-    say: Callable[[str], None] = print, split: str = "test",
+    path: str | Path,
+    *,
+    settings=None,
+    out: Path | None = None,
+    engine: Engine | None = None,
+    say: Callable[[str], None] = print,
+    split: str = "test",
 ) -> dict[str, Scores]:
     """Score a checkpoint by a protocol and write ``evaluation.json`` into ``out``.
 
@@ -185,7 +212,9 @@ def evaluate(
     check_feature(method, config.feature)
     held_out = training_set(settings.data)[3] if split == "validation" else None
     protocol = protocol_of(settings, split=split, held_out=held_out)
-    embedding = embed(method, protocol.images, settings.data, engine, feature=config.feature, batch=config.batch)
+    embedding = embed(
+        method, protocol.images, settings.data, engine, feature=config.feature, batch=config.batch
+    )
     if not engine.main:
         return {}
     comparison = method.comparison(config.feature)
@@ -200,7 +229,7 @@ def evaluate(
         "checkpoint": path.name,
         "epoch": method.trained.get("epoch"),
         "selection": _selection(settings, path, split),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"crossreid": __version__, "torch": torch.__version__},
         "notes": _notes(settings),
         "rows": [_row(name, scores) for name, scores in rows.items()],
@@ -225,23 +254,37 @@ def evaluate(
 def _rerank_rows(protocol, embedding, comparison, config) -> dict[str, Scores]:
     from crossreid.ops import rerank
 
-    use = "both" if comparison.vector and comparison.stripes else "stripes" if comparison.stripes else "vector"
-    identity = np.array([image.identity for image in protocol.images])
-    camera = np.array([image.camera for image in protocol.images])
+    use = (
+        "both" if comparison.vector and comparison.stripes else "stripes" if comparison.stripes else "vector"
+    )
+    identity, camera = _people(protocol)
     rows: dict[str, list[Scores]] = {}
     for trial in protocol.trials():
         query, gallery = embedding[trial.query], embedding[trial.gallery]
         # The published algorithm takes squared Euclidean distances of unit vectors whatever the method's own.
         unit = [torch.nn.functional.normalize(part.vector, dim=1) for part in (query, gallery)]
-        stripes = {} if use == "vector" else {"query_stripes": query.stripes, "gallery_stripes": gallery.stripes}
+        stripes = (
+            {} if use == "vector" else {"query_stripes": query.stripes, "gallery_stripes": gallery.stripes}
+        )
         streamed = rerank.k_reciprocal_rows(
-            *unit, k1=config.k1, k2=config.k2, weight=config.weight, use=use,
-            unaligned=comparison.stripes == "unaligned", **stripes,
+            *unit,
+            k1=config.k1,
+            k2=config.k2,
+            weight=config.weight,
+            use=use,
+            unaligned=comparison.stripes == "unaligned",
+            **stripes,
         )
         rows.setdefault(trial.row, []).append(
             ranking.evaluate_blocks(
-                streamed, identity[trial.query], identity[trial.gallery], camera[trial.query],
-                camera[trial.gallery], forbidden=trial.forbidden, cmc=protocol.cmc, ranks=config.ranks,
+                streamed,
+                identity[trial.query],
+                identity[trial.gallery],
+                camera[trial.query],
+                camera[trial.gallery],
+                forbidden=trial.forbidden,
+                cmc=protocol.cmc,
+                ranks=config.ranks,
             )
         )
     return {row: ranking.mean_scores(trials) for row, trials in rows.items()}
@@ -256,12 +299,17 @@ def baselines(protocol, settings) -> dict[str, dict[str, Scores]]:
     from PIL import Image as Picture
 
     pixels = np.stack(
-        [np.asarray(Picture.fromarray(read_image(image)).resize(size[::-1], Picture.BILINEAR)) for image in protocol.images]
+        [
+            np.asarray(Picture.fromarray(read_image(image)).resize(size[::-1], Picture.BILINEAR))
+            for image in protocol.images
+        ]
     )
     kinds = {"striped colour histogram": plain.striped_histogram, "raw pixels": plain.raw_pixels}
     return {
         name: score_rows(
-            protocol, Embedding(torch.from_numpy(np.asarray(vectors(pixels), np.float32))), Comparison("cosine"),
+            protocol,
+            Embedding(torch.from_numpy(np.asarray(vectors(pixels), np.float32))),
+            Comparison("cosine"),
             EvaluateConfig(ranks=settings.evaluate.ranks),
         )
         for name, vectors in kinds.items()
@@ -271,13 +319,17 @@ def baselines(protocol, settings) -> dict[str, dict[str, Scores]]:
 def brief(scores: Scores) -> dict[str, float]:
     """The numbers of a results table, as fractions."""
     # A curve shorter than the rank ends where every image has been looked at, so its last value holds on.
-    return {f"rank{rank}": float(scores.cmc[min(rank, len(scores.cmc)) - 1]) for rank in (1, 5, 10, 20)} | {
-        "mean_ap": float(scores.mean_ap), "mean_inp": float(scores.mean_inp)
-    } | {name: float(value) for name, value in scores.verification.items()}
+    return (
+        {f"rank{rank}": float(scores.cmc[min(rank, len(scores.cmc)) - 1]) for rank in (1, 5, 10, 20)}
+        | {"mean_ap": float(scores.mean_ap), "mean_inp": float(scores.mean_inp)}
+        | {name: float(value) for name, value in scores.verification.items()}
+    )
 
 
 def sentence(row: str, numbers: Mapping[str, float]) -> str:
-    return f"{row} Rank-1 {numbers['rank1']:.1%}, mAP {numbers['mean_ap']:.1%}, mINP {numbers['mean_inp']:.1%}"
+    return (
+        f"{row} Rank-1 {numbers['rank1']:.1%}, mAP {numbers['mean_ap']:.1%}, mINP {numbers['mean_inp']:.1%}"
+    )
 
 
 def table(rows: Mapping[str, Scores]) -> str:
@@ -289,13 +341,17 @@ def table(rows: Mapping[str, Scores]) -> str:
     lines = ["".ljust(width) + "".join(name.rjust(max(9, len(name) + 2)) for name in (*names, *extra))]
     for row, scores in rows.items():
         numbers = brief(scores)
-        cells = [f"{100 * numbers[key]:.2f}".rjust(max(9, len(name) + 2)) for key, name in
-                 zip((*keys, *extra), (*names, *extra))]
+        cells = [
+            f"{100 * numbers[key]:.2f}".rjust(max(9, len(name) + 2))
+            for key, name in zip((*keys, *extra), (*names, *extra))
+        ]
         lines.append(row.ljust(width) + "".join(cells))
         if len(scores.per_trial) > 1:
             spread = [brief(trial) for trial in scores.per_trial]
-            cells = [f"±{100 * np.std([trial[key] for trial in spread]):.2f}".rjust(max(9, len(name) + 2))
-                     for key, name in zip((*keys, *extra), (*names, *extra))]
+            cells = [
+                f"±{100 * np.std([trial[key] for trial in spread]):.2f}".rjust(max(9, len(name) + 2))
+                for key, name in zip((*keys, *extra), (*names, *extra))
+            ]
             lines.append(f"  {len(spread)} trials".ljust(width) + "".join(cells))
         lines.append(" " * 2 + f"{scores.valid} of {scores.queries} queries have a valid match")
     return "\n".join(lines)
@@ -303,9 +359,13 @@ def table(rows: Mapping[str, Scores]) -> str:
 
 def _row(name: str, scores: Scores) -> dict:
     return {
-        "row": name, "cmc": [float(value) for value in scores.cmc], "mean_ap": float(scores.mean_ap),
-        "mean_inp": float(scores.mean_inp), "verification": {k: float(v) for k, v in scores.verification.items()},
-        "valid": int(scores.valid), "queries": int(scores.queries),
+        "row": name,
+        "cmc": [float(value) for value in scores.cmc],
+        "mean_ap": float(scores.mean_ap),
+        "mean_inp": float(scores.mean_inp),
+        "verification": {k: float(v) for k, v in scores.verification.items() if np.isfinite(v)},
+        "valid": int(scores.valid),
+        "queries": int(scores.queries),
         "trials": [brief(trial) for trial in scores.per_trial],
     }
 
@@ -331,6 +391,7 @@ def _selection(settings, path: Path, split: str) -> str:
 def _examples(protocol, embedding, comparison, rows, count: int) -> list[dict]:
     """Ranked lists of the best, the median and the worst queries of each row's first trial, in the metrics' order."""
     listed, first = [], {}
+    identity, _ = _people(protocol)
     for trial in protocol.trials():
         first.setdefault(trial.row, trial)
     for row, trial in first.items():
@@ -353,13 +414,16 @@ def _examples(protocol, embedding, comparison, rows, count: int) -> list[dict]:
             person = protocol.images[trial.query[number]]
             listed.append(
                 {
-                    "row": row, "kind": kind, "average_precision": float(precision[number]),
-                    "first_rank": float(scores.per_query["first_rank"][number]), "query": _shown(person),
+                    "row": row,
+                    "kind": kind,
+                    "average_precision": float(precision[number]),
+                    "first_rank": float(scores.per_query["first_rank"][number]),
+                    "query": _shown(person),
                     "gallery": [
                         _shown(protocol.images[trial.gallery[i]])
                         | {
                             "distance": float(distances[0, i]),
-                            "right": protocol.images[trial.gallery[i]].identity == person.identity,
+                            "right": bool(identity[trial.gallery[i]] == identity[trial.query[number]]),
                         }
                         for i in best
                     ],
@@ -370,15 +434,13 @@ def _examples(protocol, embedding, comparison, rows, count: int) -> list[dict]:
 
 def _shown(image) -> dict:
     return {
-        "path": str(image.path.resolve()), "identity": image.identity, "camera": image.camera,
-        "modality": image.modality, "row": image.row, "box": image.box,
+        "path": str(image.path.resolve()),
+        "identity": image.identity,
+        "camera": image.camera,
+        "modality": image.modality,
+        "row": image.row,
+        "box": image.box,
     }
-
-
-def write_json(path: Path, content: dict) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _write_features(path: Path, protocol, embedding: Embedding, split: str) -> None:
@@ -386,6 +448,5 @@ def _write_features(path: Path, protocol, embedding: Embedding, split: str) -> N
         name: np.array([getattr(image, name) for image in protocol.images])
         for name in ("identity", "camera", "modality", "domain")
     }
-    temporary = path.with_name(f".{path.name}.tmp.npz")
-    np.savez(temporary, vectors=embedding.vector.numpy(), split=split, **columns)
-    os.replace(temporary, path)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, vectors=embedding.vector.numpy(), split=split, **columns)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from crossreid import checkpoint
 from crossreid.data.loading import Loader, training_set
+from crossreid.data.writing import replacing
 from crossreid.engine import PRECISIONS, Engine, deterministic, seed_step
 from crossreid.methods.base import Method, Phase, Progress
 from crossreid.records import UserError
@@ -134,7 +135,9 @@ class Interrupted(Exception):
 def rate_factor(schedule: ScheduleConfig, epochs: int, progress: Progress) -> float:
     """Factor of the learning rate at this moment, in [0, 1] for the usual settings."""
     step = 1 if schedule.by == "epoch" else 1 / progress.iterations_per_epoch
-    now = progress.epoch + (0 if schedule.by == "epoch" else progress.iteration / progress.iterations_per_epoch)
+    now = progress.epoch + (
+        0 if schedule.by == "epoch" else progress.iteration / progress.iterations_per_epoch
+    )
     # Half a step of tolerance, as sums of fractions miss whole epochs by a rounding.
     if now < schedule.warmup - 0.5 * step:
         share = (now + (step if schedule.warmup_ahead else 0)) / schedule.warmup
@@ -149,7 +152,9 @@ def rate_factor(schedule: ScheduleConfig, epochs: int, progress: Progress) -> fl
     return 1.0 if schedule.kind == "constant" else 1 + (schedule.end - 1) * done
 
 
-def make_optimizers(method: Method, configs: Mapping[str, OptimizerConfig]) -> dict[str, torch.optim.Optimizer]:
+def make_optimizers(
+    method: Method, configs: Mapping[str, OptimizerConfig]
+) -> dict[str, torch.optim.Optimizer]:
     """The method's parameter groups under the configured optimizers; every trainable parameter exactly once."""
     groups = method.parameter_groups()
     if set(groups) != set(configs):
@@ -158,7 +163,9 @@ def make_optimizers(method: Method, configs: Mapping[str, OptimizerConfig]) -> d
             f"{', '.join(sorted(configs))}: give exactly one entry for each"
         )
     placed = [parameter for name in groups for group in groups[name] for parameter in group["params"]]
-    trainable = {id(parameter): name for name, parameter in method.named_parameters() if parameter.requires_grad}
+    trainable = {
+        id(parameter): name for name, parameter in method.named_parameters() if parameter.requires_grad
+    }
     if len(placed) != len({id(p) for p in placed}) or {id(p) for p in placed} != set(trainable):
         lost = [name for key, name in trainable.items() if key not in {id(p) for p in placed}]
         raise RuntimeError(
@@ -263,8 +270,12 @@ def fit(
                 break
             method.train()
             bar = tqdm(
-                total=iterations, initial=clock.iteration, desc=f"epoch {clock.epoch + 1}/{config.epochs}",
-                disable=None if engine.main else True, leave=False, unit="step",
+                total=iterations,
+                initial=clock.iteration,
+                desc=f"epoch {clock.epoch + 1}/{config.epochs}",
+                disable=None if engine.main else True,
+                leave=False,
+                unit="step",
             )
             started, counted = time.monotonic(), clock.iteration
             while clock.iteration < iterations:
@@ -273,8 +284,16 @@ def fit(
                     for _ in range(phase.repeat):
                         progress = _progress(clock, iterations, optimizers, engine, config)
                         losses = _step(
-                            method, wrapped, phase, progress, loaders[phase.loader], numbers[phase.loader],
-                            optimizers, engine, config, clock,
+                            method,
+                            wrapped,
+                            phase,
+                            progress,
+                            loaders[phase.loader],
+                            numbers[phase.loader],
+                            optimizers,
+                            engine,
+                            config,
+                            clock,
                         )
                 clock.iteration += 1
                 bar.update()
@@ -291,17 +310,23 @@ def fit(
                     saved = time.monotonic()
             bar.close()
             names = sorted(clock.sums)
-            means = engine.mean(torch.tensor([clock.sums[n] / clock.counts[n] for n in names], dtype=torch.float64))
+            means = engine.mean(
+                torch.tensor([clock.sums[n] / clock.counts[n] for n in names], dtype=torch.float64)
+            )
             means = dict(zip(names, means.tolist()))
             method.epoch_end(means)
             finished = _progress(clock, iterations, optimizers, engine, config, at=iterations - 1)
             if engine.main:
                 record(
                     {
-                        "kind": "epoch", "epoch": clock.epoch, "losses": means,
+                        "kind": "epoch",
+                        "epoch": clock.epoch,
+                        "losses": means,
                         "rates": {name: list(rates) for name, rates in finished.rates.items()},
                         "seconds": round(time.monotonic() - started, 3),
-                        "step_ms": round((time.monotonic() - started) * 1000 / max(1, iterations - counted), 1),
+                        "step_ms": round(
+                            (time.monotonic() - started) * 1000 / max(1, iterations - counted), 1
+                        ),
                     }
                 )
             clock.epoch, clock.iteration, clock.sums, clock.counts = clock.epoch + 1, 0, {}, {}
@@ -343,7 +368,9 @@ def _step(
         with nullcontext() if last else engine.unsynchronised(wrapped):
             with engine.autocast():
                 losses = wrapped(batch, phase.name, progress)
-            values = dict(zip(losses, torch.stack([loss.detach().float() for loss in losses.values()]).tolist()))
+            values = dict(
+                zip(losses, torch.stack([loss.detach().float() for loss in losses.values()]).tolist())
+            )
             wrong = [name for name, value in values.items() if not math.isfinite(value)]
             if wrong:
                 raise RuntimeError(
@@ -381,7 +408,9 @@ def _stopping():
     process = os.getpid()
 
     def ask(number, frame):
-        if os.getpid() != process:  # a loader's worker, which inherits this: the training process decides for it
+        if (
+            os.getpid() != process
+        ):  # a loader's worker, which inherits this: the training process decides for it
             if number == signal.SIGTERM:
                 os._exit(1)
             return
@@ -412,12 +441,14 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     if resume:
         content = checkpoint.read(run / "last.pt")
         if "training" not in content:
-            raise UserError(f"{run / 'last.pt'} holds no training state: only last.pt of a run can be resumed")
+            raise UserError(
+                f"{run / 'last.pt'} holds no training state: only last.pt of a run can be resumed"
+            )
         training = content["training"]
     elif run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(
-            f"the run folder {run} is not an empty folder: continue it with `crossreid train --resume {run}`, or choose another "
-            "name with --run"
+            f"the run folder {run} is not an empty folder: continue it with `crossreid train --resume {run}`, or "
+            "choose another name with --run"
         )
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -438,8 +469,16 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         fresh = checkpoint.start_from(method, config.start_from)
     loaders = {
         name: Loader(
-            images, labels, choice, settings.data, seed=config.seed, name=name, rank=engine.rank, world=engine.world,
-            position=training["loaders"].get(name) if training else None, workers=settings.data.workers,
+            images,
+            labels,
+            choice,
+            settings.data,
+            seed=config.seed,
+            name=name,
+            rank=engine.rank,
+            world=engine.world,
+            position=training["loaders"].get(name) if training else None,
+            workers=settings.data.workers,
         )
         for name, choice in settings.data.loaders.items()
     }
@@ -458,9 +497,10 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         evaluation.protocol_of(settings, split=split, held_out=held_out)
 
     resolved = settings.to_dict()
-    log, record, say = _writers(run, engine.main, training["epoch"] if training else None)
+    record, say = _writers(run, engine.main, training["epoch"] if training else None)
     if engine.main:
-        _write_text(run / "config.yaml", settings.to_yaml())
+        with replacing(run / "config.yaml") as temporary:
+            temporary.write_text(settings.to_yaml(), encoding="utf-8")
     first = next(iter(settings.data.loaders.values()))
     say(
         f"{settings.method_name} on {settings.data.name}: {len(images)} images, {labels.classes} identities, "
@@ -490,7 +530,11 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
 
     def save(name: str, state: dict) -> None:
         described = checkpoint.describe(
-            method, settings.method_name, input=inputs, settings=resolved, trained=trained | {"epoch": state["epoch"]}
+            method,
+            settings.method_name,
+            input=inputs,
+            settings=resolved,
+            trained=trained | {"epoch": state["epoch"]},
         )
         if name == "last.pt":
             described["training"] = state
@@ -503,7 +547,10 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         brief = {name: evaluation.brief(scores) for name, scores in rows.items()}
         if engine.main:
             record({"kind": "evaluation", "epoch": epoch - 1, "split": split, "rows": brief})
-            say(f"epoch {epoch}, {split}: " + "; ".join(evaluation.sentence(n, row) for n, row in brief.items()))
+            say(
+                f"epoch {epoch}, {split}: "
+                + "; ".join(evaluation.sentence(n, row) for n, row in brief.items())
+            )
         return {"rows": brief, "score": sum(row["rank1"] for row in brief.values()) / len(brief)}
 
     def note(line: dict) -> None:
@@ -514,7 +561,13 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
 
     try:
         clock = fit(
-            method, loaders, config, engine, save=save, record=note, resume=training,
+            method,
+            loaders,
+            config,
+            engine,
+            save=save,
+            record=note,
+            resume=training,
             evaluate=monitor if config.evaluate_every else None,
         )
     except Interrupted as stop:
@@ -526,17 +579,25 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     chosen = run / ("last.pt" if config.select == "last" else "best.pt")
     if engine.main:
         summary = {
-            "kind": "summary", "step_ms": round(clock.seconds * 1000 / max(1, clock.steps), 1),
-            "seconds": round(clock.seconds, 1), "parameters": sum(p.numel() for p in method.parameters()),
-            "checkpoint_bytes": os.path.getsize(chosen), "peak_memory_bytes": engine.memory(),
-            "device": str(engine.device), "processes": engine.world,
+            "kind": "summary",
+            "step_ms": round(clock.seconds * 1000 / max(1, clock.steps), 1),
+            "seconds": round(clock.seconds, 1),
+            "parameters": sum(p.numel() for p in method.parameters()),
+            "checkpoint_bytes": os.path.getsize(chosen),
+            "peak_memory_bytes": engine.memory(),
+            "device": str(engine.device),
+            "processes": engine.world,
         }
         record(summary)
-        memory = "unknown" if summary["peak_memory_bytes"] is None else f"{summary['peak_memory_bytes'] / 2**20:.0f} MiB"
+        memory = (
+            "unknown"
+            if summary["peak_memory_bytes"] is None
+            else f"{summary['peak_memory_bytes'] / 2**20:.0f} MiB"
+        )
         say(
             f"done: {summary['step_ms']:.0f} ms a step, {summary['seconds']:.0f} s in all, "
-            f"{summary['parameters'] / 1e6:.2f} million parameters, {chosen.name} {summary['checkpoint_bytes'] / 2**20:.1f} "
-            f"MiB, peak memory {memory}"
+            f"{summary['parameters'] / 1e6:.2f} million parameters, {chosen.name} "
+            f"{summary['checkpoint_bytes'] / 2**20:.1f} MiB, peak memory {memory}"
         )
     engine.wait()
     if evaluate:
@@ -552,7 +613,8 @@ def _writers(run: Path, main: bool, resumed_epoch: int | None):
         if resumed_epoch is not None and metrics.exists():
             # Lines of epochs that will be trained again would otherwise stand twice.
             lines = [line for line in metrics.read_text().splitlines() if _before(line, resumed_epoch)]
-            _write_text(metrics, "".join(line + "\n" for line in lines))
+            with replacing(metrics) as temporary:
+                temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
     def say(text: str) -> None:
         if main:
@@ -565,7 +627,7 @@ def _writers(run: Path, main: bool, resumed_epoch: int | None):
             with open(metrics, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 
-    return log, record, say
+    return record, say
 
 
 def _before(line: str, epoch: int) -> bool:
@@ -576,17 +638,12 @@ def _before(line: str, epoch: int) -> bool:
         return False
 
 
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         import difflib
 
         hint = difflib.get_close_matches(str(value), allowed, 1)
         raise UserError(
-            f"{name} is {value!r}: choose one of {', '.join(allowed)}" + (f" (did you mean {hint[0]!r}?)" if hint else "")
+            f"{name} is {value!r}: choose one of {', '.join(allowed)}"
+            + (f" (did you mean {hint[0]!r}?)" if hint else "")
         )

@@ -1,6 +1,6 @@
 """Train and evaluate without crossreid's loop: the parts are ordinary Python, for loops of your own.
 
-    python examples/plain_loop.py FOLDER_OF_MARKET_1501 [steps]
+python examples/plain_loop.py FOLDER_OF_MARKET_1501 [steps]
 """
 
 import sys
@@ -17,7 +17,9 @@ from crossreid.ops import ranking
 def main(root: str, steps: int = 300) -> float:
     torch.manual_seed(0)
     streams = {"train": LoaderConfig(sampler="identity", identities=4, instances=4)}
-    data = DataConfig(name="market1501", roots={"market1501": root}, size=(96, 48), padding=4, loaders=streams, workers=0)
+    data = DataConfig(
+        name="market1501", roots={"market1501": root}, size=(96, 48), padding=4, loaders=streams, workers=0
+    )
     images, labels, _, _ = training_set(data)
     loader = Loader(images, labels, streams["train"], data, seed=0)
 
@@ -30,17 +32,24 @@ def main(root: str, steps: int = 300) -> float:
         losses["total"].backward()
         optimizer.step()
         if step % 50 == 0:
-            print(f"step {step}: " + ", ".join(f"{name} {value.item():.3f}" for name, value in losses.items()))
+            print(
+                f"step {step}: " + ", ".join(f"{name} {value.item():.3f}" for name, value in losses.items())
+            )
 
     model.eval()
     protocol = crossreid.protocols.get("market1501")(root)
     with torch.inference_mode():
-        vectors = torch.cat([model.embed(pixels).vector for _, pixels, _ in test_loader(protocol.images, data, 64)])
+        vectors = torch.cat(
+            [model.embed(pixels).vector for _, pixels, _ in test_loader(protocol.images, data, 64)]
+        )
     (trial,) = protocol.trials()
     people = [image.identity for image in protocol.images]
     scores = ranking.evaluate(
-        vectors[trial.query], vectors[trial.gallery],
-        [people[i] for i in trial.query], [people[i] for i in trial.gallery], forbidden=trial.forbidden,
+        vectors[trial.query],
+        vectors[trial.gallery],
+        [people[i] for i in trial.query],
+        [people[i] for i in trial.gallery],
+        forbidden=trial.forbidden,
     )
     print(protocol.words)
     print(f"Rank-1 {scores.cmc[0]:.1%}, mAP {scores.mean_ap:.1%}, mINP {scores.mean_inp:.1%}")

@@ -3,7 +3,7 @@
     python tests/readme.py README.md docs/own-data.md
 
 Blocks of a file run in order and share the folder, so a later one may use what an earlier one wrote. In ``console``
-blocks the lines that begin with ``$ `` run. A block is passed over when the line before it is ``<!-- not run: why -->``.
+blocks the lines that begin with ``$ `` run. A block after a line ``<!-- not run: why -->`` is passed over.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def run(path: Path) -> int:
             started = time.monotonic()
             outcome = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
             if outcome.returncode:
-                sys.exit(f"{path}: this block failed\n\n{body}\n\n{outcome.stdout[-3000:]}\n{outcome.stderr[-3000:]}")
+                sys.exit(
+                    f"{path}: this block failed\n\n{body}\n\n{outcome.stdout[-3000:]}\n{outcome.stderr[-3000:]}"
+                )
             print(f"{path}: a {kind} block ran in {time.monotonic() - started:.0f} s")
             count += 1
     return count

@@ -100,7 +100,9 @@ class ToyMVD(Toy):
         self.branches = nn.ModuleDict(
             {name: nn.Sequential(nn.Linear(PIXELS, WIDTH), nn.BatchNorm1d(WIDTH)) for name in "isv"}
         )
-        self.bottleneck = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
+        self.bottleneck = nn.Sequential(
+            nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH)
+        )
         self.classifier = nn.Linear(WIDTH, classes)
 
     def embed(self, images, modality=None, feature=None):
@@ -113,7 +115,11 @@ class ToyMVD(Toy):
         kept = [self.bottleneck(x) for x in seen]
         identity = sum(F.cross_entropy(self.classifier(x), batch.target) for x in seen + kept)
         distil = sum(
-            F.kl_div(F.log_softmax(self.classifier(z), 1), F.softmax(self.classifier(v).detach(), 1), reduction="batchmean")
+            F.kl_div(
+                F.log_softmax(self.classifier(z), 1),
+                F.softmax(self.classifier(v).detach(), 1),
+                reduction="batchmean",
+            )
             for v, z in zip(seen, kept)
         )
         return {"identity": identity, "distillation": distil, "total": identity + 2 * distil}
@@ -136,8 +142,10 @@ class ToyAlignedReID(Toy):
         distance = torch.cdist(out.vector, out.vector)
         positive, negative = hardest(distance, batch.target)
         rows = torch.arange(len(batch))
-        local = [torch.cdist(out.stripes, out.stripes[other]).diagonal(dim1=1, dim2=2).tanh().sum(1)
-                 for other in (positive, negative)]
+        local = [
+            torch.cdist(out.stripes, out.stripes[other]).diagonal(dim1=1, dim2=2).tanh().sum(1)
+            for other in (positive, negative)
+        ]
         losses = {
             "identity": F.cross_entropy(self.classifier(out.vector), batch.target, label_smoothing=0.1),
             "global": F.relu(distance[rows, positive] - distance[rows, negative] + 0.3).mean(),
@@ -211,8 +219,12 @@ class ToyGated(nn.Module):
 
 
 SKETCHES = {
-    "agw": (ToyAGW, {}), "ddag": (ToyDDAG, {}), "mvd": (ToyMVD, {}), "alignedreid": (ToyAlignedReID, {}),
-    "metabin": (ToyMetaBIN, {}), "metabin_without_meta": (ToyMetaBIN, {"meta": False}),
+    "agw": (ToyAGW, {}),
+    "ddag": (ToyDDAG, {}),
+    "mvd": (ToyMVD, {}),
+    "alignedreid": (ToyAlignedReID, {}),
+    "metabin": (ToyMetaBIN, {}),
+    "metabin_without_meta": (ToyMetaBIN, {"meta": False}),
 }
 CLASSES, DOMAINS = 12, 4
 
@@ -221,7 +233,9 @@ class Stream:
     """A loader of made-up batches with the interface of ``crossreid.data.loading.Loader``: rank r of R takes the
     draws r, r + R, ..."""
 
-    def __init__(self, number: int, rank: int = 0, world: int = 1, position: dict | None = None, length: int = 5):
+    def __init__(
+        self, number: int, rank: int = 0, world: int = 1, position: dict | None = None, length: int = 5
+    ):
         self.number, self.rank, self.world, self.length = number, rank, world, length
         self.drawn = position["draw"] if position else 0
 

@@ -215,8 +215,11 @@ def test_what_each_feature_compares(batch):
     unaligned = [[((a - b).norm(dim=1) / 2).tanh().sum() for b in stripes] for a in stripes[:2]]
     aligned, unaligned = torch.tensor(aligned), torch.tensor(unaligned)
     expected = {
-        "global_local": whole + aligned, "global": whole, "local": aligned,
-        "global_local_unaligned": whole + unaligned, "local_unaligned": unaligned,
+        "global_local": whole + aligned,
+        "global": whole,
+        "local": aligned,
+        "global_local_unaligned": whole + unaligned,
+        "local_unaligned": unaligned,
     }
     assert set(expected) == set(method.features)
     for feature, values in expected.items():

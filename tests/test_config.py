@@ -12,11 +12,14 @@ def test_every_shipped_file_loads_and_round_trips(name):
     settings = config.load(name)
     again = config.load(yaml.safe_load(settings.to_yaml()))
     assert again.to_dict() == settings.to_dict()
-    method = checkpoint.build(settings.method_name, settings.method | {"pretrained": None}, classes=10, domains=6)
-    assert set(method.parameter_groups()) == set(settings.train.optimizers)
-    assert {phase.loader for phase in method.phases(__import__("crossreid.methods.base", fromlist=["x"]).Progress())} <= set(
-        settings.data.loaders
+    method = checkpoint.build(
+        settings.method_name, settings.method | {"pretrained": None}, classes=10, domains=6
     )
+    assert set(method.parameter_groups()) == set(settings.train.optimizers)
+    assert {
+        phase.loader
+        for phase in method.phases(__import__("crossreid.methods.base", fromlist=["x"]).Progress())
+    } <= set(settings.data.loaders)
     head = config.shipped()[name].read_text(encoding="utf-8").split("method:")[0]
     assert head.startswith("#")
 
@@ -28,8 +31,17 @@ def small():
 def test_overrides_are_read_as_yaml():
     settings = config.load(
         small(),
-        ["--train.epochs", "7", "--data.size=[96, 48]", "--method.margin", "null", "--train.optimizers.main.rate", "1e-4",
-         "--train.optimizers.main.schedule.milestones", "[3, 5]"],
+        [
+            "--train.epochs",
+            "7",
+            "--data.size=[96, 48]",
+            "--method.margin",
+            "null",
+            "--train.optimizers.main.rate",
+            "1e-4",
+            "--train.optimizers.main.schedule.milestones",
+            "[3, 5]",
+        ],
     )
     assert settings.train.epochs == 7 and settings.data.size == (96, 48) and settings.method["margin"] is None
     assert settings.train.optimizers["main"].rate == 1e-4

@@ -17,7 +17,9 @@ HERE = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory):
-    return synthetic.write("market1501", tmp_path_factory.mktemp("data") / "market", identities=16, seed=1, progress=False)
+    return synthetic.write(
+        "market1501", tmp_path_factory.mktemp("data") / "market", identities=16, seed=1, progress=False
+    )
 
 
 def test_the_example_method_trains_embeds_saves_and_loads(tmp_path, monkeypatch):

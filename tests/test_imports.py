@@ -27,7 +27,11 @@ ORDER = [
     {"__main__"},
 ]
 # A stronger rule than the order alone.
-NEVER = {"data": {"methods", "nn", "losses"}, "synthetic": {"methods", "nn", "losses"}, "report": {"training", "methods"}}
+NEVER = {
+    "data": {"methods", "nn", "losses"},
+    "synthetic": {"methods", "nn", "losses"},
+    "report": {"training", "methods"},
+}
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 
@@ -40,7 +44,11 @@ def imported(path: Path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [node.module] if node.module != "crossreid" else [f"crossreid.{alias.name}" for alias in node.names]
+            names = (
+                [node.module]
+                if node.module != "crossreid"
+                else [f"crossreid.{alias.name}" for alias in node.names]
+            )
         else:
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: imports are absolute here"
             continue
@@ -73,12 +81,28 @@ def test_the_documented_order_is_this_one():
 
 @pytest.mark.parametrize("words", ["import crossreid", "import crossreid.__main__ as m; m.main(['--help'])"])
 def test_import_and_help_load_nothing_heavy(words):
-    heavy = ("torch", "torchvision", "timm", "matplotlib", "sklearn", "onnx", "lancedb", "accelerate", "scipy", "numba")
+    heavy = (
+        "torch",
+        "torchvision",
+        "timm",
+        "matplotlib",
+        "sklearn",
+        "onnx",
+        "lancedb",
+        "accelerate",
+        "scipy",
+        "numba",
+    )
     code = f"{words}\nimport sys\nprint([name for name in {heavy!r} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip().splitlines()[-1] == "[]"
 
 
 def test_reading_data_and_protocols_needs_no_torch():
-    code = "import crossreid.data, crossreid.protocols, crossreid.synthetic, sys; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    code = (
+        "import crossreid.data, crossreid.protocols, crossreid.synthetic, sys; print('torch' in sys.modules)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "False\n"
+    )

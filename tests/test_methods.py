@@ -28,7 +28,12 @@ class Stream:
     """Random batches: 6 identities, visible then infrared, three domains; draws by rank as the real loader."""
 
     def __init__(self, number, rank=0, world=1, position=None):
-        self.number, self.rank, self.world, self.drawn = number, rank, world, (position or {"draw": 0})["draw"]
+        self.number, self.rank, self.world, self.drawn = (
+            number,
+            rank,
+            world,
+            (position or {"draw": 0})["draw"],
+        )
 
     def __len__(self):
         return 2
@@ -76,8 +81,16 @@ def train(name, *, rank=0, world=1, resume=None, weights=None, stop_after=None, 
     engine = Engine("cpu", search_unused=len(method.phases(Progress())) > 1)
     streams = loaders(method, rank, world, resume and resume["loaders"])
     try:
-        fit(method, streams, config(method, **settings), engine, save=save, record=lines.append, resume=resume,
-            stop_after=stop_after)
+        fit(
+            method,
+            streams,
+            config(method, **settings),
+            engine,
+            save=save,
+            record=lines.append,
+            resume=resume,
+            stop_after=stop_after,
+        )
     except Interrupted:
         assert stop_after
     return method, lines, kept
@@ -103,8 +116,12 @@ def test_it_learns_embeds_saves_loads_and_resumes_exactly(name, tmp_path):
     for feature in method.features:
         together = method.embed(images, modality=modality, feature=feature)
         assert together.vector.shape[0] == 5 and together.vector.ndim == 2
-        alone = [method.embed(images[i : i + 1], modality=modality[i : i + 1], feature=feature) for i in range(5)]
-        torch.testing.assert_close(together.vector, torch.cat([each.vector for each in alone]), rtol=1e-4, atol=1e-5)
+        alone = [
+            method.embed(images[i : i + 1], modality=modality[i : i + 1], feature=feature) for i in range(5)
+        ]
+        torch.testing.assert_close(
+            together.vector, torch.cat([each.vector for each in alone]), rtol=1e-4, atol=1e-5
+        )
         if method.unit_length:
             torch.testing.assert_close(together.vector.norm(dim=1), torch.ones(5))
         comparison = method.comparison(feature)
@@ -114,7 +131,9 @@ def test_it_learns_embeds_saves_loads_and_resumes_exactly(name, tmp_path):
     assert method.feature_map(images, modality).ndim == 4
 
     inputs = {"size": SIZE, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.2] * 3}
-    checkpoint.save(tmp_path / "m.pt", checkpoint.describe(method, name, input=inputs, settings={}, trained={"epoch": 2}))
+    checkpoint.save(
+        tmp_path / "m.pt", checkpoint.describe(method, name, input=inputs, settings={}, trained={"epoch": 2})
+    )
     loaded = checkpoint.load(tmp_path / "m.pt")
     assert not loaded.training and loaded.input["size"] == list(SIZE)
     assert torch.equal(
@@ -124,8 +143,13 @@ def test_it_learns_embeds_saves_loads_and_resumes_exactly(name, tmp_path):
 
 def _process(rank, world, port, names, out):
     os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world),
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true",
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(world),
+        LOCAL_WORLD_SIZE=str(world),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        ACCELERATE_USE_CPU="true",
     )
     torch.set_num_threads(1)
     results = {}
@@ -145,7 +169,9 @@ def test_two_processes_equal_one_that_accumulates(tmp_path):
     for name in METHODS:
         alone, lines, _ = train(name, accumulate=2)
         for key, parameter in alone.named_parameters():
-            assert torch.equal(one[name][0][key], other[name][0][key]), f"{name}: the processes differ in {key}"
+            assert torch.equal(one[name][0][key], other[name][0][key]), (
+                f"{name}: the processes differ in {key}"
+            )
             scale = parameter.detach().abs().max().item() + 1e-3
             difference = (one[name][0][key] - parameter).abs().max().item()
             assert difference < 2e-3 * scale, f"{name}: {key} differs by {difference}"

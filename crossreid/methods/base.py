@@ -126,5 +126,7 @@ def modality_indices(modality, count: int, device) -> torch.Tensor:
         modality = [names.get(value, value) for value in modality]
     indices = torch.as_tensor(modality, device=device).long()
     if indices.shape != (count,):
-        raise ValueError(f"modality has shape {tuple(indices.shape)}: expected one value for each of {count} images")
+        raise ValueError(
+            f"modality has shape {tuple(indices.shape)}: expected one value for each of {count} images"
+        )
     return indices

@@ -6,7 +6,6 @@ below.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from crossreid.data.writing import replacing
 from crossreid.nn.mindspore import read_checkpoint, torch_names
 from crossreid.nn.weights import read_pickle, state_dict
 from crossreid.records import UserError
@@ -61,12 +61,8 @@ def to_original(name: str, state: Mapping[str, torch.Tensor], path: str | Path) 
     if name not in SYSTEMS:
         raise UserError(f"no published program belongs to the method {name!r}: choose {', '.join(SYSTEMS)}")
     theirs = {key: value.detach().cpu().clone() for key, value in _system(name).write(state).items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         torch.save({SYSTEMS[name]: theirs, "epoch": 0}, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _system(name):
