@@ -112,18 +112,30 @@ def train(words: list[str]) -> None:
 
     if chosen.device:
         overrides += ["--train.device", chosen.device]
-    source = checkpoint.read(chosen.resume / "last.pt")["settings"] if chosen.resume else chosen.config
+    source = chosen.config
+    if chosen.resume:
+        # The folder of a run over all folds holds the settings and one run for each fold.
+        folds = (chosen.resume / "fold_1").is_dir()
+        source = (
+            chosen.resume / "config.yaml" if folds else checkpoint.read(chosen.resume / "last.pt")["settings"]
+        )
     settings = config.load(source, overrides)
     if chosen.print_config:
         print(settings.to_yaml(), end="")
         return
     run = chosen.resume or chosen.run or _new_run(settings)
     print(settings.to_yaml())
-    training.train(settings, run, resume=bool(chosen.resume))
+    if settings.data.fold == "all":
+        runs = training.train_folds(settings, run, resume=bool(chosen.resume))
+    else:
+        runs = [run]
+        training.train(settings, run, resume=bool(chosen.resume))
     if int(os.environ.get("RANK", 0)) == 0:
-        from crossreid.report import write
+        from crossreid.report import write, write_table
 
-        print(f"report: {write([run], run / 'report.html').resolve()}")
+        if len(runs) > 1:
+            print(write_table(runs))
+        print(f"report: {write(runs, run / 'report.html').resolve()}")
 
 
 def evaluate(words: list[str]) -> None:

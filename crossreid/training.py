@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from crossreid import checkpoint
+from crossreid.data import get as get_source
 from crossreid.data.loading import Loader, training_set
 from crossreid.data.writing import replacing
 from crossreid.engine import PRECISIONS, Engine, deterministic, seed_step
@@ -603,6 +605,34 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     if evaluate:
         evaluation.evaluate(chosen, settings=settings, out=run, engine=engine, say=say)
     return chosen
+
+
+def train_folds(settings, run: Path, *, resume: bool = False) -> list[Path]:
+    """One model for each official fold of the data, in ``fold_1``, ``fold_2``, ... below ``run``.
+
+    With ``resume``, finished folds are kept, and the one that was interrupted continues.
+    """
+    run = Path(run)
+    count = max(get_source(name).folds for name in settings.data.names)
+    if count == 1:
+        raise UserError(
+            f"data.fold is 'all', but {', '.join(settings.data.names)} has one training split only: remove data.fold"
+        )
+    if not resume and run.exists() and any(run.iterdir()):
+        raise UserError(
+            f"the run folder {run} is not empty: continue with `crossreid train --resume {run}`, or choose another "
+            "name with --run"
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    with replacing(run / "config.yaml") as temporary:
+        temporary.write_text(settings.to_yaml(), encoding="utf-8")
+    runs = [run / f"fold_{fold}" for fold in range(1, count + 1)]
+    for fold, folder in enumerate(runs, 1):
+        one = copy.deepcopy(settings)
+        one.data.fold = fold
+        if not (folder / "evaluation.json").exists():
+            train(one, folder, resume=(folder / "last.pt").exists())
+    return runs
 
 
 def _writers(run: Path, main: bool, resumed_epoch: int | None):

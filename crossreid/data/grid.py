@@ -113,6 +113,7 @@ SOURCE = Source(
   gallery/
   features_and_partitions.mat   (or splits.json)""",
     folder="GRID",
+    folds=10,
     read=read,
     protocol="generalization",
     expected={"train": Counts(125, 250), "query": Counts(125, 125), "gallery": Counts(126, 900)},

@@ -113,6 +113,7 @@ SOURCE = Source(
   images/0001001.jpg
   splits.json   (optional)""",
     folder="QMUL-iLIDS",
+    folds=10,
     read=read,
     protocol="generalization",
     expected={"query": Counts(60, 60), "gallery": Counts(60, 60)},

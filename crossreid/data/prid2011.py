@@ -95,6 +95,7 @@ SOURCE = Source(
   single_shot/cam_b/
   splits_single_shot.json   (optional)""",
     folder="prid_2011",
+    folds=10,
     read=read,
     protocol="generalization",
     expected={"train": Counts(100, 200, 2), "query": Counts(100, 100, 1), "gallery": Counts(649, 649, 1)},

@@ -121,6 +121,7 @@ SOURCE = Source(
   Thermal/2/female_back_t_06300_2.bmp
   idx/train_visible_1.txt  train_thermal_1.txt  test_visible_1.txt  test_thermal_1.txt ... _10.txt""",
     folder="RegDB",
+    folds=10,
     read=read,
     protocol="regdb",
     expected={"train": Counts(206, 4120, 2), "query": Counts(206, 2060, 1), "gallery": Counts(206, 2060, 1)},

@@ -44,6 +44,7 @@ class Source:
         ``validation`` where the data set defines one.
     expected: counts by split under the default settings.
     protocol: name of the protocol that is usually applied.
+    folds: how many official splits there are, each for a model of its own; the reader then takes ``fold``.
     check: further checks of the files at a root, beside the counts. remarks: of the splits that were read.
     validation: the settings of ``read`` that take the official validation split out of ``train``.
     """
@@ -60,6 +61,7 @@ class Source:
     protocol: str
     expected: Mapping[str, Counts] = field(default_factory=dict)
     check: Callable[[Path], list[Finding]] | None = None
+    folds: int = 1
     remarks: Callable[[Mapping[str, Sequence[Image]]], list[Finding]] | None = None
     validation: Mapping[str, object] = field(default_factory=dict)
 

@@ -160,6 +160,7 @@ SOURCE = Source(
   cam_b/000_90.bmp
   split_1a/train/p000_c1_d045.png ...   (optional)""",
     folder="viper",
+    folds=10,
     read=read,
     protocol="generalization",
     expected={"train": Counts(316, 632, 2), "query": Counts(316, 316, 1), "gallery": Counts(316, 316, 1)},
