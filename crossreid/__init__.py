@@ -8,17 +8,19 @@
     synthetic    rendered people in the layout of any data set
     protocols    who is searched for where
     training     the loop; engine, checkpoint and evaluation beside it
+    embedder     a trained model as a function from pictures to vectors
     originals    checkpoints of the published systems
     report       the page
 
-``load``, ``train`` and ``evaluate`` are looked up here when first used, so that importing the package costs nothing.
+``load``, ``train``, ``evaluate`` and ``Embedder`` are looked up here when first used, so that importing the package
+costs nothing.
 """
 
 import importlib
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"load": "checkpoint", "train": "training", "evaluate": "evaluation"}
+_PUBLIC = {"load": "checkpoint", "train": "training", "evaluate": "evaluation", "Embedder": "embedder"}
 __all__ = ["__version__", *_PUBLIC]
 
 
