@@ -39,7 +39,7 @@ def settings(folder: Path, *, seed: int = 0, quick: bool = False, device: str = 
             },
             "protocol": {"name": "sysu_mm01", "mode": "all"},
             "train": {
-                "epochs": 2 if quick else 12,
+                "epochs": 2 if quick else 18,
                 "optimizers": {
                     "main": {
                         "kind": "adam",
