@@ -510,10 +510,10 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         f"{sum(p.numel() for p in method.parameters()) / 1e6:.2f} million parameters; {engine.world} process(es) on "
         f"{engine.device}, {config.precision}"
     )
-    effective = first.identities * first.instances * config.accumulate * engine.world
     say(
-        f"a step sees {effective} drawn samples ({first.identities} identities x {first.instances} instances, "
-        f"accumulate {config.accumulate}, {engine.world} processes) at learning rate "
+        f"a step takes {config.accumulate * engine.world} batches ({engine.world} processes, accumulate "
+        f"{config.accumulate}) of {first.identities} identities x {first.instances} instances by the sampler "
+        f"{first.sampler}, at learning rate "
         + ", ".join(f"{name} {value.rate:g}" for name, value in config.optimizers.items())
     )
     if fresh:

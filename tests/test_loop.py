@@ -3,10 +3,10 @@
 import os
 import pickle
 import signal
-import socket
 
 import pytest
 import torch
+import two_processes
 from sketches import CLASSES, DOMAINS, SKETCHES, Config, Stream, ToyAGW
 
 from crossreid.checkpoint import plain
@@ -97,30 +97,16 @@ def test_training_changes_weights_and_lowers_the_loss(name):
     assert lines[-1]["losses"][total] < lines[0]["losses"][total]
 
 
-def _process(rank, world, port, name, out):
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(world),
-        LOCAL_WORLD_SIZE=str(world),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        ACCELERATE_USE_CPU="true",
-    )
-    torch.set_num_threads(1)
+def _process(rank, names, out):
     results = {}
-    for each in name:
-        weights, lines, _ = run(each, rank=rank, world=world, length=6)
+    for each in names:
+        weights, lines, _ = run(each, rank=rank, world=2, length=6)
         results[each] = (weights, [line["losses"] for line in lines])
     torch.save(results, f"{out}/{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 def test_two_processes_equal_one_that_accumulates_their_batches(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_process, (2, port, list(SKETCHES), str(tmp_path)), nprocs=2)
+    two_processes.run(_process, list(SKETCHES), str(tmp_path))
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for name in SKETCHES:
         alone, lines, _ = run(name, accumulate=2, length=6)

@@ -1,10 +1,8 @@
 """What every method must do, for each line of METHODS: learn, embed, save, load, and be the same on two processes."""
 
-import os
-import socket
-
 import pytest
 import torch
+import two_processes
 
 from crossreid import checkpoint
 from crossreid.engine import Engine
@@ -141,30 +139,16 @@ def test_it_learns_embeds_saves_loads_and_resumes_exactly(name, tmp_path):
     )
 
 
-def _process(rank, world, port, names, out):
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(world),
-        LOCAL_WORLD_SIZE=str(world),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        ACCELERATE_USE_CPU="true",
-    )
-    torch.set_num_threads(1)
+def _process(rank, names, out):
     results = {}
     for name in names:
-        method, lines, _ = train(name, rank=rank, world=world)
+        method, lines, _ = train(name, rank=rank, world=2)
         results[name] = (method.state_dict(), [line["losses"] for line in lines])
     torch.save(results, f"{out}/{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 def test_two_processes_equal_one_that_accumulates(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_process, (2, port, list(METHODS), str(tmp_path)), nprocs=2)
+    two_processes.run(_process, list(METHODS), str(tmp_path))
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     for name in METHODS:
         alone, lines, _ = train(name, accumulate=2)

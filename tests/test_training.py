@@ -1,12 +1,11 @@
 """Runs of a few steps: selection, start weights, resume under other settings, faulty data, two processes."""
 
 import json
-import os
 import shutil
-import socket
 
 import pytest
 import torch
+import two_processes
 
 from crossreid import checkpoint, config, training
 from crossreid.data.loading import training_set
@@ -287,16 +286,7 @@ def test_identities_with_one_picture_are_repeated(experiment, copy, tmp_path):
     assert all(value == value for value in lines_of(run, "epoch")[0]["losses"].values())
 
 
-def _process(rank, port, tree, overrides, run):
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE="2",
-        LOCAL_WORLD_SIZE="2",
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        ACCELERATE_USE_CPU="true",
-    )
+def _process(rank, tree, overrides, run):
     kept = {}
     step = training._step
 
@@ -307,17 +297,13 @@ def _process(rank, port, tree, overrides, run):
     training._step = watched
     training.train(config.load(tree, overrides), run)
     torch.save(dict(kept["method"].named_parameters()), f"{run}-{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 def test_two_processes_with_an_evaluation_in_the_middle_and_an_odd_number_of_batches(experiment, tmp_path):
     """Three batches an epoch do not divide by two; each process still takes two steps, and nobody waits."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     run = tmp_path / "run"
     overrides = ["--train.evaluate_every", "1", "--train.select", "test", "--evaluate.batch", "10"]
-    torch.multiprocessing.spawn(_process, (port, experiment, overrides, run), nprocs=2)
+    two_processes.run(_process, experiment, overrides, run)
     one, other = (torch.load(f"{run}-{rank}.pt", weights_only=False) for rank in range(2))
     last = checkpoint.read(run / "last.pt")
     for key, value in one.items():
