@@ -69,7 +69,11 @@ def test_training_fills_the_run_folder(trained, experiment):
     (summary,) = lines_of(trained, "summary")
     assert summary["checkpoint_bytes"] == (trained / "last.pt").stat().st_size
     log = (trained / "log.txt").read_text()
-    assert "46 images, 6 identities, 6 cameras" in log and "6 drawn samples" in log and "epoch 2/2" in log
+    assert (
+        "46 images, 6 identities, 6 cameras" in log
+        and "of 2 identities x 3 instances by the sampler identity" in log
+        and "epoch 2/2" in log
+    )
     content = checkpoint.read(trained / "last.pt")
     assert content["settings"] == written and content["trained"]["epoch"] == 2
     assert content["training"]["loaders"]["train"]["draw"] == 6

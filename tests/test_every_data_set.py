@@ -1,0 +1,61 @@
+"""Every data set from a synthetic copy on disk to its protocol, with vectors whose scores are known beforehand."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from crossreid import data, protocols, synthetic
+from crossreid.evaluation import EvaluateConfig, score_rows
+from crossreid.records import Comparison, Embedding
+
+SEARCHED = sorted(name for name in data.SOURCES if name not in ("cuhk02", "cuhk_sysu"))
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    made = {}
+
+    def of(name):
+        if name not in made:
+            root = tmp_path_factory.mktemp("copies") / name
+            made[name] = synthetic.write(name, root, identities=12, images=2, seed=2, progress=False)
+        return made[name]
+
+    return of
+
+
+@pytest.mark.parametrize("name", sorted(data.SOURCES))
+def test_the_copy_is_read_into_people_apart(name, copies):
+    splits = data.read(name, copies(name))
+    assert splits["train"]
+    people = {split: {image.identity for image in images} for split, images in splits.items()}
+    assert not people["train"] & people.get("query", set())
+    for images in splits.values():
+        assert all(image.path.is_file() for image in images)
+    if name in SEARCHED:
+        assert people["query"] <= people["gallery"]
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_its_protocol_scores_perfect_and_random_vectors_as_it_must(name, copies):
+    kind = protocols.get(data.get(name).protocol)
+    takes = inspect.signature(kind).parameters
+    if "targets" in takes:
+        protocol = kind({name: copies(name)}, targets=[name])
+    else:
+        # One camera holds every picture of an own folder; without a pattern nothing else would be left to find.
+        own = {"source": name, "same_camera": name != "folder"} if "source" in takes else {}
+        protocol = kind(copies(name), **own)
+    people = sorted({image.identity for image in protocol.images})
+    perfect = torch.eye(len(people))[[people.index(image.identity) for image in protocol.images]]
+    for row, scores in score_rows(protocol, Embedding(perfect), Comparison(), EvaluateConfig()).items():
+        assert scores.cmc[0] == scores.mean_ap == scores.mean_inp == 1, row
+        # LLCM leaves out pictures of the query's own camera, which may be all that there is of a person.
+        assert 0 < scores.valid <= scores.queries and (scores.valid == scores.queries or name == "llcm")
+    noise = torch.from_numpy(
+        np.random.default_rng(0).normal(size=(len(protocol.images), 64)).astype(np.float32)
+    )
+    for row, scores in score_rows(protocol, Embedding(noise), Comparison(), EvaluateConfig()).items():
+        assert scores.mean_ap < 0.9, row
