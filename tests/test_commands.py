@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -227,3 +228,11 @@ def test_reports_and_conversion_answer_mistakes_in_one_paragraph(trained, tmp_pa
     assert (tmp_path / "both.html").exists()
     assert main(["convert", str(tmp_path / "none.pth"), str(tmp_path / "out.pt")]) == 2
     assert not (tmp_path / "out.pt").exists()
+
+
+def test_a_reader_that_stops_early_is_no_failure():
+    import subprocess
+
+    command = f"{sys.executable} -m crossreid data list | head -1; exit ${{PIPESTATUS[0]}}"
+    outcome = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert outcome.returncode == 0 and outcome.stderr == "" and len(outcome.stdout.splitlines()) == 1
