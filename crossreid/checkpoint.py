@@ -110,30 +110,31 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
     if ours(path):
         content = read(path)
         size = settings.pop("size", None)
-        config = _without_start(content["config"]) | settings
+        config = without_start(content["config"]) | settings
         method = build(content["method"], config, content["classes"], content["domains"])
-        _load_strictly(method, content["weights"], path)
+        load_strictly(method, content["weights"], path)
         method.input = content["input"] | ({"size": list(size)} if size else {})
         method.settings, method.trained = content["settings"], content["trained"]
     else:
         from crossreid import originals
 
         described, weights, _ = originals.read(path, **settings)
-        config = _without_start(described["config"])
+        config = without_start(described["config"])
         method = build(described["method"], config, described["classes"], described.get("domains", 1))
-        _load_strictly(method, weights, path)
+        load_strictly(method, weights, path)
         method.input, method.settings = described["input"], {}
         method.trained = {"origin": described.get("origin", "published system")}
     method.fold = method.settings.get("data", {}).get("fold")
     return method.to(device).eval()
 
 
-def _without_start(config: dict) -> dict:
+def without_start(config: dict) -> dict:
     """Start weights are not wanted where all weights are loaded: they may not even be at hand any more."""
     return config | {"pretrained": None} if "pretrained" in config else config
 
 
-def _load_strictly(method: Method, weights: dict, path: Path) -> None:
+def load_strictly(method: Method, weights: dict, path: Path) -> None:
+    """Load weights by name; every difference in names or shapes is one UserError that counts them."""
     own = method.state_dict()
     missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
     shapes = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
@@ -167,9 +168,9 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
         originals.to_original(content["method"], content["weights"], out)
         return [f"wrote {out}, as the published program of {content['method']} saves it"]
     described, weights, left_out = originals.read(path, **settings)
-    config = _without_start(described["config"])
+    config = without_start(described["config"])
     method = build(described["method"], config, described["classes"], described.get("domains", 1))
-    _load_strictly(method, weights, path)
+    load_strictly(method, weights, path)
     trained = {"origin": described.get("origin", "published system")}
     save(out, describe(method, described["method"], input=described["input"], settings={}, trained=trained))
     return [f"left out {key}: {why}" for key, why in left_out.items()] + [
@@ -201,7 +202,7 @@ def start_from(method: Method, path: str | Path) -> list[str]:
             if follows:
                 weights[key] = own[key]
                 fresh.append(key)
-    _load_strictly(method, weights, Path(path))
+    load_strictly(method, weights, Path(path))
     return fresh
 
 

@@ -460,13 +460,13 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     images, labels, _, held_out = training_set(settings.data)
     seed_step(config.seed, 0)
     # Where all weights are loaded, those that the backbone once started from may not even be at hand any more.
-    chosen = checkpoint._without_start(settings.method) if resume or config.start_from else settings.method
+    chosen = checkpoint.without_start(settings.method) if resume or config.start_from else settings.method
     method = checkpoint.build(settings.method_name, chosen, labels.classes, labels.domains)
     method.check(labels)
     engine = Engine(config.device, config.precision, search_unused=len(method.phases(Progress())) > 1)
     fresh = []
     if training:
-        checkpoint._load_strictly(method, content["weights"], run / "last.pt")
+        checkpoint.load_strictly(method, content["weights"], run / "last.pt")
     elif config.start_from:
         fresh = checkpoint.start_from(method, config.start_from)
     loaders = {
