@@ -112,7 +112,10 @@ def make(identities, each=4, cameras=2, domain=0):
 def test_hold_out_divides_by_identity_and_repeats_itself():
     images = make(range(10)) + make(range(5, 25), domain=1)
     kept, held = splitting.hold_out(images, 0.2, seed=3)
-    key = lambda image: (image.domain, image.identity)  # noqa: E731
+
+    def key(image):
+        return image.domain, image.identity
+
     assert not set(map(key, kept)) & set(map(key, held))
     assert sorted(kept + held, key=lambda image: image.path) == sorted(images, key=lambda image: image.path)
     assert len({key(image) for image in held if image.domain == 0}) == 2
