@@ -1,0 +1,70 @@
+"""List, check, make or prepare data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crossreid.commands import parsing
+from crossreid.records import UserError
+
+
+def run(words: list[str]) -> None:
+    parser = parsing.parser("data", __doc__)
+    acts = parser.add_subparsers(dest="act", required=True, metavar="list|check|make|prepare")
+    acts.add_parser("list", help="what is known of each data set, and where to apply for it")
+    check = acts.add_parser("check", help="compare a copy on disk with what is known of the data set")
+    make = acts.add_parser("make", help="write a synthetic copy in the data set's own layout")
+    prepare = acts.add_parser(
+        "prepare", help="decode pictures once, into arrays that training maps into memory"
+    )
+    for act in (check, make, prepare):
+        act.add_argument("name", help="name of the data set, as `crossreid data list` shows it")
+        act.add_argument("root", type=Path, help="its folder")
+    make.add_argument("--identities", type=int, default=40, help="how many people (default: %(default)s)")
+    make.add_argument(
+        "--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)"
+    )
+    make.add_argument("--images", type=int, help="pictures of a person in a camera (default: by data set)")
+    make.add_argument(
+        "--jitter", type=float, default=1.0, help="how badly boxes fit, 0 exactly (default: %(default)s)"
+    )
+    make.add_argument(
+        "--workers", type=int, default=1, help="processes; the result is the same (default: %(default)s)"
+    )
+    prepare.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), default=(288, 144))
+    prepare.add_argument(
+        "--interpolation", choices=("bilinear", "bicubic", "lanczos"), help="default: by data set"
+    )
+    for act in (check, prepare):
+        act.epilog = "Settings of the data set's reader follow as --settings.NAME VALUE."
+    chosen, rest = parsing.parse(parser, words)
+    settings = parsing.reader_settings(rest)
+    if chosen.act == "list":
+        from crossreid.data import describe
+
+        print(describe())
+    elif chosen.act == "check":
+        from crossreid.data import check as compare
+
+        findings = compare(chosen.name, chosen.root, **settings)
+        for finding in findings:
+            print(f"{finding.severity}: {finding.text}")
+        if any(finding.severity == "error" for finding in findings):
+            raise UserError(
+                f"the copy of {chosen.name} in {chosen.root} is not complete or not as handed out; see above. "
+                "(A synthetic copy never has the counts of the real one, and is usable all the same.)"
+            )
+        print(f"{chosen.name} in {chosen.root}: " + ("usable, see the warnings" if findings else "complete"))
+    elif chosen.act == "make":
+        from crossreid.synthetic import write
+
+        options = {"identities": chosen.identities, "seed": chosen.seed, "jitter": chosen.jitter}
+        if chosen.images is not None:
+            options["images"] = chosen.images
+        print(f"wrote {write(chosen.name, chosen.root, workers=chosen.workers, **options)}")
+    else:
+        from crossreid.data.prepare import prepare as decode
+
+        size = tuple(chosen.size)
+        made = decode(chosen.name, chosen.root, size=size, interpolation=chosen.interpolation, **settings)
+        print(f"wrote {made}")

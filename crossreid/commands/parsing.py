@@ -1,0 +1,46 @@
+"""Parsers that the commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+from crossreid.records import UserError
+
+
+def parser(name: str, doc: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of ``crossreid NAME``; ``doc`` is the module's, its first line says what the command does."""
+    return argparse.ArgumentParser(
+        prog=f"crossreid {name}", description=doc.splitlines()[0], epilog=epilog, allow_abbrev=False
+    )
+
+
+def parse(parser: argparse.ArgumentParser, words: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The words that ``parser`` knows, and the changes of settings (``--train.epochs 60``), wherever among them."""
+    own, changes, rest = [], [], list(words)
+    while rest:
+        word = rest.pop(0)
+        if word.startswith("--") and "." in word.partition("=")[0]:
+            # argparse would take the value that follows for one of the command's own words.
+            changes += [word] if "=" in word else [word, *rest[:1]]
+            rest = rest if "=" in word else rest[1:]
+        else:
+            own.append(word)
+    chosen, unknown = parser.parse_known_args(own)
+    return chosen, unknown + changes
+
+
+def reader_settings(words: list[str]) -> dict:
+    """``--settings.NAME VALUE`` pairs, values read as YAML."""
+    if not words:
+        return {}
+    import yaml
+
+    settings = {}
+    for flag, value in zip(words[::2], [*words[1::2], None]):
+        name = flag.removeprefix("--settings.")
+        if name == flag or value is None:
+            raise UserError(
+                f"{flag!r} was not understood: settings of the reader follow as --settings.NAME VALUE"
+            )
+        settings[name] = yaml.safe_load(value)
+    return settings

@@ -1,0 +1,59 @@
+"""Train from a settings file, or continue a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from crossreid.commands import parsing
+from crossreid.records import UserError
+
+
+def run(words: list[str]) -> None:
+    parser = parsing.parser(
+        "train", __doc__, "Settings are changed as --train.epochs 60 or --data.roots.market1501 FOLDER."
+    )
+    parser.add_argument("config", nargs="?", help="a YAML file, or the name of one that comes with crossreid")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder")
+    parser.add_argument("--run", type=Path, help="folder to write (default: runs/METHOD-DATA-DATE)")
+    parser.add_argument("--device", help="short for --train.device")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved settings and stop")
+    chosen, overrides = parsing.parse(parser, words)
+    if (chosen.config is None) == (chosen.resume is None):
+        raise UserError("crossreid train needs either a settings file or --resume RUN, and not both.")
+    from crossreid import checkpoint, config, training
+
+    if chosen.device:
+        overrides += ["--train.device", chosen.device]
+    source = chosen.config
+    if chosen.resume:
+        # The folder of a run over all folds holds the settings and one run for each fold.
+        folds = (chosen.resume / "fold_1").is_dir()
+        source = (
+            chosen.resume / "config.yaml" if folds else checkpoint.read(chosen.resume / "last.pt")["settings"]
+        )
+    settings = config.load(source, overrides)
+    if chosen.print_config:
+        print(settings.to_yaml(), end="")
+        return
+    folder = chosen.resume or chosen.run or _new_run(settings)
+    print(settings.to_yaml())
+    if settings.data.fold == "all":
+        runs = training.train_folds(settings, folder, resume=bool(chosen.resume))
+    else:
+        runs = [folder]
+        training.train(settings, folder, resume=bool(chosen.resume))
+    if int(os.environ.get("RANK", 0)) == 0:
+        from crossreid.report import write, write_table
+
+        if len(runs) > 1:
+            print(write_table(runs))
+        print(f"report: {write(runs, folder / 'report.html').resolve()}")
+
+
+def _new_run(settings) -> Path:
+    import time
+
+    sources = settings.data.name if isinstance(settings.data.name, str) else "+".join(settings.data.name)
+    stamp = os.environ.get("TORCHELASTIC_RUN_ID", "") + time.strftime("%Y%m%d-%H%M")
+    return Path("runs") / f"{settings.method_name}-{sources}-{stamp}"
