@@ -109,6 +109,21 @@ def test_the_stripes_do_not_choose_the_triplets():
     assert local.item() == pytest.approx(sum(gaps) / 3 + 5, abs=2e-5)
 
 
+def test_unaligned_triplets_compare_stripes_at_equal_height():
+    vectors, stripes = random_pictures(5)
+    target = [0, 0, 1, 1, 2]
+    height = [[((a - b).norm(dim=1) / 2).tanh().sum() for b in stripes] for a in stripes]
+    local = 0
+    for anchor in range(5):
+        far = (vectors - vectors[anchor]).norm(dim=1).tolist()
+        positive = max((i for i in range(5) if target[i] == target[anchor]), key=lambda i: far[i])
+        negative = min((i for i in range(5) if target[i] != target[anchor]), key=lambda i: far[i])
+        local += max(0, height[anchor][positive] - height[anchor][negative] + 0.3) / 5
+    whole, found = aligned_triplet(vectors, stripes, torch.tensor(target), unaligned=True)
+    assert found.item() == pytest.approx(float(local), abs=1e-5)
+    assert torch.equal(whole, aligned_triplet(vectors, stripes, torch.tensor(target))[0])
+
+
 def test_gradients_of_the_triplets():
     vectors, stripes = (each.requires_grad_() for each in random_pictures(5))
     target = torch.tensor([0, 0, 1, 1, 2])
@@ -157,6 +172,16 @@ def test_training_step_by_its_equations(batch):
     assert losses["global"].item() == pytest.approx(whole, abs=1e-5)
     assert losses["local"].item() == pytest.approx(local, abs=1e-4)
     assert losses["total"].item() == pytest.approx(sum(losses[name].item() for name in LOSSES))
+
+
+def test_the_local_loss_takes_the_distance_asked_for(batch):
+    aligned, unaligned = (make(local_distance=name) for name in ("aligned", "unaligned"))
+    one, other = (method(batch, "train", Progress()) for method in (aligned, unaligned))
+    assert one["global"] == other["global"] and one["local"] != other["local"]
+    vector = unaligned.backbone(batch.images)
+    stripes = unaligned.projected(vector)
+    local = aligned_triplet(vector.mean((2, 3)), stripes, batch.target, 0.3, unaligned=True)[1]
+    assert other["local"].item() == pytest.approx(local.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("names", [("global",), ("local",), ("identity",), ("identity", "local")])
@@ -277,6 +302,7 @@ def test_parameter_groups():
         ({"losses": ()}, "one or more"),
         ({"evaluate_stripes": "both"}, "'both': choose one of raw, projected"),
         ({"evaluate_stripes": "projected", "losses": ("global",)}, "learned by the loss 'local'"),
+        ({"local_distance": "shifted"}, "'shifted': choose one of aligned, unaligned"),
         ({"flavour": "jax"}, "'jax'"),
     ],
 )

@@ -5,12 +5,16 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from crossreid.ops.alignment import aligned_pairs
+from crossreid.ops.alignment import aligned_pairs, unaligned_pairs
 from crossreid.ops.distance import euclidean
 
 
 def aligned_triplet(
-    vectors: torch.Tensor, stripes: torch.Tensor | None, identities: torch.Tensor, margin: float = 0.3
+    vectors: torch.Tensor,
+    stripes: torch.Tensor | None,
+    identities: torch.Tensor,
+    margin: float = 0.3,
+    unaligned: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Triplet losses with the farthest positive and the nearest negative of each anchor.
 
@@ -22,6 +26,7 @@ def aligned_triplet(
     stripes: (N, S, C), of unit length, or None.
     identities: (N,) integers; how often each occurs is free.
     margin: in units of each distance.
+    unaligned: compare the stripes at equal height instead of aligning them.
 
     Returns the loss of the vectors and that of the stripes (None without them), each the mean over the
     anchors in float32. A batch of one identity has no negatives, and both are 0.
@@ -34,5 +39,6 @@ def aligned_triplet(
     whole = F.relu(farthest - nearest + margin).mean()
     if stripes is None:
         return whole, None
-    gap = aligned_pairs(stripes, stripes[positive]) - aligned_pairs(stripes, stripes[negative])
+    compare = unaligned_pairs if unaligned else aligned_pairs
+    gap = compare(stripes, stripes[positive]) - compare(stripes, stripes[negative])
     return whole, (F.relu(gap + margin) * usable).mean()

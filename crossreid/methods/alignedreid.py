@@ -29,6 +29,7 @@ from crossreid.records import Batch, Comparison, Embedding, UserError
 
 LOSSES = ("identity", "global", "local")
 STRIPES = ("raw", "projected")
+LOCAL_DISTANCES = ("aligned", "unaligned")
 COMPARISONS = {
     "global_local": Comparison("squared_euclidean_unit", "aligned"),
     "global": Comparison("squared_euclidean_unit"),
@@ -50,6 +51,7 @@ class Config:
     last_stride: stride of the last stage; 2 makes 8 stripes of an image 256 high.
     evaluate_stripes: raw, the rows of the map; projected, the 128 channels that training compares.
     losses: any of identity, global and local; their sum is minimised.
+    local_distance: how the local loss compares stripes: aligned, or unaligned, those at equal height alone.
     margin: of both triplet losses, each in units of its distance.
     smoothing: label smoothing of the identity loss.
     decay_norms: whether weight decay applies to batch normalisation. The PyTorch program does that, the
@@ -62,6 +64,7 @@ class Config:
     last_stride: int = 2
     evaluate_stripes: str = "raw"
     losses: tuple[str, ...] = LOSSES
+    local_distance: str = "aligned"
     margin: float = 0.3
     smoothing: float = 0.1
     decay_norms: bool = False
@@ -96,7 +99,9 @@ class AlignedReID(Method):
             losses["identity"] = identity_loss(self.classifier(vector), batch.target, config.smoothing)
         if {"global", "local"} & set(config.losses):
             stripes = self.projected(maps) if "local" in config.losses else None
-            whole, local = aligned_triplet(vector, stripes, batch.target, config.margin)
+            whole, local = aligned_triplet(
+                vector, stripes, batch.target, config.margin, config.local_distance == "unaligned"
+            )
             losses |= {"global": whole} if "global" in config.losses else {}
             losses |= {"local": local} if "local" in config.losses else {}
         return losses | {"total": sum(losses.values())}
@@ -152,6 +157,10 @@ def _unit_stripes(rows: torch.Tensor) -> torch.Tensor:
 def _check(config: Config) -> None:
     if not config.losses or not set(config.losses) <= set(LOSSES):
         raise UserError(f"method.losses is {list(config.losses)}: give one or more of {', '.join(LOSSES)}")
+    if config.local_distance not in LOCAL_DISTANCES:
+        raise UserError(
+            f"method.local_distance is {config.local_distance!r}: choose one of {', '.join(LOCAL_DISTANCES)}"
+        )
     if config.evaluate_stripes not in STRIPES:
         raise UserError(
             f"method.evaluate_stripes is {config.evaluate_stripes!r}: choose one of {', '.join(STRIPES)}"
