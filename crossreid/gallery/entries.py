@@ -1,0 +1,196 @@
+"""What a gallery holds and answers: Entry, Filter, Hit, Info."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from crossreid.records import MODALITIES, UserError
+
+Value = str | float | int | bool
+# Bytes of UTF-8, so that every store can hold every entry.
+LIMITS = {"key": 128, "path": 4096, "camera": 256, "identity": 256, "columns": 32768}
+NOTHING: Mapping[str, Value] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One picture in a gallery.
+
+    key: names it; ``picture_key`` makes one of the content, so that the same picture added twice is one entry.
+    path: where the picture lies, as whoever added it wishes to find it again.
+    modality: ``"visible"`` or ``"infrared"``.
+    camera, identity: any text, None where not known.
+    time: when it was taken, in seconds since 1970 (UTC), None where not known.
+    columns: anything else by name; text, numbers or truth values.
+    added: when it was added, in seconds since 1970; filled in by the gallery.
+    """
+
+    key: str
+    path: str = ""
+    modality: str = "visible"
+    camera: str | None = None
+    time: float | None = None
+    identity: str | None = None
+    columns: Mapping[str, Value] = field(default_factory=dict)
+    added: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries are meant: those for which every condition given holds. Without one, all entries.
+
+    cameras, identities, keys: one of these.
+    modality: this one.
+    since, until: taken at or after ``since``, and before ``until`` (seconds since 1970); an entry without a time
+        fulfils neither.
+    columns: these values in these columns. Whole and other numbers compare as numbers; text, numbers and truth
+        values are never equal to each other.
+    expired: taken before this moment, or, where that is not known, added before it. Retention goes by this one.
+    """
+
+    cameras: Sequence[str] = ()
+    modality: str | None = None
+    since: float | None = None
+    until: float | None = None
+    identities: Sequence[str] = ()
+    keys: Sequence[str] = ()
+    columns: Mapping[str, Value] = field(default_factory=dict)
+    expired: float | None = None
+
+    def __post_init__(self):
+        for name in ("cameras", "identities", "keys"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise UserError(f"{name} of a filter is {value!r}: expected several, such as ({value!r},)")
+            if not all(isinstance(part, str) for part in value):
+                raise UserError(f"{name} of a filter are {value!r}: expected text, such as ('1', '2')")
+            object.__setattr__(self, name, tuple(value))
+            for part in value:
+                _text(part, f"{name} of a filter")
+        if self.modality is not None:
+            _modality(self.modality, "a filter")
+        for name in ("since", "until", "expired"):
+            _moment(getattr(self, name), f"{name} of a filter")
+        _columns(self.columns, "a filter")
+
+    def __bool__(self) -> bool:
+        """Whether there is any condition."""
+        return self != Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One line of a ranked list.
+
+    rank: from 1. distance: 1 - cosine, 0 to 2; lists that were re-ranked are not in its order.
+    """
+
+    rank: int
+    distance: float
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a gallery holds.
+
+    dimension, fingerprint, model: of the vectors and of the model that made them.
+    store: ``"memory"``, ``"lancedb"`` or ``"milvus"``. where: its folder or address.
+    cameras, modalities, columns: those that occur, sorted. first, last: earliest and latest time.
+    recall: share of the true first 20 that approximate search found when its index was built, or None.
+    """
+
+    entries: int
+    dimension: int
+    fingerprint: str
+    model: str
+    store: str
+    where: str
+    cameras: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    first: float | None = None
+    last: float | None = None
+    columns: tuple[str, ...] = ()
+    recall: float | None = None
+
+
+def picture_key(pixels: np.ndarray, box: Sequence[int] | None = None) -> str:
+    """Hex SHA-256 of decoded pixels (H, W, 3) uint8 and, where the person is a part of them, of the box."""
+    digest = hashlib.sha256(f"{pixels.shape} {None if box is None else tuple(map(int, box))}".encode())
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.hexdigest()
+
+
+def checked(entry: Entry, added: float) -> Entry:
+    """The entry as stores get it. Raises UserError that names what no store could hold."""
+    name = f"the entry {entry.path or entry.key!r}"
+    if not entry.key:
+        raise UserError(f"{name} has no key: picture_key makes one from the pixels")
+    _modality(entry.modality, name)
+    for what in ("key", "path", "camera", "identity"):
+        value = getattr(entry, what)
+        if value is not None or what in ("key", "path"):
+            _text(value, f"{what} of {name}", LIMITS[what])
+    _moment(entry.time, f"time of {name}")
+    _columns(entry.columns, name)
+    return replace(entry, columns=dict(entry.columns), added=added if entry.added is None else entry.added)
+
+
+def tag(name: str, value: Value) -> str:
+    """A column and its value as one text, equal for equal values: what the stores compare."""
+    if isinstance(value, bool):
+        return f"{name}=truth:{str(value).lower()}"
+    if isinstance(value, str):
+        return f"{name}=text:{value}"
+    return f"{name}=number:{int(value) if float(value).is_integer() else value!r}"
+
+
+def tags(entry: Entry) -> set[str]:
+    """All columns of an entry in that form."""
+    return {tag(name, value) for name, value in entry.columns.items()}
+
+
+def _modality(value, where: str) -> None:
+    if value not in MODALITIES:
+        raise UserError(f"modality of {where} is {value!r}: expected {' or '.join(MODALITIES)}")
+
+
+def _moment(value, what: str) -> None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
+    ):
+        raise UserError(f"{what} is {value!r}: expected seconds since 1970")
+
+
+def _text(value, what: str, limit: int | None = None) -> None:
+    if not isinstance(value, str):
+        raise UserError(f"{what} is {value!r}: expected text")
+    try:
+        length = len(value.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise UserError(f"{what} is {value!r}, which is not valid Unicode: rename it") from None
+    if "\0" in value or (limit is not None and length > limit):
+        raise UserError(f"{what} is longer than {limit} bytes or holds a zero byte: shorten it")
+
+
+def _columns(columns, where: str) -> None:
+    total = 0
+    for name, value in columns.items():
+        if not isinstance(name, str) or not name or "=" in name:
+            raise UserError(f"a column of {where} is named {name!r}: expected text without '='")
+        _text(name, f"the name of a column of {where}")
+        if isinstance(value, str):
+            _text(value, f"column {name} of {where}")
+        elif not isinstance(value, (bool, int, float)) or not math.isfinite(value):
+            raise UserError(
+                f"column {name} of {where} is {value!r}: expected text, a finite number or a truth value"
+            )
+        total += len(tag(name, value).encode("utf-8"))
+    if total > LIMITS["columns"]:
+        raise UserError(f"the columns of {where} take {total} bytes: at most {LIMITS['columns']} are kept")

@@ -1,0 +1,288 @@
+"""A searchable gallery: checks what comes in, and leaves the keeping to a store."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from crossreid.gallery.entries import Entry, Filter, Hit, Info, checked
+from crossreid.gallery.memory import MemoryStore
+from crossreid.gallery.store import FORMAT, Facts, Row, Store
+from crossreid.records import UserError
+
+EVERYTHING = Filter()
+CANDIDATES = 200
+DAY = 86400.0
+
+
+class Gallery:
+    """Pictures of people by what a model says of them; ``Gallery.create`` and ``Gallery.open`` give one.
+
+    Vectors of any length come in and are kept with unit length; distances are 1 - cosine. One gallery holds the
+    vectors of one model: its fingerprint is kept, and ``open`` compares it. A gallery is a context manager.
+    """
+
+    def __init__(self, store: Store, read_only: bool = False):
+        self._store, self._read_only = store, read_only
+
+    @classmethod
+    def create(
+        cls, where: str | os.PathLike | None, *, dimension: int, fingerprint: str, model: str = ""
+    ) -> Gallery:
+        """A new, empty gallery.
+
+        where: None for memory; a folder, which LanceDB fills; or ``"milvus:"`` followed by the address of a
+            server (``milvus:http://localhost:19530``) or a file (``milvus:gallery.db``), and perhaps by ``#`` and
+            the name of a collection.
+        dimension: length of the vectors. fingerprint: of the model that makes them. model: its name, for reading.
+        """
+        if dimension < 1:
+            raise UserError(f"the vectors of a gallery have a length of at least 1, not {dimension}")
+        facts = Facts(int(dimension), fingerprint, model)
+        if where is None:
+            return cls(MemoryStore(facts))
+        kind, place = _kind(where)
+        return cls(kind.create(place, facts))
+
+    @classmethod
+    def open(
+        cls, where: str | os.PathLike, *, fingerprint: str | None = None, read_only: bool = False
+    ) -> Gallery:
+        """The gallery that was created there.
+
+        fingerprint: of the model whose vectors will be used. Raises UserError when the gallery is of another.
+        read_only: refuse to add and delete.
+        """
+        kind, place = _kind(where)
+        gallery = cls(kind.open(place, read_only), read_only)
+        try:
+            if gallery._store.facts.format > FORMAT:
+                raise UserError(
+                    f"the gallery {where} was written in format {gallery._store.facts.format} by a newer version of "
+                    f"crossreid, and this version knows formats up to {FORMAT}: update crossreid"
+                )
+            if fingerprint is not None:
+                gallery.require(fingerprint)
+        except UserError:
+            gallery.close()
+            raise
+        return gallery
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+    def require(self, fingerprint: str) -> None:
+        """Raise UserError unless this gallery holds vectors of the model with this fingerprint."""
+        facts = self._store.facts
+        if fingerprint != facts.fingerprint:
+            raise UserError(
+                f"the gallery {self._store.where or 'in memory'} holds vectors of the model "
+                f"{facts.model or 'without a name'} with the fingerprint {facts.fingerprint[:16]}, and the model given "
+                f"has {fingerprint[:16]}: distances between the vectors of two models mean nothing. Use the model "
+                "the gallery was made with, or index the pictures again into a new gallery"
+            )
+
+    def add(
+        self,
+        entries: Sequence[Entry],
+        vectors: np.ndarray,
+        pictures: Sequence[bytes | None] | None = None,
+    ) -> int:
+        """Add entries with their vectors (N, D), and perhaps a small encoded picture of each.
+
+        An entry whose key is there already is left as it is. Returns the number of new rows, and returns only when
+        they would survive the end of this process by any means.
+        """
+        self._writable()
+        vectors = self._checked(vectors, [entry.path or entry.key for entry in entries])
+        if len(entries) != len(vectors) or (pictures is not None and len(pictures) != len(entries)):
+            raise UserError(
+                f"{len(entries)} entries came with {len(vectors)} vectors"
+                + (f" and {len(pictures)} pictures" if pictures is not None else "")
+                + ": expected one for each"
+            )
+        now = time.time()
+        rows = {}
+        for entry, vector, picture in zip(entries, vectors, pictures or [None] * len(entries)):
+            rows.setdefault(entry.key, Row(checked(entry, now), vector, picture))
+        return self._store.insert(list(rows.values())) if rows else 0
+
+    def search(
+        self,
+        vectors: np.ndarray,
+        top: int = 20,
+        filter: Filter = EVERYTHING,
+        approximate: bool = False,
+        rerank: bool = False,
+    ) -> list[list[Hit]]:
+        """The nearest entries to each of (Q, D) vectors, nearest first; fewer than ``top`` when fewer are there.
+
+        filter: only entries within it count; the list is as long as if nothing else were there.
+        approximate: look only at the cells of the index nearest to the query; see ``build_index``.
+        rerank: order the first 200 (or ``top``, if more) by k-reciprocal re-ranking (Zhong et al. 2017) among
+            themselves; the distances given stay 1 - cosine. Needs torch.
+        """
+        vectors = self._checked(vectors, None)
+        if top < 1:
+            raise UserError(f"a ranked list has at least 1 line, not {top}")
+        if approximate and self._store.facts.recall is None:
+            raise UserError(
+                f"the gallery {self._store.where or 'in memory'} has no index for approximate search: build one with "
+                "build_index() (crossreid gallery index), or search exactly"
+            )
+        if not len(vectors):
+            return []
+        length = max(top, CANDIDATES) if rerank else top
+        found = self._store.nearest(vectors, length, filter, approximate)
+        lists = []
+        for vector, pairs in zip(vectors, found):
+            pairs = sorted(
+                ((min(max(distance, 0.0), 2.0), entry) for distance, entry in pairs),
+                key=lambda pair: (pair[0], pair[1].key),
+            )
+            if rerank and len(pairs) > 2:
+                pairs = self._reranked(vector, pairs)
+            lists.append([Hit(rank, *pair) for rank, pair in enumerate(pairs[:top], 1)])
+        return lists
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of that key."""
+        return next(iter(self._store.select(Filter(keys=(key,)), 0, 1)), None)
+
+    def known(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that are in the gallery."""
+        if not keys:
+            return set()
+        return {entry.key for entry in self._store.select(Filter(keys=tuple(keys)), 0, len(keys))}
+
+    def vector(self, key: str) -> np.ndarray | None:
+        """The unit vector (D,) float32 of that key."""
+        return self._store.vectors([key]).get(key)
+
+    def picture(self, key: str) -> bytes | None:
+        """The small picture that was added with that key."""
+        return self._store.picture(key)
+
+    def entries(self, filter: Filter = EVERYTHING, start: int = 0, count: int = 100) -> list[Entry]:
+        """A page of entries, in an order that is the same while nothing is written."""
+        if start < 0 or count < 0:
+            raise UserError(f"a page starts at {start} and has {count} entries: expected numbers from 0")
+        return self._store.select(filter, start, count) if count else []
+
+    def delete(self, filter: Filter) -> int:
+        """Remove the entries within the filter, their vectors and pictures, and return how many there were. A filter
+        without conditions removes all. When this returns, the bytes are no longer in the store's files."""
+        self._writable()
+        return self._store.delete(filter)
+
+    def delete_older(self, days: float, now: float | None = None) -> int:
+        """Remove what was taken (or, where that is not known, added) more than ``days`` days ago.
+
+        now: seconds since 1970, None for this moment.
+        """
+        if not days >= 0:
+            raise UserError(f"an age is a number of days from 0, not {days}")
+        return self.delete(Filter(expired=(time.time() if now is None else now) - days * DAY))
+
+    def build_index(self, queries: int = 100, top: int = 20) -> float:
+        """Build the index of approximate search and return its recall: the share of the true first ``top`` that it
+        finds, for ``queries`` vectors drawn from the gallery and moved a little. Kept in ``Info.recall``."""
+        self._writable()
+        summary = self._store.summary()
+        if not summary.entries:
+            raise UserError("an empty gallery cannot be indexed: add entries first")
+        self._store.index()
+        random = np.random.default_rng(0)
+        places = random.choice(summary.entries, min(queries, summary.entries), replace=False)
+        keys = [entry.key for place in places for entry in self._store.select(EVERYTHING, int(place), 1)]
+        vectors = np.stack(list(self._store.vectors(keys).values()))
+        noise = random.standard_normal(vectors.shape).astype(np.float32)
+        vectors = _unit(vectors + noise * (0.3 / np.sqrt(vectors.shape[1])))
+        truth, found = (
+            [
+                {entry.key for _, entry in pairs}
+                for pairs in self._store.nearest(vectors, top, EVERYTHING, way)
+            ]
+            for way in (False, True)
+        )
+        recall = sum(len(one & other) for one, other in zip(truth, found)) / sum(map(len, truth))
+        self._store.note(recall)
+        return recall
+
+    def info(self) -> Info:
+        """What the gallery holds."""
+        facts = self._store.facts
+        return Info(
+            dimension=facts.dimension,
+            fingerprint=facts.fingerprint,
+            model=facts.model,
+            store=self._store.name,
+            where=self._store.where,
+            recall=facts.recall,
+            **vars(self._store.summary()),
+        )
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self._store.close()
+
+    def _writable(self) -> None:
+        if self._read_only:
+            raise UserError(
+                f"the gallery {self._store.where} was opened for reading only: open it without read_only to change it"
+            )
+
+    def _checked(self, vectors, names: Sequence[str] | None) -> np.ndarray:
+        """(N, D) float32 of unit length."""
+        vectors = np.asarray(vectors, np.float32)
+        if vectors.ndim == 1 and names is None:
+            vectors = vectors[None]
+        if not vectors.size:
+            vectors = vectors.reshape(0, self._store.facts.dimension)
+        if vectors.ndim != 2 or vectors.shape[1] != self._store.facts.dimension:
+            raise UserError(
+                f"the vectors have the shape {vectors.shape}, and this gallery holds vectors of length "
+                f"{self._store.facts.dimension}: expected (rows, {self._store.facts.dimension}), made by its own model "
+                f"({self._store.facts.model or 'fingerprint ' + self._store.facts.fingerprint[:16]})"
+            )
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+        if len(wrong):
+            place = int(wrong[0])
+            name = f" ({names[place]})" if names is not None and place < len(names) else ""
+            raise UserError(
+                f"the vector of row {place}{name} is zero or not a finite number, so it has no direction: look at that "
+                "picture and at the model"
+            )
+        return _unit(vectors)
+
+    def _reranked(self, vector: np.ndarray, pairs: list[tuple[float, Entry]]) -> list[tuple[float, Entry]]:
+        from crossreid.ops import rerank
+
+        known = self._store.vectors([entry.key for _, entry in pairs])
+        pairs = [pair for pair in pairs if pair[1].key in known]
+        candidates = np.stack([known[entry.key] for _, entry in pairs])
+        distance = rerank.k_reciprocal(vector[None], candidates)[0].numpy()
+        return [pairs[place] for place in np.argsort(distance, kind="stable")]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
+
+
+def _kind(where: str | os.PathLike):
+    """The store that keeps galleries at such a place, and the place as it wants it."""
+    if isinstance(where, str) and where.startswith("milvus:"):
+        from crossreid.gallery.milvus import MilvusStore
+
+        return MilvusStore, where.removeprefix("milvus:")
+    from crossreid.gallery.lance import LanceStore
+
+    return LanceStore, Path(where).expanduser()

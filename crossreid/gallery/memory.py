@@ -1,0 +1,158 @@
+"""Rows in arrays of this process: exact, and gone with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from crossreid.gallery.entries import Entry, Filter, tag, tags
+from crossreid.gallery.store import Facts, Row, Summary
+
+BLOCK = 16384
+
+
+class MemoryStore:
+    """See ``Store``. Searching looks at every row, in blocks, so that memory beyond the rows stays small."""
+
+    name, where = "memory", ""
+
+    def __init__(self, facts: Facts):
+        self.facts = facts
+        self._entries: list[Entry] = []
+        self._pictures: dict[str, bytes] = {}
+        self._places: dict[str, int] = {}
+        self._codes: dict[str, int] = {}
+        self._arrays = {
+            "vector": np.empty((0, facts.dimension), np.float32),
+            "camera": np.empty(0, np.int32),
+            "modality": np.empty(0, np.int32),
+            "identity": np.empty(0, np.int32),
+            "time": np.empty(0, np.float64),
+            "age": np.empty(0, np.float64),
+        }
+
+    def insert(self, rows: Sequence[Row]) -> int:
+        rows = [row for row in rows if row.entry.key not in self._places]
+        self._reserve(len(self._entries) + len(rows))
+        for row in rows:
+            place, entry = len(self._entries), row.entry
+            values = {
+                "vector": row.vector,
+                "camera": self._code(entry.camera),
+                "modality": self._code(entry.modality),
+                "identity": self._code(entry.identity),
+                "time": np.nan if entry.time is None else entry.time,
+                "age": entry.added if entry.time is None else entry.time,
+            }
+            for name, value in values.items():
+                self._arrays[name][place] = value
+            self._entries.append(entry)
+            self._places[entry.key] = place
+            if row.picture is not None:
+                self._pictures[entry.key] = row.picture
+        return len(rows)
+
+    def nearest(
+        self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
+    ) -> list[list[tuple[float, Entry]]]:
+        chosen = self._chosen(filter)
+        best = np.empty((len(vectors), 0), np.float32)
+        places = np.empty((len(vectors), 0), np.int64)
+        for start in range(0, len(chosen), BLOCK):
+            here = chosen[start : start + BLOCK]
+            whole = here[-1] - here[0] + 1 == len(here)
+            rows = self._arrays["vector"][here[0] : here[-1] + 1] if whole else self._arrays["vector"][here]
+            best = np.concatenate([best, 1 - vectors @ rows.T], axis=1)
+            places = np.concatenate([places, np.broadcast_to(here, (len(vectors), len(here)))], axis=1)
+            if best.shape[1] > top:
+                kept = np.argpartition(best, top - 1, axis=1)[:, :top]
+                best, places = (np.take_along_axis(part, kept, axis=1) for part in (best, places))
+        order = np.lexsort((places, best), axis=1)
+        return [
+            [(float(best[query, at]), self._entries[places[query, at]]) for at in row]
+            for query, row in enumerate(order)
+        ]
+
+    def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
+        return [self._entries[place] for place in self._chosen(filter)[start : start + count]]
+
+    def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        vectors = self._arrays["vector"]
+        return {key: vectors[self._places[key]].copy() for key in keys if key in self._places}
+
+    def picture(self, key: str) -> bytes | None:
+        return self._pictures.get(key)
+
+    def delete(self, filter: Filter) -> int:
+        gone = self._chosen(filter)
+        kept = np.ones(len(self._entries), bool)
+        kept[gone] = False
+        for place in gone:
+            self._pictures.pop(self._entries[place].key, None)
+        # New arrays: what was deleted is not to linger behind the end of the old ones.
+        self._arrays = {name: array[: len(kept)][kept] for name, array in self._arrays.items()}
+        self._entries = [entry for entry, stays in zip(self._entries, kept) if stays]
+        self._places = {entry.key: place for place, entry in enumerate(self._entries)}
+        return len(gone)
+
+    def summary(self) -> Summary:
+        times = [entry.time for entry in self._entries if entry.time is not None]
+        return Summary(
+            len(self._entries),
+            tuple(sorted({entry.camera for entry in self._entries} - {None})),
+            tuple(sorted({entry.modality for entry in self._entries})),
+            min(times, default=None),
+            max(times, default=None),
+            tuple(sorted({name for entry in self._entries for name in entry.columns})),
+        )
+
+    def index(self) -> None:
+        """Nothing to build: approximate search is exact here."""
+
+    def note(self, recall: float) -> None:
+        self.facts = replace(self.facts, recall=recall)
+
+    def close(self) -> None:
+        pass
+
+    def _code(self, text: str | None) -> int:
+        return -1 if text is None else self._codes.setdefault(text, len(self._codes))
+
+    def _reserve(self, rows: int) -> None:
+        for name, array in self._arrays.items():
+            if rows > len(array):
+                larger = np.empty((max(rows, 2 * len(array), 1024), *array.shape[1:]), array.dtype)
+                larger[: len(self._entries)] = array[: len(self._entries)]
+                self._arrays[name] = larger
+
+    def _chosen(self, filter: Filter) -> np.ndarray:
+        """Places of the rows within the filter, ascending."""
+        count = len(self._entries)
+        if filter.keys:
+            places = {self._places[key] for key in filter.keys if key in self._places}
+            chosen = np.array(sorted(places), np.int64)
+        else:
+            chosen = np.arange(count)
+        columns = {name: array[:count] for name, array in self._arrays.items()}
+        for name, wanted in (
+            ("camera", filter.cameras),
+            ("identity", filter.identities),
+            ("modality", (filter.modality,) if filter.modality else ()),
+        ):
+            if wanted:
+                codes = [self._codes[text] for text in wanted if text in self._codes]
+                chosen = chosen[np.isin(columns[name][chosen], codes)]
+        # A missing time is not a number, which every comparison refuses.
+        if filter.since is not None:
+            chosen = chosen[columns["time"][chosen] >= filter.since]
+        if filter.until is not None:
+            chosen = chosen[columns["time"][chosen] < filter.until]
+        if filter.expired is not None:
+            chosen = chosen[columns["age"][chosen] < filter.expired]
+        if filter.columns:
+            wanted = {tag(name, value) for name, value in filter.columns.items()}
+            held = (wanted <= tags(self._entries[place]) for place in chosen)
+            chosen = chosen[np.fromiter(held, bool, len(chosen))]
+        return chosen

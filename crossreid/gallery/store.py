@@ -1,0 +1,89 @@
+"""What a gallery asks of the place that keeps its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from crossreid.gallery.entries import Entry, Filter
+
+# Of what stores write. A newer number means rows that this version might misread.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a store keeps about all of its rows. recall: of its index, None without one."""
+
+    dimension: int
+    fingerprint: str
+    model: str = ""
+    format: int = FORMAT
+    recall: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """An entry with its unit vector (D,) float32 and, perhaps, a small picture as it was encoded."""
+
+    entry: Entry
+    vector: np.ndarray
+    picture: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the rows have in common; the fields are those of ``Info``."""
+
+    entries: int
+    cameras: tuple[str, ...]
+    modalities: tuple[str, ...]
+    first: float | None
+    last: float | None
+    columns: tuple[str, ...]
+
+
+class Store(Protocol):
+    """Rows by key. The gallery has checked all that it passes on: finite unit vectors of the right length, entries
+    that can be stored, no key twice in one call, ``top`` and ``count`` at least 1.
+
+    name: ``"memory"``, ``"lancedb"`` or ``"milvus"``. where: for reading.
+    """
+
+    name: str
+    where: str
+    facts: Facts
+
+    def insert(self, rows: Sequence[Row]) -> int:
+        """Keep the rows whose key is new and return how many that were, once they would survive a crash."""
+
+    def nearest(
+        self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
+    ) -> list[list[tuple[float, Entry]]]:
+        """For each of (Q, D) unit vectors up to ``top`` entries with 1 - cosine, nearest first, all of them
+        within the filter."""
+
+    def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
+        """A page of entries, in an order that is the same while nothing is written."""
+
+    def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        """Vectors (D,) float32 of those keys that are there."""
+
+    def picture(self, key: str) -> bytes | None:
+        """The small picture that was given with the entry."""
+
+    def delete(self, filter: Filter) -> int:
+        """Remove rows, from disk too, and return how many."""
+
+    def summary(self) -> Summary: ...
+
+    def index(self) -> None:
+        """Build what approximate search looks through."""
+
+    def note(self, recall: float) -> None:
+        """Keep the recall of that index with the facts."""
+
+    def close(self) -> None: ...
