@@ -316,7 +316,7 @@ def fit(
                 torch.tensor([clock.sums[n] / clock.counts[n] for n in names], dtype=torch.float64)
             )
             means = dict(zip(names, means.tolist()))
-            method.epoch_end(means)
+            further = method.epoch_end(means) or {}
             finished = _progress(clock, iterations, optimizers, engine, config, at=iterations - 1)
             if engine.main:
                 record(
@@ -330,6 +330,7 @@ def fit(
                             (time.monotonic() - started) * 1000 / max(1, iterations - counted), 1
                         ),
                     }
+                    | further
                 )
             clock.epoch, clock.iteration, clock.sums, clock.counts = clock.epoch + 1, 0, {}, {}
             keep("last.pt")

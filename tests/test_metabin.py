@@ -1,6 +1,7 @@
 """MetaBIN: the layer, the losses, the meta step, and the published checkpoints' names."""
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from crossreid import checkpoint
 from crossreid.data.sampling import Labels
 from crossreid.losses.domain_triplet import RELATIONS, domain_triplet, shuffle
 from crossreid.losses.scatter import scatter
@@ -361,13 +363,147 @@ def test_cycle_is_pytorchs(period):
 
 
 def test_inner_rate_follows_the_clock():
-    method = toy()
-    first = method._inner_rate(Progress(0, 0, 8, {"gates": (0.1,)}))  # a period of 40 steps, 20 of them up
+    rate = toy()._inner_rate
+    rates = {"main": (0.01, 0.02), "gates": (0.1,)}
+    first = rate("bn.gate", Progress(0, 0, 8, rates))  # a period of 40 steps, 20 of them up
     assert first == pytest.approx(0.1 * (0.001 + 0.099 / 20))
-    assert method._inner_rate(Progress(2, 3, 8, {"gates": (0.2,)})) == pytest.approx(0.2 * 0.1)
-    assert method._inner_rate(Progress(5, 0, 8, {"gates": (0.1,)})) == pytest.approx(first)
+    assert rate("bn.gate", Progress(2, 3, 8, {"gates": (0.2,)})) == pytest.approx(0.2 * 0.1)
+    assert rate("bn.gate", Progress(5, 0, 8, rates)) == pytest.approx(first)
+    assert rate("bn.weight", Progress(0, 0, 8, rates)) == pytest.approx(first * 0.01 / 0.1)
+    assert rate("bn.bias", Progress(0, 0, 8, rates)) == pytest.approx(first * 0.02 / 0.1)
     with pytest.raises(ValueError, match="rates"):
-        method._inner_rate(Progress())
+        rate("bn.gate", Progress())
+
+
+# MLDG: the same step over all weights
+
+
+def mldg(**settings) -> MetaBIN:
+    method = MetaBIN(
+        Config(
+            **{"backbone": "tiny", "norm": "bn", "meta_train_domains": 2, "inner_ratio": (1.0, 1.0)}
+            | {
+                "meta_learns": "all",
+                "meta_train_weight": 0.5,
+                "meta_train_losses": ("cross_entropy", "triplet"),
+            }
+            | settings
+        ),
+        8,
+        4,
+    )
+    return method.double()
+
+
+@pytest.mark.parametrize("norm", ["bn", "bin"])
+def test_all_weights_move_virtually_and_the_meta_train_loss_counts(norm):
+    method, data = mldg(norm=norm), batch()
+    if norm == "bin":
+        with torch.no_grad():
+            for gate in method.gates().values():
+                gate.uniform_(0.2, 0.8)
+    learned = {name: value for name, value in method.named_parameters() if value.requires_grad}
+    torch.manual_seed(5)
+    total = method(data, "meta", NOW)["total"]
+    total.backward()
+    got = {name: value.grad.clone() for name, value in learned.items() if value.grad is not None}
+    assert set(got) == set(learned)
+
+    train, test = split_of(method, data, 5)
+    with statistics_held(method):
+        first = method(train, "meta_train", NOW)["total"]
+        gradients = torch.autograd.grad(first, list(learned.values()))
+        with torch.no_grad():
+            for (name, value), gradient in zip(learned.items(), gradients):
+                # NOW: 0.01 for weights, 0.02 for biases, 0.1 for gates
+                value -= {"gate": 0.1, "bias": 0.02}.get(name[-4:], 0.01) * gradient
+                if name.endswith("gate"):
+                    value.clamp_(0, 1)
+        second = method(test, "meta_test", NOW)["total"]
+        # The classifier is not part of the meta-test loss, which is the triplet loss alone.
+        after = torch.autograd.grad(second, list(learned.values()), allow_unused=True)
+    torch.testing.assert_close(total, second + 0.5 * first)
+    for name, before, then in zip(learned, gradients, after):
+        wanted = 0.5 * before + (0 if then is None else then)
+        torch.testing.assert_close(got[name], wanted, rtol=1e-7, atol=1e-10, msg=name)
+
+
+def test_mldg_by_hand():
+    """One weight w: meta-train loss w^2, meta-test loss 3 w. At w = 2 with an inner rate of 0.1 the virtual
+    weight is 2 - 0.1 * 4 = 1.6, the total 0.5 * 4 + 3 * 1.6 = 6.8, and the gradient 0.5 * 4 + 3 = 5; of second
+    order 0.5 * 4 + 3 * (1 - 0.1 * 2) = 4.4."""
+    for second_order, wanted in ((False, 5.0), (True, 4.4)):
+        method = mldg(second_order=second_order)
+        weight = nn.Parameter(torch.tensor(2.0))
+        rates = Progress(0, 3, 8, {"main": (0.1, 0.2)})
+        first = weight**2
+        virtual = method._inner_step({"w.weight": weight}, first, rates)["w.weight"]
+        total = 0.5 * first + 3 * virtual
+        assert virtual.item() == pytest.approx(1.6) and total.item() == pytest.approx(6.8)
+        total.backward()
+        assert weight.grad.item() == pytest.approx(wanted)
+
+
+def test_mldg_moves_all_weights_in_both_phases_and_can_leave_the_classifier():
+    method = mldg(meta_train_losses=("triplet",))
+    assert [phase.optimizers for phase in method.phases(Progress())] == [("main",), ("main",)]
+    assert [phase.optimizers for phase in mldg(norm="bin").phases(Progress())] == [("main", "gates")] * 2
+    method(batch(), "meta", NOW)["total"].backward()
+    assert method.classifier.weight.grad is None and method.backbone.conv1.weight.grad is not None
+    with pytest.raises(UserError, match=r"meta_learns.*gates, all"):
+        mldg(meta_learns="weights")
+
+
+def test_meta_step_in_half_precision_is_near_that_in_full():
+    def gradients(autocast):
+        torch.manual_seed(0)
+        method = toy(inner_ratio=(1.0, 1.0)).float()
+        data = batch()
+        data = Batch(data.images.float(), data.target, data.camera, data.modality, data.domain)
+        torch.manual_seed(5)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            losses = method(data, "meta", NOW)
+        losses["total"].backward()
+        # The gates and their gradients never leave float32: only the maps between them do.
+        assert all(gate.grad.dtype == gate.dtype == torch.float32 for gate in method.gates().values())
+        return torch.cat([gate.grad for gate in method.gates().values()]), losses
+
+    (full, exact), (half, near) = gradients(False), gradients(True)
+    for name, value in exact.items():
+        assert near[name].item() == pytest.approx(value.item(), rel=0.03, abs=0.01), name
+    assert torch.cosine_similarity(full, half, dim=0) > 0.9
+    assert half.norm() == pytest.approx(full.norm().item(), rel=0.2)
+
+
+# The gates as a record
+
+
+def test_gate_histograms_count_every_gate_of_a_layer():
+    method = toy()
+    with torch.no_grad():
+        method.backbone.bn1.gate.copy_(torch.tensor([0.0, 0.04, 0.55, 1.0] + [0.95] * 12))
+    counted = method.epoch_end({})["gates"]
+    assert counted["bn1"] == [2, 0, 0, 0, 0, 1, 0, 0, 0, 13]
+    assert [sum(row) for row in counted.values()] == [len(gate) for gate in method.gates().values()]
+    assert json.loads(json.dumps(counted)) == counted
+    assert mldg().epoch_end({}) == {}
+
+
+@pytest.mark.parametrize("wrong", [-0.01, 1.5, math.nan])
+def test_gates_out_of_range_in_a_file_are_refused(tmp_path, wrong):
+    method = MetaBIN(Config(backbone="tiny"), 4, 4)
+    with torch.no_grad():
+        method.backbone.layer3[0].bn1.gate[2] = wrong
+    described = checkpoint.describe(
+        method,
+        "metabin",
+        input={"size": [64, 32], "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3},
+        settings={},
+        trained={},
+    )
+    checkpoint.save(tmp_path / "last.pt", described)
+    with pytest.raises(UserError, match=r"backbone\.layer3\.0\.bn1\.gate.*from 0 to 1"):
+        checkpoint.load(tmp_path / "last.pt")
 
 
 # Training

@@ -101,9 +101,9 @@ class Method(nn.Module):
         (optional, kept after every step)}``. Every trainable parameter belongs to exactly one group."""
         return {"main": [{"params": [p for p in self.parameters() if p.requires_grad], "name": "all"}]}
 
-    def epoch_end(self, means: Mapping[str, float]) -> None:
+    def epoch_end(self, means: Mapping[str, float]) -> dict | None:
         """Called after each epoch with the mean of every loss over the epoch's steps (and processes), keyed
-        ``phase/loss``."""
+        ``phase/loss``. What it returns, if anything, is added to the epoch's line of ``metrics.jsonl``."""
 
     def check(self, batch_labels) -> None:
         """Raise ValueError with one paragraph when the training data cannot serve this method. Called once before

@@ -12,6 +12,10 @@ An iteration takes two steps on two batches:
              G  = gradient of the gates, meta-train loss                       scatter + shuffle + triplet
              g' = clamp(g - a G, 0, 1), a rising and falling between two bounds
              g  <- clamp(g - b dL/dg', 0, 1), L the meta-test loss with g'     triplet
+
+With ``meta_learns: all`` the same step moves every weight and not the gates alone; together with
+``meta_train_weight: 1`` and ``norm: bn`` that is MLDG (Li et al., "Learning to Generalize: Meta-Learning for
+Domain Generalization", AAAI 2018, arXiv 1710.03463), with which the authors compare.
 """
 
 from __future__ import annotations
@@ -50,6 +54,8 @@ BACKBONES = {
 }
 
 LOSSES = ("cross_entropy", "triplet", "shuffle", "scatter")
+LEARNERS = ("gates", "all")
+BINS = 10
 
 
 @dataclass
@@ -67,10 +73,13 @@ class Config:
     base_losses, meta_train_losses, meta_test_losses: names from ``LOSSES``; their sum is minimised.
     smoothing: of the cross entropy's labels; margin: of the triplet loss.
     meta: False trains gates and weights alike by the base step.
+    meta_learns: what the meta step moves, virtually and then really: the ``gates``, or ``all`` weights (MLDG), each
+        at its own learning rate times ``inner_ratio`` in the virtual step.
+    meta_train_weight: of the meta-train loss beside the meta-test loss in what the meta step minimises; MLDG has 1.
     meta_train_domains: how many of the batch's domains go to meta-train; the others are meta-test.
     second_order: differentiate through G too; the published models do not.
     first_base_steps: base steps of the very first iteration.
-    inner_ratio: lowest and highest a, as shares of the gates' learning rate.
+    inner_ratio: lowest and highest a, as shares of the learning rate.
     inner_period: epochs from lowest to lowest.
     """
 
@@ -84,6 +93,8 @@ class Config:
     smoothing: float = 0.1
     margin: float = 0.3
     meta: bool = True
+    meta_learns: str = "gates"
+    meta_train_weight: float = 0.0
     meta_train_domains: int = 3
     second_order: bool = False
     first_base_steps: int = 10
@@ -99,7 +110,7 @@ class MetaBIN(Method):
 
     def __init__(self, config: Config, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
-        for key, known in (("backbone", BACKBONES), ("norm", NORMS)):
+        for key, known in (("backbone", BACKBONES), ("norm", NORMS), ("meta_learns", LEARNERS)):
             if getattr(config, key) not in known:
                 raise UserError(f"method.{key} is {getattr(config, key)!r}: choose one of {', '.join(known)}")
         for key in ("base_losses", "meta_train_losses", "meta_test_losses"):
@@ -111,10 +122,11 @@ class MetaBIN(Method):
         self.classifier = nn.Linear(self.backbone.channels, classes, bias=False)
         if config.pretrained is not None:
             self._start()
-        if config.meta and not self.gates():
+        if config.meta and config.meta_learns == "gates" and not self.gates():
             raise UserError(
                 f"method.norm {config.norm!r} has no gates for the meta step to learn: choose 'bin' or "
-                "'bin_shared', or train without the meta step by setting method.meta to false"
+                "'bin_shared', or train without the meta step by setting method.meta to false, or let it learn all "
+                "weights by setting method.meta_learns to 'all'"
             )
 
     def gates(self) -> dict[str, nn.Parameter]:
@@ -122,10 +134,12 @@ class MetaBIN(Method):
         return {name: value for name, value in self.backbone.named_parameters() if name.endswith("gate")}
 
     def phases(self, progress: Progress) -> tuple[Phase, ...]:
+        every = ("main", "gates") if self.gates() else ("main",)
         if not self.config.meta:
-            return (Phase("base", ("main", "gates") if self.gates() else ("main",)),)
+            return (Phase("base", every),)
         repeat = self.config.first_base_steps if progress.first else 1
-        return (Phase("base", repeat=repeat), Phase("meta", ("gates",), loader="meta"))
+        base, meta = (every, every) if self.config.meta_learns == "all" else (("main",), ("gates",))
+        return (Phase("base", base, repeat=repeat), Phase("meta", meta, loader="meta"))
 
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Weights and biases to "main", biases at twice the rate; the gates to "gates", kept from 0 to 1."""
@@ -139,10 +153,27 @@ class MetaBIN(Method):
         bounded = {"params": gates, "name": "gates", "weight_decay": 0.0, "bounds": (0.0, 1.0)}
         return {"main": main, "gates": [bounded]}
 
+    def epoch_end(self, means: Mapping[str, float]) -> dict:
+        """The state of the gates, for the epoch's line of ``metrics.jsonl``: how many gates of each layer lie
+        in each tenth from 0 (instance normalisation) to 1 (batch normalisation)."""
+        return {"gates": gate_histograms(self.gates())} if self.gates() else {}
+
+    def load_state_dict(self, weights: Mapping[str, torch.Tensor], *args, **kwargs):
+        """As in torch; gates outside 0 to 1 are a UserError."""
+        for name, value in weights.items():
+            if name.endswith("gate") and not bool(((value >= 0) & (value <= 1)).all()):
+                raise UserError(
+                    f"the gates {name} reach from {value.min().item():g} to {value.max().item():g}: gates weigh two "
+                    "normalisations and lie from 0 to 1, so the file is damaged or comes from a program that did "
+                    "not keep them there; clamp them yourself if you know that this is meant"
+                )
+        return super().load_state_dict(weights, *args, **kwargs)
+
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         if phase == "meta":
             return self._meta(batch, progress)
-        losses = self._losses(self.config.base_losses, self._pool(batch.images), batch)
+        names = getattr(self.config, f"{phase}_losses")  # of "base", and of the two parts of "meta"
+        losses = self._losses(names, self._pool(batch.images), batch)
         return {"total": sum(losses.values()), **losses}
 
     def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
@@ -187,20 +218,31 @@ class MetaBIN(Method):
         return identity_loss(self.classifier(self.neck(pooled)), target, share)
 
     def _meta(self, batch: Batch, progress: Progress) -> dict[str, torch.Tensor]:
-        """One meta step. Its total has a gradient for the gates alone, apart from what cross entropy among
-        the meta losses gives neck and classifier; running statistics stay as they are."""
+        """One meta step. Its total has a gradient for what the step learns and for nothing else; running
+        statistics stay as they are."""
+        weight = self.config.meta_train_weight
         train, test = self._split(batch)
-        gates = self.gates()
+        learned = self._learned()
         with statistics_held(self):
-            pooled = self._pool_with(gates, train.images)
-            train_losses = self._losses(self.config.meta_train_losses, pooled, train)
-            virtual = self._inner_step(gates, sum(train_losses.values()), progress)
-            pooled = self._pool_with(virtual, test.images)
-            test_losses = self._losses(self.config.meta_test_losses, pooled, test)
+            train_losses = self._with(learned, train, "meta_train", progress)
+            virtual = self._inner_step(learned, train_losses["total"], progress)
+            test_losses = self._with(virtual, test, "meta_test", progress)
+        total = test_losses.pop("total")
+        if weight:
+            total = total + weight * train_losses["total"]
+        del train_losses["total"]
         return {
-            "total": sum(test_losses.values()),
+            "total": total,
             **{f"train_{name}": loss.detach() for name, loss in train_losses.items()},
             **{f"test_{name}": loss.detach() for name, loss in test_losses.items()},
+        }
+
+    def _learned(self) -> dict[str, nn.Parameter]:
+        """What the meta step learns, by name."""
+        return {
+            name: value
+            for name, value in self.named_parameters()
+            if value.requires_grad and (self.config.meta_learns == "all" or name.endswith("gate"))
         }
 
     def _split(self, batch: Batch) -> tuple[Batch, Batch]:
@@ -212,38 +254,62 @@ class MetaBIN(Method):
         inside = torch.isin(batch.domain, drawn)
         return batch.select(inside), batch.select(~inside)
 
-    def _pool_with(self, gates: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-        """Pooled features with other gates; all other weights are constants, which spares their gradients."""
-        constants = {name: value.detach() for name, value in self.backbone.named_parameters()}
-        return average(functional_call(self.backbone, {**constants, **gates}, (images,)))
+    def _with(self, values: Mapping[str, torch.Tensor], batch: Batch, phase: str, progress: Progress) -> dict:
+        """The losses of a phase with other values; all further weights are constants, which spares their
+        gradients."""
+        constants = {name: value.detach() for name, value in self.named_parameters()}
+        return functional_call(self, {**constants, **values}, (batch, phase, progress))
 
-    def _inner_step(self, gates: Mapping[str, torch.Tensor], loss: torch.Tensor, progress: Progress) -> dict:
-        """The gates after one gradient step on ``loss``, kept from 0 to 1. The clamp's own derivative counts
-        as 1, so that of first order the outer gradient at these gates is the gates' gradient.
+    def _inner_step(
+        self, learned: Mapping[str, torch.Tensor], loss: torch.Tensor, progress: Progress
+    ) -> dict:
+        """What is learned after one gradient step on ``loss``, gates kept from 0 to 1. The clamp's own derivative
+        counts as 1, so that of first order the outer gradient at these values is the gradient of the real ones.
 
         Under float16 the backward pass through the maps is in half precision and small gradients vanish, so
-        it starts from the loss times the loop's factor; the gates' own gradients are float32, where it is
-        divided out. A gate whose gradient overflows stays where it is.
+        it starts from the loss times the loop's factor; the parameters' own gradients are float32, where it is
+        divided out. A value whose gradient overflows stays where it is.
         """
         gradients = torch.autograd.grad(
-            loss * progress.loss_scale, list(gates.values()), create_graph=self.config.second_order
+            loss * progress.loss_scale,
+            list(learned.values()),
+            create_graph=self.config.second_order,
+            retain_graph=self.config.second_order or self.config.meta_train_weight != 0,
+            allow_unused=True,
         )
-        rate = self._inner_rate(progress)
         virtual = {}
-        for (name, gate), gradient in zip(gates.items(), gradients):
+        for (name, value), gradient in zip(learned.items(), gradients):
+            if gradient is None:  # the classifier, where cross entropy is not among the meta-train losses
+                virtual[name] = value
+                continue
             if progress.loss_scale != 1:
                 gradient = (gradient / progress.loss_scale).nan_to_num(0.0, 0.0, 0.0)
-            moved = gate - rate * gradient
-            virtual[name] = moved + (moved.clamp(0, 1) - moved).detach()
+            moved = value - self._inner_rate(name, progress) * gradient
+            if name.endswith("gate"):
+                moved = moved + (moved.clamp(0, 1) - moved).detach()
+            virtual[name] = moved
         return virtual
 
-    def _inner_rate(self, progress: Progress) -> float:
-        if "gates" not in progress.rates:
-            raise ValueError("the meta step needs the gates' rate: pass Progress(rates={'gates': (0.1,)})")
+    def _inner_rate(self, name: str, progress: Progress) -> float:
+        """The virtual step's rate for a parameter; ``parameter_groups`` says which learning rate it has."""
+        optimizer, group = ("gates", 0) if name.endswith("gate") else ("main", int(name.endswith("bias")))
+        if optimizer not in progress.rates:
+            raise ValueError(
+                f"the meta step needs the learning rate of {optimizer!r}: pass for example "
+                "Progress(rates={'main': (0.01, 0.02), 'gates': (0.1,)})"
+            )
         # From the clock, not a count of calls: with accumulated gradients one step takes several calls.
         step = progress.epoch * progress.iterations_per_epoch + progress.iteration + 1
         period = max(int(progress.iterations_per_epoch * self.config.inner_period), 1)
-        return progress.rates["gates"][0] * triangle(step, period, *self.config.inner_ratio)
+        return progress.rates[optimizer][group] * triangle(step, period, *self.config.inner_ratio)
+
+
+def gate_histograms(gates: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
+    """Counts of gates in ``BINS`` equal bins from 0 to 1, by the name of the layer; 1 itself is in the last."""
+    return {
+        name.removesuffix(".gate"): torch.histc(gate.detach().float(), BINS, 0, 1).int().tolist()
+        for name, gate in gates.items()
+    }
 
 
 def triangle(step: int, period: int, low: float, high: float) -> float:
