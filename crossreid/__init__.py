@@ -9,18 +9,25 @@
     protocols    who is searched for where
     training     the loop; engine, checkpoint and evaluation beside it
     embedder     a trained model as a function from pictures to vectors
+    gallery      vectors that can be searched: in memory, in a folder, on a server
     originals    checkpoints of the published systems
     report       the page
 
-``load``, ``train``, ``evaluate`` and ``Embedder`` are looked up here when first used, so that importing the package
-costs nothing.
+``load``, ``train``, ``evaluate``, ``Embedder`` and ``Gallery`` are looked up here when first used, so that importing
+the package costs nothing.
 """
 
 import importlib
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"load": "checkpoint", "train": "training", "evaluate": "evaluation", "Embedder": "embedder"}
+_PUBLIC = {
+    "load": "checkpoint",
+    "train": "training",
+    "evaluate": "evaluation",
+    "Embedder": "embedder",
+    "Gallery": "gallery",
+}
 __all__ = ["__version__", *_PUBLIC]
 
 
