@@ -146,7 +146,8 @@ def _content(source, limit: int, name: str | None) -> tuple[bytes, str]:
     """The bytes of the file, and what to call it."""
     if isinstance(source, (str, Path)):
         name = str(source)
-        with _refusing(name), _opened(source) as file:
+        # Unbuffered: the file is read in one go, and training reads many small ones.
+        with _refusing(name), _opened(source, buffering=0) as file:
             _check_bytes(os.fstat(file.fileno()).st_size, limit, name)
             return file.read(), name
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -167,9 +168,9 @@ def _content(source, limit: int, name: str | None) -> tuple[bytes, str]:
     )
 
 
-def _opened(path):
+def _opened(path, buffering: int = -1):
     try:
-        return open(path, "rb")
+        return open(path, "rb", buffering)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be opened ({error.strerror or error}); check the path, and whether you may read it"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import io
 import os
 import warnings
 import zlib
@@ -14,17 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PILImage
-from PIL import ImageOps, UnidentifiedImageError
 
 from crossreid.data.combining import everything
 from crossreid.data.sampling import SAMPLERS, Labels, identities
 from crossreid.data.splitting import hold_out
+from crossreid.pictures import crop, decode
 from crossreid.records import MODALITIES, Batch, Image, UserError
 
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
-# Larger files are refused before they are decoded: a small file can unpack to gigabytes.
-PIXEL_LIMIT = 80_000_000
 # Keeps apart the random numbers of sampler epochs, of augmentations and of stand-ins for broken files.
 _EPOCH, _AUGMENT, _REPLACE = range(3)
 
@@ -359,92 +355,23 @@ def test_loader(
 def read_image(image: Image) -> np.ndarray:
     """The pixels of one picture as (h, w, 3) uint8 RGB, the EXIF orientation applied and the box cut out.
 
-    Palettes, CMYK and grey become RGB, transparency is dropped; 16-bit grey keeps its upper 8 bits. A box
-    reaching over the edge of its frame is cut at the edge. Arrays come from a memory map.
+    What becomes of palettes, CMYK, 16 bits and transparency: see ``crossreid.pictures.decode``. A box reaching over
+    the edge of its frame is cut at the edge. Arrays come from a memory map.
     Raises UserError naming the file when it cannot be read.
     """
     if image.row is not None:
         pixels = _read_row(image.path, image.row)
     else:
-        pixels = _read_file(image.path)
+        try:
+            pixels = decode(image.path)
+        except UserError as error:
+            raise UserError(f"{error}. Training goes on without it with data.broken: skip") from error
     if image.box is None:
         return pixels
-    left, top, right, bottom = image.box
-    pixels = pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    if pixels.size == 0:
-        raise UserError(
-            f"{image.path}: the box {image.box} lies outside of the picture; expected (left, top, right, "
-            f"bottom) in pixels of the frame"
-        )
-    return pixels
-
-
-def _read_file(path: Path) -> np.ndarray:
     try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be opened ({error.strerror or error}); check the data set's folder"
-        ) from error
-    fast = _decode_jpeg(content)
-    if fast is not None:
-        return fast
-    try:
-        with PILImage.open(io.BytesIO(content)) as picture:
-            width, height = picture.size
-            if width * height > PIXEL_LIMIT:
-                raise UserError(
-                    f"{path}: has {width} x {height} pixels, more than the {PIXEL_LIMIT} allowed; expected a "
-                    f"photograph: shrink the file or remove it"
-                )
-            return _rgb(ImageOps.exif_transpose(picture))
-    except UserError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "its format is not recognised" if unknown else error
-        raise UserError(
-            f"{path}: is not a readable picture ({reason}); restore the file, remove it, or let training go "
-            f"on without it with data.broken: skip"
-        ) from error
-
-
-def _rgb(picture: PILImage.Image) -> np.ndarray:
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
-        grey = np.clip(values >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    return np.array(picture.convert("RGB"))
-
-
-def _decode_jpeg(content: bytes) -> np.ndarray | None:
-    """Decode a plain JPEG with simplejpeg where that is installed, else None.
-
-    Both it and Pillow use libjpeg-turbo with the exact inverse transform and smooth chroma, so pixels are
-    equal; whatever is out of the ordinary (EXIF orientation, CMYK, damage) is left to Pillow.
-    """
-    decoder = _simplejpeg()
-    if decoder is None or content[:2] != b"\xff\xd8" or b"Exif\0" in content:
-        return None
-    try:
-        height, width, colour, subsampling = decoder.decode_jpeg_header(content)
-        if height * width > PIXEL_LIMIT or colour not in ("YCbCr", "Gray"):
-            return None
-        if colour == "YCbCr" and subsampling not in ("444", "422", "420"):
-            return None
-        return decoder.decode_jpeg(content, "RGB", fastdct=False, fastupsample=False)
-    except ValueError:
-        return None
-
-
-@functools.cache
-def _simplejpeg():
-    try:
-        import simplejpeg
-    except ImportError:
-        return None
-    return simplejpeg
+        return crop(pixels, image.box)
+    except UserError as error:
+        raise UserError(f"{image.path}: {error}") from error
 
 
 def _read_row(path: Path, row: int) -> np.ndarray:
