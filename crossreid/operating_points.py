@@ -1,0 +1,226 @@
+"""What a threshold at some distance would have done to the pairs of pictures of an evaluation.
+
+A distance between two pictures alone says little: what it is worth follows from how far apart the same model put
+pictures of one person (genuine pairs) and pictures of two (impostor pairs). Distances are 1 - cosine of the vectors,
+from 0 to 2, as the gallery and ``crossreid compare`` give them, whatever the method's own comparison is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crossreid.records import INFRARED, MODALITIES, VISIBLE, Trial, UserError
+
+# Shares of the pairs whose distances are kept: finely where false positives are rare, as there thresholds are set.
+SHARES = (
+    *(digit * 10.0**power for power in range(-7, -2) for digit in (1, 2, 5)),
+    *(percent / 100 for percent in range(1, 100)),
+    0.995,
+    0.999,
+    1.0,
+)
+# More pairs of one row are thinned out by leaving out queries, evenly spread; this many take about a second.
+PAIRS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a threshold did in one row of an evaluation; every pair at the distance or closer counts as accepted.
+
+    row: name of the row. modalities: of its queries and of its gallery; ``"both"`` where they are mixed.
+    true_positive, false_positive: accepted share of the genuine and of the impostor pairs.
+    genuine, impostor: how many pairs there were, so that a share below one of them means "none of so many".
+    """
+
+    row: str
+    modalities: tuple[str, str]
+    true_positive: float
+    false_positive: float
+    genuine: int
+    impostor: int
+
+
+def of(genuine, impostor) -> dict:
+    """Sorted distances thinned out to ``SHARES``, as JSON can hold them.
+
+    genuine, impostor: one-dimensional arrays of the distances of pairs of one person and of two, not empty.
+    """
+    return {"genuine": _thinned(genuine), "impostor": _thinned(impostor)}
+
+
+def measure(vectors, identity, modality, trials: Iterable[Trial], pairs: int = PAIRS) -> list[dict]:
+    """The operating points of every row of a protocol, over the pairs that its trials allow.
+
+    vectors: (N, D) of any length. identity: (N,), equal for pictures of one person. modality: (N,) of
+        ``"visible"`` and ``"infrared"``.
+    trials: which pictures are compared; those of one row are pooled.
+    Rows without a pair of either kind are left out.
+    """
+    vectors, identity, modality = np.asarray(vectors, np.float32), np.asarray(identity), np.asarray(modality)
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    rows: dict[str, list[Trial]] = {}
+    for trial in trials:
+        rows.setdefault(trial.row, []).append(trial)
+    measured = []
+    for row, parts in rows.items():
+        kinds: tuple[list, list] = [], []
+        for trial in parts:
+            count = max(1, min(len(trial.query), pairs // len(parts) // max(1, len(trial.gallery))))
+            chosen = np.unique(np.linspace(0, len(trial.query) - 1, count).round().astype(int))
+            query, gallery = np.asarray(trial.query)[chosen], np.asarray(trial.gallery)
+            distance = 1 - unit[query] @ unit[gallery].T
+            allowed = np.ones(distance.shape, bool)
+            if trial.forbidden is not None:
+                allowed = np.asarray(trial.forbidden[0])[chosen, None] != np.asarray(trial.forbidden[1])
+            same = identity[query, None] == identity[gallery]
+            kinds[0].append(distance[same & allowed])
+            kinds[1].append(distance[~same & allowed])
+        genuine, impostor = (np.concatenate(kind) for kind in kinds)
+        if len(genuine) and len(impostor):
+            sides = [
+                _modality_of(modality[np.concatenate([getattr(trial, side) for trial in parts])])
+                for side in ("query", "gallery")
+            ]
+            measured.append({"row": row, "modalities": sides, **of(genuine, impostor)})
+    return measured
+
+
+def trials_of(identity, camera, modality, domain=None) -> list[Trial]:
+    """Every picture against every other, a trial for each pair of modalities; for features without a protocol.
+
+    Pictures of a person by one camera are not compared. Identities of 0 or less, the numbers of distractors, are
+    only searched among, never searched for.
+    """
+    identity, camera, modality = np.asarray(identity), np.asarray(camera), np.asarray(modality)
+    domain = np.zeros(len(identity), int) if domain is None else np.asarray(domain)
+    codes = [np.unique(values, return_inverse=True)[1].reshape(-1) for values in (domain, identity, camera)]
+    rule = np.unique(np.stack(codes, 1), axis=0, return_inverse=True)[1].reshape(-1)
+    known = identity > 0 if identity.dtype.kind in "iuf" else np.ones(len(identity), bool)
+    names = {
+        (VISIBLE, VISIBLE): "visible",
+        (VISIBLE, INFRARED): "visible to infrared",
+        (INFRARED, INFRARED): "infrared",
+    }
+    trials = []
+    for (one, other), row in names.items():
+        query, gallery = np.flatnonzero((modality == one) & known), np.flatnonzero(modality == other)
+        if len(query) and len(gallery):
+            trials.append(Trial(row, query, gallery, (rule[query], rule[gallery])))
+    return trials
+
+
+def place(points: Sequence[dict], distance: float, modalities: tuple[str, str] | None = None) -> list[Place]:
+    """Where a distance lies in each row of ``measure`` that compared these modalities, in either direction."""
+    return [
+        Place(
+            each["row"],
+            tuple(each["modalities"]),
+            _share(each["genuine"], distance),
+            _share(each["impostor"], distance),
+            each["genuine"]["pairs"],
+            each["impostor"]["pairs"],
+        )
+        for each in points
+        if modalities is None or _compares(each["modalities"], modalities)
+    ]
+
+
+def read(model: str | Path, fingerprint: str | None = None) -> tuple[list[dict], str]:
+    """The operating points that are known of a model, and a sentence that says from where, or why there are none.
+
+    model: a checkpoint, beside which the evaluation of its run lies (``evaluation.json``, perhaps ``features.npz``),
+        or an exported model, whose ``model.json`` carries them.
+    fingerprint: of the model, where known; an evaluation of other weights is then passed over.
+    """
+    model = Path(model)
+    folder = model if model.is_dir() else model.parent
+    # An export beside a run would be answered by the evaluation of that run otherwise.
+    sidecar = model.is_dir() or model.suffix.lower() == ".onnx"
+    found = folder / ("model.json" if sidecar else "evaluation.json")
+    if not found.is_file():
+        return (
+            [],
+            f"no {found.name} lies beside {model.name}, so nothing is known of how this model was evaluated",
+        )
+    try:
+        content = json.loads(found.read_text(encoding="utf-8"))
+        if not sidecar and content.get("checkpoint") != model.name:
+            return [], f"{found} is the evaluation of {content.get('checkpoint')}, not of {model.name}"
+        of_other_weights = (
+            fingerprint and content.get("fingerprint") and content["fingerprint"] != fingerprint
+        )
+        if of_other_weights:
+            return [], f"{found} is the evaluation of other weights than those of {model.name}"
+        points = content.get("operating_points") or []
+        words = (
+            (content.get("protocol") or {}).get("words", "") if not sidecar else content.get("evaluated", "")
+        )
+        if points:
+            place(points, 1.0)
+            return points, f"{found}: {words}" if words else str(found)
+        features = folder / "features.npz"
+        if not sidecar and features.is_file():
+            return _from_features(features), f"{features}, every picture against every other"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{found} does not hold what an evaluation writes ({type(error).__name__}: {error}): evaluate the model "
+            "again with crossreid evaluate, or remove the file"
+        ) from error
+    return [], (
+        f"{found} holds no operating points: evaluate the model again with crossreid evaluate --out {folder}"
+        if not sidecar
+        else f"{found} holds no operating points: the model was exported before it was evaluated"
+    )
+
+
+def _from_features(path: Path) -> list[dict]:
+    with np.load(path, allow_pickle=False) as features:
+        labels = {name: features[name] for name in ("identity", "camera", "modality")}
+        domain = features["domain"] if "domain" in features else np.zeros(len(labels["identity"]), int)
+        trials = trials_of(**labels, domain=domain)
+        person = np.unique(np.stack([domain, labels["identity"]], 1), axis=0, return_inverse=True)[1]
+        return measure(features["vectors"], person.reshape(-1), labels["modality"], trials)
+
+
+def _thinned(distances) -> dict:
+    distances = np.sort(np.asarray(distances, np.float64).reshape(-1))
+    count = len(distances)
+    if not count or not np.isfinite(distances[[0, -1]]).all():
+        raise ValueError(f"{count} distances: expected one or more finite numbers")
+    shares = [1 / count, *(share for share in SHARES if share > 1 / count)]
+    # The smallest distance that accepts at least this share of the pairs.
+    rows = [min(count, math.ceil(share * count - 1e-9)) - 1 for share in shares]
+    return {
+        "pairs": count,
+        "share": [float(f"{share:.8g}") for share in shares],
+        "distance": [float(f"{distances[row]:.7g}") for row in rows],
+    }
+
+
+def _share(kept: dict, distance: float) -> float:
+    """Share of the pairs at ``distance`` or closer, interpolated between those that were kept."""
+    shares, distances = kept["share"], kept["distance"]
+    above = int(np.searchsorted(distances, distance, side="right"))
+    if above == 0:
+        return 0.0
+    if above == len(distances):
+        return 1.0
+    low, high = distances[above - 1], distances[above]
+    part = (distance - low) / (high - low)
+    return shares[above - 1] + part * (shares[above] - shares[above - 1])
+
+
+def _compares(row: Sequence[str], wanted: tuple[str, str]) -> bool:
+    fits = [all(mine in (one, "both") for mine, one in zip(row, order)) for order in (wanted, wanted[::-1])]
+    return any(fits)
+
+
+def _modality_of(values: np.ndarray) -> str:
+    found = [name for name in MODALITIES if (values == name).any()]
+    return found[0] if len(found) == 1 else "both"
