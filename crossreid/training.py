@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -637,8 +637,10 @@ def train_folds(settings, run: Path, *, resume: bool = False) -> list[Path]:
 
 
 def _writers(run: Path, main: bool, resumed_epoch: int | None):
-    """Functions that append to log.txt and metrics.jsonl; they do nothing but in the first process."""
+    """Functions that append to log.txt and metrics.jsonl; they do nothing but in the first process. Where the extra
+    ``track`` is installed, the numbers of metrics.jsonl go to TensorBoard too."""
     log, metrics = run / "log.txt", run / "metrics.jsonl"
+    board = _board(run, resumed_epoch) if main else None
     if main:
         run.mkdir(parents=True, exist_ok=True)
         if resumed_epoch is not None and metrics.exists():
@@ -657,8 +659,35 @@ def _writers(run: Path, main: bool, resumed_epoch: int | None):
         if main:
             with open(metrics, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+            if board and "epoch" in line:
+                for name, value in _scalars({key: line[key] for key in line if key != "epoch"}):
+                    board.add_scalar(name, value, line["epoch"])
+                board.flush()
+            elif board:  # the summary, which ends the run
+                board.close()
 
     return record, say
+
+
+def _board(run: Path, resumed_epoch: int | None):
+    """A writer of TensorBoard's files in the run folder, which forgets what a resumed run will do again."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(run / "tensorboard", purge_step=resumed_epoch)
+
+
+def _scalars(values: dict, above: str = "") -> Iterator[tuple[str, float]]:
+    """The single numbers of a tree, named by the way to them."""
+    for key, value in values.items():
+        name = f"{above}{key}"
+        if isinstance(value, dict):
+            yield from _scalars(value, f"{name}/")
+        elif isinstance(value, list) and name.startswith("rates/"):
+            yield from _scalars(dict(enumerate(value)), f"{name}/")
+        elif isinstance(value, (int, float)):
+            yield name, value
 
 
 def _before(line: str, epoch: int) -> bool:
