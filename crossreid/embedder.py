@@ -2,105 +2,234 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+import re
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image as Picture
 
-from crossreid import checkpoint
-from crossreid.data.loading import DataConfig, read_image
-from crossreid.data.transforms import test_transform
-from crossreid.methods.base import modality_indices
-from crossreid.records import VISIBLE, Image, UserError
+from crossreid.data import llcm, regdb, sysu_mm01
+from crossreid.data.loading import read_image
+from crossreid.exported.model import Exported, fit, is_exported
+from crossreid.pictures import crop, decode
+from crossreid.records import INFRARED, MODALITIES, VISIBLE, Embedding, Image, UserError
 
 
 class Embedder:
     """A trained model as a function from pictures to vectors.
 
-    checkpoint: our own file, or one of a published system.
-    device: where the network runs. batch: pictures embedded at once.
-    feature: one of the method's features; None is its default.
+    path: a checkpoint, our own or one of a published system; or a model that ``crossreid export`` wrote, its folder or
+        one of its ``.onnx`` files, for which torch need not be installed.
+    device: where the network runs, such as ``"cpu"`` or ``"cuda"``. batch: pictures embedded at once.
+    feature: one of the method's features; None is its default. An exported model has one, chosen then.
     settings: passed on to ``crossreid.load``.
 
     ``Embedder(path)(pictures)`` returns (N, D) float32 vectors of unit length. The network is always in evaluation
     mode, so a picture has the same vector alone and among others, up to the rounding of the matrix product.
+
+    dimension: D. fingerprint: which model this is, in hexadecimal digits; vectors of equal fingerprints can be
+    compared, and an exported model has that of its checkpoint. modalities: what the model tells apart, ("visible",)
+    if nothing. name, feature: of the model. trained: what it learned from, empty when unknown.
     """
 
     def __init__(
         self, path: str | Path, device: str = "cpu", batch: int = 64, feature: str | None = None, **settings
     ):
-        self.method = checkpoint.load(path, device, **settings)
-        self.device, self.batch, self.feature = device, batch, feature
-        if feature is not None and feature not in self.method.features:
-            raise UserError(
-                f"the model has no feature {feature!r}: choose one of {', '.join(self.method.features)}"
-            )
-        known = {key: self.method.input[key] for key in ("size", "interpolation", "mean", "std")}
-        self._transform = test_transform(DataConfig(**known))
-        if not self.method.trained:
+        self.batch = batch
+        if is_exported(path):
+            self._model = Exported(path, device)
+            if feature not in (None, self._model.feature):
+                raise UserError(
+                    f"{path} was exported with the feature {self._model.feature!r} and has no {feature!r}: export the "
+                    f"checkpoint again with --feature {feature}"
+                )
+            if settings:
+                raise UserError(
+                    f"{path} is an exported model, whose settings are fixed, but {', '.join(settings)} was given: give "
+                    "the checkpoint instead"
+                )
+        else:
+            self._model = Trained(path, device, feature, **settings)
+        for name in ("name", "feature", "modalities", "trained"):
+            setattr(self, name, getattr(self._model, name))
+        if not self.trained:
             warnings.warn(
                 f"{path} does not say that it was trained to tell people apart: its vectors may mean nothing",
                 stacklevel=2,
             )
+
+    @property
+    def dimension(self) -> int:
+        return self._model.dimension
+
+    @property
+    def fingerprint(self) -> str:
+        return self._model.fingerprint
 
     def __call__(
         self, pictures, modality=None, boxes: Sequence[tuple[int, int, int, int]] | None = None
     ) -> np.ndarray:
         """Embed one picture or a sequence of them.
 
-        pictures: paths, Pillow pictures, or (H, W, 3) uint8 RGB arrays, mixed as they come; one alone gives (1, D).
-        modality: ``"visible"`` or ``"infrared"`` for all, or one for each picture; needed where the method tells
-            them apart.
+        pictures: whatever ``crossreid.pictures.decode`` takes (paths, bytes, Pillow pictures, (H, W, 3) uint8 RGB
+            arrays) and ``Image`` records, mixed as they come; one alone gives (1, D).
+        modality: ``"visible"`` or ``"infrared"`` for all, one for each picture, or ``"guess"``: by the place of
+            each file in a data set, see ``modality_of``. Needed where the model tells them apart, unless all pictures
+            are records, which know.
         boxes: (left, top, right, bottom) in pixels: the people in *one* picture, a frame; gives a row for each.
         """
-        if isinstance(pictures, (str, Path, Picture.Image)) or (
+        if isinstance(pictures, (str, Path, bytes, Picture.Image, Image)) or (
             isinstance(pictures, np.ndarray) and pictures.ndim == 3
         ):
             pictures = [pictures]
-        arrays = [_pixels(picture) for picture in pictures]
+        count = len(pictures)
         if boxes is not None:
-            if len(arrays) != 1:
-                raise UserError(f"boxes are those of one frame, but {len(arrays)} pictures were given")
-            arrays = [_cut(arrays[0], box) for box in boxes]
-        if modality is None and len(self.method.modalities) > 1:
+            if count != 1:
+                raise UserError(f"boxes are those of one frame, but {count} pictures were given")
+            frame, count = _pixels(pictures[0]), len(boxes)
+        indices = self._indices(modality, pictures, count)
+        vectors = [np.zeros((0, self.dimension), np.float32)] if not count else []
+        for start in range(0, count, self.batch):
+            if boxes is None:
+                some = map(_pixels, pictures[start : start + self.batch])
+            else:
+                some = (crop(frame, box) for box in boxes[start : start + self.batch])
+            pixels = np.stack([fit(each, self._model.size, self._model.interpolation) for each in some])
+            vectors.append(self._model(pixels, indices[start : start + self.batch]).vector)
+        return np.concatenate(vectors)
+
+    def _indices(self, modality, pictures, count: int) -> np.ndarray:
+        """(count,) 0 for visible and 1 for infrared."""
+        serves = self._model.serves
+        if modality is None and all(isinstance(picture, Image) for picture in pictures):
+            modality = [picture.modality for picture in pictures]
+        if modality is None and len(self.modalities) > 1:
             raise UserError(
                 "this model treats visible and infrared pictures differently: pass modality='visible', "
-                "modality='infrared', or one of them for each picture"
+                "modality='infrared', one of them for each picture, or modality='guess' for files that lie as "
+                "SYSU-MM01, RegDB or LLCM have them"
             )
-        modality = modality_indices(modality or VISIBLE, len(arrays), "cpu")
-        vectors = [np.zeros((0, 0), np.float32)] if not arrays else []
+        if modality is None:
+            modality = serves[0]
+        if isinstance(modality, str):
+            guess = modality == "guess"
+            modality = [modality_of(picture) for picture in pictures] if guess else [modality] * count
+        # The people in one frame were all taken by its camera.
+        modality = list(modality) * count if len(pictures) == 1 and len(modality) == 1 else list(modality)
+        if len(modality) != count:
+            raise UserError(f"{len(modality)} modalities were given for {count} pictures: give one for each")
+        if wrong := [each for each in modality if each not in MODALITIES]:
+            raise UserError(f"unknown modality {wrong[0]!r}: expected visible or infrared")
+        if wrong := [each for each in modality if each not in serves]:
+            raise UserError(f"{self.name} was exported for {serves[0]} pictures, but one is {wrong[0]}")
+        return np.array([MODALITIES.index(each) for each in modality])
+
+
+class Trained:
+    """A checkpoint with the same face as ``Exported``: pixels of the model's size to an ``Embedding`` of arrays."""
+
+    serves = MODALITIES
+    precision = "float32"
+
+    def __init__(self, path: str | Path, device: str = "cpu", feature: str | None = None, **settings):
+        from crossreid import checkpoint
+        from crossreid.methods import METHODS
+
+        self.network = checkpoint.load(path, device, **settings)
+        if feature is not None and feature not in self.network.features:
+            raise UserError(
+                f"the model has no feature {feature!r}: choose one of {', '.join(self.network.features)}"
+            )
+        self.device = device
+        self.method = next(name for name, kind in METHODS.items() if type(self.network) is kind)
+        self.name, self.feature = f"{self.method} {Path(path).name}", feature or self.network.features[0]
+        self.modalities, self.trained = tuple(self.network.modalities), self.network.trained
+        self.settings, self.comparison = self.network.settings, self.network.comparison(self.feature)
+        self.input = {key: self.network.input[key] for key in ("size", "interpolation", "mean", "std")}
+        self.size, self.interpolation = tuple(self.input["size"]), self.input["interpolation"]
+
+    def __call__(self, pixels: np.ndarray, modality: np.ndarray) -> Embedding:
+        """See ``Exported``."""
+        import torch
+
         with torch.inference_mode():
-            for start in range(0, len(arrays), self.batch):
-                rows = slice(start, start + self.batch)
-                images = self._transform(arrays[rows]).to(self.device)
-                out = self.method.embed(images, modality=modality[rows].to(self.device), feature=self.feature)
-                vectors.append(torch.nn.functional.normalize(out.vector.float()).cpu().numpy())
-        return np.concatenate(vectors)
+            images = self.normalise(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
+            chosen = torch.from_numpy(modality).to(self.device)
+            out = self.network.embed(images, modality=chosen, feature=self.feature)
+            vector = torch.nn.functional.normalize(out.vector.float()).cpu().numpy()
+            return Embedding(vector, None if out.stripes is None else out.stripes.float().cpu().numpy())
+
+    def normalise(self, pixels):
+        """(N, H, W, 3) uint8 to (N, 3, H, W) float32 as the network was trained on them."""
+        import torch
+
+        std = torch.tensor(self.input["std"], dtype=torch.float64)
+        mean = torch.tensor(self.input["mean"], dtype=torch.float64)
+        scale, shift = (
+            value.float().view(3, 1, 1).to(pixels.device) for value in (1 / (255 * std), mean / std)
+        )
+        return pixels.permute(0, 3, 1, 2).float() * scale - shift
+
+    @cached_property
+    def dimension(self) -> int:
+        return self(np.zeros((1, *self.size, 3), np.uint8), np.zeros(1, np.int64)).vector.shape[1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the weights and all that decides what they make of a picture.
+
+        Settings at their defaults are left out, so that a setting that a later version adds changes nothing.
+        """
+        import torch
+
+        from crossreid.checkpoint import plain
+
+        config = {
+            field.name: getattr(self.network.config, field.name)
+            for field in dataclasses.fields(self.network.config)
+            if field.name != "pretrained" and getattr(self.network.config, field.name) != field.default
+        }
+        facts = {"method": self.method, "config": config, "feature": self.feature, "input": self.input}
+        digest = hashlib.sha256(json.dumps(plain(facts), sort_keys=True).encode())
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
+def modality_of(picture) -> str:
+    """``"visible"`` or ``"infrared"`` by the folders of a file, where a visible-infrared data set keeps it.
+
+    SYSU-MM01 ``cam3/0001/0002.jpg``, RegDB ``Thermal/12/...``, LLCM ``nir/0001/...`` or ``test_nir/cam1/0001/...``.
+    Pixels are not looked at: a grey picture may well be of visible light.
+
+    Raises UserError for any other place, and for anything but a path or an ``Image`` record.
+    """
+    if isinstance(picture, Image):
+        return picture.modality
+    if isinstance(picture, (str, Path)):
+        place = Path(picture).as_posix()
+        if found := re.search(r"(?:^|/)cam([1-6])/\d{4}/\d{4}\.\w+$", place):
+            return INFRARED if int(found[1]) in sysu_mm01.INFRARED_CAMERAS else VISIBLE
+        for modality in MODALITIES:
+            thermal, near = regdb.MODALITIES[modality][0], llcm.MODALITIES[modality][0]
+            if re.search(rf"(?:^|/){thermal.title()}/\d+/[^/]+$", place):
+                return modality
+            if re.search(rf"(?:^|/)(?:test_)?{near}/(?:cam\d/)?\d{{4}}/[^/]+$", place):
+                return modality
+    named = picture if isinstance(picture, (str, Path)) else f"a picture given as {type(picture).__name__}"
+    raise UserError(
+        f"whether {named} is visible or infrared cannot be guessed: it does not lie as in SYSU-MM01 "
+        "(cam3/0001/0001.jpg), RegDB (Thermal/1/...) or LLCM (nir/0001/...). Pass modality='visible', "
+        "modality='infrared', or one of them for each picture"
+    )
 
 
 def _pixels(picture) -> np.ndarray:
-    if isinstance(picture, (str, Path)):
-        return read_image(Image(Path(picture), identity=0, camera=0))
-    if isinstance(picture, Picture.Image):
-        return np.array(picture.convert("RGB"))
-    array = np.asarray(picture)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise UserError(
-            f"a picture given as an array has shape {array.shape} and type {array.dtype}: expected (height, width, 3) "
-            "uint8, red first"
-        )
-    return array
-
-
-def _cut(frame: np.ndarray, box) -> np.ndarray:
-    left, top, right, bottom = (round(edge) for edge in box)
-    pixels = frame[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    if pixels.size == 0:
-        raise UserError(
-            f"the box {tuple(box)} lies outside of the frame ({frame.shape[1]} x {frame.shape[0]}), or is empty: "
-            "expected (left, top, right, bottom)"
-        )
-    return pixels
+    return read_image(picture) if isinstance(picture, Image) else decode(picture)

@@ -44,7 +44,7 @@ def test_paths_pictures_arrays_and_boxes_give_the_same_unit_vectors(tmp_path, pi
     frame = np.concatenate(list(pictures), axis=1)
     boxes = [(30 * number, 0, 30 * number + 30, 60) for number in range(5)]
     assert embed(frame, boxes=boxes) == pytest.approx(vectors, abs=1e-6)
-    assert embed([]).shape == (0, 0)
+    assert embed([]).shape == (0, embed.dimension) == (0, 128)
 
 
 def test_modality_is_asked_for_where_it_matters(tmp_path, pictures):

@@ -1,0 +1,65 @@
+"""The outcome of a protocol as people read it: the numbers of a table, and the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from crossreid.records import Scores
+
+
+def brief(scores: Scores) -> dict[str, float]:
+    """The numbers of a results table, as fractions."""
+    # A curve shorter than the rank ends where every image has been looked at, so its last value holds on.
+    return (
+        {f"rank{rank}": float(scores.cmc[min(rank, len(scores.cmc)) - 1]) for rank in (1, 5, 10, 20)}
+        | {"mean_ap": float(scores.mean_ap), "mean_inp": float(scores.mean_inp)}
+        | {name: float(value) for name, value in scores.verification.items()}
+    )
+
+
+def sentence(row: str, numbers: Mapping[str, float]) -> str:
+    """One row's three main numbers in words."""
+    return (
+        f"{row} Rank-1 {numbers['rank1']:.1%}, mAP {numbers['mean_ap']:.1%}, mINP {numbers['mean_inp']:.1%}"
+    )
+
+
+def table(rows: Mapping[str, Scores]) -> str:
+    """The results as users know them: percent, one line a row, with the spread over trials."""
+    names = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
+    keys = ("rank1", "rank5", "rank10", "rank20", "mean_ap", "mean_inp")
+    extra = sorted({name for scores in rows.values() for name in scores.verification})
+    width = max([len(row) for row in rows] + [4]) + 2
+    lines = ["".ljust(width) + "".join(name.rjust(max(9, len(name) + 2)) for name in (*names, *extra))]
+    for row, scores in rows.items():
+        numbers = brief(scores)
+        cells = [
+            f"{100 * numbers[key]:.2f}".rjust(max(9, len(name) + 2))
+            for key, name in zip((*keys, *extra), (*names, *extra))
+        ]
+        lines.append(row.ljust(width) + "".join(cells))
+        if len(scores.per_trial) > 1:
+            spread = [brief(trial) for trial in scores.per_trial]
+            cells = [
+                f"±{100 * np.std([trial[key] for trial in spread]):.2f}".rjust(max(9, len(name) + 2))
+                for key, name in zip((*keys, *extra), (*names, *extra))
+            ]
+            lines.append(f"  {len(spread)} trials".ljust(width) + "".join(cells))
+        lines.append(" " * 2 + f"{scores.valid} of {scores.queries} queries have a valid match")
+    return "\n".join(lines)
+
+
+def as_json(name: str, scores: Scores) -> dict:
+    """A row as ``evaluation.json`` holds it."""
+    return {
+        "row": name,
+        "cmc": [float(value) for value in scores.cmc],
+        "mean_ap": float(scores.mean_ap),
+        "mean_inp": float(scores.mean_inp),
+        "verification": {k: float(v) for k, v in scores.verification.items() if np.isfinite(v)},
+        "valid": int(scores.valid),
+        "queries": int(scores.queries),
+        "trials": [brief(trial) for trial in scores.per_trial],
+    }
