@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from crossreid.ops import alignment
+from crossreid.ops import alignment, memory
+from crossreid.records import UserError
 
 
 def unit(*shape, seed=0, dtype=torch.float32):
@@ -84,3 +85,34 @@ def test_shapes_are_checked():
     with pytest.raises(ValueError, match="3 and 2"):
         alignment.aligned_pairs(unit(3, 2, 4), unit(2, 2, 4))
     assert alignment.aligned(unit(0, 2, 4), unit(3, 2, 4)).shape == (0, 3)
+
+
+def test_bad_stripes_are_named():
+    x, y = unit(3, 4, 8), unit(5, 4, 8, seed=1)
+    with pytest.raises(UserError, match=r"\(3, 4, 8\) and \(5, 4, 6\): embed both sets with the same model"):
+        alignment.aligned(x, unit(5, 4, 6))
+    with pytest.raises(UserError, match=r"\(3, 4, 8\) and \(5, 4, 6\)"):
+        alignment.aligned_pairs(x, unit(5, 4, 6))
+    for value in (np.nan, np.inf):
+        broken = y.clone()
+        broken[3, 1, 2] = value
+        with pytest.raises(UserError, match="stripe 1 of picture 3 of the second set is not made of finite"):
+            alignment.aligned(x, broken)
+        with pytest.raises(UserError, match="stripe 1 of picture 3 of the first set"):
+            alignment.unaligned(broken, x)
+
+
+def test_equal_pictures_and_no_memory(monkeypatch):
+    x = unit(1, 4, 8).repeat(6, 1, 1)
+    distance = alignment.aligned(x, x)
+    assert distance.isfinite().all() and distance.min() == distance.max()
+    assert alignment.unaligned(x, x).max() < 2e-3
+    monkeypatch.setattr(memory, "free", lambda: 100)
+    with pytest.raises(UserError, match=r"of 6 to 6 pictures, whole, would take 144 bytes .*evaluate_blocks"):
+        alignment.aligned(x, x)
+    monkeypatch.setattr(memory, "free", lambda: None)
+    assert alignment.aligned(x, x).shape == (6, 6)
+
+
+def test_free_memory_is_a_sensible_number():
+    assert memory.free() is None or 2**20 < memory.free() < 2**60

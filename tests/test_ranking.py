@@ -202,11 +202,55 @@ def test_trials_share_one_pass():
                 query, gallery[rows], query_ids, gallery_ids[rows], forbidden=rule, cmc="identity"
             )
         )
-    together = ranking.evaluate_trials(query, gallery, query_ids, gallery_ids, trials, cmc="identity")
+    rows = ranking.blocks(query, gallery)
+    together = ranking.evaluate_trials(rows, query_ids, gallery_ids, trials, cmc="identity", block=7)
     assert [scores.mean_ap for scores in together] == pytest.approx([scores.mean_ap for scores in alone])
     mean = ranking.mean_scores(together)
     assert mean.mean_ap == pytest.approx(np.mean([scores.mean_ap for scores in alone]))
     assert len(mean.per_trial) == 3 and mean.queries == 90
+
+
+def test_the_distances_given_are_left_as_they_are():
+    rng = np.random.default_rng(3)
+    distance, ids = rng.random((9, 20)), (np.arange(9) % 4, np.arange(20) % 4)
+    before = distance.copy()
+    rule = np.arange(9) % 3, np.arange(20) % 3
+    scores = ranking.evaluate_distance(distance, *ids, forbidden=rule)
+    blockwise = ranking.evaluate_blocks(lambda start, stop: distance[start:stop], *ids, forbidden=rule)
+    trial = [(np.arange(20), rule)]
+    (trials,) = ranking.evaluate_trials(lambda start, stop: distance[start:stop], *ids, trial)
+    assert scores.mean_ap == blockwise.mean_ap == trials.mean_ap
+    np.testing.assert_array_equal(distance, before)
+
+
+def test_many_positives_are_counted_among_the_nearer_items_alone():
+    """From five positives on the row is first cut to what is no farther than the last of them."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        distance = rng.integers(0, 6, (5, 60)).astype(np.float32)
+        ids = rng.integers(0, 3, 5), rng.integers(0, 3, 60)
+        keys = np.zeros(5, int), np.ones(60, int)
+        _, precision, penalty, _ = plain(distance, *ids, *keys, False, 50)
+        scores = ranking.evaluate_distance(distance, *ids)
+        assert scores.mean_ap == pytest.approx(precision) and scores.mean_inp == pytest.approx(penalty)
+
+
+def test_one_query_and_an_identity_without_a_match():
+    one = ranking.evaluate_distance([[0.3, 0.2, 0.1]], [1], [1, 1, 2])
+    assert (one.valid, one.queries) == (1, 1) and one.mean_ap == pytest.approx((1 / 2 + 2 / 3) / 2)
+    lost = ranking.evaluate_distance([[0.3, 0.2, 0.1], [0.1, 0.2, 0.3]], [1, 7], [1, 1, 2])
+    assert (lost.valid, lost.queries) == (1, 2) and lost.mean_ap == one.mean_ap
+    assert np.isnan(lost.per_query["average_precision"]).tolist() == [False, True]
+
+
+def test_a_bar_is_shown_on_a_terminal_only(capsys, monkeypatch):
+    ranking.evaluate_distance([[0.3, 0.2]], [1], [1, 1], progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    ranking.evaluate_distance([[0.3, 0.2]], [1], [1, 1], progress=True)
+    assert "ranking" in capsys.readouterr().err
+    ranking.evaluate_distance([[0.3, 0.2]], [1], [1, 1])
+    assert capsys.readouterr().err == ""
 
 
 def test_verification_by_hand():

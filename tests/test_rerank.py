@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
-from crossreid.ops import alignment, ranking, rerank
+from crossreid.ops import alignment, memory, ranking, rerank
 from crossreid.records import UserError
 
 
@@ -148,6 +149,55 @@ def test_bad_input_is_named():
     bad[1, 2] = np.inf
     with pytest.raises(UserError, match=r"gallery-gallery distance at \(1, 2\)"):
         rerank.k_reciprocal_distance(np.zeros((2, 3)), np.zeros((2, 2)), bad)
+
+
+def test_stripes_that_do_not_fit_are_named():
+    values, stripes = features(3, 9), torch.from_numpy(features(3, 9, 24).reshape(12, 3, 8).copy())
+    parts = {"query_stripes": stripes[:3], "gallery_stripes": stripes[3:, :, :6], "use": "both"}
+    with pytest.raises(UserError, match=r"stripes need 3 axes .*\(3, 3, 8\) and \(9, 3, 6\)"):
+        rerank.k_reciprocal(values[:3], values[3:], **parts)
+    stripes[7, 1, 0] = np.inf
+    with pytest.raises(UserError, match="gallery stripes of row 4"):
+        rerank.k_reciprocal(values[:3], values[3:], **parts | {"gallery_stripes": stripes[3:]})
+
+
+def test_a_result_larger_than_memory_is_refused_and_blocks_are_offered(monkeypatch):
+    values = features()
+    monkeypatch.setattr(memory, "free", lambda: 4499)
+    with pytest.raises(
+        UserError, match=r"15 queries to 75 gallery items, whole, would take 4,500 bytes .*rows"
+    ):
+        rerank.k_reciprocal(values[:15], values[15:])
+    rows = rerank.k_reciprocal_rows(values[:15], values[15:])
+    assert ranking.evaluate_blocks(rows, np.arange(15) % 5, np.arange(75) % 5).valid == 15
+
+
+def test_a_bar_with_the_time_left_is_shown_on_a_terminal_only(capsys, monkeypatch):
+    values = features()
+    rerank.k_reciprocal(values[:15], values[15:], progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    rerank.k_reciprocal(values[:15], values[15:], progress=True)
+    shown = capsys.readouterr().err
+    assert "neighbours" in shown and "pairs/s" in shown
+    rerank.k_reciprocal(values[:15], values[15:])
+    assert capsys.readouterr().err == ""
+
+
+def test_the_bar_counts_every_pair_once(monkeypatch):
+    steps, total = [], []
+
+    def bar(**settings):
+        total.append(settings["total"])
+        whole = tqdm(**settings)
+        monkeypatch.setattr(whole, "update", steps.append)
+        return whole
+
+    monkeypatch.setattr(rerank, "tqdm", bar)
+    monkeypatch.setattr(rerank, "TILE", (16, 24))
+    values = features(40, 160)
+    rerank.k_reciprocal_rows(values[:40], values[40:])
+    assert total == [sum(steps)] == [20000]
 
 
 def test_query_expansion_by_hand():

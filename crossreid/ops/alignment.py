@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import torch
 
+from crossreid.ops import memory
 from crossreid.ops.distance import tensor
 from crossreid.ops.precision import full_products, in_float32, without_autocast
+from crossreid.records import UserError
 
 BLOCK = 64, 256
 
@@ -23,8 +25,11 @@ def aligned(x, y, floor: float = 0.0, device=None) -> torch.Tensor:
     x: (M, S, C), y: (N, S', C), unit stripes from top to bottom, tensors or arrays; S and S' may differ.
     floor: smallest value of the squared distance of two stripes; 0 in evaluation, 1e-12 in training.
 
+    device: where it is computed, by default where ``x`` is.
+
     Returns (M, N), from 0 to S + S' - 1. Not differentiable, and made in blocks: no memory beyond the result
-    grows with M x N.
+    grows with M x N. Raises UserError for stripes that do not fit together, naming the first one that is not
+    finite, and when the result would not fit into the memory that is free.
     """
     return _all_pairs(x, y, floor, device, path=True)
 
@@ -104,8 +109,15 @@ def _all_pairs(x, y, floor, device, path):
     device = x.device if device is None else torch.device(device)
     dtype = torch.float64 if x.dtype == y.dtype == torch.float64 else torch.float32
     x, y = x.to(device, dtype), y.to(device, dtype)
+    x_square, y_square = _squares(x, "first"), _squares(y, "second")
+    if device.type == "cpu":
+        memory.require(
+            dtype.itemsize * len(x) * len(y),
+            f"the distances of {len(x)} to {len(y)} pictures, whole,",
+            "compare a few hundred of the first with all of the second at a time, and give such blocks to "
+            "ranking.evaluate_blocks, as `crossreid evaluate` does",
+        )
     out = torch.empty(len(x), len(y), dtype=dtype, device=device)
-    x_square, y_square = x.square().sum(2), y.square().sum(2)
     compiled = device.type == "cpu" and dtype == torch.float32 and floor < 1e-7
     compiled = compiled and bool((x_square <= 1.001).all()) and bool((y_square <= 1.001).all())
     high, wide = BLOCK if device.type == "cpu" else (512, 8192)
@@ -141,14 +153,29 @@ def _block(x, x_square, y, y_square, floor, path, compiled, out):
     out.copy_(_cheapest(squares.clamp_min_(floor).sqrt_().div_(2).tanh_()))
 
 
+def _squares(stripes, side):
+    """Squared lengths (N, S), of a few pictures at a time so that no copy of all the stripes is made."""
+    squares = [part.square().sum(2) for part in stripes.split(256)]
+    squares = torch.cat(squares) if squares else stripes.new_empty(stripes.shape[:2])
+    bad = torch.nonzero(~torch.isfinite(squares))
+    if len(bad):
+        picture, stripe = bad[0].tolist()
+        raise UserError(
+            f"stripe {stripe} of picture {picture} of the {side} set is not made of finite numbers: look at "
+            f"that picture, and at the training that gave these weights"
+        )
+    return squares
+
+
 def _check(x, y, equal=False):
     if x.ndim != 3 or y.ndim != 3 or x.shape[2] != y.shape[2] or (equal and x.shape[1] != y.shape[1]):
-        raise ValueError(
+        raise UserError(
             "stripes need the shapes (M, S, C) and (N, S', C)"
-            + (" with S = S'" if equal else "")
-            + f", but they are {tuple(x.shape)} and {tuple(y.shape)}"
+            + (" with S = S', since without alignment only stripes at equal height meet" if equal else "")
+            + f", but they are {tuple(x.shape)} and {tuple(y.shape)}: embed both sets with the same model and "
+            "the same height of pictures"
         )
     if not x.shape[1] or not y.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"there are no stripes in {tuple(x.shape)} and {tuple(y.shape)}: at least one is needed"
         )

@@ -32,11 +32,27 @@ def nearer(row, item):
 def positions(row, items, out):
     """0-based position of each item in a stable sort of the row, ascending.
 
-    Counting costs one pass over the row per item and is the faster way until there are very many.
+    items: ascending. Counting costs one pass per item, over the row or, of several items, over the part of it
+    that is no farther than the last of them, and is the faster way until there are very many.
     """
-    if len(items) <= 512:
+    if len(items) <= 4:
         for at in range(len(items)):
             out[at] = nearer(row, items[at])
+    elif len(items) <= 512:
+        limit = row[items[0]]
+        for at in range(1, len(items)):
+            limit = max(limit, row[items[at]])
+        near, places = np.empty(len(row), row.dtype), np.empty(len(items), np.int64)
+        count, at = 0, 0
+        for index in range(len(row)):
+            if at < len(items) and items[at] == index:
+                places[at] = count
+                at += 1
+            near[count] = row[index]
+            count += np.int64(row[index] <= limit)
+        near = near[:count]
+        for at in range(len(items)):
+            out[at] = nearer(near, places[at])
     else:
         order = np.argsort(row, kind="mergesort")
         place = np.empty(len(row), np.int64)

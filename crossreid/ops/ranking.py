@@ -1,18 +1,18 @@
 """How well distances rank the gallery: CMC, average precision, inverse negative penalty, verification rates.
 
 Only the rank of each correct match is needed, never the order of the whole gallery, and never more than a
-block of
-distances: cost grows with Q x G, memory with G. Equal distances rank in gallery order, as a stable sort has
-    them.
+block of distances: cost grows with Q x G, memory with G. Equal distances rank in gallery order, as a stable
+sort has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from crossreid.ops.distance import tensor
 from crossreid.ops.precision import full_products, without_autocast
@@ -21,6 +21,18 @@ from crossreid.records import Scores, UserError
 METRICS = ("cosine", "euclidean", "squared_euclidean_unit")
 RATES = (1e-4, 1e-3, 1e-2)
 BLOCK_BYTES = 20 * 2**20
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Distances made block by block: called with (start, stop), gives those of these queries, for the taker to
+    overwrite. shape: (Q, G)."""
+
+    shape: tuple[int, int]
+    make: Callable[[int, int], object]
+
+    def __call__(self, start: int, stop: int):
+        return self.make(start, stop)
 
 
 def evaluate(
@@ -32,91 +44,28 @@ def evaluate(
     gallery_cameras=None,
     *,
     metric: str = "cosine",
-    forbidden="same_camera",
-    cmc: str = "image",
-    ranks: int = 50,
-    block: int | None = None,
-    verification: bool = False,
     device=None,
-    progress: bool = False,
+    **how,
 ) -> Scores:
     """Scores of a search among feature vectors.
 
     query: (Q, D), gallery: (G, D), tensors or arrays of any length of vector.
-    query_ids, gallery_ids, query_cameras, gallery_cameras: (Q,) and (G,) whole numbers; cameras may be left
-        out.
     metric: ``"cosine"`` (1 - cos), ``"euclidean"``, or ``"squared_euclidean_unit"`` (2 - 2 cos).
-    forbidden: which pairs are disregarded: ``"same_camera"`` those of the same identity and camera (nothing
-        when no cameras are given), None nothing, or two arrays (Q,) and (G,): pairs whose numbers are equal,
-        of any identity.
-    cmc: ``"image"`` ranks images, ``"identity"`` the nearest image of each identity (SYSU-MM01, LLCM).
-    ranks: length of the CMC curve; beyond the end of the gallery it stays at its last value.
-    block: queries at a time; by default as many as fill 20 MiB.
-    verification: also rates of accepting pairs. This keeps and sorts all distances, 4 bytes a pair and more.
     device: where the products are computed, by default where ``query`` is.
-
-    Raises UserError naming the first row that is not finite, or when no query has a valid match.
+    The rest as in ``evaluate_blocks``. Raises UserError naming the first row that is not finite.
     """
     rows = blocks(query, gallery, metric, device)
-    task = _Task(query_ids, gallery_ids, query_cameras, gallery_cameras, forbidden, cmc, ranks, verification)
-    task.check(len(query), len(gallery))
-    _run(rows, [(task, None)], len(query), len(gallery), block, progress)
-    return task.scores()
-
-
-def evaluate_trials(
-    query,
-    gallery,
-    query_ids,
-    gallery_ids,
-    trials: Sequence[tuple],
-    *,
-    metric: str = "cosine",
-    cmc: str = "image",
-    ranks: int = 50,
-    block: int | None = None,
-    verification: bool = False,
-    device=None,
-) -> list[Scores]:
-    """Scores of several trials that share their queries, from one pass over all their gallery images.
-
-    gallery: (G, D) vectors of every image that any trial has in its gallery; gallery_ids: (G,).
-    trials: for each the gallery rows (T,) in the trial's order, and its forbidden pairs as None or two arrays
-        (Q,) and (T,).
-    The rest as in ``evaluate``. Returns one Scores a trial; ``mean_scores`` averages them.
-    """
-    rows = blocks(query, gallery, metric, device)
-    gallery_ids = _codes_of(gallery_ids, "gallery identities")
-    tasks = []
-    for chosen, forbidden in trials:
-        chosen = np.asarray(chosen)
-        task = _Task(query_ids, gallery_ids[chosen], None, None, forbidden, cmc, ranks, verification)
-        task.check(len(query), len(chosen))
-        tasks.append((task, chosen))
-    _run(rows, tasks, len(query), len(gallery), block, False)
-    return [task.scores() for task, _ in tasks]
+    return evaluate_blocks(rows, query_ids, gallery_ids, query_cameras, gallery_cameras, **how)
 
 
 def evaluate_distance(
-    distance,
-    query_ids,
-    gallery_ids,
-    query_cameras=None,
-    gallery_cameras=None,
-    *,
-    forbidden="same_camera",
-    cmc: str = "image",
-    ranks: int = 50,
-    block: int | None = None,
-    verification: bool = False,
-    progress: bool = False,
+    distance, query_ids, gallery_ids, query_cameras=None, gallery_cameras=None, **how
 ) -> Scores:
-    """Scores of a search with the distances given, (Q, G), smaller is nearer; otherwise as ``evaluate``."""
+    """Scores of a search with the distances given, (Q, G), smaller is nearer; the rest as in
+    ``evaluate_blocks``."""
     distance = _matrix(distance)
-    task = _Task(query_ids, gallery_ids, query_cameras, gallery_cameras, forbidden, cmc, ranks, verification)
-    task.check(*distance.shape)
-    _run(_rows_of(distance), [(task, None)], *distance.shape, block, progress)
-    return task.scores()
+    rows = Rows(tuple(distance.shape), _rows_of(distance))
+    return evaluate_blocks(rows, query_ids, gallery_ids, query_cameras, gallery_cameras, **how)
 
 
 def evaluate_blocks(
@@ -133,21 +82,58 @@ def evaluate_blocks(
     verification: bool = False,
     progress: bool = False,
 ) -> Scores:
-    """Scores of a search whose distances are made block by block; otherwise as ``evaluate``.
+    """Scores of a search whose distances are made block by block.
 
     rows: called with the first and the last query plus one, returns their distances (stop - start, G). It is
-        called once a block, in order.
+        called once a block, in order; what it returns is left as it is, unless it is a ``Rows``.
+    query_ids, gallery_ids, query_cameras, gallery_cameras: (Q,) and (G,) whole numbers; cameras may be left
+        out.
+    forbidden: which pairs are disregarded: ``"same_camera"`` those of the same identity and camera (nothing
+        when no cameras are given), None nothing, or two arrays (Q,) and (G,): pairs whose numbers are equal,
+        of any identity.
+    cmc: ``"image"`` ranks images, ``"identity"`` the nearest image of each identity (SYSU-MM01, LLCM).
+    ranks: length of the CMC curve; beyond the end of the gallery it stays at its last value.
+    block: queries at a time; by default as many as fill 20 MiB.
+    verification: also rates of accepting pairs. This keeps and sorts all distances, 4 bytes a pair and more.
+    progress: show a bar with the time left, where the output is a terminal.
+
+    Raises UserError naming the first distance that is not finite, or when no query has a valid match.
     """
     task = _Task(query_ids, gallery_ids, query_cameras, gallery_cameras, forbidden, cmc, ranks, verification)
-    _run(
-        lambda start, stop: _copy(rows(start, stop)),
-        [(task, None)],
-        task.queries,
-        len(task.gallery_identity),
-        block,
-        progress,
-    )
+    if isinstance(rows, Rows):
+        task.check(*rows.shape)
+    _run(rows, [(task, None)], task.queries, len(task.gallery_identity), block, progress)
     return task.scores()
+
+
+def evaluate_trials(
+    rows: Callable[[int, int], object],
+    query_ids,
+    gallery_ids,
+    trials: Sequence[tuple],
+    *,
+    cmc: str = "image",
+    ranks: int = 50,
+    block: int | None = None,
+    verification: bool = False,
+    progress: bool = False,
+) -> list[Scores]:
+    """Scores of several trials that share their queries, from one pass over all their gallery images.
+
+    rows: as in ``evaluate_blocks``: distances to every image that any trial has in its gallery, the G of
+        gallery_ids (G,).
+    trials: for each the gallery rows (T,) in the trial's order, and its forbidden pairs as None or two arrays
+        (Q,) and (T,).
+    The rest as in ``evaluate_blocks``. Returns one Scores a trial; ``mean_scores`` averages them.
+    """
+    gallery_ids = _codes_of(gallery_ids, "gallery identities")
+    tasks = []
+    for chosen, forbidden in trials:
+        chosen = np.asarray(chosen)
+        task = _Task(query_ids, gallery_ids[chosen], None, None, forbidden, cmc, ranks, verification)
+        tasks.append((task, chosen))
+    _run(rows, tasks, len(query_ids), len(gallery_ids), block, progress)
+    return [task.scores() for task, _ in tasks]
 
 
 def ranked(
@@ -197,8 +183,8 @@ def ranked(
     return nearest
 
 
-def blocks(query, gallery, metric: str = "cosine", device=None) -> Callable[[int, int], torch.Tensor]:
-    """A function of (start, stop) that gives these queries' distances to the gallery, (stop - start, G).
+def blocks(query, gallery, metric: str = "cosine", device=None) -> Rows:
+    """The queries' distances to the gallery, block by block.
 
     query: (Q, D), gallery: (G, D); metric and device as in ``evaluate``. The distances of one block are
     overwritten by the next one's. Raises UserError naming the first row that is not finite.
@@ -236,7 +222,7 @@ def blocks(query, gallery, metric: str = "cosine", device=None) -> Callable[[int
         out.mul_(inverse).neg_().add_(1)
         return out.mul_(2) if metric == "squared_euclidean_unit" else out
 
-    return rows
+    return Rows((len(query), len(gallery)), rows)
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
@@ -471,14 +457,13 @@ def _run(rows, tasks, queries, gallery, block, progress):
         raise UserError(f"{queries} queries and {gallery} gallery items: there must be at least one of each")
     if block is None:
         block = int(np.clip(BLOCK_BYTES // (4 * gallery), 16, 1024))
-    starts = range(0, queries, block)
-    if progress:
-        from tqdm import tqdm
-
-        starts = tqdm(starts, desc="ranking", unit="block")
-    for start in starts:
+    overwritten = isinstance(rows, Rows) or any(chosen is not None for _, chosen in tasks)
+    bar = tqdm(
+        total=queries, desc="ranking", disable=None if progress else True, leave=False, unit=" queries"
+    )
+    for start in range(0, queries, block):
         stop = min(start + block, queries)
-        values = rows(start, stop)
+        values = rows(start, stop) if overwritten else _copy(rows(start, stop))
         if tuple(values.shape) != (stop - start, gallery):
             raise UserError(
                 f"the distances of the queries {start} to {stop - 1} have the shape {tuple(values.shape)}, "
@@ -495,6 +480,8 @@ def _run(rows, tasks, queries, gallery, block, progress):
                 task.add(start, values[:, at])
             else:
                 task.add(start, values)
+        bar.update(stop - start)
+    bar.close()
 
 
 def _matrix(distance):

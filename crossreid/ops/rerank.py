@@ -2,8 +2,8 @@
 
 Zhong et al. 2017. Items that count each other among their nearest are likely of one person; every item is
 described by its reciprocal neighbours, and the Jaccard distance of these descriptions corrects the original
-distance. Here only
-neighbour lists and sparse descriptions exist: memory grows with the number of items, not with its square.
+distance. Here only neighbour lists and sparse descriptions exist: memory grows with the number of items, not
+with its square.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from crossreid.ops import alignment
+from crossreid.ops import alignment, memory
 from crossreid.ops.distance import tensor
 from crossreid.ops.precision import full_products, without_autocast
 from crossreid.records import UserError
@@ -22,43 +23,13 @@ from crossreid.records import UserError
 TILE = 512, 2048
 
 
-def k_reciprocal(
-    query,
-    gallery,
-    k1: int = 20,
-    k2: int = 6,
-    weight: float = 0.3,
-    *,
-    query_stripes=None,
-    gallery_stripes=None,
-    use: str = "vector",
-    unaligned: bool = False,
-    precision: str = "float32",
-    device=None,
-) -> torch.Tensor:
-    """Re-ranked distances of every query to every gallery item, (Q, G) float32.
+def k_reciprocal(query, gallery, k1: int = 20, k2: int = 6, weight: float = 0.3, **more) -> torch.Tensor:
+    """Re-ranked distances of every query to every gallery item, (Q, G) float32, all at once.
 
-    query: (Q, D), gallery: (G, D), normalised by the caller where the method wants it: the original distance
-        is the squared Euclidean one of the vectors as they are.
-    k1: length of the neighbour lists, besides the item itself. k2: how many neighbours an item's description
-        is averaged over; 1 for no averaging.
-    weight: of the original distance (divided by the query's largest) against the Jaccard distance; lambda in
-        the paper.
-    use: ``"vector"``, ``"stripes"`` (the alignment distance of query_stripes (Q, S, C) and gallery_stripes
-        (G, S, C), of unit length), or ``"both"`` (the sum).
-    unaligned: compare stripes at equal height instead of aligning them.
-    precision: ``"float16"`` rounds the descriptions as the authors' code does, which changes results by up to
-        3e-3.
-    device: where distances are computed, by default where the features are.
-
-    The set of a neighbour is taken in when strictly more than two thirds of it agree (the paper: at least),
-    as in the authors' code. Equal distances are ordered by index, queries first. Raises UserError naming the
-    first item that is not finite.
+    more: the further settings of ``k_reciprocal_rows``, which says what each means and raises. Raises
+    UserError besides when the result would not fit into the memory that is free.
     """
-    return _whole(k_reciprocal_rows(
-        query, gallery, k1, k2, weight, query_stripes=query_stripes, gallery_stripes=gallery_stripes, use=use,
-        unaligned=unaligned, precision=precision, device=device,
-    ))  # fmt: skip
+    return _whole(k_reciprocal_rows(query, gallery, k1, k2, weight, **more))
 
 
 def k_reciprocal_rows(
@@ -74,8 +45,28 @@ def k_reciprocal_rows(
     unaligned: bool = False,
     precision: str = "float32",
     device=None,
+    progress: bool = False,
 ) -> Reranked:
-    """The same, row block by row block: a function of (start, stop) for ``ranking.evaluate_blocks``."""
+    """Re-ranked distances block by block: a function of (start, stop) for ``ranking.evaluate_blocks``.
+
+    query: (Q, D), gallery: (G, D), normalised by the caller where the method wants it: the original distance
+        is the squared Euclidean one of the vectors as they are.
+    k1: length of the neighbour lists, besides the item itself. k2: how many neighbours an item's description
+        is averaged over; 1 for no averaging. Lists end where there are no more items; k2 may exceed k1.
+    weight: of the original distance (divided by the query's largest) against the Jaccard distance; lambda in
+        the paper.
+    use: ``"vector"``, ``"stripes"`` (the alignment distance of query_stripes (Q, S, C) and gallery_stripes
+        (G, S, C), of unit length; ``query`` and ``gallery`` are then not looked at), or ``"both"`` (the sum).
+    unaligned: compare stripes at equal height instead of aligning them.
+    precision: ``"float16"`` rounds the descriptions as the authors' code does, which changes results by up to
+        3e-3.
+    device: where distances are computed, by default where the features are.
+    progress: show a bar with the time left, where the output is a terminal.
+
+    The set of a neighbour is taken in when strictly more than two thirds of it agree (the paper: at least),
+    as in the authors' code. Equal distances are ordered by index, queries first. Raises UserError naming the
+    first item that is not finite.
+    """
     if use not in ("vector", "stripes", "both"):
         raise UserError(f"unknown choice {use!r} of what to re-rank by: choose vector, stripes or both")
     vectors = stripes = None
@@ -85,7 +76,7 @@ def k_reciprocal_rows(
         if query_stripes is None or gallery_stripes is None:
             raise UserError(f"re-ranking by {use} needs the stripes of both the queries and the gallery")
         stripes = _two(query_stripes, gallery_stripes, 3, "stripes", device)
-    return _rerank(_Features(vectors, stripes, unaligned), k1, k2, weight, precision)
+    return _rerank(_Features(vectors, stripes, unaligned), k1, k2, weight, precision, progress)
 
 
 def k_reciprocal_distance(
@@ -118,7 +109,7 @@ def k_reciprocal_distance(
             at = torch.nonzero(~torch.isfinite(matrix))
             if len(at):
                 raise UserError(f"the {name} distance at {tuple(at[0].tolist())} is not a finite number")
-    return _whole(_rerank(_Matrices(*matrices, squared), k1, k2, weight, precision))
+    return _whole(_rerank(_Matrices(*matrices, squared), k1, k2, weight, precision, False))
 
 
 def expand_query(query, gallery, top: int = 5, alpha: float | None = None) -> torch.Tensor:
@@ -194,13 +185,20 @@ class Reranked:
 
 
 def _whole(reranked: Reranked) -> torch.Tensor:
-    out = torch.empty(reranked.queries, reranked.gallery)
-    for start in range(0, reranked.queries, 256):
-        out[start : start + 256] = reranked(start, min(start + 256, reranked.queries))
+    queries, gallery = reranked.queries, reranked.gallery
+    memory.require(
+        4 * queries * gallery,
+        f"the re-ranked distances of {queries} queries to {gallery} gallery items, whole,",
+        "take them block by block, rerank.k_reciprocal_rows into ranking.evaluate_blocks, as `crossreid "
+        "evaluate --evaluate.rerank true` does",
+    )
+    out = torch.empty(queries, gallery)
+    for start in range(0, queries, 64):
+        out[start : start + 64] = reranked(start, min(start + 64, queries))
     return out
 
 
-def _rerank(source, k1, k2, weight, precision) -> Reranked:
+def _rerank(source, k1, k2, weight, precision, progress) -> Reranked:
     from crossreid.ops import kernels
 
     if k1 < 1 or k2 < 1:
@@ -211,7 +209,7 @@ def _rerank(source, k1, k2, weight, precision) -> Reranked:
         raise UserError(f"unknown precision {precision!r}: choose float32 or float16")
     queries, gallery = source.queries, source.gallery
     total, half = queries + gallery, precision == "float16"
-    nearest, distance, largest = _neighbours(source, min(max(k1 + 1, k2), total))
+    nearest, distance, largest = _neighbours(source, min(max(k1 + 1, k2), total), progress)
     if not np.isfinite(largest).all() or nearest.min(initial=0) < 0:
         item = int(np.argmax(~np.isfinite(largest) | (nearest < 0).any(axis=1)))
         raise UserError(f"distances of item {item} are not finite: are its features too large?")
@@ -257,7 +255,7 @@ def _stack(parts):
     return np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64), np.concatenate(columns)
 
 
-def _neighbours(source, k):
+def _neighbours(source, k, progress):
     """The k nearest of every item (N, k) with their distances, and the largest distance of every item (N,).
 
     The distances are symmetric: only tiles on and right of the diagonal are computed, and serve rows and
@@ -270,12 +268,22 @@ def _neighbours(source, k):
     distance = np.full((total, k), np.inf, np.float32)
     largest = np.full(total, -np.inf, np.float32)
     edges = [*range(0, source.queries, TILE[0]), *range(source.queries, total, TILE[0]), total]
-    for top, bottom in pairwise(edges):
-        for left, right in _spans(top, bottom, source.queries, total):
-            tile = np.ascontiguousarray(source.tile(top, bottom, left, right))
-            nearest_rows(tile, top, left, nearest, distance, largest)
-            if left >= bottom:
-                nearest_columns(tile, top, left, nearest, distance, largest)
+    bar = tqdm(
+        total=total * total // 2,
+        desc="neighbours",
+        disable=None if progress else True,
+        leave=False,
+        unit=" pairs",
+        unit_scale=True,
+    )
+    with bar:
+        for top, bottom in pairwise(edges):
+            for left, right in _spans(top, bottom, source.queries, total):
+                tile = np.ascontiguousarray(source.tile(top, bottom, left, right))
+                nearest_rows(tile, top, left, nearest, distance, largest)
+                if left >= bottom:
+                    nearest_columns(tile, top, left, nearest, distance, largest)
+                bar.update(tile.size // (1 if left >= bottom else 2))
     return nearest, distance, largest
 
 
