@@ -1,7 +1,7 @@
 """Galleries that can be searched: in memory, in a folder (LanceDB), or on a server (Milvus).
 
-``Gallery`` checks what comes in and goes out; ``store.Store`` is the protocol behind it, which ``memory``, ``lance`` and
-``milvus`` answer, one file each.
+``Gallery`` checks what comes in and goes out; ``store.Store`` is the protocol behind it, which ``memory``, ``lance``
+and ``milvus`` answer, one file each.
 """
 
 from crossreid.gallery.entries import Entry, Filter, Hit, Info, picture_key

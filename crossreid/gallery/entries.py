@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -143,12 +144,10 @@ def checked(entry: Entry, added: float) -> Entry:
 
 
 def tag(name: str, value: Value) -> str:
-    """A column and its value as one text, equal for equal values: what the stores compare."""
-    if isinstance(value, bool):
-        return f"{name}=truth:{str(value).lower()}"
-    if isinstance(value, str):
-        return f"{name}=text:{value}"
-    return f"{name}=number:{int(value) if float(value).is_integer() else value!r}"
+    """A column and its value as one line of JSON, equal for equal values: what the stores compare."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"{json.dumps(name)}: {json.dumps(value)}"
 
 
 def tags(entry: Entry) -> set[str]:
@@ -182,12 +181,12 @@ def _text(value, what: str, limit: int | None = None) -> None:
 def _columns(columns, where: str) -> None:
     total = 0
     for name, value in columns.items():
-        if not isinstance(name, str) or not name or "=" in name:
-            raise UserError(f"a column of {where} is named {name!r}: expected text without '='")
+        if not isinstance(name, str) or not name:
+            raise UserError(f"a column of {where} is named {name!r}: expected text")
         _text(name, f"the name of a column of {where}")
         if isinstance(value, str):
             _text(value, f"column {name} of {where}")
-        elif not isinstance(value, (bool, int, float)) or not math.isfinite(value):
+        elif not isinstance(value, (bool, int, float)) or not abs(value) < 1e300:
             raise UserError(
                 f"column {name} of {where} is {value!r}: expected text, a finite number or a truth value"
             )

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossreid.gallery.entries import Entry, Filter, Hit, Info, checked
 from crossreid.gallery.memory import MemoryStore
-from crossreid.gallery.store import FORMAT, Facts, Row, Store
+from crossreid.gallery.store import Facts, Row, Store
 from crossreid.records import UserError
 
 EVERYTHING = Filter()
@@ -60,11 +60,6 @@ class Gallery:
         kind, place = _kind(where)
         gallery = cls(kind.open(place, read_only), read_only)
         try:
-            if gallery._store.facts.format > FORMAT:
-                raise UserError(
-                    f"the gallery {where} was written in format {gallery._store.facts.format} by a newer version of "
-                    f"crossreid, and this version knows formats up to {FORMAT}: update crossreid"
-                )
             if fingerprint is not None:
                 gallery.require(fingerprint)
         except UserError:
@@ -178,7 +173,8 @@ class Gallery:
 
     def delete(self, filter: Filter) -> int:
         """Remove the entries within the filter, their vectors and pictures, and return how many there were. A filter
-        without conditions removes all. When this returns, the bytes are no longer in the store's files."""
+        without conditions removes all. When this returns, nothing of them is left in memory or in the gallery's folder;
+        a Milvus server removes the bytes in its own time."""
         self._writable()
         return self._store.delete(filter)
 
@@ -200,9 +196,9 @@ class Gallery:
             raise UserError("an empty gallery cannot be indexed: add entries first")
         self._store.index()
         random = np.random.default_rng(0)
-        places = random.choice(summary.entries, min(queries, summary.entries), replace=False)
-        keys = [entry.key for place in places for entry in self._store.select(EVERYTHING, int(place), 1)]
-        vectors = np.stack(list(self._store.vectors(keys).values()))
+        starts = random.integers(0, max(1, summary.entries - 9), max(1, queries // 10))
+        keys = {entry.key for start in starts for entry in self._store.select(EVERYTHING, int(start), 10)}
+        vectors = np.stack(list(self._store.vectors(sorted(keys)).values()))
         noise = random.standard_normal(vectors.shape).astype(np.float32)
         vectors = _unit(vectors + noise * (0.3 / np.sqrt(vectors.shape[1])))
         truth, found = (

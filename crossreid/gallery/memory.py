@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from crossreid.gallery.entries import Entry, Filter, tag, tags
-from crossreid.gallery.store import Facts, Row, Summary
+from crossreid.gallery.store import Facts, Row, Summary, summarised
 
 BLOCK = 16384
 
@@ -98,15 +98,7 @@ class MemoryStore:
         return len(gone)
 
     def summary(self) -> Summary:
-        times = [entry.time for entry in self._entries if entry.time is not None]
-        return Summary(
-            len(self._entries),
-            tuple(sorted({entry.camera for entry in self._entries} - {None})),
-            tuple(sorted({entry.modality for entry in self._entries})),
-            min(times, default=None),
-            max(times, default=None),
-            tuple(sorted({name for entry in self._entries for name in entry.columns})),
-        )
+        return summarised(self._entries)
 
     def index(self) -> None:
         """Nothing to build: approximate search is exact here."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
 
 from crossreid.gallery.entries import Entry, Filter
+from crossreid.records import UserError
 
 # Of what stores write. A newer number means rows that this version might misread.
 FORMAT = 1
@@ -23,6 +26,24 @@ class Facts:
     model: str = ""
     format: int = FORMAT
     recall: float | None = None
+
+
+def facts_from(text: str, where: str) -> Facts:
+    """The facts that a store wrote as JSON. Raises UserError, for those of a newer version too."""
+    try:
+        given = json.loads(text)
+        number = int(given["format"])
+        if number <= FORMAT:
+            return Facts(**{field.name: given[field.name] for field in fields(Facts)})
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{where} does not describe a gallery ({type(error).__name__}: {error}): it was not written by crossreid, "
+            "or is damaged"
+        ) from error
+    raise UserError(
+        f"{where} is of format {number}, written by a newer version of crossreid; this version knows formats up to "
+        f"{FORMAT}: update crossreid"
+    )
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,28 @@ class Summary:
     first: float | None
     last: float | None
     columns: tuple[str, ...]
+
+
+def summarised(entries: Iterable[Entry]) -> Summary:
+    """The summary of entries that are looked at one by one."""
+    cameras, modalities, columns = set(), set(), set()
+    first, last, count = math.inf, -math.inf, 0
+    for entry in entries:
+        count += 1
+        cameras.add(entry.camera)
+        modalities.add(entry.modality)
+        columns.update(entry.columns)
+        if entry.time is not None:
+            first, last = min(first, entry.time), max(last, entry.time)
+    known = last >= first
+    return Summary(
+        count,
+        tuple(sorted(cameras - {None})),
+        tuple(sorted(modalities)),
+        first if known else None,
+        last if known else None,
+        tuple(sorted(columns)),
+    )
 
 
 class Store(Protocol):

@@ -1,0 +1,350 @@
+"""Rows in a folder, kept by LanceDB: no server, and nothing but files.
+
+    gallery.json     the facts; a folder without it is no gallery
+    entries.lance    the table
+    lock             held while a process writes
+
+Exact search reads every row within the filter: ``bypass_vector_index``, filter first, ``_distance`` asked for by name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+
+from crossreid.data.writing import write_json
+from crossreid.gallery.entries import Entry, Filter, tag, tags
+from crossreid.gallery.locking import writing
+from crossreid.gallery.store import Facts, Row, Summary, facts_from
+from crossreid.records import UserError
+
+FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
+FIELDS = ("key", "path", "modality", "camera", "time", "identity", "columns", "added")
+# Every add is a file; more than these are merged, when adding and when closing.
+MANY, SOME = 1000, 20
+
+
+class LanceStore:
+    """See ``Store``."""
+
+    name = "lancedb"
+
+    def __init__(self, folder: Path, table):
+        self.where, self._folder, self._table = str(folder), folder, table
+        self._summary: tuple[int, Summary] | None = None
+        self._wrote = False
+
+    @classmethod
+    def create(cls, folder: Path, facts: Facts) -> LanceStore:
+        database = _database(folder)
+        if (folder / FACTS).exists():
+            raise UserError(f"{folder} holds a gallery already: open it, or give a folder that is empty")
+        others = sorted(set(os.listdir(folder)) - {f"{TABLE}.lance", LOCK}) if folder.is_dir() else []
+        if others:
+            raise UserError(
+                f"{folder} holds {others[0]} and is not a gallery: give a folder that is empty or does not exist"
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"the folder {folder} cannot be made ({error.strerror})") from error
+        with writing(folder / LOCK):
+            # Without the facts this can only be what a process that was killed here had begun.
+            mode = "overwrite" if (folder / f"{TABLE}.lance").exists() else "create"
+            table = database.create_table(TABLE, schema=_schema(facts.dimension), mode=mode)
+            write_json(folder / FACTS, {"store": cls.name, **asdict(facts)})
+            _settle(folder, 0)
+        return cls(folder, table)
+
+    @classmethod
+    def open(cls, folder: Path, read_only: bool) -> LanceStore:
+        database = _database(folder)
+        _read_facts(folder)
+        try:
+            return cls(folder, database.open_table(TABLE))
+        except Exception as error:
+            raise UserError(
+                f"the table of the gallery {folder} cannot be opened ({str(error).splitlines()[0]}): the folder is not "
+                "complete; copy it again, or index the pictures again into a new one"
+            ) from error
+
+    @property
+    def facts(self) -> Facts:
+        return _read_facts(self._folder)
+
+    def insert(self, rows: Sequence[Row]) -> int:
+        with self._writing():
+            merge = self._table.merge_insert("key").when_not_matched_insert_all()
+            inserted = merge.execute(_table(rows, len(rows[0].vector))).num_inserted_rows
+            if self._files() > MANY:
+                self._merge()
+        return inserted
+
+    def nearest(
+        self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
+    ) -> list[list[tuple[float, Entry]]]:
+        condition, probes = _condition(filter), max(20, round(self._cells() / 10))
+
+        def search(table, vector):
+            query = (
+                table.search(vector, vector_column_name="vector").limit(top).select([*FIELDS, "_distance"])
+            )
+            if condition is not None:
+                query = query.where(condition, prefilter=True)
+            if approximate:
+                query = query.distance_type("cosine").minimum_nprobes(probes)
+                # More cells are looked at where those hold too few rows within the filter.
+                query = query.maximum_nprobes(0)
+            else:
+                query = query.distance_type("dot").bypass_vector_index()
+            return [(row["_distance"], _entry(row)) for row in query.to_list()]
+
+        return [self._read(search, vector) for vector in vectors]
+
+    def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
+        def select(table):
+            query = self._query(table, filter, FIELDS).limit(count).offset(start)
+            return [_entry(row) for row in query.to_list()]
+
+        return self._read(select)
+
+    def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        def vectors(table):
+            found = self._query(table, Filter(keys=keys), ("key", "vector")).limit(len(keys)).to_arrow()
+            rows = found["vector"].combine_chunks().flatten().to_numpy().reshape(len(found), -1)
+            return dict(zip(found["key"].to_pylist(), rows.astype(np.float32)))
+
+        return self._read(vectors) if keys else {}
+
+    def picture(self, key: str) -> bytes | None:
+        def picture(table):
+            return self._query(table, Filter(keys=(key,)), ("picture",)).limit(1).to_list()
+
+        return next((row["picture"] for row in self._read(picture)), None)
+
+    def delete(self, filter: Filter) -> int:
+        condition = _condition(filter)
+        with self._writing():
+            if self.facts.recall is not None:
+                # An index holds copies of the vectors.
+                for index in self._table.list_indices():
+                    self._table.drop_index(index.name)
+                self.note(None)
+            count = self._table.delete("true" if condition is None else condition).num_deleted_rows
+            # Also after a delete that found nothing: an earlier one may have been killed on its way.
+            self._merge()
+            if _names(self._folder / f"{TABLE}.lance" / "_deletions"):
+                # Large files of which little was deleted are left as they are by merging: write them anew.
+                self._table.update(values_sql={"modality": "modality"})
+                self._merge()
+        return count
+
+    def summary(self) -> Summary:
+        def summary(table):
+            import pyarrow.compute as pc
+
+            version = table.version
+            if self._summary is not None and self._summary[0] == version:
+                return self._summary[1]
+            seen = {"camera": set(), "modality": set(), "names": set()}
+            times, count = [], 0
+            for batch in table.search().select([*seen, "time"]).to_batches(batch_size=16384):
+                count += len(batch)
+                times += pc.min_max(batch["time"]).as_py().values()
+                for name, values in seen.items():
+                    values.update(pc.unique(batch[name]).to_pylist())
+            times = [time for time in times if time is not None]
+            found = Summary(
+                count,
+                tuple(sorted(seen["camera"] - {None})),
+                tuple(sorted(seen["modality"])),
+                min(times, default=None),
+                max(times, default=None),
+                tuple(sorted({name for names in seen["names"] for name in json.loads(names)})),
+            )
+            self._summary = version, found
+            return found
+
+        return self._read(summary)
+
+    def index(self) -> None:
+        with self._writing():
+            self._table.create_index(
+                metric="cosine",
+                vector_column_name="vector",
+                index_type="IVF_FLAT",
+                num_partitions=self._cells(),
+                replace=True,
+            )
+
+    def note(self, recall: float | None) -> None:
+        write_json(self._folder / FACTS, {"store": self.name, **asdict(replace(self.facts, recall=recall))})
+
+    def close(self) -> None:
+        if self._wrote and self._files() > SOME:
+            with self._writing():
+                self._merge()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The only writer, from the latest version on; what was written is on the disk when the block ends."""
+        with writing(self._folder / LOCK):
+            started = time.time()
+            self._table.checkout_latest()
+            yield
+            self._wrote = True
+            _settle(self._folder, started)
+
+    def _read(self, function: Callable, *arguments):
+        """The function's value for the latest version of the table; another process may remove the files of the
+        version being read, and then the next one is read."""
+        for _ in range(3):
+            try:
+                return function(self._table, *arguments)
+            except (OSError, RuntimeError, ValueError) as error:
+                if "not found" not in str(error).lower():
+                    raise
+                self._table.checkout_latest()
+        return function(self._table, *arguments)
+
+    def _query(self, table, filter: Filter, fields: Sequence[str]):
+        query, condition = table.search().select(list(fields)), _condition(filter)
+        return query if condition is None else query.where(condition)
+
+    def _merge(self) -> None:
+        """Small files into large ones; nothing of earlier versions, or of writes that were killed, stays."""
+        self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+
+    def _files(self) -> int:
+        return len(_names(self._folder / f"{TABLE}.lance" / "data"))
+
+    def _cells(self) -> int:
+        return max(1, round(math.sqrt(self._table.count_rows())))
+
+
+def _database(folder: Path):
+    try:
+        import lancedb
+    except ImportError as error:
+        raise UserError(
+            "a gallery in a folder needs LanceDB, which is not installed: pip install 'crossreid[search]'"
+        ) from error
+    # Each reading looks for what other processes have written since.
+    return lancedb.connect(folder, read_consistency_interval=timedelta(0))
+
+
+def _read_facts(folder: Path) -> Facts:
+    try:
+        text = (folder / FACTS).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"there is no gallery in {folder} ({error.strerror}: {FACTS}): give the folder of one, or make one with "
+            "`crossreid index`"
+        ) from error
+    return facts_from(text, str(folder / FACTS))
+
+
+def _schema(dimension: int):
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.float64()
+    return pa.schema(
+        [
+            pa.field("key", text, nullable=False),
+            pa.field("path", text, nullable=False),
+            pa.field("modality", text, nullable=False),
+            pa.field("camera", text),
+            pa.field("time", number),
+            pa.field("identity", text),
+            pa.field("columns", text, nullable=False),
+            pa.field("tags", text, nullable=False),
+            pa.field("names", text, nullable=False),
+            pa.field("added", number, nullable=False),
+            pa.field("age", number, nullable=False),
+            pa.field("picture", pa.binary()),
+            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
+        ]
+    )
+
+
+def _table(rows: Sequence[Row], dimension: int):
+    import pyarrow as pa
+
+    schema = _schema(dimension)
+    entries = [row.entry for row in rows]
+    vectors = pa.array(np.concatenate([row.vector for row in rows]))
+    values = {name: [getattr(entry, name) for entry in entries] for name in FIELDS}
+    values |= {
+        "columns": [json.dumps(entry.columns) for entry in entries],
+        "tags": [_lines(sorted(tags(entry))) for entry in entries],
+        "names": [json.dumps(sorted(entry.columns)) for entry in entries],
+        "age": [entry.added if entry.time is None else entry.time for entry in entries],
+        "picture": [row.picture for row in rows],
+        "vector": pa.FixedSizeListArray.from_arrays(vectors, dimension),
+    }
+    return pa.table(values, schema=schema)
+
+
+def _entry(row: dict) -> Entry:
+    fields = {name: row[name] for name in FIELDS}
+    return Entry(**{**fields, "columns": json.loads(fields["columns"])})
+
+
+def _condition(filter: Filter):
+    """The filter as an expression tree of LanceDB, or None. Values are literals in it, never text that is parsed."""
+    from lancedb.expr import col, lit
+
+    parts = []
+    for name, wanted in (
+        ("key", filter.keys),
+        ("camera", filter.cameras),
+        ("identity", filter.identities),
+        ("modality", (filter.modality,) if filter.modality else ()),
+    ):
+        if wanted:
+            parts.append(col(name).isin(wanted))
+    if filter.since is not None:
+        parts.append(col("time") >= lit(float(filter.since)))
+    if filter.until is not None:
+        parts.append(col("time") < lit(float(filter.until)))
+    if filter.expired is not None:
+        parts.append(col("age") < lit(float(filter.expired)))
+    for name, value in filter.columns.items():
+        parts.append(col("tags").contains(_lines([tag(name, value)])))
+    condition = None
+    for part in parts:
+        condition = part if condition is None else condition & part
+    return condition
+
+
+def _lines(tags: Sequence[str]) -> str:
+    """Tags as one text in which each can be found whole: JSON holds no line breaks."""
+    return "\n" + "".join(f"{tag}\n" for tag in tags)
+
+
+def _settle(folder: Path, since: float) -> None:
+    """Have the system write to the disk what changed in a folder since a moment, so that even a power cut keeps it."""
+    if os.name != "posix":
+        return
+    for place, _, names in os.walk(folder):
+        for path in (*(os.path.join(place, name) for name in names), place):
+            # File systems may keep times to two seconds.
+            if os.stat(path).st_mtime >= since - 2:
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+
+def _names(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []
