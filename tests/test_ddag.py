@@ -183,6 +183,18 @@ def test_every_combination_learns_and_embeds(batch, part, graph, streams):
             torch.testing.assert_close(vectors.norm(dim=1), torch.ones(12))
 
 
+def test_rates_and_ablations(batch):
+    rates = [group["rate"] for group in make().parameter_groups()["main"]]
+    assert rates == [0.1, 1.0, 1.0, 1.0, 1.0]
+    assert make(backbone_rate=1.0).parameter_groups()["main"][0]["rate"] == 1.0
+    both, alone = (make(losses=name).train() for name in ("id+tri", "id"))
+    with_triplet, without = (method(single(batch), "train", Progress()) for method in (both, alone))
+    assert "triplet" not in without
+    torch.testing.assert_close(with_triplet["base"] - with_triplet["triplet"], without["base"])
+    without["total"].backward()
+    assert all(p.grad is not None for p in alone.parameters() if p.requires_grad)
+
+
 def test_embed_uses_the_stem_of_the_modality(batch):
     method, batch = make().eval(), single(batch)
     with torch.no_grad():
@@ -234,6 +246,7 @@ def test_mistakes(batch):
         ({"heads": -2}, r"method\.heads is -2"),
         ({"dropout": 1.0}, r"method\.dropout is 1\.0"),
         ({"streams": 3}, r"method\.streams is 3"),
+        ({"losses": "tri"}, r"method\.losses is 'tri'"),
     ):
         with pytest.raises(UserError, match=words):
             make(**settings)

@@ -208,7 +208,17 @@ def test_losses_of_each_profile(batch, profile):
     trainable = [parameter for parameter in method.parameters() if parameter.requires_grad]
     assert len(placed) == len(trainable) and {*placed} == {*trainable}
     assert all(parameter.grad is not None for parameter in trainable)
-    assert groups[0]["rate"] == (0.1 if profile == "mindspore" else 1.0)
+    port = profile == "mindspore"
+    assert groups[0]["rate"] == (0.1 if port else 1.0) and groups[1]["rate"] == 1.0
+    assert make(profile=profile, backbone_rate=0.5).parameter_groups()["main"][0]["rate"] == 0.5
+    expected = (0.0, "parts") if port else (0.1, "joint")
+    assert (method.profile.smoothing, method.profile.normalize) == expected
+    other = make(profile=profile, identity=2.0, metric=0.0, smoothing=0.3, normalize="joint")
+    assert (other.profile.smoothing, other.profile.normalize) == (0.3, "joint")
+    losses = other(batch, "train", Progress())
+    factors |= {"identity": 2, "metric": 0}
+    expected = sum(factors[name] * value for name, value in losses.items() if name != "total")
+    torch.testing.assert_close(losses["total"], expected)
 
 
 def test_identity_and_metric_by_view(batch):
@@ -428,13 +438,7 @@ def test_file_of_the_port(tmp_path, state):
     assert len(values) == 879
     write_checkpoint(tmp_path / "a.ckpt", values | {"moments.x": np.zeros(1, np.float32)})
     described, weights, left_out = originals.read(tmp_path / "a.ckpt")
-    assert described["config"] == {
-        "pretrained": None,
-        "width": 16,
-        "profile": "mindspore",
-        "normalize": "parts",
-        "smoothing": 0.0,
-    }
+    assert described["config"] == {"pretrained": None, "width": 16, "profile": "mindspore"}
     assert list(left_out) == ["moments.x"]
     method = checkpoint.build("mvd", described["config"], 7, 1)
     method.load_state_dict(weights, strict=True)

@@ -47,6 +47,8 @@ class Config:
     after_neck: the triplet loss and the graph take the vector after batch normalisation (MindSpore port), not
         before.
     neck_bias: the biases of the necks are learned (MindSpore port).
+    losses: id+tri, or id to leave the triplet loss out; those of part attention and graph follow their switches.
+    backbone_rate: share of the learning rate that stems and body get; 1 suits random weights.
     """
 
     backbone: str = "resnet50"
@@ -62,6 +64,8 @@ class Config:
     flavour: str = "torchvision"
     after_neck: bool = False
     neck_bias: bool = False
+    losses: str = "id+tri"
+    backbone_rate: float = 0.1
 
 
 class DDAG(Method):
@@ -76,6 +80,8 @@ class DDAG(Method):
         super().__init__(config, classes, domains)
         if config.streams not in (1, 2):
             raise UserError(f"method.streams is {config.streams!r}: choose 1 or 2")
+        if config.losses not in ("id", "id+tri"):
+            raise UserError(f"method.losses is {config.losses!r}: choose id or id+tri")
         for name, lowest in (("part", 0), ("heads", 0), ("width", 1)):
             if getattr(config, name) < lowest:
                 raise UserError(
@@ -105,10 +111,9 @@ class DDAG(Method):
         pooled = average(maps)
         vectors = self.neck(pooled)
         compared = vectors if self.config.after_neck else pooled
-        losses = {
-            "identity": identity_loss(self.classifier(vectors), batch.target),
-            "triplet": batch_hard_triplet(compared, batch.target, self.config.margin),
-        }
+        losses = {"identity": identity_loss(self.classifier(vectors), batch.target)}
+        if self.config.losses == "id+tri":
+            losses["triplet"] = batch_hard_triplet(compared, batch.target, self.config.margin)
         if self.part is not None:
             losses["part"] = identity_loss(self.classifier(self.part(maps, vectors)), batch.target)
         total = base = sum(losses.values())
@@ -144,11 +149,9 @@ class DDAG(Method):
         return self.backbone(self.stems(images, modality))
 
     def parameter_groups(self) -> dict[str, list[dict]]:
-        """Stems and body at a tenth of the rate."""
-        slow = [module for module in (self.backbone, self.stems) if module is not None]
-        groups = [
-            {"params": [p for module in slow for p in module.parameters()], "name": "backbone", "rate": 0.1}
-        ]
+        """Stems and body apart from the rest."""
+        slow = [*self.backbone.parameters(), *(self.stems.parameters() if self.stems is not None else ())]
+        groups = [{"params": slow, "name": "backbone", "rate": self.config.backbone_rate}]
         for name in ("neck", "classifier", "part", "graph"):
             if (module := getattr(self, name)) is not None:
                 learned = [p for p in module.parameters() if p.requires_grad]

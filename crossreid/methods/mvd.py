@@ -13,7 +13,7 @@ Paper, released program and MindSpore port train different things under one name
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -40,8 +40,8 @@ class Profile:
     margins: the loss on distances tells modalities apart (``modality_margin``), else it is the batch-hard
         triplet.
     last_stride, flavour: of the backbones. attention: channel attention before their last three stages.
-    neck_bias: the neck's bias is learned. backbone_rate: factor of the learning rate of the backbones with
-        their heads.
+    neck_bias: the neck's bias is learned.
+    backbone_rate, smoothing, normalize: see ``Config``, which may say otherwise.
     grey: weights of red, green and blue. grey_first: the shared branch sees the grey version first, which
         only its running statistics notice.
     """
@@ -53,6 +53,8 @@ class Profile:
     attention: bool = True
     neck_bias: bool = False
     backbone_rate: float = 1.0
+    smoothing: float = 0.1
+    normalize: str = "joint"
     grey: tuple[float, float, float] = (0.2989, 0.5870, 0.1140)
     grey_first: bool = True
 
@@ -72,6 +74,8 @@ PROFILES = {
         attention=False,
         neck_bias=True,
         backbone_rate=0.1,
+        smoothing=0.0,
+        normalize="parts",
         grey=(0.2989, 0.5870, 0.1440),
         grey_first=False,
     ),
@@ -88,7 +92,7 @@ VIEWS = {
 
 @dataclass
 class Config:
-    """Settings of MVD; the defaults are those of the released program.
+    """Settings of MVD; the defaults are those of the released program. Where null, the profile decides.
 
     profile: authors (what the released program really computes), paper (divergences as they are written
         there), or mindspore (the port: another network, no distillation). See ``PROFILES``.
@@ -97,10 +101,13 @@ class Config:
     width: of z.
     normalize: joint brings the four parts of an embedding to unit length together, parts one by one (the
         port).
-    smoothing: of the identity loss's labels; the port has 0.
+    smoothing: of the identity loss's labels, 0.1; the port has 0.
+    backbone_rate: share of the learning rate that the branches before the bottlenecks get, 1; the port's 0.1
+        suits pretrained weights alone.
     margins, radii: of the distances inside a modality and across, see ``crossreid.losses.modality_margin``.
     margin: of the port's triplets, in units of distance.
-    mutual, self_distillation, cross_distillation, representation: factors of the losses; the last, mutual
+    identity, metric: factors of the losses on classes and on distances.
+    mutual, self_distillation, cross_distillation, representation: factors of the other losses; the last, mutual
         learning of the shared representations, is in the paper alone.
     temperature: of self-distillation, and in the paper's form of cross-distillation.
     """
@@ -109,11 +116,14 @@ class Config:
     backbone: str = "resnet50"
     pretrained: str | None = "timm"
     width: int = 512
-    normalize: str = "joint"
-    smoothing: float = 0.1
+    normalize: str | None = None
+    smoothing: float | None = None
+    backbone_rate: float | None = None
     margins: tuple[float, float] = (0.9, 1.0)
     radii: tuple[float, float] = (2.2, 2.0)
     margin: float = 0.3
+    identity: float = 1.0
+    metric: float = 1.0
     mutual: float = 8.0
     self_distillation: float = 2.0
     cross_distillation: float = 2.0
@@ -195,16 +205,18 @@ class MVD(Method):
 
     def __init__(self, config: Config, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
-        for name, known in (("profile", PROFILES), ("normalize", ("joint", "parts"))):
+        for name, known in (("profile", PROFILES), ("normalize", (None, "joint", "parts"))):
             if getattr(config, name) not in known:
                 raise UserError(
-                    f"method.{name} is {getattr(config, name)!r}: choose one of {', '.join(known)}"
+                    f"method.{name} is {getattr(config, name)!r}: choose one of {', '.join(filter(None, known))}"
                 )
         if config.width < 2:
             raise UserError(f"method.width is {config.width}: give the width of z, 2 or more")
         if config.temperature <= 0:
             raise UserError(f"method.temperature is {config.temperature}: give a number above 0")
-        self.profile = PROFILES[config.profile]
+        own = {name: getattr(config, name) for name in ("normalize", "smoothing", "backbone_rate")}
+        own = {name: value for name, value in own.items() if value is not None}
+        self.profile = replace(PROFILES[config.profile], **own)
         self.encoders = nn.ModuleDict({name: Encoder(config, self.profile, classes) for name in BRANCHES})
         channels = self.encoders["shared"].backbone.channels
         self.bottlenecks = nn.ModuleDict(
@@ -225,11 +237,11 @@ class MVD(Method):
         }
         losses = {
             "identity": self._weighted(
-                lambda logits: identity_loss(logits, batch.target, config.smoothing), seen_logits, kept_logits
+                lambda logits: identity_loss(logits, batch.target, profile.smoothing), seen_logits, kept_logits
             ),
             "metric": self._weighted(lambda vectors: self._metric(vectors, batch), seen, kept),
         }
-        total = losses["identity"] + losses["metric"]
+        total = config.identity * losses["identity"] + config.metric * losses["metric"]
         if profile.released is not None:
             factors = {"mutual": config.mutual, "self_distillation": config.self_distillation}
             factors["cross_distillation"] = config.cross_distillation
@@ -248,7 +260,7 @@ class MVD(Method):
         parts = [] if feature == "rep" else list(seen.values())
         if feature in ("rep", "both"):
             parts += [self.bottlenecks[VIEWS[view][0]](vectors) for view, vectors in seen.items()]
-        if self.config.normalize == "parts":
+        if self.profile.normalize == "parts":
             parts = [F.normalize(part) for part in parts]
         return Embedding(F.normalize(torch.cat(parts, dim=1)))
 

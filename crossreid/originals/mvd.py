@@ -83,7 +83,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
         )
     config = {"pretrained": None, "width": len(weights["bottlenecks.shared.encoder.6.weight"])}
     if port:
-        config |= {"profile": "mindspore", "normalize": "parts", "smoothing": 0.0}
+        config["profile"] = "mindspore"
     described = {
         "method": "mvd",
         "config": config,
