@@ -131,52 +131,48 @@ def place(points: Sequence[dict], distance: float, modalities: tuple[str, str] |
     ]
 
 
-def read(model: str | Path, fingerprint: str | None = None) -> tuple[list[dict], str]:
+def read(
+    model: str | Path, fingerprint: str | None = None, feature: str | None = None
+) -> tuple[list[dict], str]:
     """The operating points that are known of a model, and a sentence that says from where, or why there are none.
 
     model: a checkpoint, beside which the evaluation of its run lies (``evaluation.json``, perhaps ``features.npz``),
         or an exported model, whose ``model.json`` carries them.
-    fingerprint: of the model, where known; an evaluation of other weights is then passed over.
+    fingerprint, feature: of the model, where known; an evaluation of another is then passed over.
     """
     model = Path(model)
+    exported = model.is_dir() or model.suffix.lower() == ".onnx"
     folder = model if model.is_dir() else model.parent
-    # An export beside a run would be answered by the evaluation of that run otherwise.
-    sidecar = model.is_dir() or model.suffix.lower() == ".onnx"
-    found = folder / ("model.json" if sidecar else "evaluation.json")
+    found = folder / ("model.json" if exported else "evaluation.json")
     if not found.is_file():
-        return (
-            [],
-            f"no {found.name} lies beside {model.name}, so nothing is known of how this model was evaluated",
-        )
+        return [], f"no {found.name} lies beside {model.name}, so nothing says how this model was evaluated"
+    again = f"evaluate the model with crossreid evaluate {model} --out {folder}"
     try:
         content = json.loads(found.read_text(encoding="utf-8"))
-        if not sidecar and content.get("checkpoint") != model.name:
-            return [], f"{found} is the evaluation of {content.get('checkpoint')}, not of {model.name}"
-        of_other_weights = (
-            fingerprint and content.get("fingerprint") and content["fingerprint"] != fingerprint
-        )
-        if of_other_weights:
-            return [], f"{found} is the evaluation of other weights than those of {model.name}"
+        mine = {"feature": feature, "fingerprint": fingerprint}
+        if not exported:
+            mine["checkpoint"] = model.name
+        for what, value in mine.items():
+            if value and content.get(what, value) != value:
+                return (
+                    [],
+                    f"{found} is the evaluation of another model, whose {what} is {content[what]}; {again}",
+                )
         points = content.get("operating_points") or []
-        words = (
-            (content.get("protocol") or {}).get("words", "") if not sidecar else content.get("evaluated", "")
-        )
         if points:
             place(points, 1.0)
-            return points, f"{found}: {words}" if words else str(found)
+            return points, str(found)
         features = folder / "features.npz"
-        if not sidecar and features.is_file():
+        if features.is_file() and not exported:
             return _from_features(features), f"{features}, every picture against every other"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
-            f"{found} does not hold what an evaluation writes ({type(error).__name__}: {error}): evaluate the model "
-            "again with crossreid evaluate, or remove the file"
+            f"{found} does not hold what crossreid writes there ({type(error).__name__}: {error}): {again}, or remove "
+            "the file"
         ) from error
-    return [], (
-        f"{found} holds no operating points: evaluate the model again with crossreid evaluate --out {folder}"
-        if not sidecar
-        else f"{found} holds no operating points: the model was exported before it was evaluated"
-    )
+    if exported:
+        again = "evaluate the checkpoint with crossreid evaluate, and export it again"
+    return [], f"{found} says nothing of distances; {again}"
 
 
 def _from_features(path: Path) -> list[dict]:

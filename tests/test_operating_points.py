@@ -127,15 +127,15 @@ def test_reading_says_what_is_known(tmp_path):
     model = tmp_path / "last.pt"
     found, why = operating_points.read(model)
     assert found == [] and "no evaluation.json lies beside last.pt" in why
-    evaluation = {"checkpoint": "best.pt", "protocol": {"words": "a test"}}
+    evaluation = {"checkpoint": "best.pt"}
 
     def write(**more):
         (tmp_path / "evaluation.json").write_text(json.dumps(evaluation | more), encoding="utf-8")
 
     write()
-    assert "of best.pt, not of last.pt" in operating_points.read(model)[1]
+    assert "whose checkpoint is best.pt" in operating_points.read(model)[1]
     write(checkpoint="last.pt")
-    assert "holds no operating points" in operating_points.read(model)[1]
+    assert "says nothing of distances" in operating_points.read(model)[1]
     vectors, identity, camera, modality = example()
     np.savez(tmp_path / "features.npz", vectors=vectors, identity=identity, camera=camera, modality=modality)
     found, why = operating_points.read(model)
@@ -143,12 +143,15 @@ def test_reading_says_what_is_known(tmp_path):
     assert "features.npz" in why
     points = [{"row": "all", "modalities": ["visible", "visible"], **of([0.1], [0.9])}]
     write(checkpoint="last.pt", operating_points=points, fingerprint="aa")
-    assert operating_points.read(model, "aa") == (points, f"{tmp_path / 'evaluation.json'}: a test")
+    assert operating_points.read(model, "aa") == (points, str(tmp_path / "evaluation.json"))
     assert operating_points.read(model)[0] == points
-    assert "other weights" in operating_points.read(model, "bb")[1]
+    assert "whose fingerprint is aa" in operating_points.read(model, "bb")[1]
+    write(checkpoint="last.pt", operating_points=points, feature="pooled")
+    assert operating_points.read(model, "bb", "pooled")[0] == points
+    assert "whose feature is pooled" in operating_points.read(model, "bb", "neck")[1]
     for broken in ("{", "[]", '{"checkpoint": "last.pt", "operating_points": [{}]}'):
         (tmp_path / "evaluation.json").write_text(broken, encoding="utf-8")
-        with pytest.raises(UserError, match="evaluate the model again"):
+        with pytest.raises(UserError, match="evaluate the model with"):
             operating_points.read(model)
     exported = tmp_path / "exported"
     exported.mkdir()

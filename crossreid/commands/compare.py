@@ -1,0 +1,89 @@
+"""Say how alike a model finds two pictures, and what such a distance was worth in its evaluation."""
+
+from __future__ import annotations
+
+import math
+
+from crossreid import operating_points
+from crossreid.commands.parsing import parser
+from crossreid.operating_points import Place
+from crossreid.records import MODALITIES, VISIBLE, UserError
+
+
+def run(words: list[str]) -> None:
+    words_of = parser("compare", __doc__)
+    words_of.add_argument(
+        "model", help="a checkpoint, an exported model, or small, which comes with crossreid"
+    )
+    words_of.add_argument("a", help="a picture of a person")
+    words_of.add_argument("b", help="another")
+    words_of.add_argument(
+        "--modality",
+        choices=MODALITIES,
+        nargs="+",
+        help="of both, or of A and of B (default: by their folders)",
+    )
+    words_of.add_argument(
+        "--feature", help="which of the method's vectors (default: the method's own choice)"
+    )
+    words_of.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
+    chosen = words_of.parse_args(words)
+    if len(chosen.modality or ()) > 2:
+        raise UserError(
+            f"--modality names {len(chosen.modality)} modalities: give one for both pictures, or one for each"
+        )
+    from crossreid.embedder import Embedder, modality_of
+    from crossreid.pictures import decode
+
+    pair = (chosen.a, chosen.b)
+    # Before the model is loaded, so that a wrong name is told at once.
+    pixels = [decode(path) for path in pair]
+    embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
+    modality = chosen.modality
+    if modality is None and len(embedder.modalities) > 1:
+        modality = [modality_of(path) for path in pair]
+    elif modality is not None:
+        modality = (modality * 2)[:2]
+    one, other = embedder(pixels, modality)
+    distance = float(1 - one @ other)
+    points, source = operating_points.read(chosen.model, embedder.fingerprint, embedder.feature)
+    kinds = tuple(modality or (VISIBLE, VISIBLE))
+    places = operating_points.place(points, distance, kinds)
+    if points and not places:
+        source += f" compared no {kinds[0]} pictures with {kinds[1]} ones"
+    print(words_for(distance, places, source))
+
+
+def words_for(distance: float, places: list[Place], source: str) -> str:
+    """What can be said of two pictures at this distance.
+
+    places: where the distance lies in the rows of the model's evaluation that compared such pictures; source: which
+    evaluation that is, or why there is none.
+    """
+    lines = [
+        f"cosine similarity {1 - distance:.4f}, distance {distance:.4f} (0 alike, 1 unrelated, 2 opposite)"
+    ]
+    if not places:
+        lines.append(f"What this distance is worth is not known: {source}.")
+        return "\n".join(lines)
+    lines.append(
+        f"A threshold at this distance, in the evaluation of this model ({source}), would have accepted"
+    )
+    for place in places:
+        true = _share(place.true_positive, place.genuine)
+        false = _share(place.false_positive, place.impostor)
+        lines.append(
+            f"  {place.row}: {true} of the pairs of one person and {false} of the pairs of two people"
+        )
+    lines.append(
+        "These are rates over the people and cameras of that evaluation; other places have other rates. They do not "
+        "say whether these two pictures show one person."
+    )
+    return "\n".join(lines)
+
+
+def _share(share: float, pairs: int) -> str:
+    if share < 1 / pairs:
+        return f"none (of {pairs})"
+    digits = max(1, min(5, 1 - math.floor(math.log10(100 * share))))
+    return f"{100 * share:.{digits}f} % (of {pairs})"

@@ -1,0 +1,97 @@
+"""Turn pictures into vectors in a file.
+
+Goes on where it was when it is given again after an interruption.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from crossreid.commands.parsing import parser
+from crossreid.records import MODALITIES, UserError
+
+NAMED = 5
+
+
+def run(words: list[str]) -> None:
+    words_of = parser(
+        "embed", __doc__, "Given again after an interruption, the same command goes on where it was."
+    )
+    words_of.add_argument(
+        "model", help="a checkpoint, an exported model, or small, which comes with crossreid"
+    )
+    words_of.add_argument(
+        "images",
+        nargs="+",
+        help="pictures, folders, patterns such as 'shop/*.jpg', or CSV tables with a column path and perhaps modality, "
+        "x0, y0, x1, y1 (a box in pixels), and any others, which are carried over",
+    )
+    words_of.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="what to write: .npz (everything), .csv, or .npy (vectors alone)",
+    )
+    words_of.add_argument(
+        "--modality", choices=MODALITIES, help="of all pictures of which no table says another"
+    )
+    words_of.add_argument(
+        "--feature", help="which of the method's vectors (default: the method's own choice)"
+    )
+    words_of.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
+    words_of.add_argument("--batch", type=int, default=64, help="pictures at once (default: %(default)s)")
+    words_of.add_argument(
+        "--skip-bad", action="store_true", help="leave out pictures that cannot be read, and list them"
+    )
+    chosen = words_of.parse_args(words)
+    if chosen.batch < 1:
+        raise UserError(f"--batch is {chosen.batch}: expected 1 or more")
+    from tqdm import tqdm
+
+    from crossreid.embedding_files import check_output, embed_files, listed, part_of, unreadable
+
+    check_output(chosen.out)
+    rows = listed(chosen.images, chosen.modality)
+    bad = unreadable(
+        rows, lambda items, total: tqdm(items, "check", total, disable=None, leave=False, unit="picture")
+    )
+    if bad and not chosen.skip_bad:
+        raise UserError(
+            f"{len(bad)} of {len(rows)} pictures cannot be read: {_several(list(bad.values()))}. Nothing was embedded "
+            "yet: mend or remove them, or leave them out with --skip-bad."
+        )
+    if len(bad) == len(rows):
+        raise UserError(f"none of the {len(rows)} pictures can be read: {_several(list(bad.values()))}.")
+    from crossreid.embedder import Embedder
+
+    embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
+    with tqdm(desc="embed", total=len(rows), disable=None, unit="picture") as bar:
+
+        def progress(new: int, kept: int) -> None:
+            bar.initial += kept
+            bar.update(kept + new)
+
+        try:
+            done = embed_files(
+                rows, embedder, chosen.out, skip_bad=chosen.skip_bad, batch=chosen.batch, progress=progress
+            )
+        except KeyboardInterrupt:
+            bar.close()
+            print(
+                f"the vectors made so far are kept in {part_of(chosen.out)}; give the same command again to go on",
+                file=sys.stderr,
+            )
+            raise
+    kept = f" ({done.kept} of them by an earlier run)" if done.kept else ""
+    print(f"wrote {done.written}: {done.rows} vectors of {embedder.dimension} numbers{kept}")
+    if done.skipped:
+        where = done.written if done.written.suffix.lower() == ".npz" else f"{done.written}.skipped.csv"
+        reasons = _several([reason for _, reason in done.skipped])
+        print(f"left out {len(done.skipped)} pictures, listed in {where}: {reasons}", file=sys.stderr)
+
+
+def _several(reasons: list[str]) -> str:
+    """The first few of them, as one paragraph."""
+    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    return "; ".join(reasons[:NAMED]) + more
