@@ -120,7 +120,8 @@ class LanceStore:
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         def vectors(table):
             found = self._query(table, Filter(keys=keys), ("key", "vector")).limit(len(keys)).to_arrow()
-            rows = found["vector"].combine_chunks().flatten().to_numpy().reshape(len(found), -1)
+            length = found.schema.field("vector").type.list_size
+            rows = found["vector"].combine_chunks().flatten().to_numpy().reshape(len(found), length)
             return dict(zip(found["key"].to_pylist(), rows.astype(np.float32)))
 
         return self._read(vectors) if keys else {}

@@ -31,6 +31,7 @@ COLLECTION, FACTS = "crossreid", "_facts"
 TEXT, PAGE, BATCH, TAGS = 65535, 10000, 500, 1024
 # Comparisons with a moment before any other are false, as they are with a time that is not known.
 UNKNOWN = -1e300
+ALL = 65536
 # How many galleries of this process lie in a file, whose engine they share.
 _OPEN: Counter[str] = Counter()
 
@@ -99,18 +100,28 @@ class MilvusStore:
     def nearest(
         self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
     ) -> list[list[tuple[float, Entry]]]:
-        cells = self._cells()
-        probes = min(cells, max(20, round(cells / 10))) if approximate else cells
+        index = self._client.describe_index(self._collection, "vector")
+        # All cells of an index are the whole collection.
+        probes = max(20, round(int(index.get("nlist", 128)) / 10)) if approximate else ALL
         found = self._client.search(
             self._collection,
             data=vectors.tolist(),
             limit=min(top, 16384),
             filter=_condition(filter),
             output_fields=["entry"],
-            search_params={"metric_type": "COSINE", "params": {"nprobe": probes} if cells else {}},
+            search_params={
+                "metric_type": "COSINE",
+                "params": {} if index["index_type"] == "FLAT" else {"nprobe": probes},
+            },
             consistency_level="Strong",
         )
-        return [[(1 - hit["distance"], _entry(hit["entity"]["entry"])) for hit in hits] for hits in found]
+        lists = [[(1 - hit["distance"], _entry(hit["entity"]["entry"])) for hit in hits] for hits in found]
+        if approximate:
+            for place, hits in enumerate(lists):
+                if len(hits) < top:
+                    # The nearest cells hold too few rows within the filter.
+                    lists[place : place + 1] = self.nearest(vectors[place : place + 1], top, filter, False)
+        return lists
 
     def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
         rows = self._rows(_condition(filter), ["entry"])
@@ -193,10 +204,6 @@ class MilvusStore:
         index = self._client.prepare_index_params()
         index.add_index("vector", index_type=kind, metric_type="COSINE", params=parameters)
         return index
-
-    def _cells(self) -> int:
-        """Of the index; 0 where there is none and every row is looked at."""
-        return int(self._client.describe_index(self._collection, "vector").get("nlist", 0))
 
     def _write_facts(self, facts: Facts) -> None:
         row = {"id": "facts", "facts": json.dumps(asdict(facts)), "vector": [1.0, 0.0]}
