@@ -1,0 +1,371 @@
+"""The addresses of the search page and what they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import time
+from collections.abc import Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from crossreid import __version__
+from crossreid.gallery import Entry, Filter
+from crossreid.records import MODALITIES, UserError
+from crossreid.serve import upload
+from crossreid.serve.describe import SEARCH_BODY, described
+from crossreid.serve.guard import COOKIE, SESSION_SECONDS, Guard, Sessions, session_of
+from crossreid.serve.pictures import Pictures
+from crossreid.serve.refusal import Refusal
+from crossreid.serve.searcher import Search, Searcher
+
+PAGE = Path(__file__).parent / "page"
+FILES = {
+    "/page.css": "text/css",
+    "/page.js": "text/javascript",
+    "/lists.js": "text/javascript",
+    "/icon.svg": "image/svg+xml",
+}
+LIMIT_BYTES = 10 * 2**20
+LIMIT_PIXELS = 50_000_000
+LONGEST_LIST, LONGEST_PAGE = 500, 200
+# A place in the line is waited for no longer than this.
+PATIENCE = 120.0
+# Counting cameras and times of a large gallery takes a while, and they change little.
+INFO_SECONDS = 10.0
+DECODERS = 4
+STATUS = {404: "There is nothing at this address.", 405: "This address does not answer to that method."}
+
+
+def create_app(
+    gallery,
+    embedder,
+    *,
+    pictures: Path | None = None,
+    token: str | None = None,
+    names: Iterable[str] = (),
+    loopback: bool = True,
+    limit_bytes: int = LIMIT_BYTES,
+    limit_pixels: int = LIMIT_PIXELS,
+    waiting: int = 128,
+):
+    """The search page as an ASGI application, a FastAPI application behind a guard.
+
+    gallery: a ``Gallery``; it is only read. embedder: the ``Embedder`` of the model that made the gallery's vectors.
+    pictures: the folder below which the entries' files lie; None shows the small copies that the gallery keeps.
+    token: what to ask for, at a login form or in the header ``Authorization: Bearer``; None asks for nothing.
+    names, loopback: see ``Guard``.
+    limit_bytes, limit_pixels: of an uploaded picture. waiting: searches in the line before more are refused.
+    Raises UserError when the gallery holds vectors of another model.
+    """
+    gallery.require(embedder.fingerprint)
+    sessions = None if token is None else Sessions(token)
+    shown = Pictures(gallery, pictures, limit_pixels)
+    searcher = Searcher(gallery, embedder, waiting=waiting, limit_pixels=limit_pixels)
+    modalities = tuple(embedder.modalities)
+
+    @asynccontextmanager
+    async def lifespan(app):
+        app.state.decoders = anyio.CapacityLimiter(DECODERS)
+        yield
+        await anyio.to_thread.run_sync(searcher.close)
+
+    app = FastAPI(
+        title="crossreid search",
+        version=__version__,
+        description="Find pictures of the same person in a gallery. Everything here only reads.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    kept_info: dict = {}
+
+    @app.get("/api/info", summary="What the gallery holds, and the limits of this server", tags=["gallery"])
+    async def info() -> dict:
+        if time.monotonic() - kept_info.get("at", -1e9) > INFO_SECONDS:
+            kept_info.update(about=await anyio.to_thread.run_sync(gallery.info), at=time.monotonic())
+        about = kept_info["about"]
+        return {
+            "entries": about.entries,
+            "cameras": about.cameras,
+            "modalities": about.modalities,
+            "first": _iso(about.first),
+            "last": _iso(about.last),
+            "columns": about.columns,
+            "store": about.store,
+            "model": {
+                "name": embedder.name,
+                "fingerprint": embedder.fingerprint,
+                "dimension": about.dimension,
+                "modalities": modalities if len(modalities) > 1 else (),
+            },
+            "limits": {
+                "bytes": limit_bytes,
+                "pixels": limit_pixels,
+                "top": LONGEST_LIST,
+                "count": LONGEST_PAGE,
+                "waiting": waiting,
+            },
+            "read_only": True,
+            "token": sessions is not None,
+            "version": __version__,
+        }
+
+    @app.get("/api/entries", summary="A page of the gallery", tags=["gallery"])
+    async def entries(
+        camera: Annotated[list[str], Query(description="only these cameras")] = [],  # noqa: B006
+        modality: Annotated[str, Query(description="visible or infrared; empty for both")] = "",
+        since: Annotated[str, Query(description="taken at or after: ISO 8601, or seconds since 1970")] = "",
+        until: Annotated[str, Query(description="taken before")] = "",
+        start: Annotated[int, Query(ge=0, le=2**31)] = 0,
+        count: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = 48,
+    ) -> dict:
+        chosen = _filter(camera, modality, since, until)
+        # One more than asked for tells whether another page follows.
+        found = await anyio.to_thread.run_sync(gallery.entries, chosen, start, count + 1)
+        return {
+            "start": start,
+            "entries": [record(entry) for entry in found[:count]],
+            "next": start + count if len(found) > count else None,
+        }
+
+    @app.get("/api/entries/{key}", summary="One entry", tags=["gallery"])
+    async def entry(key: str) -> dict:
+        return record(await known(key))
+
+    @app.get(
+        "/api/entries/{key}/picture",
+        summary="Its picture",
+        tags=["gallery"],
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Unchanged"}},
+    )
+    async def picture(
+        request: Request, key: str, size: Annotated[str, Query(pattern="^(thumbnail|full)$")] = "thumbnail"
+    ) -> Response:
+        # Before the tag is compared: what was deleted is not to be confirmed as unchanged.
+        found = await known(key)
+        tag = f'"{hashlib.sha256(f"{key} {size} {__version__}".encode()).hexdigest()[:32]}"'
+        headers = {"ETag": tag, "Cache-Control": "private, max-age=300"}
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        content = await anyio.to_thread.run_sync(
+            shown.jpeg, found, size == "full", limiter=request.app.state.decoders
+        )
+        if content is None:
+            raise Refusal(
+                404, "The picture of this entry cannot be shown: its file is missing or unreadable."
+            )
+        return Response(content, media_type="image/jpeg", headers=headers)
+
+    @app.post(
+        "/api/search",
+        summary="A ranked list for a picture, or for an entry of the gallery",
+        tags=["search"],
+        openapi_extra={"requestBody": SEARCH_BODY},
+    )
+    async def search(request: Request) -> dict:
+        started = time.monotonic()
+        with searcher.place():
+            fields, content = await upload.form(request, limit_bytes)
+            wanted = await understood(fields, content)
+            answer = await waited(request, searcher.submit(wanted))
+        preview = answer.preview and f"data:image/jpeg;base64,{base64.b64encode(answer.preview).decode()}"
+        return {
+            "query": {
+                "entry": wanted.entry and record(wanted.entry),
+                "picture": preview,
+                "modality": wanted.modality,
+            },
+            "hits": [
+                {"rank": hit.rank, "distance": round(hit.distance, 6), "entry": record(hit.entry)}
+                for hit in answer.hits
+            ],
+            "seconds": round(time.monotonic() - started, 3),
+        }
+
+    async def understood(fields, content) -> Search:
+        unknown = set(fields) - {"key", "query_modality", "camera", "modality", "since", "until", "top"}
+        if unknown:
+            raise Refusal(400, f"Unknown field {sorted(unknown)[0][:40]!r} in the form; see /api.")
+        one = {name: values[-1].strip() for name, values in fields.items()}
+        if bool(one.get("key")) == (content is not None):
+            raise Refusal(400, "Send either a picture or the key of an entry.")
+        try:
+            top = int(one.get("top") or 20)
+        except ValueError:
+            top = 0
+        if not 1 <= top <= LONGEST_LIST:
+            raise Refusal(400, f"The number of results must be a whole number from 1 to {LONGEST_LIST}.")
+        modality = one.get("query_modality") or None
+        if modality not in (None, *MODALITIES):
+            raise Refusal(400, f"The modality of the picture must be {' or '.join(MODALITIES)}.")
+        if content is not None and modality is None and len(modalities) > 1:
+            raise Refusal(
+                400, "Say whether the picture is visible or infrared: this model treats them differently."
+            )
+        chosen = _filter(
+            [camera for camera in fields.get("camera", []) if camera],
+            *(one.get(name, "") for name in ("modality", "since", "until")),
+        )
+        query = await known(one["key"]) if one.get("key") else None
+        return Search(content, query, query.modality if query else modality, chosen, top)
+
+    async def waited(request: Request, answer):
+        """The answer, unless the client goes away; its search then leaves the line."""
+        future = asyncio.wrap_future(answer)
+        ends = time.monotonic() + PATIENCE
+        while not (await asyncio.wait({future}, timeout=0.5))[0]:
+            if await request.is_disconnected():
+                future.cancel()
+                raise Refusal(400, "The connection was closed.")
+            if time.monotonic() > ends:
+                future.cancel()
+                raise Refusal(503, f"The server is busy: no result within {PATIENCE:.0f} seconds.", 10)
+        return future.result()
+
+    async def known(key: str) -> Entry:
+        found = None
+        if 0 < len(key) <= 128:
+            try:
+                found = await anyio.to_thread.run_sync(gallery.get, key)
+            except UserError:
+                found = None
+        if found is None:
+            raise Refusal(404, "There is no such picture in the gallery.")
+        return found
+
+    def record(entry: Entry) -> dict:
+        return {
+            "key": entry.key,
+            "name": shown.name(entry),
+            "modality": entry.modality,
+            "camera": entry.camera,
+            "time": _iso(entry.time),
+            "identity": entry.identity,
+            "columns": dict(entry.columns),
+        }
+
+    @app.get("/", include_in_schema=False)
+    async def page():
+        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/api", include_in_schema=False)
+    async def description():
+        return HTMLResponse(described(app.openapi()))
+
+    for path, kind in FILES.items():
+        app.add_api_route(path, _sender(path, kind), include_in_schema=False)
+
+    @app.get("/login", include_in_schema=False)
+    async def login_form():
+        return HTMLResponse(_login_page()) if sessions else RedirectResponse("/", status_code=303)
+
+    @app.post("/login", include_in_schema=False)
+    async def login(request: Request):
+        if sessions is None:
+            return RedirectResponse("/", status_code=303)
+        fields, _ = await upload.form(request, 0)
+        if not sessions.opens(fields.get("token", [""])[-1].strip()):
+            await asyncio.sleep(0.5)
+            return HTMLResponse(_login_page("That is not the token."), status_code=401)
+        answer = RedirectResponse("/", status_code=303)
+        answer.set_cookie(
+            COOKIE,
+            sessions.begin(),
+            max_age=SESSION_SECONDS,
+            httponly=True,
+            samesite="strict",
+            # The server itself speaks plain HTTP; a browser that came through a TLS proxy says so here.
+            secure=request.headers.get("origin", "").startswith("https://"),
+        )
+        return answer
+
+    @app.post("/logout", include_in_schema=False)
+    async def logout(request: Request):
+        if sessions is not None and (secret := session_of(request.headers)):
+            sessions.end(secret)
+        answer = RedirectResponse("/login", status_code=303)
+        answer.delete_cookie(COOKIE)
+        answer.headers["Clear-Site-Data"] = '"cache"'
+        return answer
+
+    @app.exception_handler(Refusal)
+    async def refused(request, error):
+        return JSONResponse({"error": error.text}, status_code=error.status, headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def misunderstood(request, error):
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}. See /api."}, status_code=400)
+
+    @app.exception_handler(HTTPException)
+    async def missing(request, error):
+        text = STATUS.get(error.status_code, "The request was not understood.")
+        return JSONResponse({"error": text}, status_code=error.status_code, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def failed(request, error):
+        return JSONResponse({"error": "The server failed; its own window says why."}, status_code=500)
+
+    return Guard(app, names=names, loopback=loopback, sessions=sessions)
+
+
+def _filter(cameras: list[str], modality: str, since: str, until: str) -> Filter:
+    if modality not in ("", *MODALITIES):
+        raise Refusal(400, f"The filter's modality must be {' or '.join(MODALITIES)}.")
+    since, until = _moment(since, "from"), _moment(until, "to")
+    if since is not None and until is not None and since >= until:
+        raise Refusal(400, "The time range is empty: its beginning is not before its end.")
+    try:
+        return Filter(cameras=tuple(cameras), modality=modality or None, since=since, until=until)
+    except UserError:
+        raise Refusal(400, "The filter was not understood; see /api.") from None
+
+
+def _moment(text: str, name: str) -> float | None:
+    """Seconds since 1970 of ISO 8601 (UTC unless it says otherwise) or of a number."""
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise Refusal(
+            400, f"The time '{name}' was not understood: expected such as 2026-03-31T18:00:00Z."
+        ) from None
+
+
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _sender(path: str, kind: str):
+    async def send():
+        return FileResponse(PAGE / path[1:], media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    return send
+
+
+def _login_page(error: str = "") -> str:
+    text = (PAGE / "login.html").read_text(encoding="utf-8")
+    return text.replace("<!--error-->", f'<p class="error" role="alert">{error}</p>' if error else "")

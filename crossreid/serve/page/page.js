@@ -1,0 +1,563 @@
+// The search page. State is a query, the filters in the form, and what is shown: a ranked list or a page of the gallery.
+import { csv, html } from "/lists.js";
+
+const $ = (id) => document.getElementById(id);
+const PAGE = 48;
+const UPLOADS = 10; // how many uploaded queries the Back button can return to
+const RETRIES = 5;
+const uploads = new Map();
+
+let info = null;
+let query = null; // {file, name} or {entry}
+let answer = null; // of the last search
+let start = 0; // of the page of the gallery
+let view = "gallery";
+let running = null; // aborts the request under way
+let nextUpload = 1;
+let shown = -1; // place in the list of the result beside the query
+
+// ---- small helpers
+
+function element(name, style, text) {
+  const made = document.createElement(name);
+  if (style) made.className = style;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+const when = (iso) => (iso ? new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : null);
+const address = (entry, size = "thumbnail") => `/api/entries/${encodeURIComponent(entry.key)}/picture?size=${size}`;
+
+function describe(entry) {
+  return [
+    entry.camera === null ? null : `camera ${entry.camera}`,
+    entry.modality === "infrared" || info.modalities.length > 1 ? entry.modality : null,
+    when(entry.time),
+    entry.identity === null ? null : `identity ${entry.identity}`,
+  ].filter(Boolean);
+}
+
+function put(frame, source, words) {
+  frame.querySelector("img")?.remove();
+  let missing = frame.querySelector("span:not(.rank)");
+  if (!missing) missing = frame.appendChild(element("span"));
+  missing.textContent = source ? "" : "no picture";
+  if (!source) return;
+  const image = new Image();
+  image.alt = words;
+  image.decoding = "async";
+  image.onerror = () => {
+    image.remove();
+    missing.textContent = "picture missing";
+  };
+  image.src = source;
+  frame.append(image);
+}
+
+function say(text) {
+  $("status").textContent = text || "\u00a0";
+}
+
+function complain(text) {
+  $("error").hidden = !text;
+  $("error").firstElementChild.textContent = text || "";
+}
+
+function busy(text, done) {
+  const bar = $("progress");
+  bar.hidden = text === null;
+  bar.classList.toggle("counted", done !== undefined);
+  if (done !== undefined) bar.style.setProperty("--done", done);
+  $("grid").classList.toggle("waiting", text !== null);
+  $("stage").setAttribute("aria-busy", String(text !== null));
+  if (text) say(text);
+}
+
+// ---- talking to the server
+
+class Failure extends Error {}
+class Stopped extends Error {}
+
+const pause = (seconds, signal) =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, 1000 * seconds);
+    signal.addEventListener("abort", () => { clearTimeout(timer); reject(new Stopped()); }, { once: true });
+  });
+
+function once(method, url, body, signal, progress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(method, url);
+    request.responseType = "json";
+    if (progress) request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
+    request.onload = () => resolve(request);
+    request.onerror = () => reject(new Failure("The server does not answer. Is it still running?"));
+    request.onabort = () => reject(new Stopped());
+    signal.addEventListener("abort", () => request.abort(), { once: true });
+    request.send(body);
+  });
+}
+
+async function ask(method, url, body, { signal, progress } = {}) {
+  signal ??= new AbortController().signal;
+  for (let attempt = 0; ; attempt++) {
+    const request = await once(method, url, body, signal, progress);
+    if (request.status < 400 && request.response) return request.response;
+    if (request.status === 401) {
+      location.assign("/login");
+      throw new Stopped();
+    }
+    const text = request.response?.error ?? `The server answered with status ${request.status}.`;
+    if (request.status !== 503 || attempt === RETRIES) throw new Failure(text);
+    const seconds = Number(request.getResponseHeader("Retry-After")) || 2;
+    busy(`The server is busy; trying again in ${seconds} seconds.`);
+    await pause(seconds, signal);
+  }
+}
+
+// Runs one act at a time: a newer one stops the one under way.
+async function act(words, work) {
+  running?.abort();
+  const mine = (running = new AbortController());
+  complain("");
+  busy(words);
+  try {
+    await work(mine.signal);
+  } catch (error) {
+    if (error instanceof Stopped) return;
+    if (!(error instanceof Failure)) console.error(error);
+    say("");
+    complain(error instanceof Failure ? error.message : "Something went wrong in this page; reload it and try again.");
+  } finally {
+    if (running === mine) {
+      running = null;
+      busy(null);
+    }
+  }
+}
+
+// ---- filters
+
+function filters() {
+  const form = new FormData($("filter"));
+  const pairs = form.getAll("camera").map((camera) => ["camera", camera]);
+  if (form.get("modality")) pairs.push(["modality", form.get("modality")]);
+  for (const name of ["since", "until"]) {
+    const moment = form.get(name) && new Date(form.get(name));
+    if (moment && !Number.isNaN(moment.getTime())) pairs.push([name, moment.toISOString()]);
+  }
+  return pairs;
+}
+
+function filterWords() {
+  const pairs = filters();
+  const cameras = pairs.filter(([name]) => name === "camera").map(([, value]) => value);
+  const words = cameras.length ? [`camera ${cameras.join(", ")}`] : [];
+  for (const [name, value] of pairs) {
+    if (name === "modality") words.push(`${value} only`);
+    if (name === "since") words.push(`from ${when(value)}`);
+    if (name === "until") words.push(`until ${when(value)}`);
+  }
+  return words.join("; ");
+}
+
+const chosenModality = () => document.querySelector('input[name="query_modality"]:checked')?.value ?? "";
+
+// ---- the grid
+
+function card(entry, place, hit) {
+  const item = element("li", "card");
+  const show = element("button", "show");
+  show.type = "button";
+  const frame = element("div", "frame");
+  put(frame, address(entry), "");
+  if (hit) frame.append(element("span", "rank", hit.rank));
+  show.append(frame);
+  const words = element("div", "words");
+  if (hit) words.append(element("b", "", hit.distance.toFixed(3)));
+  for (const word of describe(entry)) words.append(element("span", "", word));
+  const about = describe(entry).join(", ") || entry.name;
+  if (hit) {
+    show.setAttribute("aria-label", `Rank ${hit.rank}, distance ${hit.distance.toFixed(3)}, ${about}: compare with the query`);
+    show.addEventListener("click", () => compare(place));
+    const from = element("button", "from", "Search from here");
+    from.type = "button";
+    from.setAttribute("aria-label", `Search from rank ${hit.rank}`);
+    from.addEventListener("click", () => choose({ entry }));
+    item.append(show, words, from);
+  } else {
+    show.setAttribute("aria-label", `Search for the person in: ${about}`);
+    show.addEventListener("click", () => choose({ entry }));
+    item.append(show, words);
+  }
+  return item;
+}
+
+function nothing(title, text) {
+  const item = element("li", "nothing");
+  item.append(element("b", "", title), document.createTextNode(text));
+  return item;
+}
+
+function switchTo(name) {
+  view = name;
+  $("show-results").setAttribute("aria-pressed", String(view === "results"));
+  $("show-gallery").setAttribute("aria-pressed", String(view === "gallery"));
+  $("pager").hidden = true;
+  const savable = view === "results" && Boolean(answer?.hits.length);
+  $("save-csv").disabled = $("save-html").disabled = !savable;
+}
+
+function showResults() {
+  switchTo("results");
+  const hits = answer.hits;
+  $("grid").replaceChildren(
+    ...(hits.length
+      ? hits.map((hit, place) => card(hit.entry, place, hit))
+      : [nothing("Nothing to show", filterWords()
+          ? "No picture in the gallery passes these filters."
+          : "There are no other pictures in the gallery.")]),
+  );
+  const words = filterWords();
+  say(`${plural(hits.length, "result")}, nearest first, in ${answer.seconds.toFixed(2)} s${words ? ` (${words})` : ""}. `
+    + (hits.length ? "The number is the distance, 0 to 2." : ""));
+}
+
+const browse = () =>
+  act("Loading the gallery.", async (signal) => {
+    const words = filterWords();
+    const parameters = new URLSearchParams([...filters(), ["start", start], ["count", PAGE]]);
+    const page = await ask("GET", `/api/entries?${parameters}`, null, { signal });
+    switchTo("gallery");
+    const entries = page.entries;
+    $("grid").replaceChildren(...entries.map((entry, place) => card(entry, place)));
+    if (!entries.length)
+      $("grid").replaceChildren(info.entries
+        ? nothing("Nothing to show", "No picture in the gallery passes these filters.")
+        : nothing("The gallery is empty", "Add pictures with the command crossreid index, then reload this page."));
+    $("pager").hidden = !entries.length || (start === 0 && page.next === null);
+    $("previous").disabled = start === 0;
+    $("next").disabled = page.next === null;
+    $("page-words").textContent = `${start + 1} to ${start + entries.length}`;
+    say(entries.length ? `Choose a picture to search from${words ? ` (${words})` : ""}.` : "");
+  });
+
+// ---- searching
+
+function showQuery() {
+  const asked = info.model.modalities.length > 1;
+  $("query-modality").hidden = !asked;
+  for (const radio of document.querySelectorAll('input[name="query_modality"]')) {
+    radio.disabled = Boolean(query?.entry);
+    if (query?.entry) radio.checked = radio.value === query.entry.modality;
+  }
+  $("query-modality").classList.remove("asking");
+  if (query?.entry) {
+    put($("query-frame"), address(query.entry), "the query");
+    $("query-name").textContent = ["From the gallery", ...describe(query.entry)].join(", ");
+  } else if (query) {
+    $("query-name").textContent = query.name;
+    if (query.picture) put($("query-frame"), query.picture, "the query");
+    else {
+      put($("query-frame"), null);
+      $("query-frame").querySelector("span").textContent = "…";
+    }
+  }
+  $("show-results").disabled = query === null;
+}
+
+// Search with something new, and remember the way back.
+function choose(next) {
+  if (next.file) {
+    const id = nextUpload++;
+    uploads.set(id, next);
+    uploads.delete(id - UPLOADS);
+    history.pushState({ upload: id }, "", location.pathname);
+  } else {
+    history.pushState({ key: next.entry.key }, "", `#key=${encodeURIComponent(next.entry.key)}`);
+  }
+  adopt(next);
+}
+
+function adopt(next) {
+  const wasEntry = Boolean(query?.entry);
+  query = next;
+  answer = null;
+  if (next.file && wasEntry) for (const radio of document.querySelectorAll('input[name="query_modality"]')) radio.checked = false;
+  if (next.file && next.modality)
+    for (const radio of document.querySelectorAll('input[name="query_modality"]')) radio.checked = radio.value === next.modality;
+  showQuery();
+  search();
+  if (matchMedia("(max-width: 52rem)").matches) $("stage").scrollIntoView();
+}
+
+function search() {
+  const mine = query;
+  if (mine.file && info.model.modalities.length > 1 && !chosenModality()) {
+    running?.abort();
+    switchTo("results");
+    $("grid").replaceChildren();
+    $("query-modality").classList.add("asking");
+    document.querySelector('input[name="query_modality"]').focus({ preventScroll: true });
+    $("query-modality").scrollIntoView({ block: "nearest" });
+    busy(null);
+    complain("");
+    say("Is this picture visible light or infrared? Say which, and the search begins.");
+    return;
+  }
+  $("query-modality").classList.remove("asking");
+  act("Searching.", async (signal) => {
+    const form = new FormData();
+    if (mine.entry) form.append("key", mine.entry.key);
+    else {
+      if (mine.file.size > info.limits.bytes)
+        throw new Failure(`${mine.name} has ${(mine.file.size / 2 ** 20).toFixed(1)} MB and at most ${Math.floor(info.limits.bytes / 2 ** 20)} MB are allowed: shrink the picture and try again.`);
+      form.append("picture", mine.file, "picture");
+      mine.modality = chosenModality();
+      if (mine.modality) form.append("query_modality", mine.modality);
+    }
+    for (const [name, value] of filters()) form.append(name, value);
+    form.append("top", $("filter").elements.top.value);
+    const progress = mine.file && ((done) => (done < 1 ? busy("Sending the picture.", done) : busy("Searching.")));
+    const found = await ask("POST", "/api/search", form, { signal, progress });
+    if (mine !== query) return;
+    answer = found;
+    if (found.query.entry) mine.entry = found.query.entry;
+    if (found.query.picture) mine.picture = found.query.picture;
+    showQuery();
+    showResults();
+  });
+}
+
+function offer(file) {
+  if (!file) return;
+  // Whether it is a picture is for the server to say; some systems give no type at all.
+  choose({ file, name: file.name || "Pasted picture" });
+}
+
+// ---- query and result side by side
+
+function facts(list, pairs) {
+  list.replaceChildren();
+  for (const [name, value] of pairs) {
+    if (value === null || value === undefined || value === "") continue;
+    list.append(element("dt", "", name), element("dd", "", value));
+  }
+}
+
+const entryFacts = (entry) => [
+  ["camera", entry.camera], ["taken", when(entry.time)], ["modality", entry.modality], ["identity", entry.identity],
+  ...Object.entries(entry.columns).map(([name, value]) => [name, String(value)]), ["file", entry.name],
+];
+
+function compare(place) {
+  const hit = answer.hits[place];
+  shown = place;
+  put($("pair-query"), query.entry ? address(query.entry, "full") : query.picture, "the query");
+  facts($("pair-query-words"), query.entry ? entryFacts(query.entry) : [["file", query.name], ["modality", query.modality]]);
+  put($("pair-result"), address(hit.entry, "full"), `the result at rank ${hit.rank}`);
+  $("pair-rank").textContent = `Rank ${hit.rank}, distance ${hit.distance.toFixed(3)}`;
+  facts($("pair-result-words"), entryFacts(hit.entry));
+  $("pair-previous").disabled = place === 0;
+  $("pair-next").disabled = place === answer.hits.length - 1;
+  if (!$("pair").open) {
+    $("pair").showModal();
+    $("pair-close").focus();
+  } else if (document.activeElement?.disabled) $("pair-close").focus();
+}
+
+function step(by) {
+  const place = shown + by;
+  if (place >= 0 && place < answer.hits.length) compare(place);
+}
+
+// ---- saving
+
+function save(name, kind, text) {
+  const link = element("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: kind }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+
+async function inlined(entry) {
+  const reply = await fetch(address(entry)).catch(() => null);
+  if (!reply?.ok) return null;
+  const blob = await reply.blob();
+  return new Promise((resolve) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => resolve(null);
+    reader.readAsDataURL(blob);
+  });
+}
+
+const savePage = () =>
+  act("Collecting the pictures.", async (signal) => {
+    const found = answer;
+    const subject = {
+      picture: query.entry ? await inlined(query.entry) : query.picture,
+      words: query.entry ? ["Query from the gallery", ...describe(query.entry), query.entry.name] : [`Query: ${query.name}`],
+    };
+    const hits = [];
+    for (const hit of found.hits) {
+      busy("Collecting the pictures.", hits.length / found.hits.length);
+      if (signal.aborted) throw new Stopped();
+      hits.push({ ...hit, picture: await inlined(hit.entry), words: [...describe(hit.entry), hit.entry.name] });
+    }
+    const words = filterWords();
+    const lines = [
+      `Model ${info.model.name} (${info.model.fingerprint.slice(0, 16)})`,
+      `Among ${plural(info.entries, "picture")}${words ? `: ${words}` : ""}`,
+      `Saved ${new Date().toISOString()}`,
+    ];
+    const note = document.querySelector(".notice p").textContent.replace(/\s+/g, " ").trim();
+    save(`ranked-list-${stamp()}.html`, "text/html", html(subject, hits, lines, note));
+    say(`Saved ${plural(hits.length, "result")}.`);
+  });
+
+// ---- beginning
+
+function prepare() {
+  const parts = [plural(info.entries, "picture")];
+  if (info.cameras.length) parts.push(plural(info.cameras.length, "camera"));
+  if (info.first) parts.push(`${when(info.first)} to ${when(info.last)}`);
+  parts.push(`model ${info.model.name}`);
+  $("about").textContent = parts.join(" · ");
+  $("logout").hidden = !info.token;
+  if (info.cameras.length > 1) {
+    $("cameras").hidden = false;
+    for (const camera of info.cameras) {
+      const label = element("label");
+      const tick = element("input");
+      Object.assign(tick, { type: "checkbox", name: "camera", value: camera });
+      label.append(tick, element("span", "", camera));
+      label.title = camera;
+      $("cameras").querySelector(".ticks").append(label);
+    }
+  }
+  $("modality-line").hidden = info.modalities.length < 2;
+  $("times").hidden = !info.first;
+  $("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
+  if (matchMedia("(max-width: 52rem)").matches) $("filters").open = false;
+  showQuery();
+}
+
+async function follow() {
+  const key = decodeURIComponent(location.hash.match(/^#key=(.+)$/)?.[1] ?? "");
+  const upload = uploads.get(history.state?.upload);
+  $("pair").open && $("pair").close();
+  if (upload) return adopt(upload);
+  if (key) {
+    let entry = null;
+    await act("Searching.", async (signal) => {
+      entry = await ask("GET", `/api/entries/${encodeURIComponent(key)}`, null, { signal });
+    });
+    return entry ? adopt({ entry }) : undefined;
+  }
+  return browse();
+}
+
+let patience;
+function again() {
+  clearTimeout(patience);
+  patience = setTimeout(() => {
+    start = 0;
+    if (view === "results" && query) search();
+    else browse();
+  }, 250);
+}
+
+function listen() {
+  $("file").addEventListener("change", (event) => {
+    offer(event.target.files[0]);
+    event.target.value = ""; // so that the same file can be chosen again
+  });
+  $("from-gallery").addEventListener("click", async () => {
+    await browse();
+    $("grid").querySelector("button")?.focus();
+  });
+  $("query-modality").addEventListener("change", () => query?.file && search());
+  $("filter").addEventListener("change", again);
+  $("filter").addEventListener("submit", (event) => { event.preventDefault(); again(); });
+  $("filter").addEventListener("reset", () => setTimeout(again));
+  $("show-gallery").addEventListener("click", browse);
+  $("show-results").addEventListener("click", () => (answer ? showResults() : search()));
+  $("previous").addEventListener("click", () => turn(-PAGE));
+  $("next").addEventListener("click", () => turn(PAGE));
+  $("save-csv").addEventListener("click", () => save(`ranked-list-${stamp()}.csv`, "text/csv", csv(answer.hits)));
+  $("save-html").addEventListener("click", savePage);
+  $("error").querySelector("button").addEventListener("click", () => complain(""));
+
+  $("pair-close").addEventListener("click", () => $("pair").close());
+  $("pair-previous").addEventListener("click", () => step(-1));
+  $("pair-next").addEventListener("click", () => step(1));
+  $("pair-search").addEventListener("click", () => {
+    const { entry } = answer.hits[shown];
+    $("pair").close();
+    choose({ entry });
+  });
+  $("pair").addEventListener("click", (event) => event.target === $("pair") && $("pair").close());
+  $("pair").addEventListener("close", () => $("grid").children[shown]?.querySelector("button")?.focus());
+  $("pair").addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  });
+
+  $("grid").addEventListener("keydown", (event) => {
+    const buttons = [...$("grid").querySelectorAll(".show")];
+    const at = buttons.indexOf(event.target);
+    if (at < 0) return;
+    const columns = getComputedStyle($("grid")).gridTemplateColumns.split(" ").length;
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -at, End: buttons.length - 1 - at }[event.key];
+    if (by === undefined || !buttons[at + by]) return;
+    event.preventDefault();
+    buttons[at + by].focus();
+  });
+
+  // Anywhere on the page, so that a near miss does not make the browser leave it to show the file.
+  const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  document.addEventListener("dragover", (event) => {
+    if (!carriesFile(event)) return;
+    event.preventDefault();
+    $("drop").classList.add("over");
+  });
+  document.addEventListener("dragleave", (event) => event.relatedTarget === null && $("drop").classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    if (!carriesFile(event)) return;
+    event.preventDefault();
+    $("drop").classList.remove("over");
+    offer(event.dataTransfer.files[0]);
+  });
+  document.addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files ?? [])][0];
+    if (!file) return;
+    event.preventDefault();
+    offer(file);
+  });
+  window.addEventListener("popstate", follow);
+}
+
+async function turn(by) {
+  start = Math.max(0, start + by);
+  await browse();
+  $("stage").scrollIntoView();
+  $("grid").focus({ preventScroll: true });
+}
+
+async function begin() {
+  await act("Loading.", async (signal) => {
+    info = await ask("GET", "/api/info", null, { signal });
+  });
+  document.body.classList.remove("loading");
+  if (!info) return;
+  prepare();
+  listen();
+  await follow();
+}
+
+begin();

@@ -1,0 +1,188 @@
+"""One thread that turns pictures into ranked lists, with a bounded line before it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from crossreid import pictures
+from crossreid.gallery import Entry, Filter, Hit
+from crossreid.records import UserError
+from crossreid.serve.pictures import preview
+from crossreid.serve.refusal import Refusal
+
+BATCH = 16
+# Pictures of a batch are decoded together only up to here, so that a line of large ones does not fill the memory.
+BATCH_PIXELS = 16_000_000
+
+
+@dataclass(eq=False)
+class Search:
+    """One search: with the bytes of a picture, or with an entry of the gallery.
+
+    modality: of the picture. filter, top: of the list. answer: becomes an Answer, or fails with a Refusal.
+    """
+
+    picture: bytes | None
+    entry: Entry | None
+    modality: str | None
+    filter: Filter
+    top: int
+    answer: Future = field(default_factory=Future)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """hits: the ranked list. preview: the picture as it was understood, a small JPEG; None for an entry."""
+
+    hits: list[Hit]
+    preview: bytes | None
+
+
+class Searcher:
+    """Searches one after another in a thread of its own, as many together as are waiting.
+
+    waiting: how many requests may be in the line or on their way to it; more are refused at once.
+    limit_pixels: larger pictures are refused before they are decoded.
+    """
+
+    def __init__(self, gallery, embedder, *, waiting: int, limit_pixels: int):
+        self._gallery, self._embedder = gallery, embedder
+        self._waiting, self._limit_pixels = waiting, limit_pixels
+        self._taken = 0
+        self._line: queue.SimpleQueue[Search | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="crossreid-search", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the line, to be taken before the picture is received; for the event loop's thread only."""
+        if self._taken >= self._waiting:
+            raise Refusal(
+                503, f"The server is busy: {self._taken} searches are waiting. Try again shortly.", 2
+            )
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+    def submit(self, search: Search) -> Future:
+        self._line.put(search)
+        return search.answer
+
+    def close(self) -> None:
+        """Refuse what still waits, and let the thread end."""
+        self._line.put(None)
+        self._thread.join()
+        while True:
+            try:
+                search = self._line.get_nowait()
+            except queue.Empty:
+                return
+            if search is not None:
+                _fail(search, Refusal(503, "The server is being stopped.", 10))
+
+    def _run(self) -> None:
+        while True:
+            searches, stop = [self._line.get()], False
+            while len(searches) < BATCH and not self._line.empty():
+                searches.append(self._line.get())
+            if None in searches:
+                stop, rest = True, searches[searches.index(None) + 1 :]
+                searches = searches[: searches.index(None)]
+                for search in filter(None, rest):
+                    _fail(search, Refusal(503, "The server is being stopped.", 10))
+            # Those whose client went away in the meantime are not worth the work.
+            self._answer([each for each in searches if each.answer.set_running_or_notify_cancel()])
+            if stop:
+                return
+
+    def _answer(self, searches: list[Search]) -> None:
+        together: list[tuple[Search, np.ndarray]] = []
+        pixels = 0
+        for search in searches:
+            if search.picture is None:
+                continue
+            try:
+                array = pictures.decode(search.picture, limit_pixels=self._limit_pixels, name="The picture")
+            except UserError as error:
+                _fail(search, Refusal(422, f"{str(error).rstrip('.')}."))
+            except Exception as error:
+                _fail(search, error)
+            else:
+                together.append((search, array))
+                pixels += array.shape[0] * array.shape[1]
+                if pixels > BATCH_PIXELS:
+                    self._embed(together)
+                    together, pixels = [], 0
+            search.picture = None
+        self._embed(together)
+        self._rank([each for each in searches if each.entry is not None])
+
+    def _embed(self, together: list[tuple[Search, np.ndarray]]) -> None:
+        if not together:
+            return
+        searches, arrays = zip(*together)
+        try:
+            modality = [each.modality for each in searches] if len(self._embedder.modalities) > 1 else None
+            vectors = self._embedder(list(arrays), modality=modality)
+        except Exception as error:
+            if len(together) > 1:  # one picture that upsets the model is not to fail its neighbours
+                for pair in together:
+                    self._embed([pair])
+            else:
+                _fail(searches[0], error)
+            return
+        self._rank(list(searches), vectors, [preview(array) for array in arrays])
+
+    def _rank(self, searches: list[Search], vectors=None, previews=None) -> None:
+        """Search for all that share a filter and a length at once."""
+        groups: dict[str, list[int]] = {}
+        for place, search in enumerate(searches):
+            groups.setdefault(f"{search.top} {search.filter!r} {search.entry is None}", []).append(place)
+        for places in groups.values():
+            try:
+                self._rank_group([searches[place] for place in places], vectors, places, previews)
+            except Exception as error:
+                for place in places:
+                    _fail(searches[place], error)
+
+    def _rank_group(self, searches: list[Search], vectors, places: list[int], previews) -> None:
+        first = searches[0]
+        if first.entry is None:
+            lists = self._gallery.search(vectors[places], top=first.top, filter=first.filter)
+            for search, hits, place in zip(searches, lists, places):
+                search.answer.set_result(Answer(hits, previews[place]))
+            return
+        found = [(search, self._gallery.vector(search.entry.key)) for search in searches]
+        for search, vector in found:
+            if vector is None:
+                _fail(search, Refusal(404, "That picture is no longer in the gallery."))
+        found = [pair for pair in found if pair[1] is not None]
+        if found:
+            vectors = np.stack([vector for _, vector in found])
+            lists = self._gallery.search(vectors, top=first.top + 1, filter=first.filter)
+            for (search, _), hits in zip(found, lists):
+                search.answer.set_result(Answer(_without(hits, search.entry.key)[: first.top], None))
+
+
+def _without(hits: list[Hit], key: str) -> list[Hit]:
+    """The list without the entry that was searched with, ranks counted anew."""
+    others = (hit for hit in hits if hit.entry.key != key)
+    return [Hit(rank, hit.distance, hit.entry) for rank, hit in enumerate(others, 1)]
+
+
+def _fail(search: Search, error: Exception) -> None:
+    if not isinstance(error, Refusal):
+        traceback.print_exception(error)
+        error = Refusal(500, "The search failed on the server; its own window says why.")
+    if not search.answer.done():
+        search.answer.set_exception(error)

@@ -1,0 +1,69 @@
+"""Answers at an address until it is stopped."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+
+from crossreid.records import UserError
+
+# How long answers that are under way get to finish when the server is stopped.
+GRACE = 5
+
+
+def run(app, listener: socket.socket, ready: Callable[[str], None] = lambda address: None) -> None:
+    """Serve ``app`` on a socket that ``listen`` gave, until an interrupt; then finish what is under way and return.
+
+    ready: called with the address, such as ``http://127.0.0.1:8000``, once it can be opened.
+    """
+    import uvicorn
+
+    settings = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,  # who searched for whom is written nowhere
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_graceful_shutdown=GRACE,
+    )
+    ready(address_of(listener))
+    try:
+        uvicorn.Server(settings).run(sockets=[listener])
+    except KeyboardInterrupt:  # raised again by uvicorn after an orderly end
+        pass
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises UserError when the address is not of this machine or the port is taken."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError, OverflowError):
+        raise UserError(
+            f"the host {host!r} with port {port} is no address: expected such as --host 127.0.0.1 --port 8000"
+        ) from None
+    listener = socket.socket(family, kind)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"cannot listen at {host} port {port} ({error.strerror or error}): choose another with --port or --host, "
+            "or stop the program that has it"
+        ) from None
+    return listener
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine can reach the socket."""
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def address_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
