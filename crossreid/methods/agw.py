@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from crossreid.losses.identity import identity_loss
 from crossreid.losses.triplet import batch_hard_triplet
 from crossreid.losses.weighted_triplet import weighted_triplet
-from crossreid.methods.base import Method, Progress, modality_indices
+from crossreid.methods import streams
+from crossreid.methods.base import Method, Progress
 from crossreid.nn import weights
 from crossreid.nn.neck import classifier, neck
 from crossreid.nn.pooling import POOLINGS
@@ -40,6 +41,7 @@ class Config:
     stable, normalize: variants of the weighted loss, see ``crossreid.losses.weighted_triplet``.
     smoothing: label smoothing of the identity loss.
     backbone_rate: share of the learning rate that stems, body and non-local blocks get; 1 suits random weights.
+    recompute: trade time for memory in training, see ``crossreid.nn.recompute``.
     """
 
     backbone: str = "resnet50"
@@ -55,6 +57,7 @@ class Config:
     normalize: bool = False
     smoothing: float = 0.0
     backbone_rate: float = 0.1
+    recompute: bool = False
 
 
 class AGW(Method):
@@ -74,7 +77,13 @@ class AGW(Method):
         two = config.streams == 2
         width = (config.attention_width or "half") if config.attention else None
         self.modalities = MODALITIES if two else (VISIBLE,)
-        self.backbone = resnet(config.backbone, config.last_stride, stem=not two, nonlocal_width=width)
+        self.backbone = resnet(
+            config.backbone,
+            config.last_stride,
+            stem=not two,
+            nonlocal_width=width,
+            recompute=config.recompute,
+        )
         self.stems = Stems(self.backbone) if two else None
         self.neck = neck(self.backbone.channels)
         self.classifier = classifier(self.backbone.channels, classes)
@@ -104,15 +113,11 @@ class AGW(Method):
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) before pooling."""
-        if self.stems is None:
-            return self.backbone(images)
-        if not (isinstance(modality, str) and modality in MODALITIES):
-            modality = modality_indices(modality, len(images), images.device)
-        return self.backbone(self.stems(images, modality))
+        return streams.feature_map(self.backbone, self.stems, images, modality)
 
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Stems, body and non-local blocks apart from the head."""
-        slow = [*self.backbone.parameters(), *(self.stems.parameters() if self.stems is not None else ())]
+        slow = streams.body_parameters(self.backbone, self.stems)
         return {
             "main": [
                 {"params": slow, "name": "backbone", "rate": self.config.backbone_rate},
@@ -123,9 +128,4 @@ class AGW(Method):
 
     def check(self, batch_labels) -> None:
         """Both stems need images to learn from."""
-        found = {MODALITIES[index] for index in set(batch_labels.modality.tolist())}
-        if missing := [name for name in self.modalities if name not in found and self.stems is not None]:
-            raise UserError(
-                "AGW with two streams learns from visible and infrared images, but the training data has no "
-                f"{missing[0]} ones: set method.streams to 1, or train on a visible-infrared data set"
-            )
+        streams.check(self, "AGW", batch_labels)

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from crossreid.losses.identity import identity_loss
 from crossreid.losses.triplet import batch_hard_triplet
-from crossreid.methods.base import Method, Progress, modality_indices
+from crossreid.methods import streams
+from crossreid.methods.base import Method, Progress
 from crossreid.nn import weights
 from crossreid.nn.graph_attention import IdentityGraph
 from crossreid.nn.neck import classifier, neck
@@ -49,6 +50,7 @@ class Config:
     neck_bias: the biases of the necks are learned (MindSpore port).
     losses: id+tri, or id to leave the triplet loss out; those of part attention and graph follow their switches.
     backbone_rate: share of the learning rate that stems and body get; 1 suits random weights.
+    recompute: trade time for memory in training, see ``crossreid.nn.recompute``.
     """
 
     backbone: str = "resnet50"
@@ -66,6 +68,7 @@ class Config:
     neck_bias: bool = False
     losses: str = "id+tri"
     backbone_rate: float = 0.1
+    recompute: bool = False
 
 
 class DDAG(Method):
@@ -92,7 +95,9 @@ class DDAG(Method):
         two = config.streams == 2
         self.modalities = MODALITIES if two else (VISIBLE,)
         self.features = ("attended", "neck") if config.part else ("neck",)
-        self.backbone = resnet(config.backbone, config.last_stride, config.flavour, stem=not two)
+        self.backbone = resnet(
+            config.backbone, config.last_stride, config.flavour, stem=not two, recompute=config.recompute
+        )
         self.stems = Stems(self.backbone) if two else None
         channels, frozen = self.backbone.channels, not config.neck_bias
         self.neck = neck(channels, frozen)
@@ -142,15 +147,11 @@ class DDAG(Method):
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) before pooling."""
-        if self.stems is None:
-            return self.backbone(images)
-        if not (isinstance(modality, str) and modality in MODALITIES):
-            modality = modality_indices(modality, len(images), images.device)
-        return self.backbone(self.stems(images, modality))
+        return streams.feature_map(self.backbone, self.stems, images, modality)
 
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Stems and body apart from the rest."""
-        slow = [*self.backbone.parameters(), *(self.stems.parameters() if self.stems is not None else ())]
+        slow = streams.body_parameters(self.backbone, self.stems)
         groups = [{"params": slow, "name": "backbone", "rate": self.config.backbone_rate}]
         for name in ("neck", "classifier", "part", "graph"):
             if (module := getattr(self, name)) is not None:
@@ -160,9 +161,4 @@ class DDAG(Method):
 
     def check(self, batch_labels) -> None:
         """Both stems need images to learn from."""
-        found = {MODALITIES[index] for index in set(batch_labels.modality.tolist())}
-        if missing := [name for name in self.modalities if name not in found and self.stems is not None]:
-            raise UserError(
-                "DDAG with two streams learns from visible and infrared images, but the training data has no "
-                f"{missing[0]} ones: set method.streams to 1, or train on a visible-infrared data set"
-            )
+        streams.check(self, "DDAG", batch_labels)

@@ -110,6 +110,7 @@ class Config:
     mutual, self_distillation, cross_distillation, representation: factors of the other losses; the last, mutual
         learning of the shared representations, is in the paper alone.
     temperature: of self-distillation, and in the paper's form of cross-distillation.
+    recompute: trade time for memory in training, see ``crossreid.nn.recompute``.
     """
 
     profile: str = "authors"
@@ -129,6 +130,7 @@ class Config:
     cross_distillation: float = 2.0
     representation: float = 2.0
     temperature: float = 1.0
+    recompute: bool = False
 
 
 class Encoder(nn.Module):
@@ -136,7 +138,9 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Config, profile: Profile, classes: int):
         super().__init__()
-        self.backbone = resnet(config.backbone, profile.last_stride, profile.flavour, stem=False)
+        self.backbone = resnet(
+            config.backbone, profile.last_stride, profile.flavour, stem=False, recompute=config.recompute
+        )
         self.stem = self.backbone.new_stem()
         self.attention = nn.ModuleList(ChannelAttention() for _ in range(3 * profile.attention))
         self.neck = nn.BatchNorm1d(self.backbone.channels)
@@ -147,9 +151,11 @@ class Encoder(nn.Module):
 
     def feature_map(self, images: torch.Tensor) -> torch.Tensor:
         """The last map (N, C, H, W)."""
-        maps = self.backbone.layer1(self.stem(images))
-        for index, stage in enumerate((self.backbone.layer2, self.backbone.layer3, self.backbone.layer4)):
-            maps = stage(self.attention[index](maps) if len(self.attention) else maps)
+        maps = self.backbone.stage(1, self.backbone.run(self.stem, images))
+        for index, stage in enumerate((2, 3, 4)):
+            if len(self.attention):
+                maps = self.backbone.run(self.attention[index], maps)
+            maps = self.backbone.stage(stage, maps)
         return maps
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -237,7 +243,9 @@ class MVD(Method):
         }
         losses = {
             "identity": self._weighted(
-                lambda logits: identity_loss(logits, batch.target, profile.smoothing), seen_logits, kept_logits
+                lambda logits: identity_loss(logits, batch.target, profile.smoothing),
+                seen_logits,
+                kept_logits,
             ),
             "metric": self._weighted(lambda vectors: self._metric(vectors, batch), seen, kept),
         }

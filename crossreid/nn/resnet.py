@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from crossreid.nn.nonlocal_block import NonLocal
+from crossreid.nn.recompute import recomputed
 from crossreid.records import UserError
 
 
@@ -49,6 +50,7 @@ def resnet(
     norm: Callable[[int], nn.Module] | None = None,
     stem: bool = True,
     nonlocal_width: int | str | None = None,
+    recompute: bool = False,
 ) -> ResNet:
     """A residual network by name, with fresh weights.
 
@@ -61,6 +63,7 @@ def resnet(
     stem: whether the network has a stem of its own; without it, ``forward`` takes the map of a ``Stem``.
     nonlocal_width: inner width of the non-local blocks of AGW, a number or ``"half"`` of the channels; None
         for no such blocks.
+    recompute: in training keep the maps between the blocks alone, see ``crossreid.nn.recompute``.
     """
     if name not in NETWORKS:
         raise UserError(f"unknown backbone {name!r}: choose one of {', '.join(NETWORKS)}")
@@ -69,7 +72,7 @@ def resnet(
             raise UserError(f"unknown backbone flavour {flavour!r}: choose one of {', '.join(FLAVOURS)}")
         flavour = FLAVOURS[flavour]
     block, counts, base = NETWORKS[name]
-    return ResNet(block, counts, base, last_stride, flavour, norm, stem, nonlocal_width)
+    return ResNet(block, counts, base, last_stride, flavour, norm, stem, nonlocal_width, recompute)
 
 
 class Stem(nn.Module):
@@ -87,8 +90,9 @@ class Stem(nn.Module):
 class ResNet(nn.Module):
     """See ``resnet``. ``channels`` is the width of the last map, ``base`` that of the stem."""
 
-    def __init__(self, block, counts, base, last_stride, flavour, norm, stem, nonlocal_width):
+    def __init__(self, block, counts, base, last_stride, flavour, norm, stem, nonlocal_width, recompute):
         super().__init__()
+        self.recompute = recompute
         self.base, self.flavour, self.norm = base, flavour, norm
         self.same_padding = flavour.same_padding
         self.has_stem = stem
@@ -121,15 +125,23 @@ class ResNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) to the last map (N, channels, H / 16 or 32, W / 16 or 32)."""
         maps = _stem(self, images) if self.has_stem else images
-        for stage in ("1", "2", "3", "4"):
-            blocks = getattr(self, f"layer{stage}")
-            attention = getattr(self, f"nonlocal{stage}", ())
-            plain = len(blocks) - len(attention)
-            for index, block in enumerate(blocks):
-                maps = block(maps)
-                if index >= plain:
-                    maps = attention[index - plain](maps)
+        for stage in (1, 2, 3, 4):
+            maps = self.stage(stage, maps)
         return maps
+
+    def stage(self, number: int, maps: torch.Tensor) -> torch.Tensor:
+        """One of the stages 1 to 4, with its non-local blocks."""
+        blocks, attention = getattr(self, f"layer{number}"), getattr(self, f"nonlocal{number}", ())
+        plain = len(blocks) - len(attention)
+        for index, block in enumerate(blocks):
+            maps = self.run(block, maps)
+            if index >= plain:
+                maps = self.run(attention[index - plain], maps)
+        return maps
+
+    def run(self, module: nn.Module, maps: torch.Tensor) -> torch.Tensor:
+        """``module(maps)``, computed again for the gradient when the network was told so."""
+        return recomputed(module, maps) if self.recompute else module(maps)
 
 
 class BasicBlock(nn.Module):
