@@ -174,22 +174,28 @@ def difference(expected: Embedding, found: list[np.ndarray]) -> float:
 
 
 def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
+    from onnxscript import optimizer
+
     with warnings.catch_warnings():
         # Of the exporter's own making, about its own parts.
         warnings.simplefilter("ignore")
         stripes = ["stripes"] if isinstance(graph(torch.from_numpy(pixels)), tuple) else []
-        torch.onnx.export(
+        program = torch.onnx.export(
             graph,
             (torch.from_numpy(pixels),),
-            path,
             input_names=["pixels"],
             output_names=["vector", *stripes],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
             dynamo=True,
-            external_data=False,
             verbose=False,
+            # It would drop the addition of numbers below 1e-8, such as the one that keeps generalised-mean pooling
+            # from zero, and fold normalisations in half precision. Every runtime simplifies graphs when it loads them.
+            optimize=False,
         )
+        optimizer.fold_constants(program.model)
+        optimizer.remove_unused_nodes(program.model)
+        program.save(path, external_data=False)
 
 
 def _people(model: Trained) -> dict[str, np.ndarray]:

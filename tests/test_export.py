@@ -1,0 +1,245 @@
+"""Checkpoints as ONNX: equal to torch, whole or not at all, and strict about what is read."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import onnxruntime
+import pytest
+from exported_models import SIZE, checkpoint_file, exported
+
+import crossreid
+from crossreid import export as exporting
+from crossreid import synthetic
+from crossreid.__main__ import main
+from crossreid.exported import Exported, fit
+from crossreid.records import UserError
+
+
+@pytest.fixture(scope="module")
+def agw(tmp_path_factory):
+    return exported(tmp_path_factory, "agw")
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory):
+    return exported(tmp_path_factory, "alignedreid")
+
+
+@pytest.fixture(scope="module")
+def people():
+    """Six crops of several sizes."""
+    sizes = [(128, 64), (90, 40), (64, 32)] * 2
+    return [
+        synthetic.render(synthetic.person(number), synthetic.camera(number), size=size)
+        for number, size in enumerate(sizes)
+    ]
+
+
+@pytest.fixture
+def copied(agw, tmp_path):
+    """A copy of the exported folder, and a function that changes its description."""
+    folder = tmp_path / "copy"
+    shutil.copytree(agw[1], folder)
+
+    def change(**values):
+        known = json.loads((folder / "model.json").read_text())
+        (folder / "model.json").write_text(json.dumps(known | values))
+
+    return folder, change
+
+
+def test_both_routes_give_the_same_vectors(agw, people):
+    torch_route, onnx_route = crossreid.Embedder(agw[0]), crossreid.Embedder(agw[1], batch=4)
+    for name in ("dimension", "fingerprint", "modalities", "name", "feature", "trained"):
+        assert getattr(torch_route, name) == getattr(onnx_route, name), name
+    for modality in (
+        "visible",
+        "infrared",
+        ["visible", "infrared", "infrared", "visible", "infrared", "visible"],
+    ):
+        expected, found = torch_route(people, modality), onnx_route(people, modality)
+        assert found.dtype == np.float32 and found.shape == (6, onnx_route.dimension)
+        assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(6), abs=1e-6)
+        assert np.linalg.norm(expected - found, axis=1).max() < 1e-4
+        alone = [
+            onnx_route(person, modality if isinstance(modality, str) else [modality[at]])
+            for at, person in enumerate(people)
+        ]
+        assert np.linalg.norm(np.concatenate(alone) - found, axis=1).max() < 1e-5
+    visible, infrared = onnx_route(people, "visible"), onnx_route(people, "infrared")
+    assert np.linalg.norm(visible - infrared, axis=1).min() > 1e-2
+    frame = np.concatenate([people[0], people[3]], axis=1)
+    boxes = [(0, 0, 64, 128), (64, 0, 128, 128)]
+    assert onnx_route(frame, "visible", boxes=boxes) == pytest.approx(visible[[0, 3]], abs=1e-5)
+    with pytest.raises(UserError, match="modality='infrared'"):
+        onnx_route(people)
+
+
+def test_the_files_work_without_this_library(agw, people):
+    known = json.loads((agw[1] / "model.json").read_text())
+    session = onnxruntime.InferenceSession(agw[1] / known["files"]["infrared"]["file"])
+    assert session.get_inputs()[0].type == "tensor(uint8)" and known["input"]["layout"] == "NHWC"
+    pixels = np.stack(
+        [fit(person, known["input"]["size"], known["input"]["interpolation"]) for person in people]
+    )
+    for count in (1, 3, 6):
+        (vectors,) = session.run(["vector"], {"pixels": pixels[:count]})
+        assert vectors == pytest.approx(crossreid.Embedder(agw[0])(people[:count], "infrared"), abs=1e-4)
+    assert known["verification"]["batches"] == [1, 2, 5]
+    assert 0 < known["verification"]["largest_relative_difference"] < 1e-4
+
+
+def test_one_file_of_two_serves_its_modality(agw, people):
+    embed = crossreid.Embedder(agw[1] / "infrared.onnx")
+    assert embed.modalities == ("infrared",)
+    assert embed(people) == pytest.approx(crossreid.Embedder(agw[1])(people, "infrared"), abs=1e-5)
+    with pytest.raises(UserError, match="exported for infrared pictures"):
+        embed(people, "visible")
+
+
+def test_stripes_come_along_where_the_feature_has_them(stripes, people):
+    model = Exported(stripes[1])
+    pixels = np.stack([fit(person, SIZE, model.interpolation) for person in people])
+    found = model(pixels, np.zeros(len(pixels), int))
+    assert found.stripes.shape == (6, 2, 128) and model.comparison.stripes == "aligned"
+    expected = crossreid.embedder.Trained(stripes[0])(pixels, np.zeros(len(pixels), int))
+    assert found.stripes == pytest.approx(expected.stripes, abs=1e-4)
+
+
+def test_half_is_half_as_large_and_says_its_error(stripes, people, tmp_path, capsys):
+    assert main(["export", str(stripes[0]), str(tmp_path / "half"), "--half", "--feature", "global"]) == 0
+    said = capsys.readouterr().out
+    error = json.loads((tmp_path / "half" / "model.json").read_text())["verification"][
+        "largest_relative_difference"
+    ]
+    assert 1e-5 < error < 3e-2 and f"{error:.1e}" in said and "float16" in said
+    sizes = [(folder / "model.onnx").stat().st_size for folder in (tmp_path / "half", stripes[1])]
+    assert sizes[0] < 0.6 * sizes[1]
+    whole, half = crossreid.Embedder(stripes[0], feature="global"), crossreid.Embedder(tmp_path / "half")
+    assert half.fingerprint == whole.fingerprint != crossreid.Embedder(stripes[0]).fingerprint
+    assert np.linalg.norm(whole(people) - half(people), axis=1).max() < 3e-2
+
+
+def test_files_that_disagree_are_not_kept(agw, tmp_path, monkeypatch):
+    # Another network's file in the place of this one's.
+    monkeypatch.setattr(
+        exporting, "_trace", lambda graph, pixels, path: shutil.copy(agw[1] / "infrared.onnx", path)
+    )
+    with pytest.raises(UserError, match=r"visible\.onnx does not agree .* nothing was kept"):
+        exporting.export(agw[0], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_difference_is_the_largest_and_nan_stays():
+    from crossreid.records import Embedding
+
+    vector, stripes = np.array([[3.0, 4.0], [0.0, 2.0]]), np.ones((2, 2, 1))
+    assert exporting.difference(Embedding(vector), [vector + [[0, 0], [0, 1]]]) == 0.5
+    assert exporting.difference(Embedding(vector, stripes), [vector, stripes * 3]) == 2
+    assert np.isnan(exporting.difference(Embedding(vector), [vector * np.nan]))
+
+
+def test_nothing_is_overwritten_unasked(agw, tmp_path, capsys):
+    other = tmp_path / "pictures"
+    other.mkdir()
+    (other / "a.jpg").touch()
+    for out, words in (
+        (agw[1], "--overwrite"),
+        (other, "not an exported model"),
+        (tmp_path / "m.onnx", "a folder"),
+    ):
+        assert main(["export", str(agw[0]), str(out), *(["--overwrite"] if out == other else [])]) == 2
+        assert words in capsys.readouterr().err
+    assert (other / "a.jpg").exists()
+    with pytest.raises(UserError, match="no feature 'nck'"):
+        exporting.export(agw[0], tmp_path / "out", feature="nck")
+
+
+def test_overwriting_replaces_the_whole_folder(agw, copied, monkeypatch):
+    folder, _ = copied
+    (folder / "stale.onnx").touch()
+    monkeypatch.setattr(
+        exporting, "_trace", lambda graph, pixels, path: shutil.copy(agw[1] / f"{graph.modality}.onnx", path)
+    )
+    exporting.export(agw[0], folder, overwrite=True, say=str)
+    assert sorted(path.name for path in folder.iterdir()) == ["infrared.onnx", "model.json", "visible.onnx"]
+    assert [path.name for path in folder.parent.iterdir()] == ["copy"]
+
+
+def test_untrained_weights_are_loud_on_both_routes(tmp_path, agw, copied, monkeypatch):
+    file, said = checkpoint_file(tmp_path / "fresh.pt", "agw", trained={}), []
+    monkeypatch.setattr(
+        exporting, "_trace", lambda graph, pixels, path: shutil.copy(agw[1] / f"{graph.modality}.onnx", path)
+    )
+    exporting.export(file, tmp_path / "out", say=said.append)
+    assert "does not say that it was trained" in said[0]
+    with pytest.warns(UserWarning, match="may mean nothing"):
+        crossreid.Embedder(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 2}, "format 2 .* newer crossreid"),
+        ({"dimension": "128"}, "dimension is missing or not valid"),
+        ({"fingerprint": None}, "fingerprint is missing"),
+        ({"modalities": ["visible", "thermal"]}, "modalities is"),
+        ({"comparison": {"vector": "cosine"}}, "comparison is"),
+        ({"input": {"size": [64, 32], "interpolation": "nearest"}}, "input is"),
+        ({"files": {"all": {"file": "../other/model.onnx", "sha256": ""}}}, "files is"),
+        ({"files": {"all": {"file": "/etc/passwd.onnx", "sha256": ""}}}, "files is"),
+        ({"files": {"all": {"file": "..\\model.onnx", "sha256": ""}}}, "files is"),
+        ({"files": {"visible": {"file": "visible.onnx", "sha256": ""}}}, "files is"),
+        ({"input": {"size": [96, 48], "interpolation": "bilinear"}}, "export the checkpoint again"),
+    ],
+)
+def test_a_description_is_read_strictly(copied, change, words):
+    folder, rewrite = copied
+    (folder.parent / "other").mkdir()
+    shutil.copy(folder / "visible.onnx", folder.parent / "other" / "model.onnx")
+    rewrite(**change)
+    with pytest.raises(UserError, match=words):
+        crossreid.Embedder(folder)
+
+
+def test_a_link_out_of_the_folder_is_refused(copied, tmp_path):
+    folder, _ = copied
+    (folder / "visible.onnx").rename(tmp_path / "elsewhere.onnx")
+    (folder / "visible.onnx").symlink_to(tmp_path / "elsewhere.onnx")
+    with pytest.raises(UserError, match="files is missing or not valid"):
+        Exported(folder)
+
+
+def test_damaged_and_exchanged_files_are_named(copied, tmp_path):
+    folder, rewrite = copied
+    (folder / "visible.onnx").write_bytes((folder / "infrared.onnx").read_bytes())
+    with pytest.raises(UserError, match=r"visible\.onnx is not the file that model\.json was written for"):
+        Exported(folder)
+    known = json.loads((folder / "model.json").read_text())
+    (folder / "visible.onnx").write_bytes(b"\x08\x07not a model")
+    known["files"]["visible"]["sha256"] = hashlib.sha256(b"\x08\x07not a model").hexdigest()
+    rewrite(**known)
+    with pytest.raises(UserError, match=r"visible\.onnx cannot be run by onnxruntime"):
+        Exported(folder)
+    for broken in ("{", "[]", "{}"):
+        (folder / "model.json").write_text(broken)
+        with pytest.raises(UserError, match="not a description written by"):
+            Exported(folder)
+    (folder / "model.json").unlink()
+    with pytest.raises(UserError, match=r"has no model\.json"):
+        Exported(folder / "visible.onnx")
+
+
+def test_what_an_exported_model_cannot_do_is_said(agw):
+    for settings, words in (
+        ({"feature": "pooled"}, "exported with the feature 'neck'"),
+        ({"size": (96, 48)}, "settings are fixed"),
+        ({"device": "tpu"}, "cannot run on 'tpu'"),
+        ({"device": "cuda:x"}, "cannot run on 'cuda:x'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            crossreid.Embedder(agw[1], **settings)
+    with pytest.raises(UserError, match=r"does not speak of thermal\.onnx"):
+        Exported(agw[1] / "thermal.onnx")
