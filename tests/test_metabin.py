@@ -343,10 +343,24 @@ def test_too_few_domains_is_explained():
     method = toy(meta_train_domains=3)
     with pytest.raises(UserError, match="only 3"):
         method(batch(domains=3), "meta", NOW)
-    labels = Labels(*(np.array([0, 1, 2, 3]),) * 4)
-    method.check(labels)
+    method.check(labels_of([0, 0, 1, 1, 2, 2, 3, 3]))
     with pytest.raises(UserError, match=r"cameras.*meta_train_domains"):
-        method.check(Labels(*(np.array([0, 1, 2]),) * 4))
+        method.check(labels_of([0, 0, 1, 1, 2, 2]))
+
+
+def labels_of(domain, target=None):
+    domain = np.array(domain)
+    target = np.arange(len(domain)) if target is None else np.array(target)
+    return Labels(target, domain * 0, domain * 0, domain)
+
+
+def test_a_domain_with_one_identity_or_one_image_is_explained():
+    method = toy(meta_train_domains=3)
+    with pytest.raises(UserError, match=r"domain 2 \(of 4.*one identity only, in 1 image"):
+        method.check(labels_of([0, 0, 1, 1, 2, 3, 3]))
+    with pytest.raises(UserError, match=r"domain 0 .*one identity only, in 3 image"):
+        method.check(labels_of([0, 0, 0, 1, 1, 2, 2, 3, 3], [0, 0, 0, 1, 2, 3, 4, 5, 6]))
+    toy(meta=False).check(labels_of([0, 1]))
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")

@@ -186,9 +186,23 @@ class MetaBIN(Method):
         return self.backbone(images)
 
     def check(self, batch_labels) -> None:
-        found, wanted = len(set(batch_labels.domain.tolist())), self.config.meta_train_domains
-        if self.config.meta and found <= wanted:
-            raise UserError(_too_few_domains(found, wanted))
+        """Raise UserError where the meta step lacks domains, or people of one domain to tell apart."""
+        if not self.config.meta:
+            return
+        people: dict[int, set[int]] = {}
+        for domain, target in zip(batch_labels.domain.tolist(), batch_labels.target.tolist()):
+            people.setdefault(domain, set()).add(target)
+        if len(people) <= self.config.meta_train_domains:
+            raise UserError(_too_few_domains(len(people), self.config.meta_train_domains))
+        alone = [domain for domain, found in people.items() if len(found) < 2]
+        if alone:
+            images = batch_labels.domain.tolist().count(alone[0])
+            raise UserError(
+                f"the training images of domain {alone[0]} (of {len(people)}, counted from 0 in the order of the data "
+                f"sets, or of their cameras) show one identity only, in {images} image(s): the meta step compares "
+                "people within a domain and needs two at least. Leave that data set out, or train with its other "
+                "images too (data.settings: {all_images: true}), or set method.meta to false"
+            )
 
     def _start(self) -> None:
         """Fill in ImageNet weights: with gates of 1 the network is then the ImageNet network. Instance
