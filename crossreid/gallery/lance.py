@@ -9,6 +9,7 @@ Exact search reads every row within the filter: ``bypass_vector_index``, filter 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -45,9 +46,8 @@ class LanceStore:
 
     @classmethod
     def create(cls, folder: Path, facts: Facts) -> LanceStore:
-        database = _database(folder)
-        if (folder / FACTS).exists():
-            raise UserError(f"{folder} holds a gallery already: open it, or give a folder that is empty")
+        connect = _connector()
+        _refuse_existing(folder)
         others = sorted(set(os.listdir(folder)) - {f"{TABLE}.lance", LOCK}) if folder.is_dir() else []
         if others:
             raise UserError(
@@ -58,19 +58,20 @@ class LanceStore:
         except OSError as error:
             raise UserError(f"the folder {folder} cannot be made ({error.strerror})") from error
         with writing(folder / LOCK):
+            _refuse_existing(folder)
             # Without the facts this can only be what a process that was killed here had begun.
             mode = "overwrite" if (folder / f"{TABLE}.lance").exists() else "create"
-            table = database.create_table(TABLE, schema=_schema(facts.dimension), mode=mode)
+            table = connect(folder).create_table(TABLE, schema=_schema(facts.dimension), mode=mode)
             write_json(folder / FACTS, {"store": cls.name, **asdict(facts)})
             _settle(folder, 0)
         return cls(folder, table)
 
     @classmethod
     def open(cls, folder: Path, read_only: bool) -> LanceStore:
-        database = _database(folder)
+        connect = _connector()
         _read_facts(folder)
         try:
-            return cls(folder, database.open_table(TABLE))
+            return cls(folder, connect(folder).open_table(TABLE))
         except Exception as error:
             raise UserError(
                 f"the table of the gallery {folder} cannot be opened ({str(error).splitlines()[0]}): the folder is not "
@@ -232,7 +233,7 @@ class LanceStore:
         return max(1, round(math.sqrt(self._table.count_rows())))
 
 
-def _database(folder: Path):
+def _connector():
     try:
         import lancedb
     except ImportError as error:
@@ -240,7 +241,12 @@ def _database(folder: Path):
             "a gallery in a folder needs LanceDB, which is not installed: pip install 'crossreid[search]'"
         ) from error
     # Each reading looks for what other processes have written since.
-    return lancedb.connect(folder, read_consistency_interval=timedelta(0))
+    return functools.partial(lancedb.connect, read_consistency_interval=timedelta(0))
+
+
+def _refuse_existing(folder: Path) -> None:
+    if (folder / FACTS).exists():
+        raise UserError(f"{folder} holds a gallery already: open it, or give a folder that is empty")
 
 
 def _read_facts(folder: Path) -> Facts:

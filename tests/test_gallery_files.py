@@ -1,0 +1,269 @@
+"""Galleries on disk: killed, locked, written by two processes at once, of another version, damaged; and what was
+deleted is gone from the files."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossreid.gallery import Entry, Filter, Gallery, lance, locking
+from crossreid.records import UserError
+
+pytest.importorskip("lancedb")
+
+WRITER = """
+import sys, numpy as np
+from crossreid.gallery import Entry, Gallery
+where, name, size, end = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+with Gallery.open(where) as gallery:
+    for start in range(gallery.info().entries if name == "k" else 0, end, size):
+        numbers = range(start, start + size)
+        vectors = np.stack([np.random.default_rng(number).standard_normal(64) for number in numbers])
+        gallery.add([Entry(f"{name}{number}", f"{number}.jpg") for number in numbers], vectors, [b"p" * 9] * size)
+        print(start + size, flush=True)
+"""
+
+
+def writer(where, name, size, end):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", WRITER, str(where), name, str(size), str(end)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def vector(number):
+    found = np.random.default_rng(number).standard_normal(64)
+    return found / np.linalg.norm(found)
+
+
+def make(where, dimension=64):
+    return Gallery.create(where, dimension=dimension, fingerprint="f" * 64, model="toy")
+
+
+def files_with(folder, needle):
+    return [path for path in Path(folder).rglob("*") if path.is_file() and needle in path.read_bytes()]
+
+
+@pytest.mark.parametrize("kind", ["lancedb", "milvus"])
+def test_every_acknowledged_row_survives_a_kill(kind, tmp_path):
+    if kind == "milvus":
+        pytest.importorskip("milvus_lite")
+    where = str(tmp_path / "gallery") if kind == "lancedb" else f"milvus:{tmp_path / 'gallery.db'}"
+    make(where).close()
+    moments, acknowledged = random.Random(0), 0
+    for _ in range(3):
+        process = writer(where, "k", 7, 10**9)
+        lines = [process.stdout.readline()]
+        wanted = moments.randrange(1, 8)
+        while len(lines) <= wanted:
+            lines.append(process.stdout.readline())
+        time.sleep(moments.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        lines += process.stdout.readlines()
+        assert process.wait() == -signal.SIGKILL
+        numbers = [int(line) for line in lines if line.endswith("\n")]
+        assert numbers and numbers[-1] > acknowledged
+        acknowledged = numbers[-1]
+        with Gallery.open(where) as gallery:
+            entries = gallery.entries(count=10**5)
+            keys = {entry.key for entry in entries}
+            assert len(keys) == len(entries) and {f"k{number}" for number in range(acknowledged)} <= keys
+            # What was on its way may be there or not, but whole: the writer goes on from the count.
+            assert keys == {f"k{number}" for number in range(len(keys))}
+            for number in (0, acknowledged - 1, len(keys) - 1):
+                assert gallery.vector(f"k{number}") == pytest.approx(vector(number), abs=1e-6)
+                assert gallery.picture(f"k{number}") == b"p" * 9
+                assert gallery.search(vector(number), 1)[0][0].entry.path == f"{number}.jpg"
+
+
+def test_two_processes_write_at_once_and_nothing_is_lost_or_doubled(tmp_path):
+    where = tmp_path / "gallery"
+    make(where).close()
+    reader = Gallery.open(where, read_only=True)
+    processes = [writer(where, name, 5, 50) for name in ("a", "b", "a")]
+    counts = []
+    while any(process.poll() is None for process in processes):
+        counts.append(reader.info().entries)
+        reader.search(vector(3), 3)
+        time.sleep(0.05)
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert counts == sorted(counts)
+    entries = reader.entries(count=1000)
+    assert len(entries) == 100 == reader.info().entries
+    assert {entry.key for entry in entries} == {f"{name}{number}" for name in "ab" for number in range(50)}
+
+
+def test_a_reader_goes_on_while_another_process_deletes_and_cleans_up(tmp_path):
+    gallery = make(tmp_path / "gallery")
+    reader = Gallery.open(tmp_path / "gallery")
+    vectors = np.stack([vector(number) for number in range(60)])
+    for start in range(0, 60, 20):
+        gallery.add([Entry(f"k{row}") for row in range(start, start + 20)], vectors[start : start + 20])
+    assert reader.search(vectors[7], 1)[0][0].entry.key == "k7"
+    assert gallery.delete(Filter(keys=("k7",))) == 1
+    assert reader.search(vectors[7], 1)[0][0].entry.key != "k7"
+    assert reader.get("k7") is None and reader.info().entries == 59
+
+
+def test_what_was_deleted_is_gone_from_the_files(tmp_path):
+    folder = tmp_path / "gallery"
+    rows = 300
+    vectors = np.random.default_rng(0).standard_normal((rows, 64)).astype(np.float32)
+    with make(folder) as gallery:
+        # One large file of which little is deleted, and small ones.
+        for start, end in ((0, 270), (270, 285), (285, 300)):
+            gallery.add(
+                [
+                    Entry(
+                        f"secret key {row:04d}",
+                        f"secret path {row:04d}",
+                        camera=f"secret camera {row:04d}",
+                        identity=f"person {row % 100}",
+                        columns={"note": f"secret note {row:04d}"},
+                        time=float(row),
+                    )
+                    for row in range(start, end)
+                ],
+                vectors[start:end],
+                [b"secret picture %04d" % row for row in range(start, end)],
+            )
+        stored = [gallery.vector(f"secret key {row:04d}").tobytes() for row in range(rows)]
+
+        def present(row):
+            words = [
+                f"secret {what} {row:04d}".encode() for what in ("key", "path", "camera", "note", "picture")
+            ]
+            return [bool(files_with(folder, needle)) for needle in (*words, stored[row])]
+
+        assert present(5)[-2:] == [True, True], "the test must be able to see what lies in the files"
+        gallery.build_index()
+        assert gallery.delete(Filter(identities=("person 5",))) == 3
+        for row in (5, 105, 205):
+            assert not any(present(row)), row
+        assert present(6)[-2:] == [True, True]
+        # The index held copies, so it went too.
+        assert gallery.info().recall is None
+        assert gallery.delete(Filter(keys=("secret key 0299",))) == 1 and not any(present(299))
+        assert gallery.delete(Filter(expired=50.0)) == 49
+        assert not any(any(present(row)) for row in range(50))
+        assert gallery.info().entries == 247 and gallery.search(vectors[60], 1)[0][0].entry.time == 60.0
+
+
+def test_a_delete_that_was_killed_on_its_way_is_finished_by_the_next(tmp_path, monkeypatch):
+    folder = tmp_path / "gallery"
+    vectors = np.random.default_rng(0).standard_normal((50, 64))
+    with make(folder) as gallery:
+        gallery.add([Entry(str(row)) for row in range(50)], vectors)
+        needle = gallery.vector("3").tobytes()
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                lance.LanceStore, "_merge", lambda store: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                gallery.delete(Filter(keys=("3",)))
+        assert gallery.get("3") is None and files_with(folder, needle)
+        assert gallery.delete(Filter(keys=("3",))) == 0
+        assert not files_with(folder, needle)
+
+
+def test_small_files_are_merged(tmp_path, monkeypatch):
+    monkeypatch.setattr(lance, "MANY", 12)
+    folder = tmp_path / "gallery"
+    with make(folder) as gallery:
+        for row in range(30):
+            gallery.add([Entry(str(row))], vector(row)[None])
+            assert len(os.listdir(folder / "entries.lance" / "data")) <= 13
+        assert [hit.entry.key for hit in gallery.search(vector(4), 1)[0]] == ["4"]
+    monkeypatch.setattr(lance, "SOME", 0)
+    with Gallery.open(folder) as gallery:
+        gallery.add([Entry("x")], vector(99)[None])
+    assert len(os.listdir(folder / "entries.lance" / "data")) == 1
+    with Gallery.open(folder) as gallery:
+        assert gallery.info().entries == 31 and gallery.known(["0", "29", "x"]) == {"0", "29", "x"}
+
+
+def test_a_locked_gallery_is_searched_but_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(locking, "PATIENCE", 0.1)
+    with make(tmp_path / "gallery") as gallery:
+        gallery.add([Entry("a")], vector(0)[None])
+        with locking.writing(tmp_path / "gallery" / lance.LOCK):
+            with pytest.raises(UserError, match=r"locked by another process for 0\.1 seconds"):
+                gallery.add([Entry("b")], vector(1)[None])
+            assert gallery.search(vector(1), 1)[0][0].entry.key == "a"
+        assert gallery.add([Entry("b")], vector(1)[None]) == 1
+
+
+def test_a_folder_that_may_not_be_written_is_searched(tmp_path, monkeypatch):
+    make(tmp_path / "gallery").close()
+
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    with Gallery.open(tmp_path / "gallery") as gallery, monkeypatch.context() as patched:
+        patched.setattr(locking.os, "open", refuse)
+        assert gallery.search(vector(0)) == [[]]
+        with pytest.raises(UserError, match=r"cannot be changed .Permission denied.*read_only=True"):
+            gallery.add([Entry("b")], vector(1)[None])
+
+
+def test_galleries_of_a_newer_version_and_damaged_ones(tmp_path):
+    folder = tmp_path / "gallery"
+    make(folder).close()
+    facts = json.loads((folder / "gallery.json").read_text())
+    for text, said in (
+        (json.dumps(facts | {"format": 2, "dimension": "whatever"}), "format 2, written by a newer version"),
+        (json.dumps({"format": 1}), "KeyError"),
+        ("[1, 2]", "TypeError"),
+        ("{", "does not describe a gallery"),
+    ):
+        (folder / "gallery.json").write_text(text)
+        with pytest.raises(UserError, match=said):
+            Gallery.open(folder)
+    (folder / "gallery.json").write_text(json.dumps(facts))
+    Gallery.open(folder).close()
+    for path in (folder / "entries.lance" / "_versions").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="cannot be opened"):
+        Gallery.open(folder)
+
+
+def test_folders_that_are_no_galleries(tmp_path):
+    with pytest.raises(UserError, match="no gallery in"):
+        Gallery.open(tmp_path / "absent")
+    with pytest.raises(UserError, match="no gallery in"):
+        Gallery.open(tmp_path)
+    (tmp_path / "holiday.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"holds holiday\.jpg and is not a gallery"):
+        make(tmp_path)
+    with pytest.raises(UserError, match="cannot be made"):
+        make(tmp_path / "holiday.jpg" / "gallery")
+    with pytest.raises(UserError, match="at least 1"):
+        make(tmp_path / "new", dimension=0)
+    # What a process that was killed while it made a gallery leaves behind is no obstacle.
+    make(tmp_path / "new").close()
+    (tmp_path / "new" / "gallery.json").unlink()
+    with make(tmp_path / "new", 32) as gallery:
+        assert gallery.add([Entry("a")], np.ones((1, 32))) == 1
+
+
+def test_milvus_places_that_do_not_answer(tmp_path):
+    pytest.importorskip("milvus_lite")
+    with pytest.raises(UserError, match="no gallery in"):
+        Gallery.open(f"milvus:{tmp_path / 'absent.db'}")
+    assert not (tmp_path / "absent.db").exists()
+    where = f"milvus:{tmp_path / 'one.db'}"
+    with make(where) as gallery:
+        with pytest.raises(UserError, match="no gallery in"):
+            Gallery.open(f"{where}#other")
+        code = f"from crossreid.gallery import Gallery\nGallery.open({where!r})"
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert found.returncode and "one at a time" in found.stderr.splitlines()[-1]
+        gallery.add([Entry("a")], vector(0)[None])
+    with Gallery.open(where) as gallery:
+        assert gallery.info().entries == 1
