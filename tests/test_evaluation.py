@@ -148,7 +148,7 @@ def test_ranked_lists_of_vectors_that_know_nothing(name, request):
     protocol = get(name)(request.getfixturevalue({"market1501": "market", "sysu_mm01": "sysu"}[name]))
     embedding = Embedding(torch.from_numpy(noise(protocol.images).astype(np.float32)))
     rows = evaluation.score_rows(protocol, embedding, Comparison("cosine"), evaluation.EvaluateConfig())
-    ranked = evaluation._examples(protocol, embedding, Comparison("cosine"), rows, 3)
+    ranked = evaluation.ranked_lists(protocol, embedding, Comparison("cosine"), rows, 3)
     for row in rows:
         agree([listed for listed in ranked if listed["row"] == row], 3)
     if name == "sysu_mm01":

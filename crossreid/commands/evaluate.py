@@ -1,4 +1,4 @@
-"""Score a checkpoint by a protocol."""
+"""Score a checkpoint, an exported model, or stored features."""
 
 from __future__ import annotations
 
@@ -7,36 +7,143 @@ from pathlib import Path
 from crossreid.commands import parsing
 from crossreid.records import UserError
 
+_EPILOG = (
+    "Settings are changed as --protocol.mode indoor or --evaluate.rerank true. Features are stored with "
+    "--evaluate.features true and --out, or by crossreid embed."
+)
+
 
 def run(words: list[str]) -> None:
-    parser = parsing.parser(
-        "evaluate", __doc__, "Settings are changed as --protocol.mode indoor or --evaluate.rerank true."
+    parser = parsing.parser("evaluate", __doc__, _EPILOG)
+    parser.add_argument(
+        "model",
+        type=Path,
+        help="a checkpoint, our own or of a published system; an exported model; or stored features (.npz, .mat)",
     )
-    parser.add_argument("checkpoint", type=Path, help="our own, or one of a published system")
     parser.add_argument(
         "--config", help="settings file for data and protocol (default: those of the training)"
     )
     parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument("--query", type=Path, metavar="DIR", help="folder of pictures to search for")
+    parser.add_argument(
+        "--gallery", type=Path, metavar="DIR", help="folder of pictures, or features, to search among"
+    )
+    parser.add_argument(
+        "--pattern",
+        help="regular expression that finds identity and camera in a picture's path, such as "
+        "'(?P<identity>\\d+)_c(?P<camera>\\d)' (default: names as in Market-1501, or a folder for each person)",
+    )
+    parser.add_argument("--query-modality", metavar="WORD", help="visible or infrared (default: visible)")
+    parser.add_argument("--gallery-modality", metavar="WORD", help="likewise")
     parser.add_argument(
         "--out", type=Path, help="also write evaluation.json and report.html into this folder"
     )
     chosen, overrides = parsing.parse(parser, words)
-    from crossreid import checkpoint, config, evaluation
+    from crossreid.exported import evaluate as evaluate_exported
+    from crossreid.exported import is_exported
 
-    if chosen.config:
-        tree = chosen.config
-    elif checkpoint.ours(chosen.checkpoint):
-        tree = checkpoint.read(chosen.checkpoint)["settings"]
-    else:
-        raise UserError(
-            f"{chosen.checkpoint} does not record a data set or protocol: name a settings file that does with --config"
+    if is_exported(chosen.model):
+        _no_folders(chosen, "an exported model")
+        from crossreid import config
+
+        tree = config.load(chosen.config).to_dict() if chosen.config else None
+        evaluate_exported(chosen.model, overrides, tree=tree, out=chosen.out)
+        return
+    from crossreid.evaluation.stored import is_stored
+
+    rows, settings = (_stored if is_stored(chosen.model) else _checkpoint)(chosen, overrides)
+    if rows and settings.protocol_name == "generalization":
+        from crossreid.evaluation import brief
+        from crossreid.report.generalization_table import generalization_table
+
+        print(
+            generalization_table(
+                {row: [brief(trial) for trial in found.per_trial] for row, found in rows.items()}
+            )
         )
-    settings = config.load(tree, overrides)
-    if chosen.out:
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        (chosen.out / "config.yaml").write_text(settings.to_yaml(), encoding="utf-8")
-    evaluation.evaluate(chosen.checkpoint, settings=settings, out=chosen.out, split=chosen.split)
-    if chosen.out:
+    if chosen.out and rows:
         from crossreid.report import write
 
         print(f"report: {write([chosen.out], chosen.out / 'report.html').resolve()}")
+
+
+def _checkpoint(chosen, overrides):
+    from crossreid import checkpoint, config, evaluation
+
+    protocol = None
+    if chosen.config:
+        tree = config.load(chosen.config).to_dict()
+    elif checkpoint.ours(chosen.model):
+        tree = checkpoint.read(chosen.model)["settings"]
+    elif chosen.query:
+        tree = {"method": {"name": _method(chosen.model)}}
+    else:
+        raise UserError(
+            f"{chosen.model} does not record a data set or protocol: name a settings file that does with --config, or "
+            "two folders with --query and --gallery"
+        )
+    if chosen.query or chosen.gallery:
+        if not (chosen.query and chosen.gallery):
+            raise UserError("two folders are needed, one of queries with --query and one with --gallery")
+        from crossreid.data import two_folders
+        from crossreid.protocols.market1501 import Market1501
+
+        tree = tree | {"protocol": {"name": "market1501"}}
+        settings = config.load(tree, overrides)
+        sides = two_folders.read(
+            chosen.query,
+            chosen.gallery,
+            pattern=chosen.pattern,
+            modalities=(chosen.query_modality, chosen.gallery_modality),
+        )
+        title = f"{chosen.query.name} in {chosen.gallery.name}"
+        protocol = Market1501.between(*sides, title=title, same_camera=settings.protocol["same_camera"])
+    else:
+        settings = config.load(tree, overrides)
+    _prepare(chosen.out, settings)
+    rows = evaluation.evaluate(
+        chosen.model, settings=settings, protocol=protocol, out=chosen.out, split=chosen.split
+    )
+    return rows, settings
+
+
+def _stored(chosen, overrides):
+    from crossreid import config, evaluation
+    from crossreid.evaluation.stored import read_stored
+
+    if chosen.query:
+        raise UserError("--query names a folder of pictures, but stored features were given: leave it out")
+    # Any method will do: its settings are not looked at.
+    tree = config.load(chosen.config).to_dict() if chosen.config else {"method": {"name": "agw"}}
+    settings = config.load(tree, overrides)
+    protocol = evaluation.protocol_of(settings, split=chosen.split) if chosen.config else None
+    stored = read_stored(
+        chosen.model,
+        chosen.gallery,
+        pattern=chosen.pattern,
+        same_camera=settings.protocol.get("same_camera", True),
+        protocol=protocol,
+    )
+    settings.protocol_name = stored.protocol.name
+    if chosen.out:
+        chosen.out.mkdir(parents=True, exist_ok=True)
+    device = "cpu" if settings.train.device == "auto" else settings.train.device
+    rows = evaluation.evaluate_stored(stored, settings.evaluate, out=chosen.out, device=device)
+    return rows, settings
+
+
+def _prepare(out: Path | None, settings) -> None:
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.yaml").write_text(settings.to_yaml(), encoding="utf-8")
+
+
+def _method(path: Path) -> str:
+    from crossreid import originals
+
+    return originals.read(path)[0]["method"]
+
+
+def _no_folders(chosen, what: str) -> None:
+    if chosen.query or chosen.gallery:
+        raise UserError(f"--query and --gallery are for checkpoints and features, but {what} was given")

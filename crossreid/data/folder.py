@@ -31,13 +31,13 @@ def read(
     camera: of pictures whose path does not tell it.
     train_share: share of the identities to train on where there are no split folders; 0 none, 1 all.
     """
-    expression = _compiled(pattern)
+    expression = compiled(pattern)
     root = _descend(root, expression)
     splits = {name: name.lower() for name in folder_names(root) if name.lower() in own.SPLITS} or {"": ""}
     rows = []
     for name, split in splits.items():
         folder = root / name if name else root
-        found = _by_pattern(folder, expression) if expression else _by_folder(folder)
+        found = by_pattern(folder, expression) if expression else by_folder(folder)
         rows += [(split, *fields) for fields in found]
     if not rows:
         raise UserError(
@@ -54,7 +54,8 @@ def read(
     return own.splits_of(images, train_share, seed)
 
 
-def _compiled(pattern: str | None) -> re.Pattern | None:
+def compiled(pattern: str | None) -> re.Pattern | None:
+    """The expression, once its groups are known to be the right ones."""
     if pattern is None:
         return None
     try:
@@ -80,7 +81,8 @@ def _descend(root: Path, expression: re.Pattern | None) -> Path:
     return inner if not image_names(inner) and folder_names(inner) else root
 
 
-def _by_folder(folder: Path) -> list[tuple[Path, str, None, str]]:
+def by_folder(folder: Path) -> list[tuple[Path, str, None, str]]:
+    """Path, identity, no camera and modality of the pictures in the sub-folders of persons."""
     loose = image_names(folder)
     if loose:
         raise UserError(
@@ -104,7 +106,8 @@ def _by_folder(folder: Path) -> list[tuple[Path, str, None, str]]:
     return found
 
 
-def _by_pattern(folder: Path, expression: re.Pattern) -> list[tuple[Path, str, str | None, str]]:
+def by_pattern(folder: Path, expression: re.Pattern) -> list[tuple[Path, str, str | None, str]]:
+    """The same of all pictures below a folder, as the expression reads their paths."""
     found = []
     for path in _pictures_below(folder, folder.name):
         below = path.relative_to(folder).as_posix()

@@ -63,9 +63,25 @@ class Market1501:
                 f"{len(gallery)} gallery pictures. {more}; to validate, hold out training identities "
                 f"(data.validation)."
             )
+        self._set(query, gallery, title, root.name if own and root.name else title, same_camera, split)
+
+    @classmethod
+    def between(
+        cls, query: Sequence[Image], gallery: Sequence[Image], *, title: str, same_camera: bool = True
+    ) -> Market1501:
+        """The protocol for queries and a gallery that are given. title: what the results call them."""
+        protocol = cls.__new__(cls)
+        if not query or not gallery:
+            raise UserError(
+                f"{title}: {len(query)} queries and {len(gallery)} gallery pictures, at least one of each is needed"
+            )
+        protocol._set(query, gallery, title, title, same_camera, "test")
+        return protocol
+
+    def _set(self, query, gallery, title, row, same_camera, split):
         self.images: list[Image] = [*query, *gallery]
         self._queries = len(query)
-        self._row = root.name if own and root.name else title
+        self._row = row
         self._forbidden = _same_file(query, gallery)
         if same_camera:
             key = identity_and_camera(self.images)

@@ -1,0 +1,78 @@
+"""Queries in one folder, the gallery in another, wherever they lie: a test set without the layout of a data set."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from crossreid.data import folder, own
+from crossreid.data.source import folder_names, image_names
+from crossreid.records import Image, UserError
+
+# Names of Market-1501, which many others have taken over: identity and camera, of any number of digits.
+NAME = r"^(?P<identity>-?\d+)_c(?P<camera>\d+)"
+JUNK = "-1"
+
+
+def read(
+    query: str | Path,
+    gallery: str | Path,
+    *,
+    pattern: str | None = None,
+    camera: int = 1,
+    modalities: tuple[str | None, str | None] = (None, None),
+) -> tuple[list[Image], list[Image]]:
+    """The queries and the gallery, each sorted by path; an identity has the same number in both.
+
+    pattern: as of the data set ``folder``: a regular expression with the groups identity and, if wanted, camera and
+        modality. Without one, sub-folders are persons; pictures that lie directly in a folder must be named as in
+        Market-1501, 0002_c1s1_000451_03.jpg, and those of its junk identity -1 are left out.
+    camera: of pictures whose path does not tell it.
+    modalities: of the queries and of the gallery, where the pattern does not tell it.
+
+    Raises UserError naming the first picture that does not fit.
+    """
+    sides = []
+    for place, modality in zip((Path(query).expanduser(), Path(gallery).expanduser()), modalities):
+        rows = _side(place, pattern)
+        if not rows:
+            raise UserError(
+                f"no pictures were found in {place}: give a folder of pictures, or of folders of one person each"
+            )
+        if modality is not None:
+            rows = [(*row[:3], own.modality(modality, str(place))) for row in rows]
+        sides.append(rows)
+    identities = own.numbers(row[1] for side in sides for row in side)
+    cameras = own.numbers(row[2] for side in sides for row in side if row[2] is not None)
+    queries, others = (
+        [
+            Image(path, identities[identity], camera if seen is None else cameras[seen], modality)
+            for path, identity, seen, modality in side
+        ]
+        for side in sides
+    )
+    return queries, others
+
+
+def compiled(pattern: str | None) -> re.Pattern:
+    """The expression that reads names."""
+    return folder.compiled(pattern or NAME)
+
+
+def fields(expression: re.Pattern, name: str, place) -> tuple[str, str | None]:
+    """Identity and camera in a name, whose last part is searched when the whole does not fit."""
+    match = expression.search(name) or expression.search(name.rpartition("/")[2])
+    found = match.groupdict() if match else {}
+    if not found.get("identity"):
+        raise UserError(
+            f"{place}: the name {name} does not say whom the picture shows: names such as 0002_c1s1_000451_03.jpg, "
+            "or a pattern with the groups identity and camera, are expected"
+        )
+    return found["identity"], found.get("camera") or None
+
+
+def _side(place: Path, pattern: str | None):
+    if pattern is None and folder_names(place) and not image_names(place):
+        return folder.by_folder(place)
+    rows = folder.by_pattern(place, compiled(pattern))
+    return rows if pattern else [row for row in rows if row[1] != JUNK]

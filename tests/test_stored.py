@@ -1,0 +1,234 @@
+"""Stored features score as the model did; two plain folders; the exchange format of SYSU-MM01; damaged files."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_layouts import noise
+
+from crossreid import protocols
+from crossreid.__main__ import main
+from crossreid.data import two_folders
+from crossreid.evaluation import EvaluateConfig, evaluate_stored
+from crossreid.evaluation.stored import Stored, is_stored, read_stored, write_stored
+from crossreid.protocols.market1501 import Market1501
+from crossreid.records import Comparison, Embedding, UserError
+
+
+def quiet(text):
+    pass
+
+
+def numbers(folder):
+    content = json.loads((folder / "evaluation.json").read_text())
+    return {key: content[key] for key in ("rows", "reranked", "ranked", "comparison", "feature", "protocol")}
+
+
+@pytest.fixture(scope="module")
+def stripes_stored(tmp_path_factory, market, settings_file):
+    """The folder of an evaluation of AlignedReID++, untrained, with its features.npz."""
+    from crossreid import checkpoint, config
+
+    folder = tmp_path_factory.mktemp("stored")
+    method = checkpoint.build("alignedreid", {"backbone": "tiny", "pretrained": None}, 6)
+    settings = config.load(
+        {"method": {"name": "alignedreid"}, "data": {"roots": {"market1501": str(market)}, "workers": 0}}
+    ).to_dict()
+    shown = {"size": [64, 32], "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
+    content = checkpoint.describe(method, "alignedreid", input=shown, settings=settings, trained={"epoch": 3})
+    checkpoint.save(folder / "model.pt", content)
+    words = ["--evaluate.features", "true", "--evaluate.rerank", "true", "--out", str(folder)]
+    assert main(["evaluate", str(folder / "model.pt"), *words]) == 0
+    return folder
+
+
+def test_features_with_stripes_score_as_the_model_did(stripes_stored, tmp_path, capsys):
+    with np.load(stripes_stored / "features.npz") as file:
+        assert file["stripes"].shape[1:] == (2, 128) and str(file["feature"]) == "global_local"
+        assert file["vectors"].shape[1:] == (128,)
+    capsys.readouterr()
+    words = ["--evaluate.rerank", "true", "--out", str(tmp_path)]
+    assert main(["evaluate", str(stripes_stored / "features.npz"), *words]) == 0
+    shown = capsys.readouterr().out
+    assert "re-ranking (RK)" in shown and "queries search" in shown and "report.html" in shown
+    assert numbers(tmp_path) == numbers(stripes_stored)
+
+
+def test_trials_and_rules_are_stored(sysu, tmp_path):
+    protocol = protocols.get("sysu_mm01")(sysu)
+    import torch
+
+    from crossreid.evaluation import score_rows
+
+    embedding = Embedding(torch.from_numpy(noise(protocol.images).astype(np.float32)))
+    about = {"feature": "x", "comparison": {"vector": "cosine", "stripes": None}, "notes": []}
+    about["protocol"] = {"name": protocol.name, "words": protocol.words}
+    write_stored(tmp_path / "f.npz", Stored(protocol, embedding, Comparison("cosine"), about))
+    stored = read_stored(tmp_path / "f.npz")
+    assert stored.protocol.images == [
+        type(image)(
+            image.path.resolve(), *(getattr(image, n) for n in ("identity", "camera", "modality", "domain"))
+        )
+        for image in protocol.images
+    ]
+    (expected,) = score_rows(protocol, embedding, Comparison("cosine"), EvaluateConfig()).values()
+    (found,) = evaluate_stored(stored, EvaluateConfig(), say=quiet).values()
+    assert len(found.per_trial) == 10
+    np.testing.assert_array_equal(found.cmc, expected.cmc)
+
+
+def two_sides(rng, tmp_path, columns=True):
+    """A query and a gallery file as `crossreid embed` writes them, and the protocol's slow result."""
+    who, seen = np.array([3, 3, 5, 5, 9]), np.array([1, 2, 1, 2, 1])
+    vectors = rng.normal(size=(5, 6)).astype(np.float32)
+    names = np.array([f"some/{p:04d}_c{c}s1_000001_00.jpg" for p, c in zip(who, seen)])
+    for name, rows in (("q", [0, 2]), ("g", [1, 3, 4])):
+        table = {"vectors": vectors[rows], "path": names[rows], "fingerprint": "ab", "feature": "neck"}
+        if columns:
+            table |= {"identity": who[rows], "camera": seen[rows]}
+        np.savez(tmp_path / f"{name}.npz", **table)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    away = 1 - unit[[0, 2]] @ unit[[1, 3, 4]].T
+    ranks = [1 + (away[row] < away[row, row]).sum() for row in (0, 1)]
+    return np.mean([1 / rank for rank in ranks])
+
+
+@pytest.mark.parametrize("columns", [True, False])
+def test_two_files_of_vectors(tmp_path, columns, capsys):
+    expected = two_sides(np.random.default_rng(0), tmp_path, columns)
+    stored = read_stored(tmp_path / "q.npz", tmp_path / "g.npz")
+    assert [image.identity for image in stored.protocol.images] == [3, 5, 3, 5, 9]
+    assert [image.camera for image in stored.protocol.images] == [1, 1, 2, 2, 1]
+    (scores,) = evaluate_stored(stored, EvaluateConfig(), say=quiet).values()
+    assert scores.mean_ap == pytest.approx(expected)
+    assert main(["evaluate", str(tmp_path / "q.npz"), "--gallery", str(tmp_path / "g.npz")]) == 0
+    assert f"{100 * expected:.2f}" in capsys.readouterr().out
+
+
+def test_one_file_with_the_column_split(tmp_path):
+    expected = two_sides(np.random.default_rng(1), tmp_path)
+    parts = [np.load(tmp_path / f"{name}.npz") for name in "qg"]
+    both = {key: np.concatenate([part[key] for part in parts]) for key in ("vectors", "identity", "camera")}
+    split = np.array(["Query"] * 2 + ["gallery"] * 3)
+    np.savez(tmp_path / "both.npz", **both, split=split)
+    (scores,) = evaluate_stored(read_stored(tmp_path / "both.npz"), EvaluateConfig(), say=quiet).values()
+    assert scores.mean_ap == pytest.approx(expected)
+    np.savez(tmp_path / "none.npz", **both)
+    with pytest.raises(UserError, match="does not say which vectors are queries"):
+        read_stored(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"PK\x03\x04 no archive", "cannot be read"),
+        (None, "there are no features"),
+        ({"vectors": np.zeros((3, 2, 1))}, r"vectors of shape \(3, 2, 1\)"),
+        ({"other": np.zeros(3)}, "holds other: expected"),
+        (
+            {"vectors": np.zeros((3, 2)), "identity": np.zeros(2)},
+            r"identity has the shape \(2,\), but there are 3",
+        ),
+        ({"vectors": np.zeros((1, 2)), "split": ["query"]}, "does not say who is on each picture"),
+        (
+            {"vectors": np.zeros((1, 2)), "path": ["anna.jpg"], "split": ["query"]},
+            r"the name anna\.jpg does not say",
+        ),
+        ({"vectors": np.zeros((1, 2)), "record": "{}"}, r"incomplete \(KeyError"),
+        ({"vectors": np.array([None])}, "cannot be read"),
+    ],
+)
+def test_damaged_and_foreign_files(tmp_path, content, words):
+    path = tmp_path / "f.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        np.savez(path, **{name: np.array(value) for name, value in content.items()})
+    with pytest.raises(UserError, match=words):
+        read_stored(path)
+
+
+def test_files_of_different_models(tmp_path):
+    two_sides(np.random.default_rng(2), tmp_path)
+    with np.load(tmp_path / "g.npz") as file:
+        table = dict(file)
+    np.savez(tmp_path / "g.npz", **table | {"fingerprint": "cd"})
+    with pytest.raises(UserError, match="made by different models"):
+        read_stored(tmp_path / "q.npz", tmp_path / "g.npz")
+    np.savez(tmp_path / "g.npz", **table | {"vectors": np.ones((3, 7))})
+    with pytest.raises(UserError, match="6 numbers and those in .* 7: embed both"):
+        read_stored(tmp_path / "q.npz", tmp_path / "g.npz")
+
+
+@pytest.mark.parametrize("name", ["feature", "feature_test"])
+def test_the_exchange_format_of_sysu(sysu, tmp_path, name):
+    from scipy.io import savemat
+
+    from crossreid.evaluation import score_rows
+
+    protocol = protocols.get("sysu_mm01")(sysu)
+    vectors = noise(protocol.images)
+    known = {image.path: vector for image, vector in zip(protocol.images, vectors)}
+    for camera in range(1, 7):
+        cell = np.empty((1, 533) if name == "feature_test" else (533, 1), object)
+        flat = cell.reshape(-1)
+        for identity in range(533):
+            folder = sysu / f"cam{camera}" / f"{identity + 1:04d}"
+            names = sorted(path for path in folder.glob("*.jpg")) if folder.is_dir() else []
+            rows = [known.get(path, np.zeros(vectors.shape[1])) for path in names]
+            matrix = np.array(rows).reshape(len(rows), -1) if rows else np.zeros((0, 0))
+            flat[identity] = matrix.T if name == "feature_test" else matrix
+        savemat(tmp_path / f"net_cam{camera}.mat", {name: cell})
+    assert is_stored(tmp_path) and is_stored(tmp_path / "net_cam1.mat") and not is_stored(sysu)
+    import torch
+
+    embedding = Embedding(torch.from_numpy(vectors).float())
+    (expected,) = score_rows(protocol, embedding, Comparison("euclidean"), EvaluateConfig()).values()
+    for path in (tmp_path, tmp_path / "net_cam3.mat"):
+        stored = read_stored(path, protocol=protocol)
+        (found,) = evaluate_stored(stored, EvaluateConfig(), say=quiet).values()
+        assert found.mean_ap == pytest.approx(expected.mean_ap)
+    with pytest.raises(UserError, match="name the settings and the data set"):
+        read_stored(tmp_path)
+    (tmp_path / "net_cam3.mat").unlink()
+    with pytest.raises(UserError, match="no file for camera 3"):
+        read_stored(tmp_path, protocol=protocol)
+
+
+def test_two_plain_folders_score_as_the_layout_does(trained, market, tmp_path, capsys):
+    (tmp_path / "q").symlink_to(market / "query")
+    (tmp_path / "g").symlink_to(market / "bounding_box_test")
+    folders = ["--query", str(tmp_path / "q"), "--gallery", str(tmp_path / "g")]
+    assert main(["evaluate", str(trained / "last.pt"), *folders, "--out", str(tmp_path / "out")]) == 0
+    assert "q in g" in capsys.readouterr().out
+    assert main(["evaluate", str(trained / "last.pt"), "--out", str(tmp_path / "usual")]) == 0
+    one, other = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("out", "usual"))
+    assert one["rows"][0]["mean_ap"] == other["rows"][0]["mean_ap"]
+    assert main(["evaluate", str(trained / "last.pt"), *folders[:2]]) == 2
+    assert "two folders are needed" in capsys.readouterr().err
+
+
+def test_how_two_folders_are_read(tmp_path):
+    def make(*names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+
+    make("q/0007_c1s1_0.jpg", "g/0007_c02_0.jpg", "g/0000_c3s1_0.jpg", "g/-1_c1s1_0.jpg", "g/notes.txt")
+    query, gallery = two_folders.read(tmp_path / "q", tmp_path / "g", modalities=("infrared", None))
+    assert [(image.identity, image.camera, image.modality) for image in query] == [(7, 1, "infrared")]
+    assert [(image.identity, image.camera) for image in gallery] == [(0, 3), (7, 2)]
+    make("people/anna/1.jpg", "more/anna/2.jpg", "more/bert/3.jpg")
+    query, gallery = two_folders.read(tmp_path / "people", tmp_path / "more")
+    assert [image.identity for image in query] == [1] and [image.identity for image in gallery] == [1, 2]
+    with pytest.raises(UserError, match="same_camera: false"):
+        Market1501.between(query, gallery, title="own")
+    assert len(Market1501.between(query, gallery, title="own", same_camera=False).trials()) == 1
+    make("odd/hello.jpg", "empty/notes.txt")
+    with pytest.raises(UserError, match=r"no identity in hello\.jpg"):
+        two_folders.read(tmp_path / "odd", tmp_path / "g")
+    with pytest.raises(UserError, match="no pictures were found in"):
+        two_folders.read(tmp_path / "q", tmp_path / "empty")
+    query, _ = two_folders.read(tmp_path / "odd", tmp_path / "odd", pattern=r"(?P<identity>\w+)\.jpg")
+    assert [image.identity for image in query] == [1]
