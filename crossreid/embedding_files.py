@@ -16,7 +16,7 @@ import json
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -81,20 +81,20 @@ def listed(sources: Sequence[str | Path], modality: str | None = None) -> list[R
             rows += _table(path, modality)
             continue
         for found in _found(source):
-            if found not in seen:
-                seen.add(found)
+            if found.absolute() not in seen:
+                seen.add(found.absolute())
                 rows.append(Row(found, str(found), modality))
     return rows
 
 
-def unreadable(
-    rows: Sequence[Row], progress: Callable[[Iterable, int], Iterable] | None = None
-) -> dict[int, str]:
+def unreadable(rows: Sequence[Row]) -> dict[int, str]:
     """Row -> reason for pictures that their headers already show to be unreadable: a look ahead of long work."""
     paths = list(dict.fromkeys(row.path for row in rows))
-    with ThreadPoolExecutor(THREADS) as pool:
-        reasons = pool.map(_reason, paths, chunksize=16)
-        reasons = dict(zip(paths, progress(reasons, len(paths)) if progress else reasons))
+    reasons = {}
+    with ThreadPoolExecutor(THREADS) as pool, _bar(desc="check", total=len(paths), leave=False) as bar:
+        for path, reason in zip(paths, pool.map(_reason, paths)):
+            reasons[path] = reason
+            bar.update(1)
     return {number: reasons[row.path] for number, row in enumerate(rows) if reasons[row.path]}
 
 
@@ -128,7 +128,6 @@ def embed_files(
     *,
     skip_bad: bool = False,
     batch: int = 64,
-    progress: Callable[[int, int], object] | None = None,
 ) -> Outcome:
     """Embed the pictures in order and write their vectors, with what is known of each, to ``out``.
 
@@ -136,7 +135,6 @@ def embed_files(
     out: ``.npz`` (everything), ``.csv`` (everything but the model's fingerprint) or ``.npy`` (the vectors, with a
         table of the rows beside them).
     skip_bad: leave pictures out that cannot be read, and list them; otherwise the first one stops the work.
-    progress: called with the rows done at the start, then with how many more are.
 
     The same call goes on after an interruption: vectors of pictures that have not changed since are taken from the
     part file. It is removed when the output is written.
@@ -152,25 +150,26 @@ def embed_files(
         keys = [_key(row, modality) for row, modality in zip(rows, modalities)]
         done = part.fill(vectors, keys)
         kept, skipped = int(done.sum()), {}
-        if progress:
-            progress(0, kept)
-        waiting = [number for number in range(len(rows)) if not done[number]]
-        pixels = _decoded([(number, rows[number]) for number in waiting], embedder)
-        for numbers, arrays, bad in _batches(pixels, batch):
-            skipped.update(bad)
-            if bad and not skip_bad:
-                left = f"{int(done.sum())} of {len(rows)} vectors are kept in {part.path}"
-                raise UserError(
-                    f"{next(iter(bad.values()))}. {left}: mend the picture and give the same command again, or add "
-                    "--skip-bad to leave such pictures out"
-                )
-            if numbers:
-                given = [modalities[number] for number in numbers]
-                vectors[numbers] = embedder(arrays, modality=None if None in given else given)
-                part.add([keys[number] for number in numbers], vectors[numbers])
-                done[numbers] = True
-            if progress:
-                progress(len(numbers) + len(bad), 0)
+        waiting = [(number, rows[number]) for number in np.flatnonzero(~done)]
+        with _bar(desc="embed", total=len(rows), initial=kept) as bar:
+            for numbers, arrays, bad in _batches(_decoded(waiting, embedder), batch):
+                skipped.update(bad)
+                if bad and not skip_bad:
+                    raise UserError(
+                        f"{next(iter(bad.values()))}. {int(done.sum())} of {len(rows)} vectors are kept in "
+                        f"{part.path}: mend the picture and give the same command again, or add --skip-bad to leave "
+                        "such pictures out"
+                    )
+                if numbers:
+                    given = [modalities[number] for number in numbers]
+                    vectors[numbers] = embedder(arrays, modality=None if None in given else given)
+                    part.add([keys[number] for number in numbers], vectors[numbers])
+                    done[numbers] = True
+                bar.update(len(numbers) + len(bad))
+        if not done.any():
+            raise UserError(
+                f"none of the {len(rows)} pictures can be read, the first because {skipped[min(skipped)]}"
+            )
         listed_bad = [(rows[number].name, reason) for number, reason in sorted(skipped.items())]
         chosen = np.flatnonzero(done)
         table = _columns([rows[number] for number in chosen], [modalities[number] for number in chosen])
@@ -179,6 +178,26 @@ def embed_files(
         )
     part.remove()
     return Outcome(out, len(chosen), kept, listed_bad)
+
+
+class _NoBar:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def update(self, count: int) -> None:
+        pass
+
+
+def _bar(**words):
+    """Progress with the time left, on a terminal; nothing where an exported model is used without the rest."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return _NoBar()
+    return tqdm(disable=None, unit="picture", **words)
 
 
 # Finding pictures
@@ -326,7 +345,8 @@ def _cuts(path: Path, rows: list[tuple[int, Row]], size, interpolation) -> list[
 
 def _decoded(rows: list[tuple[int, Row]], embedder) -> Iterator[tuple[int, np.ndarray | str]]:
     """Each row's pixels or reason, in order, decoded by threads a little ahead of who takes them."""
-    size, interpolation = embedder.size, embedder.interpolation
+    model = getattr(embedder, "_model", embedder)
+    size, interpolation = model.size, model.interpolation
     pool = ThreadPoolExecutor(THREADS)
     ahead: deque = deque()
     try:
@@ -433,7 +453,10 @@ class _Part:
         return self
 
     def __exit__(self, *_):
+        empty = self.file.seek(0, os.SEEK_END) <= len(self.head)
         self.file.close()
+        if empty:
+            self.remove()
 
     def fill(self, vectors: np.ndarray, keys: Sequence[bytes]) -> np.ndarray:
         """Put the vectors that are there in their rows; (N,) bool of the rows that were filled."""

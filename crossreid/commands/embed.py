@@ -47,15 +47,13 @@ def run(words: list[str]) -> None:
     chosen = words_of.parse_args(words)
     if chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: expected 1 or more")
-    from tqdm import tqdm
-
     from crossreid.embedding_files import check_output, embed_files, listed, part_of, unreadable
 
     check_output(chosen.out)
+    if any(Path(source).resolve() == chosen.out.resolve() for source in chosen.images):
+        raise UserError(f"{chosen.out} is read and would be overwritten: give the output another name")
     rows = listed(chosen.images, chosen.modality)
-    bad = unreadable(
-        rows, lambda items, total: tqdm(items, "check", total, disable=None, leave=False, unit="picture")
-    )
+    bad = unreadable(rows)
     if bad and not chosen.skip_bad:
         raise UserError(
             f"{len(bad)} of {len(rows)} pictures cannot be read: {_several(list(bad.values()))}. Nothing was embedded "
@@ -66,29 +64,24 @@ def run(words: list[str]) -> None:
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
-    with tqdm(desc="embed", total=len(rows), disable=None, unit="picture") as bar:
-
-        def progress(new: int, kept: int) -> None:
-            bar.initial += kept
-            bar.update(kept + new)
-
-        try:
-            done = embed_files(
-                rows, embedder, chosen.out, skip_bad=chosen.skip_bad, batch=chosen.batch, progress=progress
-            )
-        except KeyboardInterrupt:
-            bar.close()
+    try:
+        done = embed_files(rows, embedder, chosen.out, skip_bad=chosen.skip_bad, batch=chosen.batch)
+    except KeyboardInterrupt:
+        if part_of(chosen.out).exists():
             print(
-                f"the vectors made so far are kept in {part_of(chosen.out)}; give the same command again to go on",
+                f"\nthe vectors made so far are kept in {part_of(chosen.out)}; give the same command again to go on",
                 file=sys.stderr,
             )
-            raise
+        raise
     kept = f" ({done.kept} of them by an earlier run)" if done.kept else ""
     print(f"wrote {done.written}: {done.rows} vectors of {embedder.dimension} numbers{kept}")
     if done.skipped:
         where = done.written if done.written.suffix.lower() == ".npz" else f"{done.written}.skipped.csv"
         reasons = _several([reason for _, reason in done.skipped])
-        print(f"left out {len(done.skipped)} pictures, listed in {where}: {reasons}", file=sys.stderr)
+        print(
+            f"left out {len(done.skipped)} of {len(rows)} pictures, listed in {where}: {reasons}",
+            file=sys.stderr,
+        )
 
 
 def _several(reasons: list[str]) -> str:
