@@ -10,7 +10,7 @@ import sys
 from crossreid import __version__
 from crossreid.records import UserError
 
-COMMANDS = ("demo", "data", "train", "evaluate", "convert", "report")
+COMMANDS = ("demo", "data", "train", "evaluate", "embed", "compare", "export", "convert", "report")
 
 
 def main(words: list[str] | None = None) -> int:
