@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from crossreid import checkpoint, originals
 from crossreid.losses.distillation import distillation, jensen_shannon, released_distillation
 from crossreid.losses.modality_margin import modality_margin
+from crossreid.losses.prior import divergence_from_normal
 from crossreid.losses.sinkhorn import sinkhorn
 from crossreid.methods import METHODS
 from crossreid.methods.base import Progress
-from crossreid.methods.mvd import MVD, PROFILES
+from crossreid.methods.mvd import MVD, PROFILES, Bottleneck
 from crossreid.nn.channel_attention import ChannelAttention
 from crossreid.nn.mindspore import write_checkpoint
 from crossreid.nn.resnet import resnet
@@ -192,15 +193,22 @@ def test_losses_of_each_profile(batch, profile):
     extra = {
         "authors": {"mutual", "self_distillation", "cross_distillation"},
         "paper": {"mutual", "self_distillation", "cross_distillation", "representation"},
+        "conventional": {"mutual", "prior"},
         "mindspore": set(),
     }[profile]
     assert set(losses) == shared | extra
-    factors = {"mutual": 8, "self_distillation": 2, "cross_distillation": 2, "representation": 2}
+    factors = {
+        "mutual": 8,
+        "self_distillation": 2,
+        "cross_distillation": 2,
+        "representation": 2,
+        "prior": 0.001,
+    }
     expected = sum(factors.get(name, 1) * value for name, value in losses.items() if name != "total")
     torch.testing.assert_close(losses["total"], expected)
     if profile == "authors":
         assert losses["self_distillation"] < 0 and losses["cross_distillation"] < 0
-    if profile == "paper":
+    if profile in ("paper", "conventional"):
         assert min(losses[name] for name in extra) >= 0
     losses["total"].backward()
     groups = method.parameter_groups()["main"]
@@ -219,6 +227,35 @@ def test_losses_of_each_profile(batch, profile):
     factors |= {"identity": 2, "metric": 0}
     expected = sum(factors[name] * value for name, value in losses.items() if name != "total")
     torch.testing.assert_close(losses["total"], expected)
+
+
+def test_divergence_from_the_prior_by_hand():
+    mean, deviation = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[2.0, 0.5], [1.0, 1.0]])
+    first = (1 + 4 - 1 - 2 * math.log(2)) / 2 + (0.25 - 1 + 2 * math.log(2)) / 2
+    assert divergence_from_normal(mean, deviation).item() == pytest.approx((first + 0) / 2)
+    normal = torch.distributions.Normal
+    theirs = torch.distributions.kl_divergence(normal(mean, deviation), normal(0.0, 1.0)).sum(1).mean()
+    torch.testing.assert_close(divergence_from_normal(mean, deviation), theirs)
+
+
+def test_conventional_bottleneck_draws_in_training_alone():
+    torch.manual_seed(7)
+    bottleneck = Bottleneck(6, 2, 3, sampled=True)
+    bottleneck.encoder[6].bias.data.copy_(torch.tensor([1.0, -2.0, 5.0, 5.5]))
+    bottleneck.encoder[6].weight.data.zero_()  # so that every image has the same distribution
+    vectors = torch.randn(20_000, 6)
+    z, prior = bottleneck.train().with_prior(vectors)
+    deviations = [math.log(2), math.log(1 + math.exp(0.5))]
+    torch.testing.assert_close(z.mean(0), torch.tensor([1.0, -2.0]), atol=0.03, rtol=0)
+    torch.testing.assert_close(z.std(0), torch.tensor(deviations), atol=0.03, rtol=0)
+    cost = sum(m * m + s * s - 1 - 2 * math.log(s) for m, s in zip((1.0, -2.0), deviations)) / 2
+    assert prior.item() == pytest.approx(cost, rel=1e-5)
+    z.square().mean().backward()
+    assert (bottleneck.encoder[6].bias.grad != 0).all()
+    assert not torch.equal(z, bottleneck(vectors))
+    assert torch.equal(bottleneck.eval()(vectors[:2]), torch.tensor([[1.0, -2.0]] * 2))
+    plain = Bottleneck(6, 2, 3)
+    assert plain.with_prior(vectors[:4])[1] is None and torch.equal(plain(vectors[:4]), plain(vectors[:4]))
 
 
 def test_identity_and_metric_by_view(batch):
@@ -321,7 +358,7 @@ def test_mistakes(batch):
     with pytest.raises(UserError, match=r"no feature 'z'.*obs, rep, both"):
         make().embed(batch.images, feature="z")
     for settings, words in (
-        ({"profile": "released"}, r"method\.profile is 'released'.*authors, paper, mindspore"),
+        ({"profile": "released"}, r"method\.profile is 'released'.*authors, paper, conventional, mindspore"),
         ({"normalize": "both"}, r"method\.normalize is 'both'"),
         ({"width": 1}, r"method\.width is 1"),
         ({"temperature": 0.0}, r"method\.temperature is 0\.0"),

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from crossreid.losses.distillation import distillation, jensen_shannon, released_distillation
 from crossreid.losses.identity import identity_loss
 from crossreid.losses.modality_margin import modality_margin
+from crossreid.losses.prior import divergence_from_normal
 from crossreid.losses.sinkhorn import sinkhorn
 from crossreid.losses.triplet import batch_hard_triplet
 from crossreid.methods.base import Method, Progress
@@ -36,7 +37,11 @@ from crossreid.records import Batch, Embedding, UserError
 class Profile:
     """What the forms of the method differ in.
 
-    released: the losses are those of the released program, not of the paper; None for no distillation at all.
+    mutual: what the specific branches learn of one another: transport (of the one's classes to the other's),
+        divergence, or None.
+    distilled: how a bottleneck learns from its observation: released (what the program computes), written (as
+        in the paper), or None.
+    sampled: the bottleneck is the conventional one, see ``Bottleneck``.
     margins: the loss on distances tells modalities apart (``modality_margin``), else it is the batch-hard
         triplet.
     last_stride, flavour: of the backbones. attention: channel attention before their last three stages.
@@ -46,7 +51,9 @@ class Profile:
         only its running statistics notice.
     """
 
-    released: bool | None = True
+    mutual: str | None = "transport"
+    distilled: str | None = "released"
+    sampled: bool = False
     margins: bool = True
     last_stride: int = 1
     flavour: str = "torchvision"
@@ -64,10 +71,13 @@ PROFILES = {
     "authors": Profile(),
     # Mutual learning of the specific branches; self- and cross-distillation and mutual learning of the shared
     # representations, with divergences as they are written.
-    "paper": Profile(released=False),
+    "paper": Profile(mutual="divergence", distilled="written"),
+    # The paper's with the bottleneck that it bids farewell to: a sample and a prior, nothing distilled.
+    "conventional": Profile(mutual="divergence", distilled=None, sampled=True),
     # Identity and triplets alone, on a network with other padding and a grey whose weights sum to 1.03.
     "mindspore": Profile(
-        released=None,
+        mutual=None,
+        distilled=None,
         margins=False,
         last_stride=2,
         flavour="mindspore",
@@ -95,7 +105,8 @@ class Config:
     """Settings of MVD; the defaults are those of the released program. Where null, the profile decides.
 
     profile: authors (what the released program really computes), paper (divergences as they are written
-        there), or mindspore (the port: another network, no distillation). See ``PROFILES``.
+        there), conventional (the paper's comparison: an information bottleneck that is sampled) or mindspore
+        (the port: another network, no distillation). See ``PROFILES``.
     backbone: a name of ``crossreid.nn.resnet.NETWORKS``; each of the three branches is one.
     pretrained: start weights, see ``crossreid.nn.weights.start``; null for random ones.
     width: of z.
@@ -109,6 +120,7 @@ class Config:
     identity, metric: factors of the losses on classes and on distances.
     mutual, self_distillation, cross_distillation, representation: factors of the other losses; the last, mutual
         learning of the shared representations, is in the paper alone.
+    prior: factor of the conventional bottleneck's divergence from its prior; 0.001 as Alemi et al. have it.
     temperature: of self-distillation, and in the paper's form of cross-distillation.
     recompute: trade time for memory in training, see ``crossreid.nn.recompute``.
     """
@@ -129,6 +141,7 @@ class Config:
     self_distillation: float = 2.0
     cross_distillation: float = 2.0
     representation: float = 2.0
+    prior: float = 0.001
     temperature: float = 1.0
     recompute: bool = False
 
@@ -164,11 +177,16 @@ class Encoder(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A deterministic bottleneck, v to z, and the classifier behind it. The released programs draw no
-    sample."""
+    """From an observation v to a representation z, and the classifier behind it.
 
-    def __init__(self, inputs: int, width: int, classes: int):
+    The programs draw no sample. With ``sampled`` it is the conventional bottleneck of Alemi et al., arXiv
+    1612.00410: z ~ N(mean, deviation^2), both from v, deviation = softplus(s - 5) as in their section 4.2.1;
+    outside training z is the mean.
+    """
+
+    def __init__(self, inputs: int, width: int, classes: int, sampled: bool = False):
         super().__init__()
+        self.sampled = sampled
         self.encoder = nn.Sequential(
             nn.Linear(inputs, 1000),
             nn.BatchNorm1d(1000),
@@ -176,7 +194,7 @@ class Bottleneck(nn.Module):
             nn.Linear(1000, 500),
             nn.BatchNorm1d(500),
             nn.ReLU(),
-            nn.Linear(500, width),
+            nn.Linear(500, 2 * width if sampled else width),
         )
         self.classifier = nn.Sequential(
             nn.Linear(width, width // 2),
@@ -198,7 +216,16 @@ class Bottleneck(nn.Module):
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         """z (N, width)."""
-        return self.encoder(observation)
+        return self.with_prior(observation)[0]
+
+    def with_prior(self, observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """z (N, width), and the divergence of its distribution from N(0, 1) if it is sampled."""
+        if not self.sampled:
+            return self.encoder(observation), None
+        mean, spread = self.encoder(observation).chunk(2, dim=1)
+        deviation = F.softplus(spread - 5)
+        z = mean + deviation * torch.randn_like(mean) if self.training else mean
+        return z, divergence_from_normal(mean, deviation)
 
 
 class MVD(Method):
@@ -226,7 +253,7 @@ class MVD(Method):
         self.encoders = nn.ModuleDict({name: Encoder(config, self.profile, classes) for name in BRANCHES})
         channels = self.encoders["shared"].backbone.channels
         self.bottlenecks = nn.ModuleDict(
-            {name: Bottleneck(channels, config.width, classes) for name in BRANCHES}
+            {name: Bottleneck(channels, config.width, classes, self.profile.sampled) for name in BRANCHES}
         )
         self._start()
 
@@ -234,7 +261,8 @@ class MVD(Method):
         """The losses of the profile, with the modality of each image for the distances alone."""
         config, profile = self.config, self.profile
         seen = self._observe(batch.images)
-        kept = {view: self.bottlenecks[VIEWS[view][0]](vectors) for view, vectors in seen.items()}
+        drawn = {view: self.bottlenecks[VIEWS[view][0]].with_prior(vectors) for view, vectors in seen.items()}
+        kept, priors = ({view: pair[index] for view, pair in drawn.items()} for index in range(2))
         seen_logits = {
             view: self.encoders[VIEWS[view][0]].classifier(vectors) for view, vectors in seen.items()
         }
@@ -249,14 +277,13 @@ class MVD(Method):
             ),
             "metric": self._weighted(lambda vectors: self._metric(vectors, batch), seen, kept),
         }
-        total = config.identity * losses["identity"] + config.metric * losses["metric"]
-        if profile.released is not None:
-            factors = {"mutual": config.mutual, "self_distillation": config.self_distillation}
-            factors["cross_distillation"] = config.cross_distillation
-            if not profile.released:
-                factors["representation"] = config.representation
+        if profile.mutual is not None:
+            losses["mutual"] = self._mutual(seen_logits["infrared"], seen_logits["visible"])
+        if profile.distilled is not None:
             losses |= self._distillation(seen_logits, kept_logits)
-            total = total + sum(factor * losses[name] for name, factor in factors.items())
+        if profile.sampled:
+            losses["prior"] = self._weighted(lambda prior: prior, priors)
+        total = sum(getattr(config, name) * loss for name, loss in losses.items())
         return losses | {"total": total}
 
     def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
@@ -320,21 +347,23 @@ class MVD(Method):
             return batch_hard_triplet(vectors, batch.target, config.margin)
         return modality_margin(vectors, batch.target, batch.modality, config.margins, config.radii)
 
+    def _mutual(self, infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """What the specific branches learn of one another's logits."""
+        if self.profile.mutual == "transport":
+            return sinkhorn(_probabilities(infrared), _probabilities(visible))
+        return distillation(infrared, visible) + distillation(visible, infrared)
+
     def _distillation(self, seen: dict[str, torch.Tensor], kept: dict[str, torch.Tensor]) -> dict:
-        """Losses of logits: what representations and branches learn from observations."""
-        if self.profile.released:
-            distil, heat = released_distillation, 1.0
-            mutual = sinkhorn(*(_probabilities(seen[view]) for view in ("infrared", "visible")))
-        else:
-            distil, heat = distillation, self.config.temperature
-            mutual = distil(seen["infrared"], seen["visible"]) + distil(seen["visible"], seen["infrared"])
-        own = [distil(seen[view], kept[view], self.config.temperature) for view in ("infrared", "visible")]
+        """What the logits of representations learn from those of observations."""
+        written, heat = self.profile.distilled == "written", self.config.temperature
+        distil = distillation if written else released_distillation
+        own = [distil(seen[view], kept[view], heat) for view in ("infrared", "visible")]
         across = [
-            distil(seen["shared_colour"], kept["shared_grey"], heat),
-            distil(seen["shared_grey"], kept["shared_colour"], heat),
+            distil(seen[teacher], kept[student], heat if written else 1.0)
+            for teacher, student in (("shared_colour", "shared_grey"), ("shared_grey", "shared_colour"))
         ]
-        losses = {"mutual": mutual, "self_distillation": sum(own), "cross_distillation": sum(across) / 2}
-        if not self.profile.released:
+        losses = {"self_distillation": sum(own), "cross_distillation": sum(across) / 2}
+        if written:
             losses["representation"] = jensen_shannon(kept["shared_grey"], kept["shared_colour"])
         return losses
 
