@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from tiny_layouts import noise
 
 from crossreid import protocols
 from crossreid.__main__ import main
 from crossreid.data import two_folders
-from crossreid.evaluation import EvaluateConfig, evaluate_stored
+from crossreid.evaluation import EvaluateConfig, evaluate_stored, score_rows
 from crossreid.evaluation.stored import Stored, is_stored, read_stored, write_stored
 from crossreid.protocols.market1501 import Market1501
 from crossreid.records import Comparison, Embedding, UserError
@@ -56,10 +57,6 @@ def test_features_with_stripes_score_as_the_model_did(stripes_stored, tmp_path, 
 
 def test_trials_and_rules_are_stored(sysu, tmp_path):
     protocol = protocols.get("sysu_mm01")(sysu)
-    import torch
-
-    from crossreid.evaluation import score_rows
-
     embedding = Embedding(torch.from_numpy(noise(protocol.images).astype(np.float32)))
     about = {"feature": "x", "comparison": {"vector": "cosine", "stripes": None}, "notes": []}
     about["protocol"] = {"name": protocol.name, "words": protocol.words}
@@ -156,15 +153,13 @@ def test_files_of_different_models(tmp_path):
     with pytest.raises(UserError, match="made by different models"):
         read_stored(tmp_path / "q.npz", tmp_path / "g.npz")
     np.savez(tmp_path / "g.npz", **table | {"vectors": np.ones((3, 7))})
-    with pytest.raises(UserError, match="6 numbers and those in .* 7: embed both"):
+    with pytest.raises(UserError, match=r"6 numbers and those in .* 7: embed both"):
         read_stored(tmp_path / "q.npz", tmp_path / "g.npz")
 
 
 @pytest.mark.parametrize("name", ["feature", "feature_test"])
 def test_the_exchange_format_of_sysu(sysu, tmp_path, name):
     from scipy.io import savemat
-
-    from crossreid.evaluation import score_rows
 
     protocol = protocols.get("sysu_mm01")(sysu)
     vectors = noise(protocol.images)
@@ -180,8 +175,6 @@ def test_the_exchange_format_of_sysu(sysu, tmp_path, name):
             flat[identity] = matrix.T if name == "feature_test" else matrix
         savemat(tmp_path / f"net_cam{camera}.mat", {name: cell})
     assert is_stored(tmp_path) and is_stored(tmp_path / "net_cam1.mat") and not is_stored(sysu)
-    import torch
-
     embedding = Embedding(torch.from_numpy(vectors).float())
     (expected,) = score_rows(protocol, embedding, Comparison("euclidean"), EvaluateConfig()).values()
     for path in (tmp_path, tmp_path / "net_cam3.mat"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from crossreid.data.loading import test_loader, training_set
 from crossreid.data.writing import write_json
 from crossreid.engine import Engine
 from crossreid.evaluation.scoring import LISTED, distance_rows, ranked_lists, rerank_rows, score_rows
-from crossreid.evaluation.stored import Stored, read_stored, write_stored
+from crossreid.evaluation.stored import Stored, write_stored
 from crossreid.methods.base import Method
 from crossreid.ops import memory
 from crossreid.protocols.results import as_json, brief, sentence, table
