@@ -45,7 +45,7 @@ def run(words: list[str]) -> None:
     elif modality is not None:
         modality = (modality * 2)[:2]
     one, other = embedder(pixels, modality)
-    distance = float(1 - one @ other)
+    distance = max(0.0, float(1 - one @ other))  # rounding can leave a little less than none
     points, source = operating_points.read(chosen.model, embedder.fingerprint, embedder.feature)
     kinds = tuple(modality or (VISIBLE, VISIBLE))
     places = operating_points.place(points, distance, kinds)
@@ -85,5 +85,7 @@ def words_for(distance: float, places: list[Place], source: str) -> str:
 def _share(share: float, pairs: int) -> str:
     if share < 1 / pairs:
         return f"none (of {pairs})"
-    digits = max(1, min(5, 1 - math.floor(math.log10(100 * share))))
-    return f"{100 * share:.{digits}f} % (of {pairs})"
+    percent = 100 * share
+    # Two digits of small shares, one behind the point of others.
+    digits = 0 if percent == 100 else 1 if percent >= 1 else 1 - math.floor(math.log10(percent))
+    return f"{percent:.{digits}f} % (of {pairs})"

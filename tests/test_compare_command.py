@@ -1,0 +1,127 @@
+"""What is said of two pictures: numbers, what they are worth where that is known, and never more than that."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+import crossreid
+from crossreid import checkpoint
+from crossreid.__main__ import main
+from crossreid.commands.compare import words_for
+from crossreid.operating_points import Place, of
+
+INPUT = {"size": [48, 24], "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.2] * 3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    rng = np.random.default_rng(0)
+    for place in ("a.png", "b.png", "cam1/0001/0001.png", "cam3/0001/0001.png"):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        Picture.fromarray(rng.integers(0, 256, (60, 30, 3), np.uint8)).save(folder / place)
+    for streams in (1, 2):
+        method = checkpoint.build(
+            "agw", {"backbone": "tiny", "pretrained": None, "streams": streams}, classes=4
+        )
+        about = checkpoint.describe(method, "agw", input=INPUT, settings={}, trained={"epoch": 1})
+        checkpoint.save(folder / f"{streams}.pt", about)
+    (folder / "short.png").write_bytes((folder / "a.png").read_bytes()[:300])
+    return folder
+
+
+@pytest.fixture
+def said(folder, capsys):
+    def run(*words, model="1.pt", code=0):
+        named = [str(folder / word) if (folder / word).exists() else word for word in words]
+        assert main(["compare", str(folder / model), *named]) == code
+        out, err = capsys.readouterr()
+        return err if code else out
+
+    return run
+
+
+def evaluated(folder, rows, **more):
+    content = {"checkpoint": "1.pt", "operating_points": rows} | more
+    (folder / "evaluation.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def clean(folder):
+    yield
+    (folder / "evaluation.json").unlink(missing_ok=True)
+
+
+def test_the_numbers_are_the_embedders(folder, said):
+    text = said("a.png", "b.png")
+    one, other = crossreid.Embedder(folder / "1.pt")([folder / "a.png", folder / "b.png"])
+    similarity, distance = re.match(r"cosine similarity (\S+), distance (\S+) ", text).groups()
+    assert float(similarity) == pytest.approx(one @ other, abs=1e-4)
+    assert float(distance) == pytest.approx(1 - one @ other, abs=1e-4)
+    assert "is not known: no evaluation.json lies beside 1.pt" in text
+    assert "distance 0.0000" in said("a.png", "a.png") and "-0.0" not in said("a.png", "a.png")
+
+
+def test_the_place_among_the_evaluated_pairs_is_said(folder, said):
+    distance = float(re.search(r"distance (\S+) ", said("a.png", "b.png"))[1])
+    genuine = np.linspace(0, 4 * distance, 2000)
+    impostor = distance + np.linspace(-0.001, 1, 100_000)
+    evaluated(folder, [{"row": "all", "modalities": ["visible", "visible"], **of(genuine, impostor)}])
+    text = said("a.png", "b.png")
+    assert re.search(r"  all: 25\.?\d* % \(of 2000\) of the pairs of one person", text)
+    assert re.search(r"and 0\.(09|1)\d* % \(of 100000\) of the pairs of two people", text)
+    assert "do not say whether these two pictures show one person" in text
+    evaluated(folder, [{"row": "all", "modalities": ["visible", "visible"], **of(genuine, impostor + 1)}])
+    assert "none (of 100000) of the pairs of two people" in said("a.png", "b.png")
+
+
+def test_evaluations_of_another_model_are_not_used(folder, said):
+    rows = [{"row": "all", "modalities": ["visible", "visible"], **of([0.0], [0.9])}]
+    for other in ({"checkpoint": "best.pt"}, {"fingerprint": "00"}, {"feature": "other"}):
+        evaluated(folder, rows, **other)
+        text = said("a.png", "b.png")
+        assert "is not known" in text and "another model" in text and "%" not in text
+    embed = crossreid.Embedder(folder / "1.pt")
+    evaluated(folder, rows, fingerprint=embed.fingerprint, feature=embed.feature)
+    assert "%" in said("a.png", "b.png")
+
+
+def test_modalities_are_given_or_guessed(folder, said):
+    assert "cannot be guessed" in said("a.png", "b.png", model="2.pt", code=2)
+    guessed = said("cam1/0001/0001.png", "cam3/0001/0001.png", model="2.pt")
+    pair = ("cam1/0001/0001.png", "cam3/0001/0001.png", "--modality")
+    assert guessed == said(*pair, "visible", "infrared", model="2.pt")
+    assert guessed != said(*pair, "visible", model="2.pt") != said(*pair, "infrared", model="2.pt")
+    rows = [{"row": "all", "modalities": ["infrared", "visible"], **of([0.1], [0.9])}]
+    evaluated(folder, rows, checkpoint="2.pt")
+    assert "  all: " in said(*pair[:2], model="2.pt")
+    text = said(*pair, "visible", model="2.pt")
+    assert "compared no visible pictures with visible ones" in text and "%" not in text
+    assert "names 3 modalities" in said(*pair, "visible", "visible", "visible", model="2.pt", code=2)
+
+
+def test_mistakes_are_one_paragraph(folder, said):
+    for words, model, told in (
+        (("a.png", "none.png"), "1.pt", "none.png: cannot be opened"),
+        (("a.png", "short.png"), "1.pt", "short.png: is not a readable picture"),
+        (("a.png", "b.png"), "none.pt", "no checkpoint"),
+    ):
+        text = said(*words, model=model, code=2)
+        assert told in text and text.count("\n") == 1
+
+
+def test_rates_are_told_as_finely_as_they_were_measured():
+    def place(share, pairs):
+        return Place("row", ("visible", "visible"), share, share, pairs, pairs)
+
+    for share, pairs, words in (
+        (0.0, 10, "none (of 10)"),
+        (1.0, 10, "100 % (of 10)"),
+        (0.123456, 1000, "12.3 % (of 1000)"),
+        (0.00123456, 100_000, "0.12 % (of 100000)"),
+        (0.0000123, 10_000_000, "0.0012 % (of 10000000)"),
+    ):
+        assert f"row: {words} of the pairs" in words_for(0.5, [place(share, pairs)], "x")
