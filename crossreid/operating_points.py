@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.records import INFRARED, MODALITIES, VISIBLE, Trial, UserError
+from crossreid.records import MODALITIES, Trial, UserError
 
 # Shares of the pairs whose distances are kept: finely where false positives are rare, as there thresholds are set.
 SHARES = (
@@ -91,30 +91,6 @@ def measure(vectors, identity, modality, trials: Iterable[Trial], pairs: int = P
     return measured
 
 
-def trials_of(identity, camera, modality, domain=None) -> list[Trial]:
-    """Every picture against every other, a trial for each pair of modalities; for features without a protocol.
-
-    Pictures of a person by one camera are not compared. Identities of 0 or less, the numbers of distractors, are
-    only searched among, never searched for.
-    """
-    identity, camera, modality = np.asarray(identity), np.asarray(camera), np.asarray(modality)
-    domain = np.zeros(len(identity), int) if domain is None else np.asarray(domain)
-    codes = [np.unique(values, return_inverse=True)[1].reshape(-1) for values in (domain, identity, camera)]
-    rule = np.unique(np.stack(codes, 1), axis=0, return_inverse=True)[1].reshape(-1)
-    known = identity > 0 if identity.dtype.kind in "iuf" else np.ones(len(identity), bool)
-    names = {
-        (VISIBLE, VISIBLE): "visible",
-        (VISIBLE, INFRARED): "visible to infrared",
-        (INFRARED, INFRARED): "infrared",
-    }
-    trials = []
-    for (one, other), row in names.items():
-        query, gallery = np.flatnonzero((modality == one) & known), np.flatnonzero(modality == other)
-        if len(query) and len(gallery):
-            trials.append(Trial(row, query, gallery, (rule[query], rule[gallery])))
-    return trials
-
-
 def place(points: Sequence[dict], distance: float, modalities: tuple[str, str] | None = None) -> list[Place]:
     """Where a distance lies in each row of ``measure`` that compared these modalities, in either direction."""
     return [
@@ -164,7 +140,7 @@ def read(
             return points, str(found)
         features = folder / "features.npz"
         if features.is_file() and not exported:
-            return _from_features(features), f"{features}, every picture against every other"
+            return _from_features(features), str(features)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
             f"{found} does not hold what crossreid writes there ({type(error).__name__}: {error}): {again}, or remove "
@@ -176,12 +152,17 @@ def read(
 
 
 def _from_features(path: Path) -> list[dict]:
-    with np.load(path, allow_pickle=False) as features:
-        labels = {name: features[name] for name in ("identity", "camera", "modality")}
-        domain = features["domain"] if "domain" in features else np.zeros(len(labels["identity"]), int)
-        trials = trials_of(**labels, domain=domain)
-        person = np.unique(np.stack([domain, labels["identity"]], 1), axis=0, return_inverse=True)[1]
-        return measure(features["vectors"], person.reshape(-1), labels["modality"], trials)
+    """Measured over the trials that ``features.npz`` of an evaluation records."""
+    with np.load(path, allow_pickle=False) as stored:
+        trials = []
+        for number, row in enumerate(json.loads(str(stored["record"]))["trials"]):
+            rule = None
+            if f"forbidden_query_{number}" in stored:
+                rule = stored[f"forbidden_query_{number}"], stored[f"forbidden_gallery_{number}"]
+            trials.append(Trial(row, stored[f"query_{number}"], stored[f"gallery_{number}"], rule))
+        who = np.stack([stored["domain"], stored["identity"]], 1)
+        person = np.unique(who, axis=0, return_inverse=True)[1].reshape(-1)
+        return measure(stored["vectors"], person, stored["modality"], trials)
 
 
 def _thinned(distances) -> dict:
