@@ -138,9 +138,15 @@ class Trained:
     precision = "float32"
 
     def __init__(self, path: str | Path, device: str = "cpu", feature: str | None = None, **settings):
-        from crossreid import checkpoint
-        from crossreid.methods import METHODS
-
+        try:
+            from crossreid import checkpoint
+            from crossreid.methods import METHODS
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"{path} is a checkpoint, which needs torch and the other packages of a whole installation ({error}): "
+                "install crossreid with its dependencies, or export the checkpoint where they are, with "
+                "`crossreid export`"
+            ) from error
         self.network = checkpoint.load(path, device, **settings)
         if feature is not None and feature not in self.network.features:
             raise UserError(

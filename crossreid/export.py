@@ -174,6 +174,7 @@ def difference(expected: Embedding, found: list[np.ndarray]) -> float:
 
 
 def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     from onnxscript import optimizer
 
     with warnings.catch_warnings():
@@ -195,6 +196,8 @@ def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
         )
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
+        # Where on this machine each line of the network stood.
+        ClearMetadataAndDocStringPass()(program.model)
         program.save(path, external_data=False)
 
 

@@ -19,10 +19,10 @@ INPUT = {
 TINY = {"backbone": "tiny", "pretrained": None}
 
 
-def checkpoint_file(path, name, config=None, trained=None, settings=None):
+def checkpoint_file(path, name, config=TINY, trained=None, settings=None):
     """A checkpoint whose every part has an effect: random statistics, gates and attention."""
     torch.manual_seed(0)
-    method = checkpoint.build(name, TINY | (config or {}), classes=4, domains=3)
+    method = checkpoint.build(name, config, classes=4, domains=3)
     for key, value in method.state_dict().items():
         if value.dtype == torch.float32 and value.ndim == 1:
             low, high = (0.4, 1.0) if not key.endswith(("bias", "mean")) else (-0.2, 0.2)
@@ -33,7 +33,7 @@ def checkpoint_file(path, name, config=None, trained=None, settings=None):
     return path
 
 
-def exported(tmp_path_factory, name):
+def exported(tmp_path_factory, name, config=TINY):
     """(checkpoint, exported folder) of a method; not to be changed."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -42,10 +42,13 @@ def exported(tmp_path_factory, name):
     try:
         lock.mkdir()
     except FileExistsError:
-        patience = time.monotonic() + 120
-        while not folder.exists() and time.monotonic() < patience:
+        while lock.exists() and not folder.exists():
             time.sleep(0.05)
     else:
-        place.mkdir()
-        export(checkpoint_file(file, name), folder, say=str)
+        try:
+            place.mkdir(exist_ok=True)
+            export(checkpoint_file(file, name, config), folder, overwrite=True, say=str)
+        except BaseException:
+            lock.rmdir()
+            raise
     return file, folder

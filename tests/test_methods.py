@@ -1,9 +1,12 @@
 """What every method must do, for each line of METHODS: learn, embed, save, load, and be the same on two processes."""
 
+import exported_models
+import numpy as np
 import pytest
 import torch
 import two_processes
 
+import crossreid
 from crossreid import checkpoint
 from crossreid.engine import Engine
 from crossreid.methods import METHODS
@@ -137,6 +140,19 @@ def test_it_learns_embeds_saves_loads_and_resumes_exactly(name, tmp_path):
     assert torch.equal(
         loaded.embed(images, modality=modality).vector, method.embed(images, modality=modality).vector
     )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_is_exported_and_gives_the_same_vectors_without_torch(name, tmp_path_factory):
+    file, folder = exported_models.exported(tmp_path_factory, name, SMALL.get(name, {}))
+    trained, exported = crossreid.Embedder(file), crossreid.Embedder(folder)
+    assert trained.fingerprint == exported.fingerprint and trained.modalities == exported.modalities
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 100, 50, 3)).astype(np.uint8)
+    for modality in trained.modalities:
+        vectors = exported(pictures, modality)
+        assert vectors.shape == (3, trained.dimension)
+        assert np.linalg.norm(vectors - trained(pictures, modality), axis=1).max() < 1e-4
+        assert np.linalg.norm(vectors[0] - vectors[1]) > 1e-3
 
 
 def _process(rank, names, out):
