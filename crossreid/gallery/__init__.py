@@ -4,7 +4,7 @@
 and ``milvus`` answer, one file each.
 """
 
-from crossreid.gallery.entries import Entry, Filter, Hit, Info, picture_key
+from crossreid.gallery.entries import Entry, Filter, Hit, Info
 from crossreid.gallery.gallery import Gallery
 
-__all__ = ["Entry", "Filter", "Gallery", "Hit", "Info", "picture_key"]
+__all__ = ["Entry", "Filter", "Gallery", "Hit", "Info"]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-
-import numpy as np
 
 from crossreid.records import MODALITIES, UserError
 
@@ -23,7 +20,8 @@ NOTHING: Mapping[str, Value] = MappingProxyType({})
 class Entry:
     """One picture in a gallery.
 
-    key: names it; ``picture_key`` makes one of the content, so that the same picture added twice is one entry.
+    key: names it; ``crossreid.pictures.content_key`` makes one of the pixels, so that the same picture added twice is
+        one entry.
     path: where the picture lies, as whoever added it wishes to find it again.
     modality: ``"visible"`` or ``"infrared"``.
     camera, identity: any text, None where not known.
@@ -121,18 +119,11 @@ class Info:
     recall: float | None = None
 
 
-def picture_key(pixels: np.ndarray, box: Sequence[int] | None = None) -> str:
-    """Hex SHA-256 of decoded pixels (H, W, 3) uint8 and, where the person is a part of them, of the box."""
-    digest = hashlib.sha256(f"{pixels.shape} {None if box is None else tuple(map(int, box))}".encode())
-    digest.update(np.ascontiguousarray(pixels))
-    return digest.hexdigest()
-
-
-def checked(entry: Entry, added: float) -> Entry:
+def checked(entry: Entry, added: float | None) -> Entry:
     """The entry as stores get it. Raises UserError that names what no store could hold."""
     name = f"the entry {entry.path or entry.key!r}"
     if not entry.key:
-        raise UserError(f"{name} has no key: picture_key makes one from the pixels")
+        raise UserError(f"{name} has no key: crossreid.pictures.content_key makes one of the pixels")
     _modality(entry.modality, name)
     for what in ("key", "path", "camera", "identity"):
         value = getattr(entry, what)

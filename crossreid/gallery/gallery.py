@@ -171,6 +171,10 @@ class Gallery:
             raise UserError(f"a page starts at {start} and has {count} entries: expected numbers from 0")
         return self._store.select(filter, start, count) if count else []
 
+    def count(self, filter: Filter = EVERYTHING) -> int:
+        """How many entries are within the filter."""
+        return self._store.count(filter)
+
     def delete(self, filter: Filter) -> int:
         """Remove the entries within the filter, their vectors and pictures, and return how many there were. A filter
         without conditions removes all. When this returns, nothing of them is left in memory or in the gallery's folder;
@@ -191,12 +195,12 @@ class Gallery:
         """Build the index of approximate search and return its recall: the share of the true first ``top`` that it
         finds, for ``queries`` vectors drawn from the gallery and moved a little. Kept in ``Info.recall``."""
         self._writable()
-        summary = self._store.summary()
-        if not summary.entries:
+        rows = self._store.count(EVERYTHING)
+        if not rows:
             raise UserError("an empty gallery cannot be indexed: add entries first")
         self._store.index()
         random = np.random.default_rng(0)
-        starts = random.integers(0, max(1, summary.entries - 9), max(1, queries // 10))
+        starts = random.integers(0, max(1, rows - 9), max(1, queries // 10))
         keys = {entry.key for start in starts for entry in self._store.select(EVERYTHING, int(start), 10)}
         vectors = np.stack(list(self._store.vectors(sorted(keys)).values()))
         noise = random.standard_normal(vectors.shape).astype(np.float32)

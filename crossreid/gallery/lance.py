@@ -25,7 +25,7 @@ import numpy as np
 from crossreid.data.writing import write_json
 from crossreid.gallery.entries import Entry, Filter, tag, tags
 from crossreid.gallery.locking import writing
-from crossreid.gallery.store import Facts, Row, Summary, facts_from
+from crossreid.gallery.store import Facts, NoGallery, Row, Summary, facts_from
 from crossreid.records import UserError
 
 FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
@@ -117,6 +117,13 @@ class LanceStore:
             return [_entry(row) for row in query.to_list()]
 
         return self._read(select)
+
+    def count(self, filter: Filter) -> int:
+        def count(table):
+            # The call that counts rows knows filters as text only.
+            return sum(map(len, self._query(table, filter, ("modality",)).to_batches(batch_size=65536)))
+
+        return self._read(count) if filter else self._table.count_rows()
 
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         def vectors(table):
@@ -253,7 +260,7 @@ def _read_facts(folder: Path) -> Facts:
     try:
         text = (folder / FACTS).read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(
+        raise NoGallery(
             f"there is no gallery in {folder} ({error.strerror}: {FACTS}): give the folder of one, or make one with "
             "`crossreid index`"
         ) from error

@@ -78,6 +78,9 @@ class MemoryStore:
     def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
         return [self._entries[place] for place in self._chosen(filter)[start : start + count]]
 
+    def count(self, filter: Filter) -> int:
+        return len(self._chosen(filter))
+
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         vectors = self._arrays["vector"]
         return {key: vectors[self._places[key]].copy() for key in keys if key in self._places}

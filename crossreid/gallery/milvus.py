@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.gallery.entries import Entry, Filter, tags
-from crossreid.gallery.store import Facts, Row, Summary, facts_from, summarised
+from crossreid.gallery.store import Facts, NoGallery, Row, Summary, facts_from, summarised
 from crossreid.records import UserError
 
 COLLECTION, FACTS = "crossreid", "_facts"
@@ -64,13 +64,13 @@ class MilvusStore:
     def open(cls, place: str, read_only: bool) -> MilvusStore:
         file = place.partition("#")[0]
         if file.endswith(".db") and not Path(file).exists():
-            raise UserError(
+            raise NoGallery(
                 f"there is no gallery in {file}: correct the name, or make one with `crossreid index`"
             )
         store = cls(place, *_connect(place))
         try:
             if store._stored_facts() is None:
-                raise UserError(
+                raise NoGallery(
                     f"there is no gallery in {store.where}: correct the address or the collection, or make one with "
                     "`crossreid index`"
                 )
@@ -127,6 +127,15 @@ class MilvusStore:
         rows = self._rows(_condition(filter), ["entry"])
         return [_entry(row["entry"]) for row in itertools.islice(rows, start, start + count)]
 
+    def count(self, filter: Filter) -> int:
+        (row,) = self._client.query(
+            self._collection,
+            filter=_condition(filter),
+            output_fields=["count(*)"],
+            consistency_level="Strong",
+        )
+        return row["count(*)"]
+
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         named = {_digest(key): key for key in keys}
         rows = self._named(named, ["id", "vector"])
@@ -137,10 +146,9 @@ class MilvusStore:
         return base64.b64decode(text) if text else None
 
     def delete(self, filter: Filter) -> int:
-        condition = _condition(filter)
-        count = self._count(condition)
+        count = self.count(filter)
         if count:
-            self._client.delete(self._collection, filter=condition)
+            self._client.delete(self._collection, filter=_condition(filter))
         self._client.flush(self._collection)
         self._client.compact(self._collection)
         return count
@@ -149,7 +157,7 @@ class MilvusStore:
         return summarised(_entry(row["entry"]) for row in self._rows(_condition(Filter()), ["entry"]))
 
     def index(self) -> None:
-        cells = max(1, round(math.sqrt(self._count(_condition(Filter())))))
+        cells = max(1, round(math.sqrt(self.count(Filter()))))
         self._client.flush(self._collection)
         self._client.release_collection(self._collection)
         self._client.drop_index(self._collection, "vector")
@@ -218,12 +226,6 @@ class MilvusStore:
             name, filter='id == "facts"', output_fields=["facts"], consistency_level="Strong"
         )
         return rows[0]["facts"] if rows else None
-
-    def _count(self, condition: str) -> int:
-        (row,) = self._client.query(
-            self._collection, filter=condition, output_fields=["count(*)"], consistency_level="Strong"
-        )
-        return row["count(*)"]
 
     def _named(self, names: Iterable[str], fields: Sequence[str]) -> Iterator[dict]:
         """The rows of these digests that are there."""

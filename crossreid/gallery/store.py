@@ -17,6 +17,10 @@ from crossreid.records import UserError
 FORMAT = 1
 
 
+class NoGallery(UserError):
+    """There is nothing at a place that could be opened."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a store keeps about all of its rows. recall: of its index, None without one."""
@@ -111,6 +115,9 @@ class Store(Protocol):
 
     def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
         """A page of entries, in an order that is the same while nothing is written."""
+
+    def count(self, filter: Filter) -> int:
+        """How many entries are within the filter."""
 
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """Vectors (D,) float32 of those keys that are there."""

@@ -1,0 +1,53 @@
+"""What the commands about galleries share: which entries are meant, and ranked lists for reading."""
+
+from __future__ import annotations
+
+import argparse
+
+from crossreid.records import MODALITIES, UserError
+
+PLACE = "folder of the gallery, or milvus: and the address of a server, such as milvus:http://localhost:19530"
+
+
+def add_filter(parser: argparse.ArgumentParser, what: str) -> None:
+    """Arguments that choose entries; ``what`` is done with them."""
+    group = parser.add_argument_group(f"which entries are {what} (all that are given must hold)")
+    group.add_argument("--camera", nargs="+", default=[], metavar="NAME", help="taken by one of these")
+    group.add_argument("--modality", choices=MODALITIES, help="of this kind")
+    group.add_argument(
+        "--since",
+        metavar="TIME",
+        help="taken then or later: 2026-11-21, 2026-11-21T04:30 (UTC), or seconds since 1970",
+    )
+    group.add_argument("--until", metavar="TIME", help="taken before then")
+    group.add_argument("--identity", nargs="+", default=[], metavar="NAME", help="of one of these people")
+    group.add_argument("--key", nargs="+", default=[], metavar="KEY", help="with one of these keys")
+    group.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="with this text in a column; may be repeated",
+    )
+
+
+def chosen_filter(chosen: argparse.Namespace):
+    """The ``Filter`` that those arguments mean."""
+    from crossreid.gallery import Filter
+    from crossreid.gallery.moments import moment
+
+    columns = {}
+    for pair in chosen.column:
+        name, sign, text = pair.partition("=")
+        if not sign or not name:
+            raise UserError(f"--column {pair!r} was not understood: expected NAME=TEXT")
+        columns[name] = text
+    return Filter(
+        cameras=chosen.camera,
+        modality=chosen.modality,
+        since=None if chosen.since is None else moment(chosen.since, "--since"),
+        until=None if chosen.until is None else moment(chosen.until, "--until"),
+        identities=chosen.identity,
+        keys=chosen.key,
+        columns=columns,
+    )

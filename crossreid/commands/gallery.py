@@ -1,0 +1,94 @@
+"""Say what a gallery holds, delete from it, or prepare it for approximate search."""
+
+from __future__ import annotations
+
+import time
+
+from crossreid.commands import filters, parsing
+from crossreid.records import UserError
+
+
+def run(words: list[str]) -> None:
+    parser = parsing.parser("gallery", __doc__)
+    acts = parser.add_subparsers(dest="act", required=True, metavar="info|delete|index")
+    info = acts.add_parser("info", help="how many entries, of which model, cameras and times")
+    delete = acts.add_parser("delete", help="remove entries by age, person, or anything else, from disk too")
+    index = acts.add_parser("index", help="build the index of approximate search and measure its recall")
+    for act in (info, delete, index):
+        act.add_argument("gallery", help=filters.PLACE)
+    filters.add_filter(delete, "deleted")
+    delete.add_argument(
+        "--older-than",
+        metavar="AGE",
+        help="taken (or, where that is not known, added) longer ago: 30d, 12h, 2w, 1y",
+    )
+    delete.add_argument("--all", action="store_true", help="every entry")
+    delete.add_argument("--yes", action="store_true", help="do it, and not only say how many they are")
+    chosen = parser.parse_args(words)
+    from crossreid.gallery import Gallery
+
+    reading = chosen.act == "info" or (chosen.act == "delete" and not chosen.yes)
+    if chosen.act == "delete":
+        condition = _condition(chosen)
+    with Gallery.open(chosen.gallery, read_only=reading) as gallery:
+        if chosen.act == "info":
+            print(_described(gallery.info()))
+        elif chosen.act == "index":
+            print(
+                f"approximate search finds {gallery.build_index():.1%} of the true first 20; "
+                "use it with --approximate"
+            )
+        elif not chosen.yes:
+            print(f"{gallery.count(condition)} entries would be deleted; --yes deletes them")
+        else:
+            count = gallery.delete(condition)
+            left = gallery.count(condition)
+            if left:
+                raise UserError(
+                    f"{count} entries were deleted, and {left} that match came in meanwhile: stop what adds them, and "
+                    "delete again"
+                )
+            print(f"{count} entries deleted; none that match is left, and {gallery.info().entries} remain")
+
+
+def _condition(chosen):
+    from dataclasses import replace
+
+    from crossreid.gallery.gallery import DAY
+    from crossreid.gallery.moments import days
+
+    condition = filters.chosen_filter(chosen)
+    if chosen.older_than is not None:
+        condition = replace(condition, expired=time.time() - days(chosen.older_than) * DAY)
+    if bool(condition) == chosen.all:
+        raise UserError(
+            "say which entries are to be deleted, such as --older-than 30d or --identity NAME, or --all for every one, "
+            "but not both"
+        )
+    return condition
+
+
+def _described(info) -> str:
+    from crossreid.gallery.moments import written
+
+    span = f"{written(info.first)} to {written(info.last)}" if info.first is not None else "none known"
+    lines = {
+        "gallery": info.where,
+        "kept by": info.store,
+        "entries": info.entries,
+        "model": f"{info.model or 'without a name'}, fingerprint {info.fingerprint[:16]}",
+        "vectors": f"{info.dimension} numbers",
+        "cameras": _few(info.cameras),
+        "modalities": _few(info.modalities),
+        "times (UTC)": span,
+        "columns": _few(info.columns),
+        "index": "none, search is exact"
+        if info.recall is None
+        else f"finds {info.recall:.1%} of the true first 20 when asked for with --approximate",
+    }
+    return "\n".join(f"{name:<12} {value}" for name, value in lines.items())
+
+
+def _few(names, limit: int = 20) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return (", ".join(names[:limit]) or "none") + more

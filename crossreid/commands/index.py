@@ -1,0 +1,115 @@
+"""Put pictures into a gallery that can be searched.
+
+Pictures that are in it already are passed over, so the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from crossreid.commands import filters, parsing
+from crossreid.records import MODALITIES, UserError
+
+NAMED = 5
+
+
+def run(words: list[str]) -> None:
+    parser = parsing.parser(
+        "index", __doc__, "Given again after an interruption, the same command goes on where it was."
+    )
+    parser.add_argument("model", help="a checkpoint, an exported model, or small, which comes with crossreid")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        help="pictures, folders, patterns such as 'shop/*.jpg', or CSV tables with a column path and perhaps camera, "
+        "time, identity, modality, x0, y0, x1, y1 (a box in pixels), and others; with --source a data set's folder",
+    )
+    parser.add_argument("--gallery", required=True, help=f"{filters.PLACE}; made if it is not there")
+    parser.add_argument(
+        "--source", help="the pictures are a data set of this name: see `crossreid data list`"
+    )
+    parser.add_argument("--split", nargs="+", help="only these splits of the data set, such as query gallery")
+    parser.add_argument("--camera", help="of all pictures of which no table says another")
+    parser.add_argument("--modality", choices=MODALITIES, help="likewise")
+    parser.add_argument("--time", help="likewise: 2026-11-21T04:30:00 (UTC), or seconds since 1970")
+    parser.add_argument("--identity", help="likewise")
+    parser.add_argument(
+        "--root", type=Path, help="keep paths relative to this folder (default: absolute paths)"
+    )
+    parser.add_argument("--no-thumbnails", action="store_true", help="keep no small copies of the pictures")
+    parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="pictures at once (default: %(default)s)")
+    chosen = parser.parse_args(words)
+    if chosen.batch < 1:
+        raise UserError(f"--batch is {chosen.batch}: expected 1 or more")
+    from crossreid.gallery import Gallery
+    from crossreid.gallery.indexing import fill
+    from crossreid.gallery.store import NoGallery
+
+    candidates = _candidates(chosen)
+    from crossreid.embedder import Embedder
+
+    embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
+    try:
+        gallery = Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint)
+    except NoGallery:
+        gallery = Gallery.create(
+            chosen.gallery,
+            dimension=embedder.dimension,
+            fingerprint=embedder.fingerprint,
+            model=embedder.name,
+        )
+    with gallery:
+        try:
+            done = fill(gallery, embedder, candidates, thumbnails=not chosen.no_thumbnails)
+        except KeyboardInterrupt:
+            print(
+                "\nwhat was added stays in the gallery; give the same command again to go on", file=sys.stderr
+            )
+            raise
+        total = gallery.info().entries
+    if done.bad and len(done.bad) == len(candidates):
+        raise UserError(f"none of the {len(candidates)} pictures can be read: {_several(done.bad)}.")
+    known = f", {done.known} were there already and stay as they are" if done.known else ""
+    print(f"{chosen.gallery}: {done.new} pictures added{known}; it holds {total}")
+    if done.assumed:
+        print(
+            f"{done.assumed} pictures were taken to be visible, as nothing says what they are (--modality, or a column "
+            "modality)",
+            file=sys.stderr,
+        )
+    if done.bad:
+        print(
+            f"left out {len(done.bad)} of {len(candidates)} pictures: {_several(done.bad)}", file=sys.stderr
+        )
+
+
+def _candidates(chosen):
+    from crossreid.gallery.indexing import listed, of_images
+    from crossreid.gallery.moments import moment
+
+    given = {name: getattr(chosen, name) for name in ("modality", "camera", "identity")}
+    if chosen.source is None:
+        if chosen.split:
+            raise UserError("--split chooses among the splits of a data set: name the data set with --source")
+        time = None if chosen.time is None else moment(chosen.time, "--time")
+        return listed(chosen.images, **given, time=time, root=chosen.root)
+    if any(given.values()) or chosen.time or len(chosen.images) > 1:
+        raise UserError(
+            "a data set knows the cameras, times, modalities and identities of its pictures: give its folder, --source "
+            "and perhaps --split, and none of these"
+        )
+    from crossreid import data
+
+    splits = data.read(chosen.source, chosen.images[0])
+    for name in chosen.split or ():
+        if name not in splits:
+            raise UserError(f"{chosen.source} has no split {name!r}: it has {', '.join(splits)}")
+    return of_images({name: splits[name] for name in chosen.split or splits}, chosen.root)
+
+
+def _several(bad) -> str:
+    more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+    return "; ".join(reason for _, reason in bad[:NAMED]) + more

@@ -1,0 +1,93 @@
+"""Look for the person of a picture in a gallery."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from crossreid.commands import filters, parsing
+from crossreid.records import MODALITIES, UserError
+
+
+def run(words: list[str]) -> None:
+    parser = parsing.parser("search", __doc__)
+    parser.add_argument(
+        "model", help="the model the gallery was made with: a checkpoint, an exported model, or small"
+    )
+    parser.add_argument("picture", help="the person to look for")
+    parser.add_argument("--gallery", required=True, help=filters.PLACE)
+    parser.add_argument("--top", type=int, default=20, help="length of the list (default: %(default)s)")
+    parser.add_argument(
+        "--query-modality", choices=MODALITIES, help="of the picture (default: by its folder)"
+    )
+    parser.add_argument(
+        "--box",
+        type=int,
+        nargs=4,
+        metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        help="where in the picture the person is",
+    )
+    filters.add_filter(parser, "looked through")
+    parser.add_argument(
+        "--rerank", action="store_true", help="order the first 200 by k-reciprocal re-ranking"
+    )
+    parser.add_argument(
+        "--approximate", action="store_true", help="use the index that `crossreid gallery index` built"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON and not a table")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the list as a table")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write it as a page with the pictures in it"
+    )
+    parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
+    chosen = parser.parse_args(words)
+    for out, suffixes in ((chosen.csv, (".csv",)), (chosen.html, (".html", ".htm"))):
+        if out is not None and out.suffix.lower() not in suffixes:
+            raise UserError(
+                f"{out} does not end in {' or '.join(suffixes)}: it would be taken for something else"
+            )
+        if out is not None and not out.absolute().parent.is_dir():
+            raise UserError(f"the folder of {out} does not exist: make it first")
+    from crossreid.gallery import Gallery, lists
+    from crossreid.pictures import crop, decode
+
+    condition = filters.chosen_filter(chosen)
+    pixels = decode(chosen.picture)
+    if chosen.box is not None:
+        pixels = crop(pixels, chosen.box)
+    from crossreid.embedder import Embedder
+
+    embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
+    modality = _modality(chosen, embedder)
+    with Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint, read_only=True) as gallery:
+        (hits,) = gallery.search(
+            embedder([pixels], modality=modality), chosen.top, condition, chosen.approximate, chosen.rerank
+        )
+        if chosen.html is not None:
+            lists.write_html(chosen.html, chosen.picture, pixels, modality, hits, gallery)
+        if chosen.csv is not None:
+            lists.write_csv(chosen.csv, hits)
+    if chosen.json:
+        print(json.dumps([lists.record(hit) for hit in hits], indent=1, ensure_ascii=False))
+    elif hits:
+        print(lists.table(hits))
+    else:
+        print("no entry of the gallery is within the filter" if condition else "the gallery is empty")
+
+
+def _modality(chosen, embedder) -> str | None:
+    """Of the query: as given, or by its folder; None where neither says and the model does not need it."""
+    if chosen.query_modality is not None:
+        return chosen.query_modality
+    from crossreid.embedder import modality_of
+
+    try:
+        return modality_of(chosen.picture)
+    except UserError:
+        if len(embedder.modalities) < 2:
+            return None
+        raise UserError(
+            f"this model treats visible and infrared pictures differently, and nothing says which {chosen.picture} is: "
+            "give --query-modality visible or --query-modality infrared"
+        ) from None
