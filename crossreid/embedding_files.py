@@ -14,6 +14,7 @@ import glob
 import hashlib
 import json
 import os
+import time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,11 +58,12 @@ class Row:
 @dataclass(frozen=True)
 class Outcome:
     """What ``embed_files`` did. written: the output. rows: vectors in it; kept: of these, how many an earlier run had
-    made already. skipped: name and reason of each picture left out."""
+    made already; seconds: it took to make the others. skipped: name and reason of each picture left out."""
 
     written: Path
     rows: int
     kept: int
+    seconds: float
     skipped: list[tuple[str, str]]
 
 
@@ -150,6 +152,7 @@ def embed_files(
         keys = [_key(row, modality) for row, modality in zip(rows, modalities)]
         done = part.fill(vectors, keys)
         kept, skipped = int(done.sum()), {}
+        begun = time.monotonic()
         waiting = [(number, rows[number]) for number in np.flatnonzero(~done)]
         with _bar(desc="embed", total=len(rows), initial=kept) as bar:
             for numbers, arrays, bad in _batches(_decoded(waiting, embedder), batch):
@@ -166,6 +169,7 @@ def embed_files(
                     part.add([keys[number] for number in numbers], vectors[numbers])
                     done[numbers] = True
                 bar.update(len(numbers) + len(bad))
+        seconds = time.monotonic() - begun
         if not done.any():
             raise UserError(
                 f"none of the {len(rows)} pictures can be read, the first because {skipped[min(skipped)]}"
@@ -177,7 +181,7 @@ def embed_files(
             out, vectors[chosen] if len(chosen) < len(rows) else vectors, table, listed_bad, embedder, part
         )
     part.remove()
-    return Outcome(out, len(chosen), kept, listed_bad)
+    return Outcome(out, len(chosen), kept, seconds, listed_bad)
 
 
 class _NoBar:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -399,7 +400,7 @@ def model(tmp_path):
 def test_the_command_gives_what_the_embedder_gives(tmp_path, people, model, capsys):
     out = tmp_path / "v.npz"
     assert main(["embed", str(model), str(people), "--out", str(out), "--batch", "7"]) == 0
-    assert "30 vectors of 128 numbers" in capsys.readouterr().out
+    assert re.search(r"30 vectors of 128 numbers .30 in \d+\.\d s, \d+ a second.", capsys.readouterr().out)
     embed, found = crossreid.Embedder(model), load(out)
     assert found["vectors"] == pytest.approx(embed(sorted(people.iterdir())), abs=1e-6)
     assert found["fingerprint"] == embed.fingerprint
@@ -434,7 +435,7 @@ def test_interrupting_the_command_says_how_to_go_on(tmp_path, people, monkeypatc
     assert "kept in" in capsys.readouterr().err and part_of(tmp_path / "v.npz").exists()
     monkeypatch.setattr(embedder, "Embedder", Colours)
     assert main(words) == 0
-    assert "10 of them by an earlier run" in capsys.readouterr().out
+    assert "; 10 of them by an earlier run)" in capsys.readouterr().out
 
 
 def test_no_more_than_a_few_frames_are_held(tmp_path, people, monkeypatch):

@@ -72,9 +72,7 @@ def words_for(distance: float, places: list[Place], source: str) -> str:
     for place in places:
         true = _share(place.true_positive, place.genuine)
         false = _share(place.false_positive, place.impostor)
-        lines.append(
-            f"  {place.row}: {true} of the pairs of one person and {false} of the pairs of two people"
-        )
+        lines.append(f"  {place.row}: {true} pairs of one person, {false} pairs of two people")
     lines.append(
         "These are rates over the people and cameras of that evaluation; other places have other rates. They do not "
         "say whether these two pictures show one person."
@@ -84,8 +82,8 @@ def words_for(distance: float, places: list[Place], source: str) -> str:
 
 def _share(share: float, pairs: int) -> str:
     if share < 1 / pairs:
-        return f"none (of {pairs})"
+        return f"none of {pairs}"
     percent = 100 * share
     # Two digits of small shares, one behind the point of others.
     digits = 0 if percent == 100 else 1 if percent >= 1 else 1 - math.floor(math.log10(percent))
-    return f"{percent:.{digits}f} % (of {pairs})"
+    return f"{percent:.{digits}f} % of {pairs}"

@@ -73,8 +73,12 @@ def run(words: list[str]) -> None:
                 file=sys.stderr,
             )
         raise
-    kept = f" ({done.kept} of them by an earlier run)" if done.kept else ""
-    print(f"wrote {done.written}: {done.rows} vectors of {embedder.dimension} numbers{kept}")
+    made = done.rows - done.kept
+    kept = f"; {done.kept} of them by an earlier run" if done.kept else ""
+    rate = (
+        f" ({made} in {done.seconds:.1f} s, {made / done.seconds:.0f} a second{kept})" if done.seconds else ""
+    )
+    print(f"wrote {done.written}: {done.rows} vectors of {embedder.dimension} numbers{rate}")
     if done.skipped:
         where = done.written if done.written.suffix.lower() == ".npz" else f"{done.written}.skipped.csv"
         reasons = _several([reason for _, reason in done.skipped])
