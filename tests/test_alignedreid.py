@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -466,11 +467,92 @@ def test_deeper_and_changed_networks():
     with pytest.raises(UserError, match="no classifier"):
         originals.alignedreid.read(headless)
     assert originals.alignedreid.recognises(short)
-    dense = {name.replace("base.0", "base.conv0"): value for name, value in short.items()}
-    assert not originals.alignedreid.recognises(dense)
+    other = {name.replace("base.0", "base.stem"): value for name, value in short.items()}
+    assert not originals.alignedreid.recognises(other)
 
 
 def test_only_what_the_program_has_can_be_written_for_it(tmp_path):
-    with pytest.raises(UserError, match="resnet50 or resnet101"):
+    with pytest.raises(UserError, match="resnet50, resnet101 or densenet121"):
         originals.to_original("alignedreid", make().state_dict(), tmp_path / "a.pth.tar")
     assert list(tmp_path.iterdir()) == []
+
+
+OTHERS = ("densenet121", "shufflenet_v2_1.0", "mobilenet_v2_1.0")
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_backbones_train_and_embed(name):
+    torch.manual_seed(0)
+    config = AlignedReID.Config(backbone=name, pretrained=None)
+    method = AlignedReID(config, 2)
+    target = torch.tensor([0, 0, 1, 1])
+    images = torch.randn(4, 3, 64, 32)
+    batch = Batch(images, target, target * 0, target * 0, target * 0)
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-4)
+    history = []
+    for _ in range(3):
+        losses = method(batch, "train", Progress())
+        optimizer.zero_grad()
+        losses["total"].backward()
+        assert all(parameter.grad is not None for parameter in method.parameters())
+        optimizer.step()
+        history.append(losses["total"].item())
+    assert np.isfinite(history).all() and history[-1] < history[0]
+    method.eval()
+    with torch.no_grad():
+        both = method.embed(images)
+        assert both.stripes.shape == (4, 2, method.backbone.channels)
+        # one stripe in 32 rows with a last stride of 2, one in 16 with 1; nothing is dilated
+        fine = AlignedReID(AlignedReID.Config(backbone=name, pretrained=None, last_stride=1), 2).eval()
+        assert fine.embed(images).stripes.shape == (4, 4, method.backbone.channels)
+    assert {m.dilation for m in fine.modules() if isinstance(m, torch.nn.Conv2d)} == {(1, 1)}
+    assert fine.state_dict().keys() == method.state_dict().keys()
+
+
+def test_start_weights_of_other_backbones(tmp_path, monkeypatch):
+    from torchvision import models
+
+    from crossreid.nn import backbones, weights
+
+    # as torchvision's file of DenseNet has them, in the old manner, and as timm has them
+    torch.manual_seed(1)
+    dense = models.densenet121(weights=None).state_dict()
+    old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key): value for key, value in dense.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "dense.pth")
+    network = backbones.backbone("densenet121")
+    assert backbones.start(network, str(tmp_path / "dense.pth"), "densenet121") == [
+        "classifier.weight",
+        "classifier.bias",
+    ]
+    name = "denseblock4.denselayer16.conv2.weight"
+    assert torch.equal(network.state_dict()[name], dense[f"features.{name}"])
+    monkeypatch.setattr(weights, "from_timm", lambda name: dense if name == "densenet121.tv_in1k" else {})
+    backbones.start(backbones.backbone("densenet121"), "timm", "densenet121")
+    torch.save(models.shufflenet_v2_x1_0(weights=None).state_dict(), tmp_path / "shuffle.pth")
+    backbones.start(
+        backbones.backbone("shufflenet_v2_1.0"), str(tmp_path / "shuffle.pth"), "shufflenet_v2_1.0"
+    )
+    for name in OTHERS[1:]:
+        with pytest.raises(UserError, match=f"timm has no weights for the backbone {name}: .* null"):
+            AlignedReID(AlignedReID.Config(backbone=name), 2)
+    with pytest.raises(UserError, match="no flavour 'mindspore_alignedreid'"):
+        AlignedReID(
+            AlignedReID.Config(backbone="densenet121", pretrained=None, flavour="mindspore_alignedreid"), 2
+        )
+    with pytest.raises(UserError, match=r"unknown backbone 'inceptionv4'.* densenet121, shufflenet_v2_1\.0"):
+        AlignedReID(AlignedReID.Config(backbone="inceptionv4"), 2)
+
+
+def test_a_published_densenet_is_converted_and_written_again(tmp_path):
+    config = AlignedReID.Config(backbone="densenet121", pretrained=None, evaluate_stripes="projected")
+    ours = AlignedReID(config, 5).eval()
+    content = checkpoint.describe(ours, "alignedreid", input={}, settings={}, trained={})
+    checkpoint.save(tmp_path / "ours.pt", content)
+    checkpoint.convert(tmp_path / "ours.pt", tmp_path / "theirs.pth.tar", to="original")
+    theirs = torch.load(tmp_path / "theirs.pth.tar", weights_only=True)["state_dict"]
+    assert {"base.conv0.weight", "base.norm5.bias", "bn.weight", "conv1.bias"} <= set(theirs)
+    described, state, left_out = originals.read(tmp_path / "theirs.pth.tar")
+    assert described["config"]["backbone"] == "densenet121" and not left_out
+    assert described["config"]["evaluate_stripes"] == "projected" and described["classes"] == 5
+    assert all(torch.equal(state[key], value) for key, value in ours.state_dict().items())

@@ -21,9 +21,8 @@ from torch.nn import functional as F
 from crossreid.losses.aligned_triplet import aligned_triplet
 from crossreid.losses.identity import identity_loss
 from crossreid.methods.base import Method, Progress
-from crossreid.nn import weights
+from crossreid.nn import backbones
 from crossreid.nn.pooling import average
-from crossreid.nn.resnet import resnet
 from crossreid.ops.precision import in_float32
 from crossreid.records import Batch, Comparison, Embedding, UserError
 
@@ -44,11 +43,11 @@ _PROJECTED = 128
 class Config:
     """Settings of AlignedReID++.
 
-    backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
+    backbone: a name that ``crossreid.nn.backbones`` knows.
     pretrained: start weights, see ``crossreid.nn.weights.start``; null for random ones.
     flavour: of the backbone. ``mindspore_alignedreid`` pads and normalises as the MindSpore program does,
         whose checkpoints need it; with the other one the same weights give other vectors.
-    last_stride: stride of the last stage; 2 makes 8 stripes of an image 256 high.
+    last_stride: stride of the last stage; 1 or 2; 2 makes 8 stripes of an image 256 high.
     evaluate_stripes: raw, the rows of the map; projected, the 128 channels that training compares.
     losses: any of identity, global and local; their sum is minimised.
     local_distance: how the local loss compares stripes: aligned, or unaligned, those at equal height alone.
@@ -80,7 +79,7 @@ class AlignedReID(Method):
     def __init__(self, config: Config, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
         _check(config)
-        self.backbone = resnet(config.backbone, config.last_stride, config.flavour)
+        self.backbone = backbones.backbone(config.backbone, config.last_stride, config.flavour)
         # A part that no loss reaches must not exist: training on several processes waits for its gradients.
         if "identity" in config.losses:
             self.classifier = nn.Linear(self.backbone.channels, classes)
@@ -89,7 +88,7 @@ class AlignedReID(Method):
         if "local" in config.losses:
             self.local_bn = nn.BatchNorm2d(self.backbone.channels)
             self.local_conv = nn.Conv2d(self.backbone.channels, _PROJECTED, 1)
-        weights.start(self.backbone, config.pretrained, config.backbone)
+        backbones.start(self.backbone, config.pretrained, config.backbone)
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """L = L_id + L_global + L_local, all of weight 1."""

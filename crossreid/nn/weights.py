@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +18,20 @@ _CLASSIFIERS = ("fc.", "end_point.", "classifier.")
 
 
 def start(
-    backbone: nn.Module, pretrained: str | None, name: str, stems: tuple[nn.Module, ...] = ()
+    backbone: nn.Module,
+    pretrained: str | None,
+    name: str,
+    stems: tuple[nn.Module, ...] = (),
+    names: Callable[[str], str] | None = None,
 ) -> list[str]:
-    """Fill a residual network, and further stems, with trained weights.
+    """Fill a network, and further stems, with trained weights.
 
     backbone: a network of ``crossreid.nn.resnet``; its non-local blocks keep their fresh weights.
     pretrained: None (nothing happens); ``"timm"``, the ImageNet weights that timm offers for ``name``; or the
         path of a file: torchvision ``.pth`` (V1 or V2), ``.safetensors``, or a MindSpore ``.ckpt``.
     name: the name of the network.
     stems: modules with ``conv1`` and ``bn1`` that get the same first layers.
+    names: a name in the source -> the network's own, where they differ.
 
     Returns the names in the source that were left out. Raises UserError when the source cannot be had, or
     when not exactly every weight of the network is in it.
@@ -42,6 +47,8 @@ def start(
         source, values = f"timm's {name}.tv_in1k", from_timm(f"{name}.tv_in1k")
     else:
         source, values = str(pretrained), read_weights(pretrained)
+    if names is not None:
+        values = {names(key): value for key, value in values.items()}
     left_out = [key for key in values if key.startswith(_CLASSIFIERS)]
     values = {key: value for key, value in values.items() if not key.startswith(_CLASSIFIERS)}
     used = set()

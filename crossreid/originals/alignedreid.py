@@ -30,14 +30,22 @@ _BACK = (
     (r"local_conv\.", "conv1."),
     (r"classifier\.", "classifier."),
 )
+# torchvision's own names, below ``base``.
+_DENSENET = ((r"base\.", "backbone."), *_LOCAL, (r"classifier\.", "classifier."))
+_DENSENET_BACK = (
+    (r"backbone\.", "base."),
+    (r"local_bn\.", "bn."),
+    (r"local_conv\.", "conv1."),
+    (r"classifier\.", "classifier."),
+)
 # Blocks in the third stage of the residual networks there are, with their way of evaluating stripes: the
 # program of the deeper one does not leave the projection out.
 _DEPTHS = {6: ("resnet50", "raw"), 23: ("resnet101", "projected")}
 
 
 def recognises(state: Mapping[str, torch.Tensor]) -> bool:
-    """Whether these weights are of one of the two programs, with a residual network."""
-    stem = {"base.0.weight", "base.conv1.weight"}
+    """Whether these weights are of one of the two programs, with a residual network or DenseNet-121."""
+    stem = {"base.0.weight", "base.conv1.weight", "base.conv0.weight"}
     return not stem.isdisjoint(state) and {"bn.running_mean", "conv1.weight"} <= set(state)
 
 
@@ -51,19 +59,15 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
     network other than the published ones.
     """
     mindspore = "base.conv1.weight" in state
-    weights, left_out = rename(state, _MINDSPORE if mindspore else _PYTORCH, (), "AlignedReID++")
-    blocks = {name.split(".")[2] for name in weights if name.startswith("backbone.layer3.")}
-    if len(blocks) not in _DEPTHS or "backbone.layer3.0.conv3.weight" not in weights:
-        raise UserError(
-            "the checkpoint's backbone is neither the ResNet-50 nor the ResNet-101 of AlignedReID++: it has "
-            f"{len(blocks)} blocks in its third stage. Only these two can be converted."
-        )
+    dense = "base.conv0.weight" in state
+    rules = _MINDSPORE if mindspore else _DENSENET if dense else _PYTORCH
+    weights, left_out = rename(state, rules, (), "AlignedReID++")
+    backbone, stripes = ("densenet121", "projected") if dense else _residual(weights)
     if "classifier.weight" not in weights:
         raise UserError(
             "the checkpoint has no classifier (one row for each training identity): give the file as the "
             "program saved it in training"
         )
-    backbone, stripes = _DEPTHS[len(blocks)]
     described = {
         "method": "alignedreid",
         "config": {
@@ -93,11 +97,28 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     The form does not record the flavour: of weights trained with ``mindspore_alignedreid`` that program
     computes other vectors.
     """
-    needed = {"backbone.layer3.5.conv3.weight", "local_conv.weight", "classifier.weight"}
-    if not needed <= set(state):
+    _writable(state)
+    dense = "backbone.conv0.weight" in state
+    return rename(state, _DENSENET_BACK if dense else _BACK, (), "our AlignedReID++")[0]
+
+
+def _residual(weights) -> tuple[str, str]:
+    """The name of the residual network, and its program's way of evaluating stripes."""
+    blocks = {name.split(".")[2] for name in weights if name.startswith("backbone.layer3.")}
+    if len(blocks) not in _DEPTHS or "backbone.layer3.0.conv3.weight" not in weights:
         raise UserError(
-            "the published AlignedReID++ program has a resnet50 or resnet101, a classifier and a projection "
-            "of the stripes: a model with another backbone, or without the losses 'identity' or 'local', "
+            "the checkpoint's backbone is neither the ResNet-50 nor the ResNet-101 of AlignedReID++: it has "
+            f"{len(blocks)} blocks in its third stage. Only these two and DenseNet-121 can be converted."
+        )
+    return _DEPTHS[len(blocks)]
+
+
+def _writable(state) -> None:
+    published = ("backbone.layer3.5.conv3.weight", "backbone.denseblock4.denselayer16.conv2.weight")
+    heads = {"local_conv.weight", "classifier.weight"} <= set(state)
+    if not heads or not any(name in state for name in published):
+        raise UserError(
+            "the published AlignedReID++ program has a resnet50, resnet101 or densenet121, a classifier and a "
+            "projection of the stripes: a model with another backbone, or without the losses 'identity' or 'local', "
             "cannot be written in its form; keep our own checkpoint"
         )
-    return rename(state, _BACK, (), "our AlignedReID++")[0]

@@ -1,0 +1,85 @@
+"""Every network that can stand under a method which asks for no more than a map: by name."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+
+from torch import nn
+
+from crossreid.nn import weights
+from crossreid.nn.mobilenet import MobileNetV2
+from crossreid.nn.resnet import NETWORKS, resnet
+from crossreid.records import UserError
+
+# Name -> whose file of ImageNet weights fits; the residual networks have timm's besides.
+OTHERS = {
+    "densenet121": "torchvision's densenet121 .pth, or 'timm'",
+    "shufflenet_v2_1.0": "torchvision's shufflenet_v2_x1_0 .pth",
+    "mobilenet_v2_1.0": "deep-person-reid's mobilenetv2_1.0.pth",
+    "mobilenet_v2_1.4": "deep-person-reid's mobilenetv2_1.4.pth",
+}
+
+
+def backbone(name: str, last_stride: int = 1, flavour: str = "torchvision") -> nn.Module:
+    """A network with fresh weights: images (N, 3, H, W) to maps (N, channels, H/16 or 32, W/16 or 32).
+
+    name: one of ``crossreid.nn.resnet.NETWORKS`` or of ``OTHERS``.
+    last_stride: 1 or 2, of the step before the last stage; with 2 the map has 1/32 of the image's height.
+    flavour: see ``crossreid.nn.resnet``; the other networks have only ``torchvision``.
+
+    The map of ``densenet121`` (Huang et al. 2017) is that of its last normalisation, before any rectifier, as
+    AlignedReID++ uses it. ``shufflenet_v2_1.0`` is Ma et al. 2018, for which trained weights exist; the program of
+    AlignedReID++ has version 1 (Zhang et al. 2018) with three groups, without trained weights.
+    ``channels`` is the width of the map.
+    """
+    if name not in OTHERS:
+        if name not in NETWORKS:
+            raise UserError(f"unknown backbone {name!r}: choose one of {', '.join((*NETWORKS, *OTHERS))}")
+        return resnet(name, last_stride, flavour)
+    if flavour != "torchvision":
+        raise UserError(
+            f"the backbone {name} has no flavour {flavour!r}, which belongs to residual networks: use 'torchvision'"
+        )
+    if name.startswith("mobilenet"):
+        return MobileNetV2(float(name.rpartition("_")[2]), last_stride=last_stride)
+    return _densenet(last_stride) if name == "densenet121" else _shufflenet(last_stride)
+
+
+def start(network: nn.Module, pretrained: str | None, name: str) -> list[str]:
+    """Fill it with trained weights, as ``crossreid.nn.weights.start`` does, which says what may be given."""
+    if pretrained == "timm" and name in OTHERS and "timm" not in OTHERS[name]:
+        raise UserError(
+            f"timm has no weights for the backbone {name}: set method.pretrained to the path of {OTHERS[name]}, copied "
+            "from any computer, or to null to start from random weights"
+        )
+    return weights.start(network, pretrained, name, names=_dense_name if name == "densenet121" else None)
+
+
+def _dense_name(key: str) -> str:
+    """Files of DenseNet have their names below ``features``, and old ones ``norm.1`` for ``norm1``."""
+    return re.sub(r"\b(norm|relu|conv)\.([12])\b", r"\1\2", key.removeprefix("features."))
+
+
+def _densenet(last_stride: int) -> nn.Sequential:
+    from torchvision.models import densenet121
+
+    network = densenet121(weights=None).features
+    if last_stride == 1:
+        network.transition3.pool = nn.Identity()
+    network.channels = 1024
+    return network
+
+
+def _shufflenet(last_stride: int) -> nn.Sequential:
+    from torchvision.models import shufflenet_v2_x1_0
+
+    whole = shufflenet_v2_x1_0(weights=None)
+    parts = ("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5")
+    network = nn.Sequential(OrderedDict((part, getattr(whole, part)) for part in parts))
+    if last_stride == 1:
+        for module in network.stage4[0].modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+    network.channels = 1024
+    return network
