@@ -10,7 +10,11 @@ import sys
 from crossreid import __version__
 from crossreid.records import UserError
 
-COMMANDS = ("demo", "data", "train", "evaluate", "embed", "compare", "export", "convert", "report")
+COMMANDS = (
+    *("demo", "data", "train", "evaluate", "report"),
+    *("embed", "compare", "export", "convert"),
+    *("index", "search", "gallery"),
+)
 
 
 def main(words: list[str] | None = None) -> int:
