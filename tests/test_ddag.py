@@ -157,6 +157,24 @@ def test_weight_of_the_graph():
     assert other.graph_weight.item() == 0.5
 
 
+def test_weight_of_the_graph_at_every_step(batch):
+    """The port's schedule: the mean of the whole loss over the epoch so far, anew in each epoch."""
+    method, batch = make(graph_schedule="step", dropout=0.0), single(batch)
+    used, totals = [], []
+    for epoch, iteration in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
+        used.append(method.graph_weight.item())
+        losses = method(batch, "train", Progress(epoch, iteration, 3))
+        torch.testing.assert_close(losses["total"], losses["base"] + used[-1] * losses["graph"])
+        losses["total"].backward()
+        totals.append(losses["total"].item())
+        method.epoch_end({"train/base": 1e6})
+    means = [totals[0], sum(totals[:2]) / 2, sum(totals[:3]) / 3, totals[3]]
+    assert used == pytest.approx([0, *(1 / (1 + mean) for mean in means)], rel=1e-5)
+    other = make(graph_schedule="step", dropout=0.0)
+    other.load_state_dict(method.state_dict())
+    assert other.epoch_total[1] == 2 and "epoch_total" not in make().state_dict()
+
+
 def test_first_epoch_does_not_learn_from_the_graph(batch):
     method = make()
     losses = method(single(batch), "train", Progress())
@@ -165,12 +183,36 @@ def test_first_epoch_does_not_learn_from_the_graph(batch):
     assert all(parameter.grad.eq(0).all() for parameter in method.graph.parameters())
 
 
-@pytest.mark.parametrize(("part", "graph", "streams"), product((0, 1, 3), (False, True), (1, 2)))
-def test_every_combination_learns_and_embeds(batch, part, graph, streams):
-    method, batch = make(part=part, graph=graph, streams=streams), single(batch)
-    losses = method(batch, "train", Progress())
+COMBINATIONS = [
+    {"part": part, "graph": graph, "streams": streams}
+    for part, graph, streams in product((0, 1, 3), (False, True), (1, 2))
+]
+COMBINATIONS += [
+    {"part": 0, "losses": "id"},
+    {"graph": False, "losses": "id"},
+    {"part": 2, "part_bias": False, "centres": True, "recompute": True},
+    {"part": 0, "graph_schedule": "step", "heads": 0, "after_neck": True, "neck_bias": True},
+    {"graph_schedule": "step", "flavour": "mindspore", "last_stride": 2, "streams": 1, "part_bias": False},
+]
+
+
+@pytest.mark.parametrize("settings", COMBINATIONS, ids=str)
+def test_every_combination_learns_embeds_saves_and_loads(batch, settings, tmp_path):
+    method, batch = make(**settings), single(batch)
+    part, graph = settings.get("part", 3), settings.get("graph", True)
+    groups = [
+        {"params": group["params"], "lr": 0.01 * group["rate"]} for group in method.parameter_groups()["main"]
+    ]
+    optimizer, found = torch.optim.SGD(groups), []
+    for step in range(3):
+        losses = method(batch, "train", Progress(0, step, 3))
+        found.append(losses["total"].item())
+        optimizer.zero_grad()
+        losses["total"].backward()
+        optimizer.step()
+    assert found[2] < found[0]
     assert ("part" in losses, "graph" in losses) == (part > 0, graph)
-    losses["total"].backward()
+    assert ("triplet" in losses) == (settings.get("losses") != "id")
     placed = [parameter for group in method.parameter_groups()["main"] for parameter in group["params"]]
     trainable = [parameter for parameter in method.parameters() if parameter.requires_grad]
     assert len(placed) == len(trainable) and {*placed} == {*trainable}
@@ -181,6 +223,14 @@ def test_every_combination_learns_and_embeds(batch, part, graph, streams):
         for feature in (None, *method.features):
             vectors = method.eval().embed(batch.images, batch.modality, feature).vector
             torch.testing.assert_close(vectors.norm(dim=1), torch.ones(12))
+    inputs = {"size": (64, 32), "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.2] * 3}
+    content = checkpoint.describe(method, "ddag", input=inputs, settings={}, trained={})
+    checkpoint.save(tmp_path / "a.pt", content)
+    again = checkpoint.load(tmp_path / "a.pt")
+    with torch.no_grad():
+        assert torch.equal(again.embed(batch.images, batch.modality, feature).vector, vectors)
+    for key, value in method.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
 
 
 def test_rates_and_ablations(batch):
@@ -246,7 +296,8 @@ def test_mistakes(batch):
         ({"heads": -2}, r"method\.heads is -2"),
         ({"dropout": 1.0}, r"method\.dropout is 1\.0"),
         ({"streams": 3}, r"method\.streams is 3"),
-        ({"losses": "tri"}, r"method\.losses is 'tri'"),
+        ({"losses": "tri"}, r"method\.losses is 'tri': choose id or id\+tri"),
+        ({"graph_schedule": "day"}, r"method\.graph_schedule is 'day'"),
     ):
         with pytest.raises(UserError, match=words):
             make(**settings)
@@ -348,6 +399,6 @@ def test_file_of_the_port(tmp_path):
     method = checkpoint.load(tmp_path / "a.ckpt")
     config = method.config
     assert (config.streams, config.last_stride, config.flavour, config.heads) == (1, 2, "mindspore", 0)
-    assert config.after_neck and config.neck_bias and method.part.key.bias.eq(0).all()
+    assert config.after_neck and config.neck_bias and method.part.key.bias is None
     assert method.part.key.weight.eq(np.float32(2e-4)).all() and method.backbone.layer4[0].bn3.eps == 1e-3
     assert method.embed(torch.zeros(1, 3, 64, 32)).vector.shape == (1, 2048)

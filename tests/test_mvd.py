@@ -13,6 +13,7 @@ from crossreid.losses.distillation import distillation, jensen_shannon, released
 from crossreid.losses.modality_margin import modality_margin
 from crossreid.losses.prior import divergence_from_normal
 from crossreid.losses.sinkhorn import sinkhorn
+from crossreid.losses.triplet import batch_hard_triplet
 from crossreid.methods import METHODS
 from crossreid.methods.base import Progress
 from crossreid.methods.mvd import MVD, PROFILES, Bottleneck
@@ -292,6 +293,22 @@ def test_identity_and_metric_by_view(batch):
     torch.testing.assert_close(losses["metric"], metric)
     for name, value in method.state_dict().items():
         torch.testing.assert_close(value, after[name], msg=name)
+
+
+def test_triplets_of_centres(batch):
+    method = make(profile="mindspore", centres=True)
+    method.train()
+    with torch.no_grad():
+        vectors = torch.randn(12, 4)
+        found = method._metric(vectors, batch)
+        centres, identities = [], []
+        for identity in (0, 1, 2):
+            for modality in (0, 1):
+                chosen = (batch.target == identity) & (batch.modality == modality)
+                centres.append(vectors[chosen].mean(0))
+                identities.append(identity)
+    torch.testing.assert_close(found, batch_hard_triplet(torch.stack(centres), torch.tensor(identities)))
+    assert method(batch, "train", Progress())["total"].isfinite()
 
 
 def test_only_the_distances_know_the_modality(batch):

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from crossreid.ops.distance import euclidean
+from crossreid.ops.precision import in_float32
 
 
 def batch_hard_triplet(
@@ -28,6 +29,22 @@ def batch_hard_triplet(
     negative = distance.masked_fill(same, float("inf")).amin(1)
     gap = positive - negative
     return F.softplus(gap).mean() if margin is None else F.relu(gap + margin).mean()
+
+
+@in_float32
+def modality_centres(
+    vectors: torch.Tensor, identities: torch.Tensor, modalities: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean of each identity's vectors of each modality, to be compared in the place of the images (Liu et al.,
+    arXiv 2008.06223).
+
+    vectors: (N, D). identities, modalities (0 or 1): (N,) integers.
+
+    Returns the centres (M, D) and their identities (M,), identities ascending and visible before infrared.
+    """
+    groups, place, counts = torch.unique(2 * identities + modalities, return_inverse=True, return_counts=True)
+    sums = vectors.new_zeros(len(groups), vectors.shape[1]).index_add(0, place, vectors)
+    return sums / counts[:, None], groups // 2
 
 
 def same_identity(identities: torch.Tensor) -> torch.Tensor:

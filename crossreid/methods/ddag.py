@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from crossreid.losses.identity import identity_loss
-from crossreid.losses.triplet import batch_hard_triplet
+from crossreid.losses.triplet import batch_hard_triplet, modality_centres
 from crossreid.methods import streams
 from crossreid.methods.base import Method, Progress
 from crossreid.nn import weights
@@ -48,6 +48,11 @@ class Config:
     after_neck: the triplet loss and the graph take the vector after batch normalisation (MindSpore port), not
         before.
     neck_bias: the biases of the necks are learned (MindSpore port).
+    part_bias: the part attention's linear layers have biases; not in the MindSpore port.
+    graph_schedule: epoch, w as above, or step as in the MindSpore port: w(0) = 0, then after every step 1 / (1 +
+        mean of L over the epoch's steps so far). Each process then has its own w until the end of the epoch.
+    centres: the triplet loss compares the means of each identity's images of a modality, not the images
+        (MindSpore port, ``--triloss Center``).
     losses: id+tri, or id to leave the triplet loss out; those of part attention and graph follow their switches.
     backbone_rate: share of the learning rate that stems and body get; 1 suits random weights.
     recompute: trade time for memory in training, see ``crossreid.nn.recompute``.
@@ -66,6 +71,9 @@ class Config:
     flavour: str = "torchvision"
     after_neck: bool = False
     neck_bias: bool = False
+    part_bias: bool = True
+    graph_schedule: str = "epoch"
+    centres: bool = False
     losses: str = "id+tri"
     backbone_rate: float = 0.1
     recompute: bool = False
@@ -83,8 +91,9 @@ class DDAG(Method):
         super().__init__(config, classes, domains)
         if config.streams not in (1, 2):
             raise UserError(f"method.streams is {config.streams!r}: choose 1 or 2")
-        if config.losses not in ("id", "id+tri"):
-            raise UserError(f"method.losses is {config.losses!r}: choose id or id+tri")
+        for name, known in (("losses", ("id", "id+tri")), ("graph_schedule", ("epoch", "step"))):
+            if getattr(config, name) not in known:
+                raise UserError(f"method.{name} is {getattr(config, name)!r}: choose {' or '.join(known)}")
         for name, lowest in (("part", 0), ("heads", 0), ("width", 1)):
             if getattr(config, name) < lowest:
                 raise UserError(
@@ -102,11 +111,15 @@ class DDAG(Method):
         channels, frozen = self.backbone.channels, not config.neck_bias
         self.neck = neck(channels, frozen)
         self.classifier = classifier(channels, classes)
-        self.part = PartAttention(channels, config.part, frozen) if config.part else None
+        self.part = None
+        if config.part:
+            self.part = PartAttention(channels, config.part, frozen, config.part_bias)
         self.graph = None
         if config.graph:
             self.graph = IdentityGraph(channels, classes, config.heads, config.width, config.dropout)
             self.register_buffer("graph_weight", torch.zeros(()))
+            if config.graph_schedule == "step":
+                self.register_buffer("epoch_total", torch.zeros(2))  # sum and number of the epoch's losses
         stems = tuple(self.stems.children()) if two else ()
         weights.start(self.backbone, config.pretrained, config.backbone, stems)
 
@@ -118,19 +131,30 @@ class DDAG(Method):
         compared = vectors if self.config.after_neck else pooled
         losses = {"identity": identity_loss(self.classifier(vectors), batch.target)}
         if self.config.losses == "id+tri":
-            losses["triplet"] = batch_hard_triplet(compared, batch.target, self.config.margin)
+            anchors = compared, batch.target
+            if self.config.centres:
+                anchors = modality_centres(compared, batch.target, batch.modality)
+            losses["triplet"] = batch_hard_triplet(*anchors, self.config.margin)
         if self.part is not None:
             losses["part"] = identity_loss(self.classifier(self.part(maps, vectors)), batch.target)
         total = base = sum(losses.values())
         if self.graph is not None:
             losses["graph"] = F.nll_loss(self.graph(compared, batch.target), batch.target)
-            total = base + self.graph_weight * losses["graph"]
+            total = base + self.graph_weight.clone() * losses["graph"]
+            if self.config.graph_schedule == "step":
+                self._weigh(total.detach(), progress)
         return losses | {"base": base, "total": total}
 
     def epoch_end(self, means: Mapping[str, float]) -> None:
         """The graph counts the more, the lower the other losses have become."""
-        if self.graph is not None:
+        if self.graph is not None and self.config.graph_schedule == "epoch":
             self.graph_weight.fill_(1 / (1 + means["train/base"]))
+
+    def _weigh(self, total: torch.Tensor, progress: Progress) -> None:
+        if progress.iteration == 0:
+            self.epoch_total.zero_()
+        self.epoch_total += torch.stack((total, torch.ones_like(total)))
+        self.graph_weight.fill_(1 / (1 + self.epoch_total[0] / self.epoch_total[1]))
 
     def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
         """See ``Method.embed``; vectors of unit length."""

@@ -24,7 +24,7 @@ from crossreid.losses.identity import identity_loss
 from crossreid.losses.modality_margin import modality_margin
 from crossreid.losses.prior import divergence_from_normal
 from crossreid.losses.sinkhorn import sinkhorn
-from crossreid.losses.triplet import batch_hard_triplet
+from crossreid.losses.triplet import batch_hard_triplet, modality_centres
 from crossreid.methods.base import Method, Progress
 from crossreid.nn import weights
 from crossreid.nn.channel_attention import ChannelAttention
@@ -116,7 +116,8 @@ class Config:
     backbone_rate: share of the learning rate that the branches before the bottlenecks get, 1; the port's 0.1
         suits pretrained weights alone.
     margins, radii: of the distances inside a modality and across, see ``crossreid.losses.modality_margin``.
-    margin: of the port's triplets, in units of distance.
+    margin: of the port's triplets, in units of distance. centres: these compare the means of each identity's
+        images of a modality, not the images (the port's ``--triloss CenterTri``).
     identity, metric: factors of the losses on classes and on distances.
     mutual, self_distillation, cross_distillation, representation: factors of the other losses; the last, mutual
         learning of the shared representations, is in the paper alone.
@@ -135,6 +136,7 @@ class Config:
     margins: tuple[float, float] = (0.9, 1.0)
     radii: tuple[float, float] = (2.2, 2.0)
     margin: float = 0.3
+    centres: bool = False
     identity: float = 1.0
     metric: float = 1.0
     mutual: float = 8.0
@@ -344,7 +346,10 @@ class MVD(Method):
     def _metric(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
         config = self.config
         if not self.profile.margins:
-            return batch_hard_triplet(vectors, batch.target, config.margin)
+            anchors = vectors, batch.target
+            if config.centres:
+                anchors = modality_centres(vectors, batch.target, batch.modality)
+            return batch_hard_triplet(*anchors, config.margin)
         return modality_margin(vectors, batch.target, batch.modality, config.margins, config.radii)
 
     def _mutual(self, infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:

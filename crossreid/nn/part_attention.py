@@ -18,13 +18,14 @@ class PartAttention(nn.Module):
     scaled; the gathered parts are summed with softmaxed learned weights, added to the vector and normalised
     over the batch.
 
-    width: channels of the map. parts: p. frozen_bias: see ``crossreid.nn.neck.neck``.
+    width: channels of the map. parts: p. frozen_bias: see ``crossreid.nn.neck.neck``. bias: whether q, k and
+        the values have one.
     """
 
-    def __init__(self, width: int, parts: int = 3, frozen_bias: bool = True):
+    def __init__(self, width: int, parts: int = 3, frozen_bias: bool = True, bias: bool = True):
         super().__init__()
         self.parts = parts
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.query, self.key, self.value = (nn.Linear(width, width, bias) for _ in range(3))
         self.gate = nn.Parameter(torch.full((parts,), 1 / parts))
         self.neck = neck(width, frozen_bias)
 

@@ -81,8 +81,6 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
     for name in ("query", "key", "value"):
         weight = f"part.{name}.weight"
         weights[weight] = weights[weight].flatten(1)
-        if port:  # its convolutions have no biases
-            weights[f"part.{name}.bias"] = torch.zeros(len(weights[weight]))
     heads = sum(name.startswith("graph.heads.") and name.endswith(".weight") for name in weights)
     config = {"pretrained": None, "part": len(weights["part.gate"]), "graph": "graph.out.weight" in weights}
     config["heads"] = heads
@@ -97,6 +95,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
             "flavour": "mindspore",
             "after_neck": True,
             "neck_bias": True,
+            "part_bias": False,
         }
     described = {
         "method": "ddag",
