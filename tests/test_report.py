@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -11,14 +12,16 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
-from crossreid import report
+from crossreid import records, report
+from crossreid.evaluation import stored
 from crossreid.records import UserError
-from crossreid.report import charts, embedding_map, pictures, runs, tables
+from crossreid.report import charts, drawing, embedding_map, evidence, figures, pictures, runs, tables
 
-VOID = {"meta", "br", "img", "rect", "line", "circle", "path", "polyline"}
+VOID = {"meta", "br", "img"}
 
 
 class Checker(HTMLParser):
@@ -199,19 +202,38 @@ def make(folder, mean_ap=0.5, names=("all", "indoor"), pictures=True, features=T
     return folder
 
 
-def write_features(folder, people=6, each=8):
+def features(people=6, each=8):
+    """Vectors of people by four cameras, every second picture infrared: (N, 16), and the labels of N."""
     rng = np.random.default_rng(0)
     centre = rng.normal(size=(people, 16))
     identity = np.repeat(np.arange(people), each)
-    np.savez(
-        folder / "features.npz",
-        vectors=(centre[identity] + 0.2 * rng.normal(size=(people * each, 16))).astype("f4"),
-        identity=identity,
-        camera=np.tile(np.arange(4), people * each // 4),
-        domain=np.zeros(people * each, int),
-        modality=np.where(np.arange(people * each) % 2, "infrared", "visible"),
-        split="test",
-    )
+    vectors = (centre[identity] + 0.2 * rng.normal(size=(people * each, 16))).astype("f4")
+    labels = {
+        "identity": identity,
+        "camera": np.tile(np.arange(4), people * each // 4),
+        "modality": np.where(np.arange(people * each) % 2, "infrared", "visible"),
+        "domain": np.zeros(people * each, int),
+    }
+    return vectors, labels
+
+
+def write_features(folder, people=6, each=8):
+    """As an evaluation writes them: infrared pictures are searched for among the visible ones."""
+    vectors, labels = features(people, each)
+    images = [
+        records.Image(folder / f"{row}.png", int(i), int(c), str(m), int(d))
+        for row, (i, c, m, d) in enumerate(zip(*labels.values()))
+    ]
+    query, gallery = (np.flatnonzero(labels["modality"] == name) for name in ("infrared", "visible"))
+    keys = labels["camera"] // 2
+    trial = records.Trial("all", query, gallery, (keys[query], keys[gallery]))
+    comparison = {"vector": "cosine", "stripes": None}
+    about = {"protocol": {"name": "small", "words": "Few."}, "feature": "neck", "comparison": comparison}
+    protocol = stored.Recorded("small", "Few.", "image", images, (trial,))
+    embedding = records.Embedding(torch.from_numpy(vectors))
+    found = stored.Stored(protocol, embedding, records.Comparison(**comparison), about)
+    stored.write_stored(folder / "features.npz", found)
+    return found
 
 
 def change(folder, **changes):
@@ -238,6 +260,7 @@ def test_page_has_every_part(whole):
         "CMC curves",
         "Training",
         "Ranked lists",
+        "Distances",
         "Embedding map",
         "Settings",
         "Cost",
@@ -308,7 +331,7 @@ def test_figures_can_be_saved_with_their_data(whole):
     drawing = ElementTree.fromstring(saved["cmc-all.svg"])
     assert drawing.tag == "{http://www.w3.org/2000/svg}svg" and len(list(drawing.iter())) > 40
     assert Image.open(io.BytesIO(saved["cmc-all.png"])).width > 600
-    assert ">10⁻⁴</text>" in saved["rate-main.svg"].decode()
+    assert ">10<tspan" in saved["rate-main.svg"].decode() and ">-4</tspan>" in saved["rate-main.svg"].decode()
     rows = list(csv.reader(io.StringIO(saved["map-run-identity.csv"].decode())))
     assert rows[0] == ["x", "y", "identity", "camera", "modality", "domain"] and len(rows) == 49
     assert {
@@ -466,12 +489,16 @@ def test_ticks_cover_the_range_in_even_round_steps(low, high):
     assert np.allclose(np.diff(values), values[1] - values[0])
 
 
+def in_page(chart):
+    return drawing.svg(chart.draw(), chart.description)
+
+
 def test_points_of_a_line_lie_where_they_should():
     chart = charts.Chart(
         "c", "C", "Rank", "Share", [charts.Line("a", [1, 2, 3], [0.0, 0.5, 1.0])], percent=True
     )
     x, y = np.array(
-        [point.split(",") for point in re.search(r'points="(.*?)"', charts.svg(chart))[1].split()], float
+        [point.split(",") for point in re.search(r'points="(.*?)"', in_page(chart))[1].split()], float
     ).T
     assert x.tolist() == [
         charts.LEFT,
@@ -487,28 +514,53 @@ def test_charts_of_odd_values():
     flat = charts.Chart("c", "C", "Epoch", "Loss", [charts.Line("a", [0, 1], [0.0, 0.0])])
     gone = charts.Chart("c", "C", "Epoch", "Loss", [charts.Line("a", [0, 1], [float("inf"), float("nan")])])
     for chart in (nan, one, flat, gone):
-        assert "nan" not in re.sub('<title>.*?</title>|aria-label=".*?"', "", charts.svg(chart))
-        ElementTree.fromstring(charts.svg(chart, standalone=True))
-        assert charts.png(chart).startswith(b"\x89PNG")
+        assert "nan" not in re.sub('<title>.*?</title>|aria-label=".*?"', "", in_page(chart))
+        files = figures.files(chart)
+        ElementTree.fromstring(files[".svg"][1])
+        assert files[".png"][1].startswith(b"\x89PNG")
 
 
 def test_groups_of_a_map_have_different_marks():
-    marks = {(index % len(charts.LIGHT), charts._shape(index)) for index in range(embedding_map.IDENTITIES)}
+    marks = {
+        (index % len(drawing.SERIES), charts.mark_shape(index)) for index in range(embedding_map.IDENTITIES)
+    }
     assert len(marks) == embedding_map.IDENTITIES
 
 
 def test_map_is_repeatable_and_limited(tmp_path, monkeypatch):
     write_features(tmp_path)
-    monkeypatch.setattr(embedding_map, "IDENTITIES", 4)
     monkeypatch.setattr(embedding_map, "POINTS", 20)
-    first, second = (embedding_map.embedding_map(tmp_path / "features.npz") for _ in range(2))
+    found = evidence.read_features(tmp_path / "features.npz")
+    first, second = (embedding_map.embedding_map(found, identities=4) for _ in range(2))
     assert first.coordinates.shape == (20, 2) and np.array_equal(first.coordinates, second.coordinates)
     assert len(np.unique(first.labels["identity"])) <= 4
-    assert first.note == "test split, 20 of 48 images, 4 of 6 identities, seed 0"
-    assert [chart.name for chart in first.charts("m", "t-SNE")] == ["m-identity", "m-camera", "m-modality"]
+    assert first.note == "feature neck, test split, 20 of 48 images, 4 of 6 identities, seed 0"
+    drawn = first.charts("m", "t-SNE")
+    assert [chart.name for chart in drawn] == ["m-identity", "m-camera", "m-modality"]
+    assert drawn[0].note.endswith("hollow: infrared") and not drawn[2].hollow
+    rows = list(csv.reader(io.StringIO(drawn[0].csv())))[1:]
+    assert np.allclose(np.array([row[:2] for row in rows], float), first.coordinates)
     np.savez(tmp_path / "bad.npz", vectors=np.zeros((4, 2)), identity=np.zeros(3))
     with pytest.raises(UserError, match="does not hold what a map needs"):
-        embedding_map.embedding_map(tmp_path / "bad.npz")
+        evidence.read_features(tmp_path / "bad.npz")
+
+
+def test_map_leaves_out_whom_nobody_searches_for(tmp_path):
+    found = write_features(tmp_path)
+    trial = found.protocol.recorded[0]
+    few = records.Trial("all", trial.query[:8], trial.gallery)  # the infrared pictures of two people
+    protocol = stored.Recorded("small", "Few.", "image", found.protocol.images, (few,))
+    stored.write_stored(tmp_path / "features.npz", dataclasses.replace(found, protocol=protocol))
+    drawn = embedding_map.embedding_map(evidence.read_features(tmp_path / "features.npz"))
+    assert set(drawn.labels["identity"].tolist()) == {0, 1} and "16 of 48 images" in drawn.note
+
+
+def test_file_without_trials_still_gives_a_map(tmp_path):
+    folder = make(tmp_path / "run", pictures=False)
+    vectors, labels = features()
+    np.savez(folder / "features.npz", vectors=vectors, split="test", **labels)
+    text = written(tmp_path, folder)
+    assert "does not say who is searched for where" in text and "t-SNE, by identity" in text
 
 
 def test_map_without_the_extra(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Write the page of one run, or of several side by side."""
+"""Write the page of one run, or of several side by side, and its figures as files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,31 @@ def run(words: list[str]) -> None:
     parser.add_argument(
         "--out", type=Path, help="file to write (default: report.html in the first run's folder)"
     )
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        metavar="FOLDER",
+        help="also write each figure as SVG, PNG and CSV into this folder",
+    )
+    parser.add_argument(
+        "--feature",
+        help="show distances, map, activation and stripes of this feature of the method; embeds the test pictures "
+        "again unless the run has stored it (default: the stored one)",
+    )
+    parser.add_argument(
+        "--identities", type=int, default=30, help="how many people the map of the vectors draws (default 30)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="draws these people and places the points (default 0)"
+    )
     chosen = parser.parse_args(words)
-    from crossreid.report import write, write_table
+    from crossreid.report import Choice, write, write_table
 
+    choice = Choice(chosen.feature, chosen.identities, chosen.seed)
     print(write_table(chosen.runs))
-    print(f"report: {write(chosen.runs, chosen.out or chosen.runs[0] / 'report.html').resolve()}")
+    out = write(
+        chosen.runs, chosen.out or chosen.runs[0] / "report.html", figures_to=chosen.figures, choice=choice
+    )
+    print(f"report: {out.resolve()}")
+    if chosen.figures:
+        print(f"figures: {chosen.figures.resolve()}")

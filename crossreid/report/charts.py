@@ -1,4 +1,4 @@
-"""Line and scatter charts as SVG, with their data as CSV and, with the extra ``plot``, as PNG."""
+"""Charts: lines, points, histograms, tables of colours. Each draws itself and tells its data as CSV."""
 
 from __future__ import annotations
 
@@ -7,32 +7,22 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+import numpy as np
+
+from crossreid.report.drawing import SERIES, Drawing
 
 WIDTH, PLOT_HEIGHT = 480, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 42
 LEGEND_LINE = 18
-CHARACTER = 7.0  # width of a character of the legend, for laying out its lines
+CHARACTER = 6.6  # width of a character, for laying out labels
+DIRECT = 20  # labels up to so many characters stand at the ends of their lines, longer ones in a legend
 
-LIGHT = ("#2159c4", "#c9500a", "#0b7d62", "#96309a", "#94700a", "#bd1e56", "#4a760f", "#58616e")
-DARK = ("#79aaff", "#ff9d57", "#41cfa8", "#da95e6", "#e3bd4f", "#ff86a8", "#a6d25f", "#abb4c0")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4", "4 2", "1 4", "9 3 2 3 2 3")
-SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SHAPES = ("circle", "square", "triangle", "cross")
-
-_VARIABLES = "".join(f"--s{index}:{{{index}}};" for index in range(len(LIGHT)))
-_STANDALONE = (
-    "svg{--ink:#1b1e23;--muted:#59606a;--line:#dcdfe3;--card:#fff;"
-    + _VARIABLES.format(*LIGHT)
-    + "}@media(prefers-color-scheme:dark){svg{--ink:#e9ebee;--muted:#a7aeb8;--line:#343a42;--card:#1b1f24;"
-    + _VARIABLES.format(*DARK)
-    + "}}"
-)
-
-
-def colours(palette: Sequence[str]) -> str:
-    """The palette as CSS variables ``--s0`` to ``--s7``, which the charts of a page refer to."""
-    return _VARIABLES.format(*palette)
+# From 0 over 1/2 to 1: one colour, nearly none, another.
+RAMP = ((201, 80, 10), (244, 241, 234), (33, 89, 196))
+SHADES = ((246, 246, 243), (140, 172, 226), (22, 62, 143))
 
 
 @dataclass(frozen=True)
@@ -46,9 +36,10 @@ class Line:
 class Chart:
     """Lines over one pair of axes.
 
-    percent: y holds fractions, shown from 0 to 100 per cent. logarithmic: the y axis; every y must then be
-        positive.
+    percent: y holds fractions, shown from 0 to 100 per cent. logarithmic, logarithmic_x: the axes; every value
+        must then be positive.
     marks: the x at which points are marked and tell their value, or None for all.
+    note: a line below.
     """
 
     name: str
@@ -59,6 +50,8 @@ class Chart:
     percent: bool = False
     logarithmic: bool = False
     marks: Sequence[float] | None = None
+    logarithmic_x: bool = False
+    note: str = ""
 
     @property
     def description(self) -> str:
@@ -75,7 +68,107 @@ class Chart:
         rows = [
             [x, *(each.get(x, "") for each in points)] for x in sorted({x for each in points for x in each})
         ]
-        return _csv([self.x, *(line.label for line in self.lines)], rows)
+        return table([self.x, *(line.label for line in self.lines)], rows)
+
+    def draw(self) -> Drawing:
+        names = [line.label for line in self.lines]
+        direct = len(names) > 1 and max(map(len, names)) <= DIRECT and len(names) <= 8
+        right = RIGHT + (max(map(len, names)) * CHARACTER + 4 if direct else 0)
+        legend, height = (None, 0) if direct or len(names) < 2 else _legend(names)
+        sheet = Drawing(WIDTH, height + TOP + PLOT_HEIGHT + BOTTOM + (16 if self.note else 0))
+        if legend:
+            sheet.lay(legend)
+        plot = self._plot(right, direct)
+        sheet.lay(plot, 0, height)
+        if self.note:
+            _note(sheet, self.note)
+        return sheet
+
+    def _plot(self, right: float, direct: bool) -> Drawing:
+        xs = [x for line in self.lines for x in line.x]
+        ys = [y for line in self.lines for y in line.y if math.isfinite(y)]
+        x_axis = _log_axis(min(xs), max(xs)) if self.logarithmic_x else _whole_axis(xs, self.marks)
+        if self.percent:
+            y_axis = Axis(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20", "40", "60", "80", "100"])
+        elif self.logarithmic:
+            y_axis = _log_axis(min(ys), max(ys))
+        else:
+            y_axis = _plain_axis(ticks(min(0, *ys, 0), max(*ys, 0, 0)) if ys else [0, 1])
+        sheet = Drawing(WIDTH, TOP + PLOT_HEIGHT + BOTTOM)
+        label = self.y + (" (%)" if self.percent else "")
+        across, down = _axes(sheet, x_axis, y_axis, self.x, label, right)
+        # The first line has no gaps, so that it shows through where a later one lies on it.
+        ends = []
+        for index, line in enumerate(self.lines):
+            colour = f"s{index % len(SERIES)}"
+            points = [(x, y) for x, y in zip(line.x, line.y) if math.isfinite(y)]
+            way = [(across(x), down(y)) for x, y in points]
+            if len(way) > 1:
+                sheet.path(way, colour, 2, DASHES[index % len(DASHES)])
+            if way:
+                ends.append((index, way[-1][1]))
+            marks = {x for x, _ in points} if self.marks is None else set(self.marks)
+            for (x, y), place in zip(points, way):
+                if x in marks:
+                    small = 2.6 if len(points) <= 25 or self.marks else 0.1
+                    told = f"{line.label}, {self.x.lower()} {x:g}: {_value(y, self.percent)}"
+                    sheet.circle(*place, small, fill=colour, about=told, reach=7)
+        if direct:
+            for index, y in _spread(ends, TOP + PLOT_HEIGHT):
+                left = WIDTH - right + 8
+                sheet.text(left, y + 4, self.lines[index].label, f"s{index % len(SERIES)}")
+        return sheet
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How often values fall between edges, for several kinds; drawn as shares of each kind.
+
+    edges: (B + 1,). counts: kind -> (B,). looks: colour and dash of each kind, as numbers; each its own by default.
+    """
+
+    name: str
+    title: str
+    x: str
+    edges: Sequence[float]
+    counts: dict[str, Sequence[int]]
+    note: str = ""
+    looks: Sequence[tuple[int, int]] = ()
+
+    @property
+    def description(self) -> str:
+        sums = ", ".join(f"{int(sum(each))} of {kind}" for kind, each in self.counts.items())
+        return f"{self.title}. Share of pairs against {self.x.lower()}; {sums}."
+
+    def csv(self) -> str:
+        rows = zip(self.edges[:-1], self.edges[1:], *self.counts.values())
+        return table(["from", "to", *self.counts], rows)
+
+    def draw(self) -> Drawing:
+        looks = self.looks or [(index, index) for index in range(len(self.counts))]
+        legend, height = _legend(list(self.counts), looks=looks)
+        shares = [100 * np.asarray(each) / max(1, np.sum(each)) for each in self.counts.values()]
+        spans = [np.flatnonzero(share)[[0, -1]] + (0, 1) if share.any() else (0, 0) for share in shares]
+        sheet = Drawing(WIDTH, height + TOP + PLOT_HEIGHT + BOTTOM + (16 if self.note else 0))
+        sheet.lay(legend)
+        first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+        low, high = self.edges[first], self.edges[last]
+        shown = [tick for tick in ticks(low, high, 6) if low <= tick <= high]
+        x_axis = Axis(low, high, shown, [f"{tick:g}" for tick in shown])
+        y_axis = _plain_axis(ticks(0, max(share.max() for share in shares)))
+        plot = Drawing(WIDTH, TOP + PLOT_HEIGHT + BOTTOM)
+        across, down = _axes(plot, x_axis, y_axis, self.x, "Share of the kind's pairs (%)", RIGHT)
+        for share, (first, last), (colour, dash) in zip(shares, spans, looks):
+            stairs = [(across(self.edges[first]), down(0))]
+            for bar in range(first, last):
+                stairs += [(across(edge), down(share[bar])) for edge in self.edges[bar : bar + 2]]
+            stairs.append((across(self.edges[last]), down(0)))
+            plot.polygon(stairs, f"s{colour}", alpha=0.14)
+            plot.path(stairs, f"s{colour}", 1.8, DASHES[dash])
+        sheet.lay(plot, 0, height)
+        if self.note:
+            _note(sheet, self.note)
+        return sheet
 
 
 @dataclass(frozen=True)
@@ -83,7 +176,7 @@ class Scatter:
     """Points in the plane, told apart by group.
 
     group: name of each point's group. about: what each point says of itself. columns: further columns of the
-        CSV file, name -> one value for each point.
+        CSV file, name -> one value for each point. hollow: whether each point is drawn as an outline.
     """
 
     name: str
@@ -95,109 +188,156 @@ class Scatter:
     about: Sequence[str]
     columns: dict[str, Sequence]
     note: str = ""
+    hollow: Sequence[bool] = ()
 
     @property
     def description(self) -> str:
         return f"{self.title}. {len(self.x)} points in {len(self.groups)} groups. {self.note}"
 
     def csv(self) -> str:
-        rows = zip(self.x, self.y, *self.columns.values())
-        return _csv(["x", "y", *self.columns], rows)
+        return table(["x", "y", *self.columns], zip(self.x, self.y, *self.columns.values()))
+
+    def draw(self) -> Drawing:
+        size = WIDTH - 20
+        legend, height = _legend(list(self.groups), marks=True)
+        sheet = Drawing(WIDTH, height + size + 8 + (18 if self.note else 0))
+        sheet.lay(legend)
+        top = height + 2
+        sheet.rectangle(10, top, size, size, border="line")
+        span = max(max(self.x) - min(self.x), max(self.y) - min(self.y)) or 1.0
+        centre = (max(self.x) + min(self.x)) / 2, (max(self.y) + min(self.y)) / 2
+        scale = (size - 24) / span
+        order = {name: index for index, name in enumerate(self.groups)}
+        hollow = self.hollow or [False] * len(self.x)
+        for x, y, group, about, outline in zip(self.x, self.y, self.group, self.about, hollow):
+            left = WIDTH / 2 + (x - centre[0]) * scale
+            down = top + size / 2 - (y - centre[1]) * scale
+            _mark(sheet, order[group], left, down, about, outline)
+        if self.note:
+            _note(sheet, self.note)
+        return sheet
 
 
-def svg(chart: Chart | Scatter, standalone: bool = False) -> str:
-    """The chart as an SVG element.
+@dataclass(frozen=True)
+class Heat:
+    """A table of values from 0 to 1 as colours, one line for each thing with its name at the left.
 
-    In a page its colours are the page's variables. ``standalone`` gives a file of its own, with its title and
-    with colours for light and dark.
+    values: (rows, columns). columns: the name of each column; edges: the names stand at the borders of the
+        columns, one more than there are. beside: a word at the end of each row. middle: whether 1/2 is the
+        colour that two others part from, else colours go from light to dark.
     """
-    names = [line.label for line in chart.lines] if isinstance(chart, Chart) else list(chart.groups)
-    keys, legend_height = _legend(names, scatter=isinstance(chart, Scatter))
-    head = 24 if standalone else 0
-    note = 18 if isinstance(chart, Scatter) and chart.note else 0
-    plot_height = PLOT_HEIGHT if isinstance(chart, Chart) else WIDTH - LEFT - RIGHT - 60
-    body, height = _lines(chart, plot_height) if isinstance(chart, Chart) else _points(chart, plot_height)
-    total = head + legend_height + height + note
-    namespace = ' xmlns="http://www.w3.org/2000/svg"' if standalone else ""
-    parts = [
-        f'<svg{namespace} viewBox="0 0 {WIDTH} {total}" role="img" aria-label="{escape(chart.description)}" '
-        'font-family="system-ui,-apple-system,Segoe UI,Roboto,Helvetica,Arial,sans-serif" font-size="12">'
-    ]
-    if standalone:
-        parts += [
-            f"<style>{_STANDALONE}</style>",
-            f'<rect width="{WIDTH}" height="{total}" style="fill:var(--card)"/>',
-            f'<text x="10" y="18" font-size="14" font-weight="600" '
-            f'style="fill:var(--ink)">{escape(chart.title)}</text>',
-        ]
-    parts.append(f'<g transform="translate(0 {head})">{keys}</g>')
-    parts.append(f'<g transform="translate(0 {head + legend_height})">{body}</g>')
-    if note:
-        parts.append(
-            f'<text x="{WIDTH / 2:g}" y="{total - 6}" text-anchor="middle" style="fill:var(--muted)">'
-            f"{escape(chart.note)}</text>"
-        )
-    return "".join([*parts, "</svg>"])
+
+    name: str
+    title: str
+    x: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: np.ndarray
+    key: tuple[str, str]
+    beside: Sequence[str] = ()
+    beside_title: str = ""
+    edges: bool = False
+    middle: bool = False
+    note: str = ""
+    data: tuple[Sequence[str], Sequence[Sequence]] | None = None
+
+    @property
+    def description(self) -> str:
+        size = f"{len(self.rows)} rows by {self.values.shape[1]} columns"
+        return f"{self.title}. {size}, from {self.key[0]} to {self.key[1]}."
+
+    def csv(self) -> str:
+        if self.data is not None:
+            return table(*self.data)
+        rows = [[name, *values] for name, values in zip(self.rows, self.values.tolist())]
+        return table(["", *self.columns], rows)
+
+    def draw(self) -> Drawing:
+        line = 16 if len(self.rows) <= 40 else 12
+        left = 12 + min(170, max(len(name) for name in self.rows) * (CHARACTER if line == 16 else 5.6))
+        right = WIDTH - (14 if not self.beside else 52)
+        top, foot = 40, 40 + line * len(self.rows)
+        sheet = Drawing(WIDTH, foot + 40 + (16 if self.note else 0))
+        ramp = RAMP if self.middle else SHADES
+        self._key(sheet, left, right, ramp)
+        if self.beside_title:
+            sheet.text(WIDTH - 6, 32, self.beside_title, "muted", "end", 11)
+        wide = (right - left) / self.values.shape[1]
+        for row, (name, values) in enumerate(zip(self.rows, self.values)):
+            y = top + row * line
+            sheet.text(left - 6, y + line - 4, name, "ink", "end", 11 if line == 16 else 9.5)
+            for column, value in enumerate(values):
+                if math.isfinite(value):
+                    # Cells overlap by a hair, or the seams between them would show.
+                    sheet.rectangle(left + column * wide, y, wide + 0.3, line - 1, fill=_shade(value, ramp))
+            if self.beside:
+                sheet.text(WIDTH - 6, y + line - 4, self.beside[row], "ink", "end", 11 if line == 16 else 9.5)
+        every = max(1, math.ceil(len(self.columns) / 10))
+        every = next(step for step in (1, 2, 5, 10, 20, 50, every) if step >= every)
+        for column in range(0 if self.edges else every - 1, len(self.columns), every):
+            x = left + (column + (0 if self.edges else 0.5)) * wide
+            sheet.text(x, foot + 15, self.columns[column], "muted", "middle")
+        sheet.text((left + right) / 2, foot + 34, self.x, "ink", "middle")
+        if self.note:
+            _note(sheet, self.note)
+        return sheet
+
+    def _key(self, sheet: Drawing, left: float, right: float, ramp) -> None:
+        low, high = self.key
+        start = left + len(low) * CHARACTER + 6
+        end = min(right, start + 110)
+        sheet.text(left, 17, low, "muted")
+        for step in range(40):
+            wide = (end - start) / 40
+            sheet.rectangle(start + step * wide, 8, wide + 0.3, 11, fill=_shade((step + 0.5) / 40, ramp))
+        sheet.text(end + 6, 17, high, "muted")
 
 
-def png(chart: Chart | Scatter) -> bytes | None:
-    """The same chart drawn by matplotlib, or None where the extra ``plot`` is not installed."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
-    scatter = isinstance(chart, Scatter)
-    figure = Figure(figsize=(6, 6 if scatter else 4), dpi=160, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(_plain(chart.title))
-    if scatter:
-        markers = dict(zip(SHAPES, "os^X"))
-        for index, name in enumerate(chart.groups):
-            rows = [row for row, group in enumerate(chart.group) if group == name]
-            axes.scatter(
-                [chart.x[row] for row in rows],
-                [chart.y[row] for row in rows],
-                s=14,
-                label=_plain(name),
-                color=LIGHT[index % len(LIGHT)],
-                marker=markers[_shape(index)],
-                linewidths=0,
-            )
-        axes.set(xticks=[], yticks=[], xlabel=_plain(chart.note))
+@dataclass(frozen=True)
+class Axis:
+    low: float
+    high: float
+    ticks: Sequence[float]
+    labels: Sequence[str]
+    logarithmic: bool = False
+
+    def share(self, value: float) -> float:
+        """Where a value lies between the ends, 0 to 1."""
+        low, high = self.low, self.high
+        if self.logarithmic:
+            low, high, value = math.log10(low), math.log10(high), math.log10(value)
+        return (value - low) / (high - low)
+
+
+def _axes(sheet: Drawing, x_axis: Axis, y_axis: Axis, x_label: str, y_label: str, right: float):
+    """Draws both axes and returns the places of an x and of a y."""
+    base, end = TOP + PLOT_HEIGHT, WIDTH - right
+
+    def across(x: float) -> float:
+        return LEFT + x_axis.share(x) * (end - LEFT)
+
+    def down(y: float) -> float:
+        return TOP + (1 - y_axis.share(y)) * PLOT_HEIGHT
+
+    for tick, label in zip(y_axis.ticks, y_axis.labels):
+        y = down(tick)
+        sheet.path([(LEFT, y), (end, y)], "line")
+        _tick(sheet, LEFT - 7, y + 4, label, "end", y_axis.logarithmic)
+    sheet.path([(LEFT, base), (end, base)], "muted")
+    for tick, label in zip(x_axis.ticks, x_axis.labels):
+        x = across(tick)
+        sheet.path([(x, base), (x, base + 4)], "muted")
+        _tick(sheet, x, base + 17, label, "middle", x_axis.logarithmic)
+    sheet.text((LEFT + end) / 2, base + 35, x_label, "ink", "middle")
+    sheet.text(14, TOP + PLOT_HEIGHT / 2, y_label, "ink", "middle", turned=True)
+    return across, down
+
+
+def _tick(sheet: Drawing, x: float, y: float, label: str, anchor: str, logarithmic: bool) -> None:
+    if logarithmic:
+        sheet.text(x, y, "10", "muted", anchor, power=label)
     else:
-        for index, line in enumerate(chart.lines):
-            values = [100 * y for y in line.y] if chart.percent else line.y
-            dash = [float(length) for length in DASHES[index % len(DASHES)].split()]
-            axes.plot(
-                line.x,
-                values,
-                label=_plain(line.label),
-                color=LIGHT[index % len(LIGHT)],
-                linestyle=(0, dash) if dash else "-",
-                marker="o" if len(line.x) == 1 else None,
-            )
-        axes.set(xlabel=_plain(chart.x), ylabel=_plain(chart.y + (" (%)" if chart.percent else "")))
-        axes.grid(alpha=0.3)
-        if chart.marks:
-            axes.set_xticks(list(chart.marks))
-        else:
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        if chart.percent:
-            axes.set_ylim(0, 100)
-        if chart.logarithmic:
-            axes.set_yscale("log")
-    names = chart.groups if scatter else chart.lines
-    figure.legend(
-        loc="outside lower center",
-        ncols=min(len(names), 6 if scatter else 2),
-        fontsize="small",
-        frameon=False,
-    )
-    FigureCanvasAgg(figure)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+        sheet.text(x, y, label, "muted", anchor)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -211,161 +351,121 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
-def _lines(chart: Chart, height: int) -> tuple[str, int]:
-    xs = [x for line in chart.lines for x in line.x]
-    ys = [y for line in chart.lines for y in line.y if math.isfinite(y)]
-    x_low, x_high = (min(xs), max(xs)) if xs else (0, 1)
-    if x_high == x_low:
-        x_low, x_high = x_low - 0.5, x_high + 0.5
-    if chart.percent:
-        y_ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
-    elif chart.logarithmic:
-        y_ticks = _decades(min(ys), max(ys))
-    else:
-        y_ticks = ticks(min(0, *ys, 0), max(*ys, 0, 0)) if ys else [0, 1]
-    x_ticks = [tick for tick in ticks(x_low, x_high, 6) if x_low <= tick <= x_high and tick == int(tick)]
-    if chart.marks:
-        x_ticks = [mark for mark in chart.marks if x_low <= mark <= x_high]
-
-    def across(x: float) -> float:
-        return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
-
-    def scaled(y: float) -> float:
-        return math.log10(y) if chart.logarithmic else y
-
-    def down(y: float) -> float:
-        low, high = scaled(y_ticks[0]), scaled(y_ticks[-1])
-        return TOP + (1 - (scaled(y) - low) / (high - low)) * height
-
-    parts = []
-    for tick in y_ticks:
-        y = down(tick)
-        parts.append(
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" style="stroke:var(--line)"/>'
-        )
-        text = f"{100 * tick:g}" if chart.percent else f"{tick:g}"
-        if chart.logarithmic:
-            text = "10" + str(round(math.log10(tick))).translate(SUPERSCRIPT)
-        parts.append(
-            f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end" style="fill:var(--muted)">{text}</text>'
-        )
-    base = TOP + height
-    parts.append(
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}" style="stroke:var(--muted)"/>'
-    )
-    for tick in x_ticks:
-        x = across(tick)
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 4}" style="stroke:var(--muted)"/>'
-        )
-        parts.append(
-            f'<text x="{x:.1f}" y="{base + 17}" text-anchor="middle" '
-            f'style="fill:var(--muted)">{tick:g}</text>'
-        )
-    middle = TOP + height / 2
-    label = escape(chart.y + (" (%)" if chart.percent else ""))
-    parts.append(
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2:g}" y="{base + 35}" text-anchor="middle" '
-        f'style="fill:var(--ink)">'
-        f"{escape(chart.x)}</text>"
-        f'<text transform="translate(13 {middle:g}) rotate(-90)" text-anchor="middle" '
-        f'style="fill:var(--ink)">{label}</text>'
-    )
-    # The first line has no gaps, so that it shows through where a later one lies on it.
-    for index, line in enumerate(chart.lines):
-        points = [(x, y) for x, y in zip(line.x, line.y) if math.isfinite(y)]
-        way = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
-        parts.append(
-            f'<polyline points="{way}" fill="none" stroke-width="2" stroke-linejoin="round" '
-            f"{_stroke(index)}/>"
-        )
-        marks = {x for x, _ in points} if chart.marks is None else set(chart.marks)
-        for x, y in points:
-            if x in marks:
-                small = 2.4 if len(points) <= 25 or chart.marks else 0.1
-                told = f"{line.label}, {chart.x.lower()} {x:g}: {_value(y, chart.percent)}"
-                parts.append(
-                    f'<g><title>{escape(told)}</title><circle cx="{across(x):.1f}" cy="{down(y):.1f}" r="7" '
-                    f'fill="transparent"/><circle cx="{across(x):.1f}" cy="{down(y):.1f}" r="{small}" '
-                    f'style="fill:var(--s{index % len(LIGHT)})"/></g>'
-                )
-    return "".join(parts), base + BOTTOM
+def _plain_axis(values: Sequence[float]) -> Axis:
+    return Axis(values[0], values[-1], values, [f"{value:g}" for value in values])
 
 
-def _points(chart: Scatter, height: int) -> tuple[str, int]:
-    span = max(max(chart.x) - min(chart.x), max(chart.y) - min(chart.y)) or 1.0
-    centre = (max(chart.x) + min(chart.x)) / 2, (max(chart.y) + min(chart.y)) / 2
-    scale = (height - 16) / span
-    order = {name: index for index, name in enumerate(chart.groups)}
-    parts = [
-        f'<rect x="10" y="4" width="{WIDTH - 20}" height="{height}" rx="6" '
-        f'style="fill:none;stroke:var(--line)"/>'
-    ]
-    for x, y, group, about in zip(chart.x, chart.y, chart.group, chart.about):
-        left = WIDTH / 2 + (x - centre[0]) * scale
-        top = 4 + height / 2 - (y - centre[1]) * scale
-        parts.append(_mark(order[group], left, top, f"<title>{escape(about)}</title>"))
-    return "".join(parts), height + 12
+def _whole_axis(xs: Sequence[float], marks: Sequence[float] | None) -> Axis:
+    """Counted things, such as epochs and ranks: only whole numbers are marked."""
+    low, high = (min(xs), max(xs)) if xs else (0, 1)
+    if high == low:
+        low, high = low - 0.5, high + 0.5
+    shown = marks or [tick for tick in ticks(low, high, 6) if tick == int(tick)]
+    shown = [tick for tick in shown if low <= tick <= high]
+    return Axis(low, high, shown, [f"{tick:g}" for tick in shown])
 
 
-def _legend(names: Sequence[str], scatter: bool) -> tuple[str, int]:
-    """The names in as many lines as they need, and the height of that."""
-    parts, x, y = [], 10.0, 14
-    swatch = 14 if scatter else 30
+def _log_axis(low: float, high: float) -> Axis:
+    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    powers = range(first, max(last, first + 1) + 1)
+    values = [10.0**power for power in powers]
+    return Axis(values[0], values[-1], values, [str(power) for power in powers], logarithmic=True)
+
+
+def _spread(ends: Sequence[tuple[int, float]], foot: float) -> list[tuple[int, float]]:
+    """Heights of labels near the ends of their lines, moved apart where they would cover each other."""
+    placed = sorted(ends, key=lambda end: end[1])
+    heights = [y for _, y in placed]
+    for _ in range(60):
+        for at in range(len(heights) - 1):
+            near = 14 - (heights[at + 1] - heights[at])
+            if near > 0:
+                heights[at] -= near / 2
+                heights[at + 1] += near / 2
+        heights = [min(max(y, TOP), foot) for y in heights]
+    return [(index, y) for (index, _), y in zip(placed, heights)]
+
+
+def _legend(names: Sequence[str], marks: bool = False, looks=None) -> tuple[Drawing, int]:
+    """The names in as many lines as they need, and the height of that; before each a line, a mark, or a box with the
+    colour and dash that ``looks`` gives."""
+    sheet, x, y = Drawing(WIDTH, 0), 10.0, 14
+    swatch = 14 if marks else 22 if looks else 30
     for index, name in enumerate(names):
         shown = name if len(name) <= 60 else name[:59] + "…"
         width = swatch + 4 + len(shown) * CHARACTER + 12
         if x + width > WIDTH and x > 10:
             x, y = 10.0, y + LEGEND_LINE
-        if scatter:
-            parts.append(_mark(index, x + 6, y - 4, ""))
+        if marks:
+            _mark(sheet, index, x + 6, y - 4)
+        elif looks:
+            colour, dash = looks[index]
+            box = [(x, y + 1), (x, y - 9), (x + 16, y - 9), (x + 16, y + 1)]
+            sheet.polygon(box, f"s{colour}", alpha=0.14)
+            sheet.path([*box, box[0]], f"s{colour}", 1.6, DASHES[dash])
         else:
-            parts.append(
-                f'<line x1="{x:g}" x2="{x + 24:g}" y1="{y - 4}" y2="{y - 4}" stroke-width="2.5" '
-                f"{_stroke(index)}/>"
-            )
-        parts.append(f'<text x="{x + swatch:g}" y="{y}" style="fill:var(--ink)">{escape(shown)}</text>')
+            dash = DASHES[index % len(DASHES)]
+            sheet.path([(x, y - 4), (x + 24, y - 4)], f"s{index % len(SERIES)}", 2.5, dash)
+        sheet.text(x + swatch, y, shown, "ink")
         x += width
-    return "".join(parts), y + 8
+    return sheet, y + 8
 
 
-def _mark(index: int, x: float, y: float, inside: str) -> str:
-    colour = f'style="fill:var(--s{index % len(LIGHT)})" fill-opacity=".85"'
-    if _shape(index) == "circle":
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.4" {colour}>{inside}</circle>'
-    if _shape(index) == "square":
-        return f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" {colour}>{inside}</rect>'
-    if _shape(index) == "triangle":
-        return f'<path d="M{x:.1f} {y - 4:.1f}l4 7h-8z" {colour}>{inside}</path>'
-    way = f"M{x - 1.2:.1f} {y - 4:.1f}h2.4v2.8h2.8v2.4h-2.8v2.8h-2.4v-2.8h-2.8v-2.4h2.8z"
-    return f'<path d="{way}" {colour}>{inside}</path>'
+def _mark(sheet: Drawing, index: int, x: float, y: float, about: str = "", hollow: bool = False) -> None:
+    colour, shape = f"s{index % len(SERIES)}", mark_shape(index)
+    if shape == "circle":
+        sheet.circle(x, y, 3.2, "card" if hollow else colour, colour if hollow else "", about)
+        return
+    if shape == "square":
+        corners = [(x - 3, y - 3), (x + 3, y - 3), (x + 3, y + 3), (x - 3, y + 3)]
+    elif shape == "triangle":
+        corners = [(x, y - 4), (x + 4, y + 3), (x - 4, y + 3)]
+    else:
+        a, b = 1.2, 4
+        corners = [
+            (x - a, y - b),
+            (x + a, y - b),
+            (x + a, y - a),
+            (x + b, y - a),
+            (x + b, y + a),
+            (x + a, y + a),
+        ]
+        corners += [
+            (x + a, y + b),
+            (x - a, y + b),
+            (x - a, y + a),
+            (x - b, y + a),
+            (x - b, y - a),
+            (x - a, y - a),
+        ]
+    sheet.polygon(corners, "card" if hollow else colour, about=about)
+    if hollow:
+        sheet.path([*corners, corners[0]], colour, 1.2)
 
 
-def _shape(index: int) -> str:
+def mark_shape(index: int) -> str:
     """Neighbouring groups differ in colour and in shape; 8 colours by 4 shapes make 32 different marks."""
-    return SHAPES[(index + index // len(LIGHT)) % len(SHAPES)]
+    return SHAPES[(index + index // len(SERIES)) % len(SHAPES)]
 
 
-def _stroke(index: int) -> str:
-    dash = DASHES[index % len(DASHES)]
-    return f'style="stroke:var(--s{index % len(LIGHT)})"' + (f' stroke-dasharray="{dash}"' if dash else "")
+def _note(sheet: Drawing, words: str) -> None:
+    sheet.text(sheet.width / 2, sheet.height - 6, words, "muted", "middle", 11)
 
 
-def _decades(low: float, high: float) -> list[float]:
-    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-    return [10.0**power for power in range(first, max(last, first + 1) + 1)]
+def _shade(value: float, ramp) -> str:
+    """A colour of a ramp of three, for a value from 0 to 1."""
+    place = min(max(value, 0.0), 1.0) * 2
+    low, high = (ramp[0], ramp[1]) if place <= 1 else (ramp[1], ramp[2])
+    part = place if place <= 1 else place - 1
+    return "#" + "".join(f"{round(a + (b - a) * part):02x}" for a, b in zip(low, high))
 
 
 def _value(value: float, percent: bool) -> str:
     return f"{100 * value:.1f} %" if percent else f"{value:.4g}"
 
 
-def _plain(text: str) -> str:
-    """Text that matplotlib takes as it is and not as a formula."""
-    return text.replace("$", r"\$")
-
-
-def _csv(header: Sequence[str], rows) -> str:
+def table(header: Sequence[str], rows) -> str:
+    """CSV with lines that end in a line feed."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 
 import numpy as np
 
+from crossreid.report.drawing import data_uri
+
 SIZE = (96, 160)
-
-
-def data_uri(kind: str, content: bytes) -> str:
-    """The content as an address of its own, such as ``data:image/png;base64,...``."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def thumbnail(record: dict) -> str | None:

@@ -1,0 +1,166 @@
+"""What a run's folder holds besides numbers: vectors, the trained model, and through its settings the protocol."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from crossreid.records import MODALITIES, Comparison, Image, UserError
+from crossreid.report.runs import Run
+
+LABELS = ("identity", "camera", "modality", "domain")
+
+
+@dataclass(frozen=True)
+class Features:
+    """The vectors of a protocol's images, in its order.
+
+    vectors: (N, D). stripes: (N, S, C) or None. labels: ``identity`` and, where known, ``camera``, ``modality`` and
+        ``domain`` -> (N,). split: of the data set. name: which of the method's features. protocol, comparison: who is
+        searched for where and how vectors are compared; None where the file does not say.
+    """
+
+    vectors: np.ndarray
+    stripes: np.ndarray | None
+    labels: dict[str, np.ndarray]
+    split: str
+    name: str
+    protocol: object = None
+    comparison: Comparison | None = None
+
+    def searched(self) -> np.ndarray:
+        """(N,) whether the image shows a person who is searched for. Others need not be a person at all: the
+        distractors of Market-1501 have one number in common."""
+        if self.protocol is None:
+            return np.ones(len(self.vectors), bool)
+        person = people(self.labels["domain"], self.labels["identity"])
+        queries = np.concatenate([np.asarray(trial.query) for trial in self.protocol.trials()])
+        return np.isin(person, person[queries])
+
+
+def people(domain, number) -> np.ndarray:
+    """Equal numbers for equal numbers of one domain."""
+    pairs = np.stack([np.asarray(domain), np.asarray(number)], axis=1)
+    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def features(run: Run, name: str | None = None) -> Features | None:
+    """The stored vectors of the run; with ``name`` those of that feature, embedded again where another one is
+    stored. None where nothing is stored and nothing was asked for."""
+    stored = read_features(run.features, run.evaluation.get("feature")) if run.features else None
+    return stored if name is None or (stored is not None and stored.name == name) else embed(run, name)
+
+
+def read_features(path: Path, name: str | None = None) -> Features:
+    """name: what the vectors are called where the file does not say."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {key: file[key] for key in file.files if key in (*LABELS, "split", "feature", "vectors")}
+            whole = "record" in file.files
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): a NumPy archive with vectors and identity was expected. Write "
+            "it again with `crossreid evaluate`, or take it away to have a report without its map."
+        ) from error
+    count = len(found.get("vectors", ()))
+    labels = {key: found[key] for key in LABELS if key in found}
+    if "identity" not in labels or any(each.shape != (count,) for each in labels.values()):
+        raise UserError(
+            f"{path} does not hold what a map needs: vectors (N, D) and identity (N,), with camera, modality "
+            "and domain (N,) where they are known, were expected. Write it again with `crossreid evaluate`, "
+            "or take it away."
+        )
+    labels.setdefault("domain", np.zeros(count, np.int64))
+    if "modality" in labels and labels["modality"].dtype.kind in "iu":
+        labels["modality"] = np.array(MODALITIES)[labels["modality"]]
+    split, name = str(found.get("split", "test")), str(found.get("feature", name or "vector"))
+    if not whole:
+        return Features(found["vectors"], None, labels, split, name)
+    from crossreid.evaluation.stored import read_stored
+
+    stored = read_stored(path)
+    stripes = None if stored.embedding.stripes is None else stored.embedding.stripes.numpy()
+    vectors = stored.embedding.vector.numpy()
+    return Features(vectors, stripes, labels, split, name, stored.protocol, stored.comparison)
+
+
+def embed(run: Run, name: str) -> Features:
+    """Vectors of all of the protocol's images by the run's checkpoint."""
+    from crossreid import evaluation
+    from crossreid.engine import Engine
+
+    engine = Engine()
+    method, data = model(run).to(engine.device), protocol(run)
+    evaluation.check_feature(method, name)
+    inputs = SimpleNamespace(**method.input, workers=run.settings["data"].get("workers", 0))
+    found = evaluation.embed(method, data.images, inputs, engine, feature=name)
+    labels = {key: np.array([getattr(image, key) for image in data.images]) for key in LABELS}
+    stripes = None if found.stripes is None else found.stripes.numpy()
+    return Features(found.vector.numpy(), stripes, labels, "test", name, data, method.comparison(name))
+
+
+def weights(run: Run) -> Path | None:
+    """The checkpoint that was evaluated, else the last, where the folder still holds it."""
+    for name in (Path(str(run.evaluation.get("checkpoint", "last.pt"))).name, "last.pt", "best.pt"):
+        if (run.folder / name).is_file():
+            return run.folder / name
+    return None
+
+
+def model(run: Run):
+    """The trained method of the run, on the CPU."""
+    from crossreid import checkpoint
+
+    path = weights(run)
+    if path is None:
+        raise UserError(
+            f"{run.folder} holds no checkpoint: last.pt or best.pt was expected beside its config.yaml. Put it "
+            "there, or have the report without the figures that need the model."
+        )
+    return checkpoint.load(path)
+
+
+def protocol(run: Run):
+    """The protocol that the run's settings name, over the data set where they say it is."""
+    from crossreid import evaluation
+
+    tree = run.settings
+    if not isinstance(tree.get("protocol"), dict) or not isinstance(tree.get("data"), dict):
+        raise UserError(
+            f"{run.folder} does not say by which protocol it was evaluated: config.yaml with data and protocol was "
+            "expected. Give the folder that `crossreid train` or `crossreid evaluate --out` has written."
+        )
+    given = dict(tree["protocol"])
+    data = SimpleNamespace(roots=tree["data"].get("roots") or {}, fold=tree["data"].get("fold"))
+    return evaluation.protocol_of(SimpleNamespace(protocol_name=given.pop("name"), protocol=given, data=data))
+
+
+def image(record: dict) -> Image:
+    """A picture as ``evaluation.json`` lists it."""
+    return Image(
+        Path(record["path"]),
+        record.get("identity", 0),
+        record.get("camera", 0),
+        record.get("modality") or MODALITIES[0],
+        row=record.get("row"),
+        box=tuple(record["box"]) if record.get("box") is not None else None,
+    )
+
+
+def shown(records, method):
+    """Pictures of ranked lists as the method takes them: pixels (N, H, W, 3) uint8 at its size, the normalised
+    tensor (N, 3, H, W), and the modalities (N,) as indices."""
+    import torch
+
+    from crossreid.data.loading import read_image
+    from crossreid.data.transforms import resized, to_float
+
+    inputs = SimpleNamespace(**method.input)
+    images = [image(record) for record in records]
+    pixels = resized([read_image(each) for each in images], inputs)
+    modality = torch.tensor([MODALITIES.index(each.modality) for each in images])
+    return pixels.permute(0, 2, 3, 1).numpy(), to_float(pixels, [], inputs), modality
