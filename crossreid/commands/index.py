@@ -76,8 +76,8 @@ def run(words: list[str]) -> None:
     print(f"{chosen.gallery}: {done.new} pictures added{known}; it holds {total}")
     if done.assumed:
         print(
-            f"{done.assumed} pictures were taken to be visible, as nothing says what they are (--modality, or a column "
-            "modality)",
+            f"of {done.assumed} pictures nothing says whether they are visible or infrared: they count as visible "
+            "(--modality, or a column modality, says otherwise)",
             file=sys.stderr,
         )
     if done.bad:

@@ -55,7 +55,7 @@ class Candidate:
 @dataclass(frozen=True)
 class Outcome:
     """What ``fill`` did: pictures that are new in the gallery, that were there before (or twice among those given),
-    that were taken to be visible because nothing said what they are, and path and reason of each that was left out."""
+    of how many nothing said whether they are visible or infrared (they count as visible), and path and reason of each that was left out."""
 
     new: int
     known: int

@@ -1,0 +1,382 @@
+"""crossreid index, search and gallery, with a stand-in for the model: a picture's vector is its colours."""
+
+import csv
+import io
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+import crossreid.embedder
+from crossreid.__main__ import main
+from crossreid.gallery import Filter, Gallery
+from crossreid.gallery.indexing import fill, listed, of_images
+from crossreid.gallery.moments import days, moment, written
+from crossreid.records import Image, UserError
+
+pytest.importorskip("lancedb")
+
+
+class Colours:
+    """Like an Embedder: vectors of four by two cells of colour."""
+
+    dimension, fingerprint, modalities, name = 24, "c" * 64, ("visible",), "colours"
+    made = 0
+
+    def __init__(self, path="toy.pt", device="cpu", batch=64, feature=None):
+        self.batch = batch
+
+    def __call__(self, pictures, modality=None, boxes=None):
+        Colours.made += len(pictures)
+        cells = [
+            np.asarray(Picture.fromarray(array).resize((2, 4), Picture.Resampling.BOX)) for array in pictures
+        ]
+        vectors = np.stack(cells).reshape(len(cells), -1).astype(np.float32) - 127.3
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class Two(Colours):
+    modalities = ("visible", "infrared")
+    fingerprint = "d" * 64
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch):
+    monkeypatch.setattr(crossreid.embedder, "Embedder", Colours)
+    monkeypatch.setattr(Colours, "made", 0)
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Six people with three pictures each, and one that is broken."""
+    random = np.random.default_rng(0)
+    for person in range(6):
+        cells = random.integers(0, 255, (4, 2, 3), dtype=np.uint8)
+        for number in range(3):
+            pixels = cells.repeat(12, 0).repeat(12, 1).astype(int) + random.integers(-9, 9, (48, 24, 3))
+            folder = tmp_path / "shop" / f"till {number}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Picture.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"{person}.png")
+    (tmp_path / "shop" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    return tmp_path / "shop"
+
+
+@pytest.fixture
+def table(shop):
+    """All readable pictures of the shop with what is known of them."""
+    with open(shop / "all.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "camera", "time", "identity", "modality", "weather"])
+        for path in sorted(shop.rglob("*.png")):
+            number, person = int(path.parent.name[-1]), path.stem
+            when = f"2026-11-{10 + number}T0{number}:30:00"
+            modality = "infrared" if number == 2 else ""
+            writer.writerow(
+                [
+                    path.relative_to(shop),
+                    f"till {number}",
+                    when,
+                    f"person {person}",
+                    modality,
+                    "sun" * (number == 1),
+                ]
+            )
+    return shop / "all.csv"
+
+
+def run(capsys, *words, code=0):
+    assert main([str(word) for word in words]) == code
+    return capsys.readouterr()
+
+
+def test_a_folder_goes_in_once_and_a_broken_picture_is_reported(shop, tmp_path, capsys):
+    place = tmp_path / "gallery"
+    said = run(capsys, "index", "toy.pt", shop, "--gallery", place, "--camera", "front")
+    assert "18 pictures added; it holds 18" in said.out
+    assert "left out 1 of 19 pictures" in said.err and "broken.jpg" in said.err
+    assert "of 19 pictures nothing says whether" in said.err
+    assert Colours.made == 18
+    # Copies under other names are the same pictures, and nothing is embedded twice.
+    (shop / "copy.png").write_bytes((shop / "till 0" / "3.png").read_bytes())
+    said = run(capsys, "index", "toy.pt", shop, "--gallery", place)
+    assert "0 pictures added, 19 were there already" in said.out and Colours.made == 18
+    with Gallery.open(place) as gallery:
+        info = gallery.info()
+        assert (info.entries, info.model, info.fingerprint) == (18, "colours", "c" * 64)
+        assert info.cameras == ("front",)
+        entry = next(entry for entry in gallery.entries() if entry.path.endswith("3.png"))
+        assert entry.path == str((shop / "till 0" / "3.png").absolute())
+        small = gallery.picture(entry.key)
+        assert small.startswith(b"\xff\xd8") and len(small) < 5000
+
+
+def test_a_stopped_run_goes_on(shop, tmp_path, capsys, monkeypatch):
+    place = tmp_path / "gallery"
+
+    class Stopping(Colours):
+        def __call__(self, pictures, **words):
+            if Colours.made >= 8:
+                raise KeyboardInterrupt
+            return super().__call__(pictures, **words)
+
+    monkeypatch.setattr(crossreid.embedder, "Embedder", Stopping)
+    monkeypatch.setattr("crossreid.gallery.indexing.ADD", 4)
+    said = run(capsys, "index", "toy.pt", shop, "--gallery", place, "--batch", "4", code=130)
+    assert "give the same command again" in said.err
+    monkeypatch.setattr(crossreid.embedder, "Embedder", Colours)
+    said = run(capsys, "index", "toy.pt", shop, "--gallery", place)
+    assert "10 pictures added, 8 were there already" in said.out and Colours.made == 18
+
+
+def test_a_table_tells_cameras_times_people_and_more(table, shop, tmp_path, capsys):
+    place = tmp_path / "gallery"
+    words = ("index", "toy.pt", table, "--gallery", place, "--root", shop, "--no-thumbnails")
+    run(capsys, *words)
+    with Gallery.open(place) as gallery:
+        info = gallery.info()
+        assert info.entries == 18 and info.cameras == ("till 0", "till 1", "till 2")
+        assert info.modalities == ("infrared", "visible") and info.columns == ("weather",)
+        assert written(info.first) == "2026-11-10 00:30:00" and written(info.last) == "2026-11-12 02:30:00"
+        (entry,) = gallery.entries(Filter(identities=("person 4",), cameras=("till 1",)))
+        assert (entry.path, entry.columns) == ("till 1/4.png", {"weather": "sun"})
+        assert gallery.picture(entry.key) is None
+
+    query = shop / "till 0" / "2.png"
+    said = run(capsys, "search", "toy.pt", query, "--gallery", place, "--top", "5")
+    lines = said.out.splitlines()
+    assert lines[0].split() == ["rank", "distance", "identity", "camera", "modality", "time", "path"]
+    assert re.match(r" +1 +0\.0000 +person 2 +till 0 +visible +2026-11-10 00:30:00 +till 0/2\.png$", lines[1])
+    assert len(lines) == 6 and all("person 2" in line for line in lines[1:4])
+
+    for given, count, holds in (
+        (["--modality", "infrared"], 6, lambda hit: hit["modality"] == "infrared"),
+        (["--camera", "till 0", "till 1"], 12, lambda hit: hit["camera"] != "till 2"),
+        (["--since", "2026-11-11", "--until", "2026-11-12"], 6, lambda hit: hit["camera"] == "till 1"),
+        (["--until", "2026-11-11T01:30:00+00:00"], 6, lambda hit: hit["camera"] == "till 0"),
+        (["--identity", "person 3", "person 5"], 6, lambda hit: hit["identity"] in ("person 3", "person 5")),
+        (["--column", "weather=sun"], 6, lambda hit: hit["columns"] == {"weather": "sun"}),
+        (["--camera", "' OR 1=1 --"], 0, None),
+        (["--rerank", "--query-modality", "infrared"], 18, lambda hit: True),
+    ):
+        said = run(capsys, "search", "toy.pt", query, "--gallery", place, "--json", *given)
+        hits = json.loads(said.out)
+        assert len(hits) == count and all(map(holds or bool, hits)), given
+        assert [hit["rank"] for hit in hits] == list(range(1, count + 1))
+    said = run(capsys, "search", "toy.pt", query, "--gallery", place, "--camera", "no such")
+    assert "no entry of the gallery is within the filter" in said.out
+
+
+def test_lists_as_files(table, shop, tmp_path, capsys):
+    place = tmp_path / "gallery"
+    run(capsys, "index", "toy.pt", table, "--gallery", place)
+    nasty = shop / "<b>&.png"
+    Picture.fromarray(np.full((48, 24, 3), 200, np.uint8)).save(nasty)
+    run(capsys, "index", "toy.pt", nasty, "--gallery", place, "--camera", "<script>alert(1)</script>")
+    files = ("--csv", tmp_path / "list.csv", "--html", tmp_path / "list.html")
+    run(capsys, "search", "toy.pt", nasty, "--gallery", place, "--top", "7", *files)
+    with open(tmp_path / "list.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rank"] for row in rows] == list("1234567")
+    assert rows[0]["camera"] == "<script>alert(1)</script>" and float(rows[0]["distance"]) == 0
+    assert {row["weather"] for row in rows} <= {"", "sun"} and len(rows[0]["key"]) == 64
+    page = (tmp_path / "list.html").read_text(encoding="utf-8")
+    assert page.count("<figure>") == 8 == page.count("data:image/jpeg;base64,")
+    assert "<script>" not in page and "&lt;script&gt;" in page and "<b>" not in page
+    assert not re.search(r"(?:src|href)=\"(?!data:)", page)
+    # Without small copies the files are read; without those nothing is shown.
+    bare = tmp_path / "bare"
+    run(capsys, "index", "toy.pt", table, "--gallery", bare, "--no-thumbnails")
+    (shop / "till 0" / "0.png").rename(tmp_path / "moved.png")
+    query = tmp_path / "moved.png"
+    run(capsys, "search", "toy.pt", query, "--gallery", bare, "--top", "3", "--html", tmp_path / "bare.html")
+    page = (tmp_path / "bare.html").read_text(encoding="utf-8")
+    assert page.count("no picture") == 1 and page.count("data:image") == 3
+
+
+def test_people_in_a_frame(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    frame = random.integers(0, 255, (8, 8, 3), dtype=np.uint8).repeat(12, 0).repeat(12, 1)
+    Picture.fromarray(frame).save(tmp_path / "frame.png")
+    (tmp_path / "boxes.csv").write_text(
+        "path,x0,y0,x1,y1,camera\nframe.png,0,0,24,48,a\nframe.png,48,0,72,48,a\nframe.png,500,0,600,48,a\n"
+    )
+    place = tmp_path / "gallery"
+    said = run(capsys, "index", "toy.pt", tmp_path / "boxes.csv", "--gallery", place)
+    assert "2 pictures added" in said.out and "lies outside of the frame" in said.err
+    words = ("search", "toy.pt", tmp_path / "frame.png", "--gallery", place, "--json", "--box")
+    hits = json.loads(run(capsys, *words, 48, 0, 72, 48).out)
+    assert [hit["distance"] < 1e-6 for hit in hits] == [True, False]
+    assert hits[0]["columns"] == {"left": 48, "top": 0, "right": 72, "bottom": 48}
+    with Gallery.open(place) as gallery:
+        small = Picture.open(io.BytesIO(gallery.picture(hits[0]["key"])))
+        assert small.size == (24, 48)
+
+
+def test_a_data_set_goes_in_with_its_cameras_and_people(market, tmp_path, capsys):
+    place = tmp_path / "gallery"
+    words = ("index", "toy.pt", market, "--gallery", place, "--source", "market1501")
+    run(capsys, *words, "--split", "gallery")
+    with Gallery.open(place) as gallery:
+        before = gallery.info().entries
+        assert gallery.count(Filter(columns={"split": "gallery"})) == before > 20
+        assert set(gallery.info().cameras) == set("123456")
+    run(capsys, *words)
+    with Gallery.open(place) as gallery:
+        assert gallery.count(Filter(columns={"split": "query"})) > 0
+        assert gallery.count(Filter(columns={"split": "train"})) == 46
+        entry = gallery.entries(Filter(columns={"split": "train"}), count=1)[0]
+        assert f"{int(entry.identity):04d}_c{entry.camera}" in entry.path
+    for bad, said in (
+        (["--split", "nonsense"], "has no split 'nonsense'"),
+        (["--camera", "1"], "knows the cameras"),
+        (["--time", "2026-01-01"], "knows the cameras"),
+    ):
+        assert said in run(capsys, *words, *bad, code=2).err
+
+
+def test_rows_of_a_prepared_array(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 8, 4, 3), dtype=np.uint8)
+    np.save(tmp_path / "pictures.npy", pixels)
+    images = [Image(tmp_path / "pictures.npy", row, 1, "infrared", row=row) for row in range(3)]
+    with Gallery.create(None, dimension=24, fingerprint="c" * 64) as gallery:
+        done = fill(gallery, Colours(), of_images({"test": images}), progress=False)
+        assert (done.new, done.known, done.bad) == (3, 0, ())
+        assert {entry.columns["row"] for entry in gallery.entries()} == {0, 1, 2}
+        assert gallery.info().modalities == ("infrared",)
+
+
+def test_models_that_tell_modalities_apart_must_be_told(shop, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(crossreid.embedder, "Embedder", Two)
+    place = tmp_path / "gallery"
+    said = run(capsys, "index", "toy.pt", shop, "--gallery", place, code=2)
+    assert "treats visible and infrared pictures differently" in said.err and "18 others" in said.err
+    run(capsys, "index", "toy.pt", shop / "till 0", "--gallery", place, "--modality", "visible")
+    run(capsys, "index", "toy.pt", shop / "till 1", "--gallery", place, "--modality", "infrared")
+    folder = tmp_path / "cam3" / "0001"
+    folder.mkdir(parents=True)
+    (folder / "0001.png").write_bytes((shop / "till 2" / "0.png").read_bytes())
+    run(capsys, "index", "toy.pt", tmp_path / "cam3", "--gallery", place)
+    with Gallery.open(place) as gallery:
+        assert [gallery.count(Filter(modality=name)) for name in ("visible", "infrared")] == [6, 7]
+    query = shop / "till 2" / "0.png"
+    said = run(capsys, "search", "toy.pt", query, "--gallery", place, code=2)
+    assert "--query-modality" in said.err
+    run(capsys, "search", "toy.pt", query, "--gallery", place, "--query-modality", "visible")
+    said = run(capsys, "search", "toy.pt", folder / "0001.png", "--gallery", place, "--json")
+    assert json.loads(said.out)[0]["modality"] == "infrared"
+    # The gallery of this model is not for that one.
+    monkeypatch.setattr(crossreid.embedder, "Embedder", Colours)
+    for words in (("search", "toy.pt", query), ("index", "toy.pt", shop)):
+        assert "mean nothing" in run(capsys, *words, "--gallery", place, code=2).err
+
+
+def test_looking_after_a_gallery(table, tmp_path, capsys):
+    place = tmp_path / "gallery"
+    run(capsys, "index", "toy.pt", table, "--gallery", place)
+    said = run(capsys, "gallery", "info", place).out
+    for words in (
+        "entries      18",
+        "colours",
+        "till 0, till 1, till 2",
+        "2026-11-10 00:30:00",
+        "search is exact",
+    ):
+        assert words in said
+    for words, said in (
+        ([], "say which entries"),
+        (["--all", "--camera", "till 0"], "not both"),
+        (["--older-than", "30"], "expected a number and"),
+        (["--column", "weather"], "NAME=TEXT"),
+        (["--since", "yesterday"], "--since 'yesterday'"),
+    ):
+        assert said in run(capsys, "gallery", "delete", place, *words, code=2).err
+    said = run(capsys, "gallery", "delete", place, "--identity", "person 1").out
+    assert "3 entries would be deleted; --yes" in said
+    said = run(capsys, "gallery", "delete", place, "--identity", "person 1", "--yes").out
+    assert "3 entries deleted; none that match is left, and 15 remain" in said
+    assert (
+        "0 entries deleted" in run(capsys, "gallery", "delete", place, "--identity", "person 1", "--yes").out
+    )
+    said = run(capsys, "gallery", "index", place).out
+    assert "100.0% of the true first 20" in said
+    assert "--approximate" in run(capsys, "gallery", "info", place).out
+    query = sorted(table.parent.rglob("*.png"))[0]
+    hits = json.loads(
+        run(capsys, "search", "toy.pt", query, "--gallery", place, "--approximate", "--json").out
+    )
+    assert len(hits) == 15
+    said = run(capsys, "gallery", "delete", place, "--older-than", "1h", "--yes").out
+    old = int(said.split()[0])
+    with Gallery.open(place) as gallery:
+        assert gallery.info().entries == 15 - old
+    run(capsys, "gallery", "delete", place, "--all", "--yes")
+    assert "the gallery is empty" in run(capsys, "search", "toy.pt", query, "--gallery", place).out
+    assert "none known" in run(capsys, "gallery", "info", place).out
+
+
+def test_mistakes_are_one_paragraph(shop, tmp_path, capsys):
+    place, query = tmp_path / "gallery", shop / "till 0" / "1.png"
+    for words, said in (
+        (["search", "toy.pt", query, "--gallery", place], "there is no gallery in"),
+        (["search", "toy.pt", shop / "broken.jpg", "--gallery", place], "broken.jpg"),
+        (
+            ["search", "toy.pt", query, "--gallery", place, "--csv", tmp_path / "list.txt"],
+            "does not end in .csv",
+        ),
+        (
+            ["search", "toy.pt", query, "--gallery", place, "--html", tmp_path / "no" / "l.html"],
+            "does not exist",
+        ),
+        (["index", "toy.pt", shop, "--gallery", place, "--batch", "0"], "--batch is 0"),
+        (["index", "toy.pt", shop, "--gallery", place, "--split", "query"], "--source"),
+        (["index", "toy.pt", shop, "--gallery", place, "--root", tmp_path / "x"], "does not lie below"),
+        (["index", "toy.pt", shop / "broken.jpg", "--gallery", place], "none of the 1 pictures can be read"),
+        (["index", "toy.pt", tmp_path / "none", "--gallery", place], "there is nothing at"),
+        (["gallery", "info", tmp_path / "none"], "there is no gallery in"),
+    ):
+        err = run(capsys, *words, code=2).err
+        assert said in err and err.count("\n") == 1, words
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("-1.5", -1.5),
+        ("1970-01-02", 86400.0),
+        ("1970-01-01T00:01:00Z", 60.0),
+        ("1970-01-01T02:00:00+02:00", 0.0),
+        ("1970-01-01 00:00:01.5", 1.5),
+    ],
+)
+def test_moments(text, seconds):
+    assert moment(text) == seconds
+
+
+def test_moments_and_ages_that_mean_nothing():
+    for text in ("", "tomorrow", "2026-13-01", "nan", "inf"):
+        with pytest.raises(UserError, match="was not understood"):
+            moment(text)
+    for text in ("", "30", "d", "-3d", "3 m", "1e3d"):
+        with pytest.raises(UserError, match="was not understood"):
+            days(text)
+    assert (days("30d"), days("12h"), days("2w"), days("0.5d")) == (30, 0.5, 14, 0.5)
+    assert written(None) == "" and written(0) == "1970-01-01 00:00:00" and written(1e30) == "1e+30 s"
+
+
+def test_a_path_that_is_not_text_is_left_out(tmp_path, shop):
+    if sys.platform != "linux":
+        pytest.skip("only some systems have such names")
+    (shop / "broken.jpg").unlink()
+    bad = shop / "\udcff.png"
+    try:
+        bad.write_bytes((shop / "till 0" / "1.png").read_bytes() + b" ")
+    except OSError:
+        pytest.skip("this file system refuses such names")
+    with Gallery.create(None, dimension=24, fingerprint="c" * 64) as gallery:
+        done = fill(gallery, Colours(), listed([shop]), progress=False)
+        # The same picture is there under a name that can be kept.
+        assert done.new + done.known == 18 and len(done.bad) == 1
