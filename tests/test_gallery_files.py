@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,39 @@ def test_a_reader_goes_on_while_another_process_deletes_and_cleans_up(tmp_path):
     assert gallery.delete(Filter(keys=("k7",))) == 1
     assert reader.search(vectors[7], 1)[0][0].entry.key != "k7"
     assert reader.get("k7") is None and reader.info().entries == 59
+
+
+CLEANER = """
+import sys, numpy as np
+from crossreid.gallery import Entry, Filter, Gallery
+with Gallery.open(sys.argv[1]) as gallery:
+    for round in range(12):
+        keys = [f"w{round}-{number}" for number in range(10)]
+        gallery.add([Entry(key) for key in keys], np.random.default_rng(round).standard_normal((10, 64)))
+        gallery.delete(Filter(keys=keys[::2]))
+"""
+
+
+def test_threads_search_while_another_process_adds_deletes_and_cleans_up(tmp_path):
+    vectors = np.random.default_rng(9).standard_normal((500, 64))
+    with make(tmp_path / "gallery") as gallery:
+        gallery.add([Entry(f"k{row}") for row in range(500)], vectors)
+    reader = Gallery.open(tmp_path / "gallery", read_only=True)
+    process = subprocess.Popen([sys.executable, "-c", CLEANER, str(tmp_path / "gallery")])
+
+    def search(seed):
+        rows = np.random.default_rng(seed)
+        count = 0
+        while process.poll() is None:
+            row = int(rows.integers(500))
+            assert reader.search(vectors[row], 3)[0][0].entry.key == f"k{row}"
+            assert reader.get(f"k{row}") is not None
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(search, range(3)))
+    assert process.wait() == 0 and reader.info().entries == 560
 
 
 def test_what_was_deleted_is_gone_from_the_files(tmp_path):

@@ -54,8 +54,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What ``fill`` did: pictures that are new in the gallery, that were there before (or twice among those given),
-    of how many nothing said whether they are visible or infrared (they count as visible), and path and reason of each that was left out."""
+    """What ``fill`` did.
+
+    new: pictures that were added. known: that were there before, or twice among those given.
+    assumed: of which nothing said whether they are visible or infrared, and that count as visible.
+    bad: path and reason of each that was left out.
+    """
 
     new: int
     known: int
