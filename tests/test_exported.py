@@ -110,6 +110,8 @@ def test_recorded_settings_are_used_and_changes_checked(tmp_path_factory, market
     ):
         with pytest.raises(UserError, match=words):
             evaluate(folder, changes, tree=tree, say=str)
+    with pytest.raises(UserError, match="score the checkpoint"):
+        evaluate(folder, tree=tree, split="validation")
     with pytest.raises(UserError, match="records no protocol"):
         evaluate(folder, say=str)
 

@@ -28,6 +28,7 @@ for name in [name for name in sys.modules if name.partition(".")[0] not in known
     del sys.modules[name]
 sys.meta_path.insert(0, Refuse())
 """
+COMMAND = "from crossreid.__main__ import main\nsys.exit(main())"
 
 
 def without_torch(code, *words, cwd):
@@ -65,18 +66,14 @@ print(embed.name, embed.dimension, embed.fingerprint, embed.modalities)
 
 
 def test_protocols_are_scored(agw, market, tmp_path):
-    code = """
-from crossreid.exported import evaluate
-evaluate(sys.argv[1], sys.argv[2:])
-"""
     changes = ["--protocol.name", "market1501", "--data.roots.market1501", market]
-    outcome = without_torch(code, agw[1], *changes, cwd=tmp_path)
+    outcome = without_torch(COMMAND, "evaluate", agw[1], *changes, cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
     assert "Rank-1" in outcome.stdout and "queries have a valid match" in outcome.stdout
 
 
 def test_the_command_line_says_what_is_there_and_what_a_checkpoint_needs(agw, tmp_path):
-    outcome = without_torch("from crossreid.__main__ import main\nsys.exit(main(['--help']))", cwd=tmp_path)
+    outcome = without_torch(COMMAND, "--help", cwd=tmp_path)
     assert outcome.returncode == 0 and "export" in outcome.stdout, outcome.stderr
     file = checkpoint_file(tmp_path / "m.pt", "agw")
     outcome = without_torch("import crossreid\ncrossreid.Embedder(sys.argv[1])", file, cwd=tmp_path)

@@ -44,10 +44,12 @@ def run(words: list[str]) -> None:
 
     if is_exported(chosen.model):
         _no_folders(chosen, "an exported model")
-        from crossreid import config
+        tree = None
+        if chosen.config:
+            from crossreid import config  # not at hand where torch is not
 
-        tree = config.load(chosen.config).to_dict() if chosen.config else None
-        evaluate_exported(chosen.model, overrides, tree=tree, out=chosen.out)
+            tree = config.load(chosen.config).to_dict()
+        evaluate_exported(chosen.model, overrides, tree=tree, split=chosen.split, out=chosen.out)
         return
     from crossreid.evaluation.stored import is_stored
 

@@ -32,6 +32,7 @@ def evaluate(
     changes: Sequence[str] = (),
     *,
     tree: Mapping | None = None,
+    split: str = "test",
     out: Path | None = None,
     device: str = "cpu",
     say: Callable[[str], None] = print,
@@ -46,6 +47,11 @@ def evaluate(
 
     Re-ranking, verification rates, baselines and ranked lists need the checkpoint and torch.
     """
+    if split != "test":
+        raise UserError(
+            f"an exported model is scored on the split test, but {split} was asked for: which pictures were held out "
+            "for validation is known with the training data, so score the checkpoint"
+        )
     model = Exported(path, device)
     tree = _changed(model.settings if tree is None else tree, changes)
     protocol, config = _protocol(tree), SETTINGS["evaluate"] | tree.get("evaluate", {})
