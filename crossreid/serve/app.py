@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import anyio
 from fastapi import FastAPI, Query, Request
@@ -127,8 +127,8 @@ def create_app(
         modality: Annotated[str, Query(description="visible or infrared; empty for both")] = "",
         since: Annotated[str, Query(description="taken at or after: ISO 8601, or seconds since 1970")] = "",
         until: Annotated[str, Query(description="taken before")] = "",
-        start: Annotated[int, Query(ge=0, le=2**31)] = 0,
-        count: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = 48,
+        start: Annotated[int, Query(ge=0, description="how many entries to pass over")] = 0,
+        count: Annotated[int, Query(ge=1, le=LONGEST_PAGE, description="how many to give")] = 48,
     ) -> dict:
         chosen = _filter(camera, modality, since, until)
         # One more than asked for tells whether another page follows.
@@ -151,7 +151,7 @@ def create_app(
         responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Unchanged"}},
     )
     async def picture(
-        request: Request, key: str, size: Annotated[str, Query(pattern="^(thumbnail|full)$")] = "thumbnail"
+        request: Request, key: str, size: Literal["thumbnail", "full"] = "thumbnail"
     ) -> Response:
         # Before the tag is compared: what was deleted is not to be confirmed as unchanged.
         found = await known(key)

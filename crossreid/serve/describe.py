@@ -86,11 +86,10 @@ def described(openapi: dict) -> str:
 
 
 def _kind(schema: dict) -> str:
-    words = (
-        " or ".join(schema["enum"]) if "enum" in schema else schema.get("format") or schema.get("type", "")
-    )
+    kind = " or ".join(schema["enum"]) if "enum" in schema else schema.get("format") or schema.get("type", "")
     if "minimum" in schema:
-        words += f" from {schema['minimum']}" + (f" to {schema['maximum']}" if "maximum" in schema else "")
-    return words + (
-        f", {schema['default']} if not given" if schema.get("default") not in (None, "", []) else ""
-    )
+        kind += f" from {schema['minimum']:g}"
+    if "maximum" in schema:
+        kind += f" to {schema['maximum']:g}"
+    default = schema.get("default")
+    return kind if default in (None, "", []) else f"{kind}, {default} if not given"

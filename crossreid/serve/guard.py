@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -26,7 +27,8 @@ HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # Others get no referrer. With "no-referrer" our own forms would be sent with the origin "null".
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
@@ -78,16 +80,28 @@ class Guard:
         if scope["type"] != "http":
             return await send({"type": "websocket.close"})
 
+        begun = False
+
         async def with_headers(message):
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        refusal = self._refusal(scope)
-        await (refusal or self._app)(scope, receive, with_headers)
+        answer = self._refusal(scope) or self._app
+        try:
+            await answer(scope, receive, with_headers)
+        except (
+            asyncio.CancelledError
+        ):  # the server is stopped, and its patience with this request has run out
+            if not begun:
+                await _error(503, "The server is being stopped.", {"Retry-After": "10"})(
+                    scope, receive, with_headers
+                )
 
     def _refusal(self, scope):
         headers = Headers(scope=scope)

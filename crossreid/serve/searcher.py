@@ -114,7 +114,7 @@ class Searcher:
             try:
                 array = pictures.decode(search.picture, limit_pixels=self._limit_pixels, name="The picture")
             except UserError as error:
-                _fail(search, Refusal(422, f"{str(error).rstrip('.')}."))
+                _fail(search, Refusal(422, _sentence(error)))
             except Exception as error:
                 _fail(search, error)
             else:
@@ -186,3 +186,8 @@ def _fail(search: Search, error: Exception) -> None:
         error = Refusal(500, "The search failed on the server; its own window says why.")
     if not search.answer.done():
         search.answer.set_exception(error)
+
+
+def _sentence(error: UserError) -> str:
+    """What the decoder says of "The picture", as a sentence."""
+    return f"{str(error).replace('The picture: the file ', 'The picture ').replace('The picture: ', 'The picture ')}."

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
+import threading
 from collections.abc import Callable
 
 from crossreid.records import UserError
 
 # How long answers that are under way get to finish when the server is stopped.
-GRACE = 5
+GRACE = 3
 
 
 def run(app, listener: socket.socket, ready: Callable[[str], None] = lambda address: None) -> None:
-    """Serve ``app`` on a socket that ``listen`` gave, until an interrupt; then finish what is under way and return.
+    """Serve ``app`` on a socket that ``listen`` gave, until an interrupt or SIGTERM; then finish what is under way
+    and return.
 
     ready: called with the address, such as ``http://127.0.0.1:8000``, once it can be opened.
     """
@@ -29,10 +32,16 @@ def run(app, listener: socket.socket, ready: Callable[[str], None] = lambda addr
         timeout_graceful_shutdown=GRACE,
     )
     ready(address_of(listener))
+    main = threading.current_thread() is threading.main_thread()
+    # uvicorn raises the signal again after an orderly end; SIGTERM would then end the process before we have.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main else None
     try:
         uvicorn.Server(settings).run(sockets=[listener])
-    except KeyboardInterrupt:  # raised again by uvicorn after an orderly end
+    except KeyboardInterrupt:
         pass
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -26,19 +26,21 @@ function element(name, style, text) {
 }
 
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
-const when = (iso) => (iso ? new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : null);
+const moment = (iso, style) => (iso ? new Date(iso).toLocaleString(undefined, style) : null);
+const when = (iso) => moment(iso, { dateStyle: "medium", timeStyle: "medium" });
+const day = (iso) => moment(iso, { dateStyle: "medium" });
 const address = (entry, size = "thumbnail") => `/api/entries/${encodeURIComponent(entry.key)}/picture?size=${size}`;
 
 function describe(entry) {
+  const modality = info.modalities.length > 1 ? entry.modality : null;
   return [
-    entry.camera === null ? null : `camera ${entry.camera}`,
-    entry.modality === "infrared" || info.modalities.length > 1 ? entry.modality : null,
+    [entry.camera === null ? null : `camera ${entry.camera}`, modality].filter(Boolean).join(", "),
     when(entry.time),
     entry.identity === null ? null : `identity ${entry.identity}`,
   ].filter(Boolean);
 }
 
-function put(frame, source, words) {
+function put(frame, source, words, otherwise = "picture missing") {
   frame.querySelector("img")?.remove();
   let missing = frame.querySelector("span:not(.rank)");
   if (!missing) missing = frame.appendChild(element("span"));
@@ -49,11 +51,22 @@ function put(frame, source, words) {
   image.decoding = "async";
   image.onerror = () => {
     image.remove();
-    missing.textContent = "picture missing";
+    missing.textContent = otherwise;
   };
   image.src = source;
   frame.append(image);
 }
+
+// The content of a file or blob as a data address, null where it cannot be read.
+const read = (blob) =>
+  new Promise((resolve) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => resolve(null);
+    reader.readAsDataURL(blob);
+  });
+
+const narrow = () => matchMedia("(max-width: 52rem)").matches;
 
 function say(text) {
   $("status").textContent = text || "\u00a0";
@@ -144,8 +157,8 @@ function filters() {
   const pairs = form.getAll("camera").map((camera) => ["camera", camera]);
   if (form.get("modality")) pairs.push(["modality", form.get("modality")]);
   for (const name of ["since", "until"]) {
-    const moment = form.get(name) && new Date(form.get(name));
-    if (moment && !Number.isNaN(moment.getTime())) pairs.push([name, moment.toISOString()]);
+    const chosen = form.get(name) && new Date(form.get(name));
+    if (chosen && !Number.isNaN(chosen.getTime())) pairs.push([name, chosen.toISOString()]);
   }
   return pairs;
 }
@@ -181,7 +194,7 @@ function card(entry, place, hit) {
   if (hit) {
     show.setAttribute("aria-label", `Rank ${hit.rank}, distance ${hit.distance.toFixed(3)}, ${about}: compare with the query`);
     show.addEventListener("click", () => compare(place));
-    const from = element("button", "from", "Search from here");
+    const from = element("button", "from", "Search from it");
     from.type = "button";
     from.setAttribute("aria-label", `Search from rank ${hit.rank}`);
     from.addEventListener("click", () => choose({ entry }));
@@ -258,11 +271,7 @@ function showQuery() {
     $("query-name").textContent = ["From the gallery", ...describe(query.entry)].join(", ");
   } else if (query) {
     $("query-name").textContent = query.name;
-    if (query.picture) put($("query-frame"), query.picture, "the query");
-    else {
-      put($("query-frame"), null);
-      $("query-frame").querySelector("span").textContent = "…";
-    }
+    put($("query-frame"), query.picture ?? query.preview, "the query", "?");
   }
   $("show-results").disabled = query === null;
 }
@@ -280,19 +289,22 @@ function choose(next) {
   adopt(next);
 }
 
-function adopt(next) {
+async function adopt(next) {
   const wasEntry = Boolean(query?.entry);
   query = next;
   answer = null;
   if (next.file && wasEntry) for (const radio of document.querySelectorAll('input[name="query_modality"]')) radio.checked = false;
   if (next.file && next.modality)
     for (const radio of document.querySelectorAll('input[name="query_modality"]')) radio.checked = radio.value === next.modality;
+  if (next.file && next.preview === undefined && next.file.size <= info.limits.bytes) {
+    next.preview = await read(next.file); // until the server has sent how it understands the picture
+    if (query !== next) return;
+  }
   showQuery();
-  search();
-  if (matchMedia("(max-width: 52rem)").matches) $("stage").scrollIntoView();
+  await search();
 }
 
-function search() {
+async function search() {
   const mine = query;
   if (mine.file && info.model.modalities.length > 1 && !chosenModality()) {
     running?.abort();
@@ -307,7 +319,7 @@ function search() {
     return;
   }
   $("query-modality").classList.remove("asking");
-  act("Searching.", async (signal) => {
+  await act("Searching.", async (signal) => {
     const form = new FormData();
     if (mine.entry) form.append("key", mine.entry.key);
     else {
@@ -327,7 +339,13 @@ function search() {
     if (found.query.picture) mine.picture = found.query.picture;
     showQuery();
     showResults();
+    if (narrow() && !$("pair").open) $("stage").scrollIntoView();
   });
+  // What is left there belongs to another query.
+  if (mine === query && !answer && !running) {
+    switchTo("results");
+    $("grid").replaceChildren();
+  }
 }
 
 function offer(file) {
@@ -386,14 +404,7 @@ const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
 
 async function inlined(entry) {
   const reply = await fetch(address(entry)).catch(() => null);
-  if (!reply?.ok) return null;
-  const blob = await reply.blob();
-  return new Promise((resolve) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => resolve(null);
-    reader.readAsDataURL(blob);
-  });
+  return reply?.ok ? read(await reply.blob()) : null;
 }
 
 const savePage = () =>
@@ -425,7 +436,7 @@ const savePage = () =>
 function prepare() {
   const parts = [plural(info.entries, "picture")];
   if (info.cameras.length) parts.push(plural(info.cameras.length, "camera"));
-  if (info.first) parts.push(`${when(info.first)} to ${when(info.last)}`);
+  if (info.first) parts.push([...new Set([day(info.first), day(info.last)])].join(" to "));
   parts.push(`model ${info.model.name}`);
   $("about").textContent = parts.join(" · ");
   $("logout").hidden = !info.token;
@@ -443,7 +454,7 @@ function prepare() {
   $("modality-line").hidden = info.modalities.length < 2;
   $("times").hidden = !info.first;
   $("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
-  if (matchMedia("(max-width: 52rem)").matches) $("filters").open = false;
+  if (narrow()) $("filters").open = false;
   showQuery();
 }
 
