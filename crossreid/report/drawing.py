@@ -224,17 +224,11 @@ def jpeg(pixels: np.ndarray) -> bytes:
 
 def png(drawing: Drawing, scale: float = 2.0) -> bytes:
     """The same marks as a PNG in the light colours, ``scale`` pixels a unit."""
-    from PIL import Image
-
     canvas = _Canvas(drawing, scale)
     for kind, given in drawing.marks:
         getattr(canvas, kind)(**given)
-    sheet = canvas.sheet.reduce(SHARPNESS)
-    if not any(kind == "picture" for kind, _ in drawing.marks):
-        # Few colours: a palette is a third of the size, and nothing is lost that the eye could see.
-        sheet = sheet.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     file = io.BytesIO()
-    sheet.save(file, format="PNG")
+    canvas.sheet.reduce(SHARPNESS).save(file, format="PNG")
     return file.getvalue()
 
 
