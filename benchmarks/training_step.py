@@ -165,6 +165,9 @@ def ours(method: str, images: dict, state=None):
             losses["total"].backward()
             for name in phase.optimizers:
                 optimizers[name].step()
+                for group in optimizers[name].param_groups:
+                    for value in group["params"] if group["bounds"] else ():
+                        value.data.clamp_(*group["bounds"])
 
     return step
 
