@@ -25,6 +25,7 @@ import numpy as np
 from crossreid.data.writing import write_json
 from crossreid.gallery.entries import Entry, Filter, tag, tags
 from crossreid.gallery.locking import writing
+from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.store import Facts, NoGallery, Row, Summary, facts_from
 from crossreid.records import UserError
 
@@ -32,6 +33,8 @@ FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
 FIELDS = ("key", "path", "modality", "camera", "time", "identity", "columns", "added")
 # Every add is a file; more than these are merged, when adding and when closing.
 MANY, SOME = 1000, 20
+# From so many vectors on, reading every row once for all of them is quicker than searching one by one.
+MANY_QUERIES, BLOCK = 4, 8192
 
 
 class LanceStore:
@@ -93,6 +96,8 @@ class LanceStore:
     def nearest(
         self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
     ) -> list[list[tuple[float, Entry]]]:
+        if len(vectors) >= MANY_QUERIES and not approximate:
+            return self._nearest_together(vectors, top, filter)
         condition, probes = _condition(filter), max(20, round(self._cells() / 10))
 
         def search(table, vector):
@@ -111,6 +116,34 @@ class LanceStore:
 
         return [self._read(search, vector) for vector in vectors]
 
+    def _nearest_together(
+        self, vectors: np.ndarray, top: int, filter: Filter
+    ) -> list[list[tuple[float, Entry]]]:
+        """The same by reading the rows once for all vectors."""
+
+        def search(table):
+            nearest, keys, count = Nearest(vectors, top), [], 0
+            for batch in self._query(table, filter, ("key", "vector")).to_batches(batch_size=BLOCK):
+                nearest.offer(_matrix(batch["vector"]), np.arange(count, count + len(batch)))
+                keys.append(batch["key"])
+                count += len(batch)
+            return nearest.lists(), keys
+
+        import pyarrow as pa
+
+        lists, keys = self._read(search)
+        keys = pa.chunked_array(keys, pa.string())
+        named = {place: keys[place].as_py() for hits in lists for _, place in hits}
+        names = sorted(set(named.values()))
+        entries = (
+            {entry.key: entry for entry in self.select(Filter(keys=names), 0, len(names))} if names else {}
+        )
+        # A row that another process has removed in between is no answer any more.
+        return [
+            [(distance, entries[named[place]]) for distance, place in hits if named[place] in entries]
+            for hits in lists
+        ]
+
     def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
         def select(table):
             query = self._query(table, filter, FIELDS).limit(count).offset(start)
@@ -128,9 +161,7 @@ class LanceStore:
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         def vectors(table):
             found = self._query(table, Filter(keys=keys), ("key", "vector")).limit(len(keys)).to_arrow()
-            length = found.schema.field("vector").type.list_size
-            rows = found["vector"].combine_chunks().flatten().to_numpy().reshape(len(found), length)
-            return dict(zip(found["key"].to_pylist(), rows.astype(np.float32)))
+            return dict(zip(found["key"].to_pylist(), _matrix(found["vector"].combine_chunks())))
 
         return self._read(vectors) if keys else {}
 
@@ -311,6 +342,11 @@ def _table(rows: Sequence[Row], dimension: int):
 def _entry(row: dict) -> Entry:
     fields = {name: row[name] for name in FIELDS}
     return Entry(**{**fields, "columns": json.loads(fields["columns"])})
+
+
+def _matrix(vectors) -> np.ndarray:
+    """(N, D) float32 of an Arrow array of lists."""
+    return vectors.flatten().to_numpy().reshape(len(vectors), vectors.type.list_size)
 
 
 def _condition(filter: Filter):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from crossreid.gallery.entries import Entry, Filter, tag, tags
+from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.store import Facts, Row, Summary, summarised
 
 BLOCK = 16384
@@ -57,23 +58,14 @@ class MemoryStore:
     def nearest(
         self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
     ) -> list[list[tuple[float, Entry]]]:
-        chosen = self._chosen(filter)
-        best = np.empty((len(vectors), 0), np.float32)
-        places = np.empty((len(vectors), 0), np.int64)
+        chosen, nearest = self._chosen(filter), Nearest(vectors, top)
         for start in range(0, len(chosen), BLOCK):
             here = chosen[start : start + BLOCK]
             whole = here[-1] - here[0] + 1 == len(here)
-            rows = self._arrays["vector"][here[0] : here[-1] + 1] if whole else self._arrays["vector"][here]
-            best = np.concatenate([best, 1 - vectors @ rows.T], axis=1)
-            places = np.concatenate([places, np.broadcast_to(here, (len(vectors), len(here)))], axis=1)
-            if best.shape[1] > top:
-                kept = np.argpartition(best, top - 1, axis=1)[:, :top]
-                best, places = (np.take_along_axis(part, kept, axis=1) for part in (best, places))
-        order = np.lexsort((places, best), axis=1)
-        return [
-            [(float(best[query, at]), self._entries[places[query, at]]) for at in row]
-            for query, row in enumerate(order)
-        ]
+            # A slice where it will do, as picking rows copies them.
+            picked = slice(here[0], here[-1] + 1) if whole else here
+            nearest.offer(self._arrays["vector"][picked], here)
+        return [[(distance, self._entries[place]) for distance, place in hits] for hits in nearest.lists()]
 
     def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
         return [self._entries[place] for place in self._chosen(filter)[start : start + count]]

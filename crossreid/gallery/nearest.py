@@ -1,0 +1,33 @@
+"""The nearest of many rows that come block by block."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class Nearest:
+    """For each of (Q, D) unit vectors the ``top`` rows of smallest 1 - cosine among all that were offered."""
+
+    def __init__(self, vectors: np.ndarray, top: int):
+        self._vectors, self._top = vectors, top
+        self._distance = np.empty((len(vectors), 0), np.float32)
+        self._place = np.empty((len(vectors), 0), np.int64)
+
+    def offer(self, rows: np.ndarray, places: np.ndarray) -> None:
+        """rows: (N, D) unit vectors. places: (N,) numbers by which the caller knows them."""
+        distance = np.concatenate([self._distance, 1 - self._vectors @ rows.T], axis=1)
+        place = np.concatenate(
+            [self._place, np.broadcast_to(places, (len(self._vectors), len(places)))], axis=1
+        )
+        if distance.shape[1] > self._top:
+            kept = np.argpartition(distance, self._top - 1, axis=1)[:, : self._top]
+            distance, place = (np.take_along_axis(part, kept, axis=1) for part in (distance, place))
+        self._distance, self._place = distance, place
+
+    def lists(self) -> list[list[tuple[float, int]]]:
+        """(distance, place) for each vector, nearest first, equal ones by place."""
+        order = np.lexsort((self._place, self._distance), axis=1)
+        return [
+            list(zip(self._distance[query, row].tolist(), self._place[query, row].tolist()))
+            for query, row in enumerate(order)
+        ]
