@@ -2,6 +2,7 @@
 
 import numpy as np
 from measure import clustered, main
+from peers import function
 
 from crossreid.ops import alignment
 
@@ -37,6 +38,11 @@ def plain(x, y):
     return np.concatenate(out)
 
 
+def aligned_reid(folder):
+    local = function(folder, "util/distance.py", "low_memory_local_dist")
+    return local and (lambda x, y: local(x, y, aligned=True))
+
+
 if __name__ == "__main__":
     main(
         "Stripe alignment of all pairs (queries, gallery, stripes, length)",
@@ -44,4 +50,5 @@ if __name__ == "__main__":
         make,
         SIZES,
         lambda size: (2 * size[0], 2 * size[1], *size[2:]),
+        {"AlignedReID": aligned_reid},
     )

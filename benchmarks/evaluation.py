@@ -2,6 +2,7 @@
 
 import numpy as np
 from measure import clustered, main
+from peers import function
 
 from crossreid.ops import ranking
 
@@ -40,6 +41,11 @@ def plain(query, gallery, query_ids, gallery_ids, query_cameras, gallery_cameras
     return np.mean(curves, axis=0), np.mean(precisions), np.mean(penalties)
 
 
+def fast_reid(folder):
+    rank = function(folder, "fastreid/evaluation/rank.py", "evaluate_rank")
+    return rank and (lambda query, gallery, *people: rank(1 - query @ gallery.T, *people))
+
+
 if __name__ == "__main__":
     main(
         "Evaluation from features (queries, gallery, length, identities)",
@@ -47,4 +53,5 @@ if __name__ == "__main__":
         make,
         SIZES,
         lambda size: (2 * size[0], 2 * size[1], *size[2:]),
+        {"fast-reid": fast_reid},
     )

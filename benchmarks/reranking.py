@@ -1,7 +1,9 @@
 """k-reciprocal re-ranking from features, against whole N x N matrices in numpy."""
 
 import numpy as np
+import torch
 from measure import clustered, main
+from peers import function
 
 from crossreid.ops import rerank
 
@@ -9,6 +11,7 @@ SIZES = {
     "tiny": (20, 60, 16),
     "small": (400, 2000, 256),
     "market": (3368, 19732, 2048),
+    "msmt17": (11659, 82161, 2048),
 }
 
 
@@ -49,11 +52,34 @@ def plain(query, gallery, k1=20, k2=6, weight=0.3):
     return out
 
 
+def streamed(query, gallery):
+    """Block by block, as an evaluation takes it."""
+    rows = rerank.k_reciprocal_rows(query, gallery)
+    for start in range(0, len(query), 256):
+        rows(start, min(start + 256, len(query)))
+
+
+def fast_reid(folder):
+    rank = function(folder, "fastreid/evaluation/rerank.py", "re_ranking")
+
+    def away(x, y):
+        return np.sqrt(np.maximum(2 - 2 * x @ y.T, 0))
+
+    return rank and (lambda query, gallery: rank(*(away(*pair) for pair in (
+        (query, gallery), (query, query), (gallery, gallery)))))  # fmt: skip
+
+
+def aligned_reid(folder):
+    rank = function(folder, "util/re_ranking.py", "re_ranking")
+    return rank and (lambda query, gallery: rank(*map(torch.from_numpy, (query, gallery)), 20, 6, 0.3))
+
+
 if __name__ == "__main__":
     main(
         "k-reciprocal re-ranking from features (queries, gallery, length)",
-        {"ours": rerank.k_reciprocal, "plain": plain},
+        {"ours": rerank.k_reciprocal, "ours streamed": streamed, "plain": plain},
         make,
         SIZES,
         lambda size: (2 * size[0], 2 * size[1], size[2]),
+        {"fast-reid": fast_reid, "AlignedReID": aligned_reid},
     )
