@@ -11,7 +11,7 @@ from conftest import rendered
 from crossreid import checkpoint, config, synthetic, training
 from crossreid.__main__ import main
 from crossreid.methods.metabin import MetaBIN
-from crossreid.report.generalization_table import generalization_table
+from crossreid.report.generalization_table import COLUMNS, generalization_table
 
 SOURCES = ("cuhk02", "cuhk03", "market1501", "dukemtmc", "cuhk_sysu")
 TARGETS = ("grid", "viper", "prid2011", "ilids")
@@ -243,7 +243,7 @@ def test_what_the_split_of_domains_needs_is_said_before_training(tiny, tmp_path,
 def test_only_files_are_scored_never_untrained_weights(tiny, whole, tmp_path, capsys):
     with pytest.raises(SystemExit) as refused:
         main(["evaluate", "--config", str(tiny)])
-    assert refused.value.code == 2 and "checkpoint" in capsys.readouterr().err
+    assert refused.value.code == 2 and "required: model" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "last.pt"), "--config", str(tiny)]) == 2
     assert "there is no checkpoint" in capsys.readouterr().err
     content = checkpoint.read(whole / "last.pt")
@@ -251,3 +251,11 @@ def test_only_files_are_scored_never_untrained_weights(tiny, whole, tmp_path, ca
     torch.save(content, tmp_path / "part.pt")
     assert main(["evaluate", str(tmp_path / "part.pt")]) == 2
     assert "weights are missing" in capsys.readouterr().err
+
+
+def test_evaluating_prints_the_published_table(whole, capsys):
+    assert main(["evaluate", str(whole / "last.pt"), "--evaluate.verification", "true"]) == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    heads = [head.strip() for head in table[0].strip("|").split("|")]
+    assert heads == ["Datasets", *COLUMNS]
+    assert [line.split("|")[1].strip() for line in table[2:]] == ["Market1501", "** all_average **"]
