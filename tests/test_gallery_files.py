@@ -189,6 +189,24 @@ def test_what_was_deleted_is_gone_from_the_files(tmp_path):
         assert gallery.info().entries == 247 and gallery.search(vectors[60], 1)[0][0].entry.time == 60.0
 
 
+@pytest.mark.parametrize("others", [0, 20])
+def test_what_was_asked_for_when_deleting_is_gone_too(tmp_path, others):
+    folder = tmp_path / "gallery"
+    secret = "the name of somebody"
+    with make(folder) as gallery:
+        if others:
+            gallery.add(
+                [Entry(f"other {row}") for row in range(others)],
+                np.random.default_rng(0).normal(size=(others, 64)),
+            )
+        gallery.add([Entry("a", identity=secret, columns={secret: secret})], vector(1)[None])
+        assert files_with(folder, secret.encode())
+        for condition in (Filter(identities=(secret,)), Filter(columns={secret: secret})):
+            gallery.delete(condition)
+            assert not files_with(folder, secret.encode())
+        assert gallery.info().entries == others
+
+
 def test_a_delete_that_was_killed_on_its_way_is_finished_by_the_next(tmp_path, monkeypatch):
     folder = tmp_path / "gallery"
     vectors = np.random.default_rng(0).standard_normal((50, 64))

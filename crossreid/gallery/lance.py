@@ -87,8 +87,7 @@ class LanceStore:
 
     def insert(self, rows: Sequence[Row]) -> int:
         with self._writing():
-            merge = self._table.merge_insert("key").when_not_matched_insert_all()
-            inserted = merge.execute(_table(rows, len(rows[0].vector))).num_inserted_rows
+            inserted = self._add(_table(rows, len(rows[0].vector)))
             if self._files() > MANY:
                 self._merge()
         return inserted
@@ -180,6 +179,8 @@ class LanceStore:
                     self._table.drop_index(index.name)
                 self.note(None)
             count = self._table.delete("true" if condition is None else condition).num_deleted_rows
+            # The record of the latest version would keep the condition, and with it perhaps a name: have another.
+            self._add(_schema(self.facts.dimension).empty_table())
             # Also after a delete that found nothing: an earlier one may have been killed on its way.
             self._merge()
             if _names(self._folder / f"{TABLE}.lance" / "_deletions"):
@@ -263,6 +264,11 @@ class LanceStore:
     def _query(self, table, filter: Filter, fields: Sequence[str]):
         query, condition = table.search().select(list(fields)), _condition(filter)
         return query if condition is None else query.where(condition)
+
+    def _add(self, rows) -> int:
+        """Rows of an Arrow table whose key is new; how many they were."""
+        merge = self._table.merge_insert("key").when_not_matched_insert_all()
+        return merge.execute(rows).num_inserted_rows
 
     def _merge(self) -> None:
         """Small files into large ones; nothing of earlier versions, or of writes that were killed, stays."""
