@@ -1,10 +1,13 @@
 """AlignedReID++: what the local branch and aligning its stripes are worth, with boxes that fit and that do not."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
-from study import Scores, Study, main, markdown, spread
+from study import Scores, Study, main, markdown, run_folder, spread
 
 from crossreid import synthetic
+from crossreid.report import runs, stripes
 
 JITTER = {"fitting boxes": 0.0, "jittered boxes": 2.0}
 TRAININGS = {
@@ -46,6 +49,7 @@ last stride of 1; 32 pictures a step. RK is k-reciprocal re-ranking with the pub
             if name.endswith(f" {training}")
         },
         tables,
+        pictures,
     )
 
 
@@ -100,6 +104,15 @@ def tables(scores: Scores):
         + "."
     )
     yield ""
+
+
+def pictures(scores: Scores, folder: Path):
+    """Pairs of a good, a median and a bad query, of the first seed with boxes that do not fit."""
+    name = "jittered boxes aligned"
+    where = run_folder(folder, name, scores.seeds[0])
+    found = json.loads((where / "evaluations" / "local" / "evaluation.json").read_text(encoding="utf-8"))
+    run = replace(runs.read(where), evaluation=found)
+    return [replace(figure, name="aligned-stripes") for figure in stripes.section([run], "local").figures]
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ import torch
 from crossreid import __version__, config, evaluation, training
 from crossreid.checkpoint import plain
 from crossreid.data.writing import replacing
+from crossreid.report.drawing import png
+from crossreid.report.figures import titled
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 
@@ -35,7 +37,8 @@ class Study:
     prepare: renders the data below a folder, where it is not there yet.
     trainings: name -> settings of a training, as ``crossreid.config.resolve`` takes them.
     evaluations: name of a training -> {name of an evaluation: changes of its settings}.
-    tables: training names, score files -> lines of Markdown.
+    tables: from all scores to lines of Markdown. figures: from the scores and the folder to figures of the report.
+    conclusion: what stands below.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Study:
     trainings: dict[str, dict]
     evaluations: Callable[[str], dict[str, dict]]
     tables: Callable[[Scores], Iterable[str]]
+    figures: Callable[[Scores, Path], Iterable] = lambda scores, folder: ()
     conclusion: str = ""
 
 
@@ -72,6 +76,9 @@ class Scores:
         runs = [run for (name, _), run in self.runs.items() if name == training]
         return runs[0]["steps"], float(np.median([run["cpu_seconds"] for run in runs]))
 
+    def seconds(self, training: str) -> str:
+        return f"{self.cost(training)[1]:.0f}"
+
 
 def spread(lines: list[dict], key: str) -> str:
     """Mean and standard deviation over seeds, in percent."""
@@ -92,6 +99,10 @@ def merged(tree: dict, changes: dict) -> dict:
         inside = isinstance(value, dict) and isinstance(tree.get(key), dict)
         tree[key] = merged(tree[key], value) if inside else value
     return tree
+
+
+def run_folder(folder: Path, name: str, seed: int) -> Path:
+    return folder / "runs" / f"{name.replace(' ', '-').replace('/', '-')}-{seed}"
 
 
 def _learn(tree: dict, folder: Path, seed: int, evaluations: dict[str, dict]) -> None:
@@ -149,7 +160,7 @@ def main(build: Callable[[Path], Study]) -> None:
     study.prepare(chosen.folder)
     for seed in chosen.seeds:
         for name, tree in study.trainings.items():
-            folder = chosen.folder / "runs" / f"{name.replace(' ', '-').replace('/', '-')}-{seed}"
+            folder = run_folder(chosen.folder, name, seed)
             if (chosen.only and name not in chosen.only) or (folder / "scores.json").exists():
                 continue
             print(f"== {name}, seed {seed}", flush=True)
@@ -188,6 +199,7 @@ def _write(study: Study, folder: Path) -> Path:
         study.words.strip(),
         "",
         *study.tables(scores),
+        *_pictures(study.figures(scores, folder)),
         study.conclusion.strip(),
         "",
     ]
@@ -195,3 +207,10 @@ def _write(study: Study, folder: Path) -> Path:
     with replacing(RESULTS / f"{study.name}.md") as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
     return RESULTS / f"{study.name}.md"
+
+
+def _pictures(figures: Iterable) -> Iterable[str]:
+    for figure in figures:
+        with replacing(RESULTS.parent / "pictures" / f"{figure.name}.png") as temporary:
+            temporary.write_bytes(png(titled(figure)))
+        yield from (f"![{figure.description}](../pictures/{figure.name}.png)", "")

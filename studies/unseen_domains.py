@@ -5,6 +5,7 @@ from pathlib import Path
 from study import Scores, Study, main, markdown, spread
 
 from crossreid import data, synthetic
+from crossreid.report.drawing import Drawing
 
 # Layout on disk -> style of what is rendered: a summer campus, a winter street, an underground station, a sunlit mall.
 DOMAINS = {"market1501": "market1501", "dukemtmc": "dukemtmc", "msmt17": "grid", "cuhk03": "cuhk_sysu"}
@@ -42,6 +43,7 @@ without the station, whose pictures are the poorest.
         },
         lambda name: {"all": {}},
         tables,
+        lambda scores, folder: [Gap(scores)],
     )
 
 
@@ -104,15 +106,67 @@ def _table(scores: Scores, key: str, title: str):
     for variant in VARIANTS:
         row = [variant]
         for unseen in UNSEEN:
-            name = f"{variant} without {TITLES[unseen]}"
-            lines = {layout: scores.of(name, "all", data.get(layout).title) for layout in DOMAINS}
-            seen = [
-                {key: sum(line[key] for line in together) / len(together)}
-                for together in zip(*(lines[layout] for layout in DOMAINS if layout != unseen))
-            ]
-            row += [spread(lines[unseen], key), spread(seen, key)]
+            row += [spread(lines, key) for lines in _scores(scores, variant, unseen, key)[::-1]]
         rows.append(row)
     return markdown(head, rows)
+
+
+def _scores(scores: Scores, variant: str, unseen: str, key: str) -> tuple[list[dict], list[dict]]:
+    """Of the seen domains, averaged, and of the unseen one; an entry for each seed."""
+    name = f"{variant} without {TITLES[unseen]}"
+    lines = {layout: scores.of(name, "all", data.get(layout).title) for layout in DOMAINS}
+    seen = [
+        {key: sum(line[key] for line in together) / len(together)}
+        for together in zip(*(lines[layout] for layout in DOMAINS if layout != unseen))
+    ]
+    return seen, lines[unseen]
+
+
+class Gap:
+    """How far the scores fall in the domain that was never seen."""
+
+    name, title = "unseen-domains", "Rank-1 in seen domains and in the unseen one"
+    description = "For each normalisation, Rank-1 on other people of the seen domains and of the unseen one"
+
+    def __init__(self, scores: Scores):
+        self.scores = scores
+
+    def draw(self) -> Drawing:
+        left, right, step = 190, 560, 38
+        found = {variant: self._values(variant) for variant in VARIANTS}
+        low = 10 * int(min(min(unseen) for _, unseen in found.values()) // 10)
+        sheet = Drawing(600, step * len(found) + 70)
+
+        def across(value):
+            return left + (right - left) * (value - low) / (100 - low)
+
+        foot = step * len(found) + 18
+        for tick in range(low, 101, 10):
+            sheet.path([(across(tick), 8), (across(tick), foot)], "line")
+            sheet.text(across(tick), foot + 16, tick, anchor="middle", size=11)
+        sheet.text(
+            (left + right) / 2,
+            foot + 34,
+            "Rank-1, percent; large marks are means over seeds",
+            anchor="middle",
+        )
+        for index, (variant, (seen, unseen)) in enumerate(found.items()):
+            y = 30 + step * index
+            sheet.text(left - 14, y + 4, variant, "ink", anchor="end")
+            ends = [sum(values) / len(values) for values in (unseen, seen)]
+            sheet.path([(across(ends[0]), y), (across(ends[1]), y)], "muted", 2)
+            for values, end, colour in ((unseen, ends[0], "s1"), (seen, ends[1], "s0")):
+                for value in values:
+                    sheet.circle(across(value), y, 2.5, colour)
+                sheet.circle(across(end), y, 6.5, colour, about=f"{variant}: {end:.1f}")
+            if index == 0:
+                sheet.text(across(ends[0]), y - 13, "unseen domain", "s1", anchor="middle", size=11)
+                sheet.text(across(ends[1]), y - 13, "seen domains", "s0", anchor="middle", size=11)
+        return sheet
+
+    def _values(self, variant: str) -> tuple[list[float], list[float]]:
+        seen, unseen = _scores(self.scores, variant, UNSEEN[0], "rank1")
+        return [100 * line["rank1"] for line in seen], [100 * line["rank1"] for line in unseen]
 
 
 if __name__ == "__main__":
