@@ -1,6 +1,7 @@
 """The search page under load: one process answers on loopback, another sends searches at once.
 
     python benchmarks/serve.py [--model FILE] [--entries 10000] [--at-once 100] [--searches 1000] [--waiting 128]
+        [--store lancedb]
 
 Half of the searches send a picture, half the key of an entry. Prints throughput, percentiles of the latency, and what
 did not succeed: refused (503, which says when to try again), failed (any other answer), and lost (no answer at all).
@@ -14,6 +15,7 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -36,7 +38,7 @@ class Average:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def serve(model, entries, waiting):
+def serve(model, entries, waiting, where):
     from crossreid.gallery import Entry, Gallery
     from crossreid.serve import create_app, server
 
@@ -117,23 +119,16 @@ def main():
     parser.add_argument("--at-once", type=int, default=100)
     parser.add_argument("--searches", type=int, default=1000)
     parser.add_argument("--waiting", type=int, default=128)
+    parser.add_argument("--store", default="memory", choices=("memory", "lancedb"))
     parser.add_argument("--json", action="store_true", help="print the figures as JSON only")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        return serve(given.model, given.entries, given.waiting)
-    command = [
-        sys.executable,
-        __file__,
-        "--serve",
-        "--entries",
-        str(given.entries),
-        "--waiting",
-        str(given.waiting),
-    ]
-    with subprocess.Popen(
-        command + (["--model", given.model] if given.model else []), stdout=subprocess.PIPE, text=True
-    ) as process:
+        with tempfile.TemporaryDirectory() as folder:
+            where = f"{folder}/gallery" if given.store == "lancedb" else None
+            return serve(given.model, given.entries, given.waiting, where)
+    command = [sys.executable, __file__, "--serve", *sys.argv[1:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             address = process.stdout.readline().strip()
             outcomes, latencies, seconds = asyncio.run(

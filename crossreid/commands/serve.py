@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import sys
 from pathlib import Path
 
 from crossreid.commands import parsing
@@ -39,7 +39,10 @@ def run(words: list[str]) -> None:
         default=[],
         help="a host name by which the server is reached, besides numeric addresses; may be repeated",
     )
-    parser.add_argument("--device", default="cpu", help="where the model runs (default: %(default)s)")
+    parser.add_argument(
+        "--feature", help="which of the method's vectors, as it was given to `crossreid index`"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
     chosen = parser.parse_args(words)
     try:
         import fastapi  # noqa: F401
@@ -49,7 +52,7 @@ def run(words: list[str]) -> None:
         raise UserError(
             f"the search page needs {error.name}, which is not installed: pip install 'crossreid[serve]'"
         ) from None
-    from crossreid.serve import server
+    from crossreid.serve import create_app, server
 
     token = None if chosen.token_file is None else read_token(chosen.token_file)
     if chosen.pictures is not None and not chosen.pictures.is_dir():
@@ -68,26 +71,20 @@ def run(words: list[str]) -> None:
         from crossreid.embedder import Embedder
         from crossreid.gallery import Gallery
 
-        embedder = Embedder(chosen.model, device=chosen.device)
+        embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
         with Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint, read_only=True) as gallery:
-            app = server_app(gallery, embedder, chosen, token, loopback)
+            app = create_app(
+                gallery, embedder, pictures=chosen.pictures, token=token, names=chosen.name, loopback=loopback
+            )
             if not loopback:
-                warnings.warn(
+                print(
                     "the page is sent unencrypted: put it behind a proxy with TLS where others share the network",
-                    stacklevel=1,
+                    file=sys.stderr,
                 )
             server.run(
                 app, listener, lambda address: print(f"search page: {address}  (Ctrl-C stops it)", flush=True)
             )
     print("stopped.")
-
-
-def server_app(gallery, embedder, chosen, token: str | None, loopback: bool):
-    from crossreid.serve import create_app
-
-    return create_app(
-        gallery, embedder, pictures=chosen.pictures, token=token, names=chosen.name, loopback=loopback
-    )
 
 
 def read_token(path: Path) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -153,19 +154,17 @@ def create_app(
     async def picture(
         request: Request, key: str, size: Literal["thumbnail", "full"] = "thumbnail"
     ) -> Response:
-        # Before the tag is compared: what was deleted is not to be confirmed as unchanged.
-        found = await known(key)
-        tag = f'"{hashlib.sha256(f"{key} {size} {__version__}".encode()).hexdigest()[:32]}"'
-        headers = {"ETag": tag, "Cache-Control": "private, max-age=300"}
-        if tag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        content = await anyio.to_thread.run_sync(
-            shown.jpeg, found, size == "full", limiter=request.app.state.decoders
-        )
+        # Found before the tag is compared: what was deleted is not to be confirmed as unchanged.
+        content = await looked_up(partial(shown.jpeg, full=size == "full"), key, request.app.state.decoders)
         if content is None:
+            await known(key)
             raise Refusal(
                 404, "The picture of this entry cannot be shown: its file is missing or unreadable."
             )
+        tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        headers = {"ETag": tag, "Cache-Control": "private, max-age=300"}
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
         return Response(content, media_type="image/jpeg", headers=headers)
 
     @app.post(
@@ -235,15 +234,17 @@ def create_app(
         return future.result()
 
     async def known(key: str) -> Entry:
-        found = None
-        if 0 < len(key) <= 128:
-            try:
-                found = await anyio.to_thread.run_sync(gallery.get, key)
-            except UserError:
-                found = None
+        found = await looked_up(gallery.get, key)
         if found is None:
             raise Refusal(404, "There is no such picture in the gallery.")
         return found
+
+    async def looked_up(function, key: str, limiter=None):
+        """What ``function`` finds for a key, None for what can be no key."""
+        try:
+            return await anyio.to_thread.run_sync(function, key, limiter=limiter) if len(key) <= 128 else None
+        except UserError:
+            return None
 
     def record(entry: Entry) -> dict:
         return {

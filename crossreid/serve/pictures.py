@@ -10,11 +10,10 @@ from PIL import Image as Picture
 
 from crossreid import pictures
 from crossreid.gallery import Entry
+from crossreid.gallery.indexing import EDGES
 from crossreid.records import UserError
 
 THUMBNAIL, FULL = (160, 320), (1600, 1600)
-# Columns in which ``crossreid index`` keeps the box of a person in a frame.
-EDGES = ("left", "top", "right", "bottom")
 
 
 class Pictures:
@@ -44,15 +43,22 @@ class Pictures:
             return None
         return found if inside else None
 
-    def jpeg(self, entry: Entry, full: bool) -> bytes | None:
-        """The picture as JPEG, None when there is none to be had."""
-        kept = None if full and self._root is not None else self._gallery.picture(entry.key)
-        pixels = self._decoded(kept) if kept else None
-        if pixels is None:
-            pixels = self._read(entry)
-        if pixels is None and full and (kept := self._gallery.picture(entry.key)):
-            pixels = self._decoded(kept)
-        return None if pixels is None else preview(pixels, FULL if full else THUMBNAIL)
+    def jpeg(self, key: str, full: bool) -> bytes | None:
+        """The picture of the entry of that key as JPEG, None when there is none to be had.
+
+        The small copy that the gallery keeps comes first, or last where the full picture is asked for.
+        """
+        kept = self._gallery.picture(key)
+        entry = self._gallery.get(key) if full or not kept else None
+        sources = [
+            lambda: self._decoded(kept) if kept else None,
+            lambda: self._read(entry) if entry else None,
+        ]
+        for source in reversed(sources) if full else sources:
+            pixels = source()
+            if pixels is not None:
+                return preview(pixels, FULL if full else THUMBNAIL)
+        return None
 
     def name(self, entry: Entry) -> str:
         """The entry's path for reading: below the root, else the name of the file alone."""

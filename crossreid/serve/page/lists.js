@@ -57,8 +57,6 @@ export function html(subject, hits, facts, note) {
   port.name = "viewport";
   port.content = "width=device-width";
   page.head.append(port);
-  // The policy of the page that builds this one forbids inline style elements to apply, not to be written.
-  add(page.head, "style", STYLE);
   add(page.body, "h1", "Ranked list");
   add(page.body, "p", note, "note");
   const query = add(page.body, "div", "", "query");
@@ -72,5 +70,7 @@ export function html(subject, hits, facts, note) {
     add(item, "b", `${hit.rank}. distance ${hit.distance.toFixed(3)}`);
     for (const word of hit.words) add(item, "span", word);
   }
-  return "<!doctype html>\n" + page.documentElement.outerHTML + "\n";
+  // The page that builds this one may not make style elements, so the style is added to the text.
+  const text = page.documentElement.outerHTML.replace("</head>", () => `<style>${STYLE}</style></head>`);
+  return `<!doctype html>\n${text}\n`;
 }

@@ -1,0 +1,381 @@
+"""The search page in a real browser, by clicking, typing, dropping and pasting."""
+
+import base64
+import csv
+import re
+
+import pytest
+from browser import Visit, chromium
+from serving import encoded, person, process
+
+RESULTS = "#grid .rank"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with process(tmp_path_factory.mktemp("served") / "pictures", people=20, limit_bytes=2**20) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def telling(tmp_path_factory):
+    """A server whose model tells visible and infrared apart."""
+    with process(tmp_path_factory.mktemp("served") / "pictures", ("visible", "infrared")) as server:
+        yield server
+
+
+def visit(browser, server, **settings):
+    """The page once it has answered."""
+    opened = Visit(browser, server.address, **settings)
+    opened.page.wait_for_selector("#grid li")
+    return opened
+
+
+def upload(page, number, name="someone.png"):
+    picture = {"name": name, "mimeType": "image/png", "buffer": encoded(person(number, 1))}
+    page.set_input_files("#file", picture)
+
+
+def settled(page):
+    page.wait_for_selector("#stage[aria-busy=false]")
+
+
+def identities(page):
+    words = page.locator("#grid .card .words").all_inner_texts()
+    return [re.search(r"identity (\w+)", text)[1] for text in words]
+
+
+def status(page, words):
+    page.wait_for_function(
+        "words => document.getElementById('status').textContent.includes(words)", arg=words
+    )
+
+
+def test_upload_filter_click_through_and_back(browser, running):
+    with visit(browser, running) as page:
+        assert "60 pictures" in page.inner_text("#about") and "3 cameras" in page.inner_text("#about")
+        assert "check every result by eye" in page.inner_text(".notice")
+        upload(page, 3)
+        status(page, "20 results")
+        assert identities(page)[:3] == ["p3"] * 3
+        assert (
+            page.inner_text("#grid .rank >> nth=0") == "1"
+            and page.inner_text("#grid .words b >> nth=0") == "0.000"
+        )
+        assert page.inner_text("#query-name") == "someone.png"
+        assert page.locator("#query-frame img").evaluate("image => image.naturalWidth") == 32
+
+        page.check("text=north gate")
+        status(page, "camera north gate")
+        assert page.locator("#grid .card").count() == 20 and identities(page)[0] == "p3"
+        assert all("north gate" in text for text in page.locator("#grid .words").all_inner_texts())
+        page.click("#clear")
+        page.wait_for_function("() => !document.getElementById('status').textContent.includes('camera')")
+        page.select_option("[name=top]", "50")
+        status(page, "50 results")
+        page.select_option("[name=modality]", "infrared")
+        status(page, "infrared only")
+        assert page.locator("#grid .card").count() == 20
+        page.fill("[name=since]", "2001-01-01T00:00:00")
+        page.fill("[name=until]", "2002-01-01T00:00:00")
+        page.wait_for_selector("text=No picture in the gallery passes these filters")
+        page.click("#clear")
+        status(page, "20 results")
+
+        page.click("#grid .card:nth-child(4) .from")
+        status(page, "20 results")
+        page.wait_for_function("() => location.hash.startsWith('#key=')")
+        assert "From the gallery" in page.inner_text("#query-name")
+        page.go_back()
+        page.wait_for_function("() => document.getElementById('query-name').textContent === 'someone.png'")
+        settled(page)
+        assert identities(page)[:3] == ["p3"] * 3
+
+
+def test_an_address_with_a_key_searches_from_that_entry(browser, running):
+    with visit(browser, running) as page:
+        page.click("#grid .card:nth-child(7) .show")
+        page.wait_for_selector(RESULTS)
+        first = identities(page)
+        assert first[:2] == ["p2", "p2"]
+        page.reload()
+        page.wait_for_selector(RESULTS)
+        assert identities(page) == first
+
+
+def test_side_by_side_with_the_keyboard(browser, running):
+    with visit(browser, running) as page:
+        upload(page, 5)
+        page.wait_for_selector(RESULTS)
+        settled(page)
+        page.focus("#grid .card:nth-child(2) .show")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        assert page.locator("dialog").is_visible()
+        assert page.inner_text("#pair-rank").startswith("Rank 3, distance ")
+        assert page.locator("#pair-query img").get_attribute("src").startswith("data:image/jpeg")
+        page.wait_for_function("() => document.querySelector('#pair-result img').naturalWidth === 32")
+        assert "p5" in page.inner_text("#pair-result-words") and "someone.png" in page.inner_text(
+            "#pair-query-words"
+        )
+        page.keyboard.press("ArrowRight")
+        assert page.inner_text("#pair-rank").startswith("Rank 4, ")
+        for _ in range(5):
+            page.keyboard.press("ArrowLeft")
+        assert page.inner_text("#pair-rank").startswith("Rank 1, ") and page.is_disabled("#pair-previous")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("dialog", state="hidden")
+        assert page.evaluate("document.activeElement === document.querySelector('#grid .card .show')")
+        page.keyboard.press("Enter")
+        page.click("#pair-search")
+        status(page, "20 results")
+        assert page.locator("dialog").is_hidden() and "identity p5" in page.inner_text("#query-name")
+
+
+def test_everything_can_be_reached_with_the_tab_key(browser, running):
+    with visit(browser, running) as page:
+        page.evaluate("document.activeElement.blur()")
+        seen = []
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            seen.append(
+                page.evaluate(
+                    """() => { const a = document.activeElement, s = getComputedStyle(a);
+                    const near = a.id === 'file' ? getComputedStyle(document.querySelector('.ways .button')) : s;
+                    return [a.id || a.name || a.className, near.outlineStyle !== 'none']; }"""
+                )
+            )
+        names = [name for name, _ in seen]
+        order = [
+            "skip",
+            "file",
+            "from-gallery",
+            "camera",
+            "modality",
+            "since",
+            "until",
+            "top",
+            "clear",
+            "show-gallery",
+            "show",
+        ]
+        places = [names.index(name) for name in order]
+        assert places == sorted(places), names
+        assert [name for name, visible in seen if not visible] == []
+
+
+def test_controls_and_pictures_have_names(browser, running):
+    with visit(browser, running) as page:
+        upload(page, 5)
+        page.wait_for_selector(RESULTS)
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll('button, input, select, summary, a')]
+            .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length))
+            .map(e => e.outerHTML)"""
+        )
+        assert nameless == []
+        assert page.evaluate("[...document.images].every(image => image.hasAttribute('alt'))")
+        label = page.get_attribute("#grid .card:nth-child(1) .show", "aria-label")
+        assert label.startswith("Rank 1, distance 0.000, camera 2")
+        assert (
+            page.get_attribute("#status", "role") == "status"
+            and page.get_attribute("#error", "role") == "alert"
+        )
+
+
+@pytest.mark.parametrize("way", ["paste", "drop"])
+def test_paste_and_drop(browser, running, way):
+    with visit(browser, running) as page:
+        content = base64.b64encode(encoded(person(6))).decode()
+        page.evaluate(
+            """([way, content]) => {
+                const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0));
+                const data = new DataTransfer();
+                data.items.add(new File([bytes], 'from elsewhere.png', {type: 'image/png'}));
+                const event = way === 'paste'
+                    ? new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true})
+                    : new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true});
+                document.body.dispatchEvent(event);
+            }""",
+            [way, content],
+        )
+        page.wait_for_selector(RESULTS)
+        assert identities(page)[:3] == ["p6"] * 3 and "from elsewhere.png" in page.inner_text("#query-name")
+
+
+def test_lists_are_saved(browser, running, tmp_path):
+    with visit(browser, running) as page:
+        assert page.is_disabled("#save-csv") and page.is_disabled("#save-html")
+        upload(page, 0, name="<b>odd & name</b>.png")
+        status(page, "20 results")
+        shown = identities(page)
+        with page.expect_download() as download:
+            page.click("#save-csv")
+        download.value.save_as(tmp_path / "list.csv")
+        with open(tmp_path / "list.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["identity"] for row in rows] == shown and [row["rank"] for row in rows] == [
+            *map(str, range(1, 21))
+        ]
+        assert float(rows[0]["distance"]) == pytest.approx(0, abs=1e-5) and rows[0]["time"].endswith("Z")
+        assert rows[0]["place"] == "'=1+1"  # or a spreadsheet would compute it
+        with page.expect_download() as download:
+            page.click("#save-html")
+        download.value.save_as(tmp_path / "list.html")
+    text = (tmp_path / "list.html").read_text(encoding="utf-8")
+    assert (
+        "http" not in re.sub(r'content="[^"]*"|http-equiv', "", text) and "check every result by eye" in text
+    )
+    opened = Visit(browser, (tmp_path / "list.html").as_uri())
+    with opened as page:
+        widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+        assert widths == [32] * 21
+        assert page.locator("ol li").count() == 20 and "Query: <b>odd & name</b>.png" in page.inner_text(
+            "body"
+        )
+        assert page.evaluate("getComputedStyle(document.querySelector('ol')).display") == "grid"
+        opened.requests = [url for url in opened.requests if not url.startswith("file:")]
+
+
+def test_errors_are_shown_and_leave(browser, running):
+    with visit(browser, running) as page:
+        upload(page, 1)
+        page.wait_for_selector(RESULTS)
+        for content, words in (
+            (b"no picture" * 9, "not a readable picture"),
+            (b"\xff" * (2**20 + 1), "at most 1 MB"),
+        ):
+            page.set_input_files("#file", {"name": "broken.jpg", "mimeType": "image/jpeg", "buffer": content})
+            page.wait_for_function(
+                "words => document.getElementById('error').innerText.includes(words)", arg=words
+            )
+            settled(page)
+            assert page.locator("#grid .card").count() == 0 and page.is_disabled("#save-csv")
+        page.click("#error button")
+        assert page.locator("#error").is_hidden()
+        upload(page, 1)
+        page.wait_for_selector(RESULTS)
+        assert page.locator("#error").is_hidden()
+        page.route("**/api/search", lambda route: route.abort())
+        upload(page, 2)
+        page.wait_for_selector("text=The server does not answer")
+        page.unroute("**/api/search")
+        page.route("**/api/entries/*/picture*", lambda route: route.fulfill(status=404, body="{}"))
+        page.click("#show-gallery")
+        page.wait_for_selector("text=picture missing")
+
+
+def test_a_busy_server_is_asked_again(browser, running):
+    with visit(browser, running) as page:
+        answers = []
+
+        def busy(route):
+            answers.append(route)
+            if len(answers) > 2:
+                return route.continue_()
+            route.fulfill(status=503, headers={"Retry-After": "1"}, json={"error": "The server is busy."})
+
+        page.route("**/api/search", busy)
+        upload(page, 4)
+        status(page, "trying again in 1 seconds")
+        status(page, "20 results")
+        assert len(answers) == 3 and identities(page)[0] == "p4"
+
+
+def test_browsing_pages(browser, running):
+    with visit(browser, running) as page:
+        assert page.locator("#grid .card").count() == 48 and page.inner_text("#page-words") == "1 to 48"
+        assert page.is_disabled("#previous")
+        page.click("#next")
+        page.wait_for_function("() => document.getElementById('page-words').textContent === '49 to 60'")
+        assert page.locator("#grid .card").count() == 12 and page.is_disabled("#next")
+        page.check("[name=camera][value='1']")
+        status(page, "camera 1")
+        assert page.locator("#grid .card").count() == 20 and page.locator("#pager").is_hidden()
+
+
+def test_the_modality_is_asked_for(browser, telling):
+    with visit(browser, telling) as page:
+        upload(page, 2)
+        status(page, "visible light or infrared?")
+        assert page.locator("#grid .card").count() == 0
+        page.wait_for_function("() => document.activeElement.name === 'query_modality'")
+        page.check("[name=query_modality][value=infrared]")
+        page.wait_for_selector(RESULTS)
+        assert identities(page)[:3] == ["p2"] * 3
+        page.click("#grid .card:nth-child(2) .from")
+        page.wait_for_function("() => document.querySelector('[name=query_modality]').disabled")
+        upload(page, 3)
+        status(page, "visible light or infrared?")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_readable_on_a_phone(browser, telling, scheme):
+    with visit(browser, telling, width=360, height=740, color_scheme=scheme, has_touch=True) as page:
+        upload(page, 2)
+        page.check("[name=query_modality][value=visible]")
+        page.wait_for_selector(RESULTS)
+        settled(page)
+        for _ in range(2):
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            small = page.evaluate(
+                """() => [...document.querySelectorAll('button, .button, select, summary')]
+                .filter(e => e.checkVisibility() && e.getBoundingClientRect().height < 24).map(e => e.outerHTML)"""
+            )
+            assert small == []
+            if not page.locator("dialog").is_visible():
+                page.click("#grid .card:nth-child(1) .show")
+        boxes = [page.locator(f"#pair-{side}").bounding_box() for side in ("query", "result")]
+        assert boxes[0]["y"] == pytest.approx(boxes[1]["y"], abs=1) and boxes[0]["x"] < boxes[1]["x"]
+        ink, ground = page.evaluate(
+            "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+        )
+        dark = [sum(map(int, re.findall(r"\d+", colour)[:3])) < 200 for colour in (ink, ground)]
+        assert dark == ([True, False] if scheme == "light" else [False, True])
+
+
+def test_nothing_moves_while_it_loads(browser, running):
+    opened = visit(browser, running)
+    with opened as page:
+        page.evaluate(
+            """() => { window.moved = 0; new PerformanceObserver(list => { for (const e of list.getEntries())
+            if (!e.hadRecentInput) window.moved += e.value; }).observe({type: 'layout-shift', buffered: true}); }"""
+        )
+        upload(page, 3)
+        page.wait_for_selector(RESULTS)
+        settled(page)
+        page.wait_for_timeout(300)
+        assert page.evaluate("window.moved") < 0.02
+
+
+def test_an_empty_gallery_says_so(browser, tmp_path):
+    with process(tmp_path / "pictures", people=0) as server, visit(browser, server) as page:
+        assert "The gallery is empty" in page.inner_text("#grid")
+        upload(page, 1)
+        status(page, "0 results")
+
+
+def test_login_in_the_browser(browser, tmp_path):
+    token = "a token of many words"
+    with process(tmp_path / "pictures", token=token) as server, Visit(browser, server.address) as page:
+        assert page.url.endswith("/login")
+        page.fill("#token", "wrong")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("text=That is not the token")
+        page.fill("#token", token)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#grid .card")
+        assert token not in page.url
+        page.wait_for_function(
+            "() => [...document.images].every(image => image.complete && image.naturalWidth)"
+        )
+        page.click("text=Log out")
+        page.wait_for_url("**/login")
+        page.goto(server.address)
+        assert page.url.endswith("/login")
