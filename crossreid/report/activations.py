@@ -224,10 +224,10 @@ def _figure(run: Run, method, feature, ranked: dict, several: bool) -> Activatio
         Seen(each, {name: values[index] for name, values in maps.items()}, words[index], right)
         for index, (each, right) in enumerate(zip(pixels, [None, *(bool(each["right"]) for each in gallery)]))
     ]
-    name = f" of {run.name}" if several else ""
+    who = run.name if several else "the network"
     return Activations(
         f"activation-{slug(run.name)}-{slug(str(ranked['kind']))}",
-        f"What the network looks at{name}: {KINDS.get(ranked['kind'], ranked['kind'])}",
+        f"What {who} looks at: {KINDS.get(ranked['kind'], ranked['kind'])}",
         seen,
         f"row {ranked['row']}, feature {feature or method.features[0]}",
         tuple(maps),
