@@ -16,7 +16,7 @@ from PIL import Image as Picture
 
 from crossreid.data import llcm, regdb, sysu_mm01
 from crossreid.data.loading import read_image
-from crossreid.exported.model import Exported, fit, is_exported
+from crossreid.exported.model import Exported, fit, is_exported, located
 from crossreid.pictures import crop, decode
 from crossreid.records import INFRARED, MODALITIES, VISIBLE, Embedding, Image, UserError
 
@@ -24,8 +24,9 @@ from crossreid.records import INFRARED, MODALITIES, VISIBLE, Embedding, Image, U
 class Embedder:
     """A trained model as a function from pictures to vectors.
 
-    path: a checkpoint, our own or one of a published system; or a model that ``crossreid export`` wrote, its folder or
-        one of its ``.onnx`` files, for which torch need not be installed.
+    path: a checkpoint, our own or one of a published system; a model that ``crossreid export`` wrote, its folder or one
+        of its ``.onnx`` files, for which torch need not be installed; or ``"small"``, the one that comes with the
+        library.
     device: where the network runs, such as ``"cpu"`` or ``"cuda"``. batch: pictures embedded at once.
     feature: one of the method's features; None is its default. An exported model has one, chosen then.
     settings: passed on to ``crossreid.load``.
@@ -41,7 +42,7 @@ class Embedder:
     def __init__(
         self, path: str | Path, device: str = "cpu", batch: int = 64, feature: str | None = None, **settings
     ):
-        self.batch = batch
+        self.batch, path = batch, located(path)
         if is_exported(path):
             self._model = Exported(path, device)
             if feature not in (None, self._model.feature):
