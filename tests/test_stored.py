@@ -55,6 +55,26 @@ def test_features_with_stripes_score_as_the_model_did(stripes_stored, tmp_path, 
     assert numbers(tmp_path) == numbers(stripes_stored)
 
 
+def test_features_by_another_protocol(stripes_stored, market, tmp_path, capsys):
+    stored = str(stripes_stored / "features.npz")
+    assert main(["evaluate", stored, "--protocol.same_camera", "false", "--out", str(tmp_path)]) == 0
+    assert "same-camera rule is off" in capsys.readouterr().out
+    model = str(stripes_stored / "model.pt")
+    words = ["--protocol.same_camera", "false", "--out", str(tmp_path / "model")]
+    assert main(["evaluate", model, *words]) == 0
+    assert numbers_of_rows(tmp_path) == numbers_of_rows(tmp_path / "model")
+    other = read_stored(stored)
+    few = Market1501.between(other.protocol.images[:3], other.protocol.images[30:], title="few")
+    assert len(read_stored(stored, protocol=few).embedding) == 3 + len(other.protocol.images) - 30
+    few.images[4] = type(few.images[4])(tmp_path / "new.jpg", 1, 1)
+    with pytest.raises(UserError, match=r"lack 1 of the \d+ pictures .*new\.jpg"):
+        read_stored(stored, protocol=few)
+
+
+def numbers_of_rows(folder):
+    return json.loads((folder / "evaluation.json").read_text())["rows"]
+
+
 def test_trials_and_rules_are_stored(sysu, tmp_path):
     protocol = protocols.get("sysu_mm01")(sysu)
     embedding = Embedding(torch.from_numpy(noise(protocol.images).astype(np.float32)))

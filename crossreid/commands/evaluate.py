@@ -111,14 +111,16 @@ def _checkpoint(chosen, overrides):
 
 def _stored(chosen, overrides):
     from crossreid import config, evaluation
-    from crossreid.evaluation.stored import read_stored
+    from crossreid.evaluation.stored import read_stored, recorded_settings
 
     if chosen.query:
         raise UserError("--query names a folder of pictures, but stored features were given: leave it out")
-    # Any method will do: its settings are not looked at.
-    tree = config.load(chosen.config).to_dict() if chosen.config else {"method": {"name": "agw"}}
-    settings = config.load(tree, overrides)
-    protocol = evaluation.protocol_of(settings, split=chosen.split) if chosen.config else None
+    changed = [word for word in overrides if word.startswith(("--protocol.", "--data."))]
+    tree = config.load(chosen.config).to_dict() if chosen.config else recorded_settings(chosen.model)
+    # Of features whose settings are unknown any method will do: its settings are not looked at.
+    settings = config.load(tree or {"method": {"name": "agw"}}, overrides)
+    rebuilt = chosen.config or (tree and changed)
+    protocol = evaluation.protocol_of(settings, split=chosen.split) if rebuilt else None
     stored = read_stored(
         chosen.model,
         chosen.gallery,

@@ -225,7 +225,8 @@ def evaluate(
     if out is not None:
         write_json(Path(out) / "evaluation.json", content)
         if config.features:
-            write_stored(Path(out) / "features.npz", Stored(protocol, embedding, comparison, about), split)
+            stored = Stored(protocol, embedding, comparison, about, settings.to_dict())
+            write_stored(Path(out) / "features.npz", stored, split)
     return rows
 
 

@@ -42,13 +42,29 @@ class Stored:
     """Features with all that scoring them needs.
 
     protocol: as in ``crossreid.protocols``. embedding: of its images. comparison: how they are compared. about: what
-    ``evaluation.json`` says of their origin.
+    ``evaluation.json`` says of their origin. settings: those of the evaluation that wrote them, a plain dict, where
+    they are known.
     """
 
     protocol: object
     embedding: Embedding
     comparison: Comparison
     about: dict
+    settings: dict | None = None
+
+    def under(self, protocol) -> Stored:
+        """The same features by another protocol, whose pictures must be among those embedded."""
+        known = {_place(image): row for row, image in enumerate(self.protocol.images)}
+        missing = [image for image in protocol.images if _place(image) not in known]
+        if missing:
+            raise UserError(
+                f"the features lack {len(missing)} of the {len(protocol.images)} pictures that this protocol needs, "
+                f"the first is {missing[0].path}: evaluate the checkpoint by this protocol, or score the features "
+                "by the one they were made for"
+            )
+        rows = np.array([known[_place(image)] for image in protocol.images])
+        about = self.about | {"protocol": {"name": protocol.name, "words": protocol.words}}
+        return Stored(protocol, self.embedding[rows], self.comparison, about, self.settings)
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,7 @@ def write_stored(path: Path, stored: Stored, split: str = "test") -> None:
         if trial.forbidden is not None:
             arrays[f"forbidden_query_{number}"], arrays[f"forbidden_gallery_{number}"] = trial.forbidden
     record = {"form": _FORM, "cmc": protocol.cmc, "trials": names, "about": stored.about}
+    record["settings"] = stored.settings
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
@@ -106,7 +123,8 @@ def read_stored(
     gallery: a second ``.npz``, whose vectors are the gallery of those in ``path``.
     pattern: how names are read where identities are not given, see ``crossreid.data.two_folders.read``.
     same_camera: of the protocol that is made of such files.
-    protocol: for ``.mat`` files, the protocol with the images that the rows belong to.
+    protocol: for ``.mat`` files, the protocol with the images that the rows belong to; for those of an evaluation,
+        another one than its own.
 
     Raises UserError that says what was expected.
     """
@@ -120,7 +138,8 @@ def read_stored(
         return _of_cameras(path, protocol)
     arrays = _arrays(path)
     if "record" in arrays:
-        return _recorded(arrays, path)
+        stored = _recorded(arrays, path)
+        return stored if protocol is None else stored.under(protocol)
     sides = [(arrays, path)]
     if gallery is not None:
         sides.append((_arrays(Path(gallery)), Path(gallery)))
@@ -131,6 +150,13 @@ def is_stored(path: str | Path) -> bool:
     """Whether the path is meant as stored features."""
     path = Path(path)
     return path.suffix in (".npz", ".mat") or (path.is_dir() and bool(_cameras(path)))
+
+
+def recorded_settings(path: str | Path) -> dict | None:
+    """The settings of the evaluation that wrote a ``features.npz``, if that is what it is."""
+    path = Path(path)
+    arrays = _arrays(path) if path.suffix == ".npz" else {}
+    return _recorded(arrays, path).settings if "record" in arrays else None
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -208,7 +234,11 @@ def _recorded(arrays, path: Path) -> Stored:
             f"{path} was made to compare stripes and holds none: write it again with `crossreid evaluate "
             "--evaluate.features true`"
         )
-    return Stored(protocol, _embedding(arrays), comparison, about)
+    return Stored(protocol, _embedding(arrays), comparison, about, record.get("settings"))
+
+
+def _place(image: Image) -> tuple:
+    return image.path.resolve(), image.row, image.box
 
 
 def _table(sides, pattern, same_camera) -> Stored:
