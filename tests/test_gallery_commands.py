@@ -380,3 +380,32 @@ def test_a_path_that_is_not_text_is_left_out(tmp_path, shop):
         done = fill(gallery, Colours(), listed([shop]), progress=False)
         # The same picture is there under a name that can be kept.
         assert done.new + done.known == 18 and len(done.bad) == 1
+
+
+def test_with_a_trained_model(trained, market, tmp_path, capsys, monkeypatch):
+    monkeypatch.undo()
+    model, place = trained / "last.pt", tmp_path / "gallery"
+    said = run(
+        capsys,
+        "index",
+        model,
+        market,
+        "--gallery",
+        place,
+        "--source",
+        "market1501",
+        "--split",
+        "gallery",
+        "query",
+    )
+    assert "pictures added" in said.out
+    query = sorted((market / "query").glob("*.jpg"))[0]
+    identity, camera = re.match(r"(\d+)_c(\d)", query.name).groups()
+    hits = json.loads(run(capsys, "search", model, query, "--gallery", place, "--json", "--top", "3").out)
+    assert hits[0]["path"] == str(query.absolute()) and hits[0]["distance"] < 1e-5
+    assert (hits[0]["identity"], hits[0]["camera"]) == (str(int(identity)), camera)
+    vectors = crossreid.Embedder(model)([query, hits[1]["path"]])
+    assert hits[1]["distance"] == pytest.approx(1 - vectors[0] @ vectors[1], abs=1e-5)
+    with Gallery.open(place) as gallery:
+        assert gallery.vector(hits[0]["key"]) == pytest.approx(vectors[0], abs=1e-5)
+        assert gallery.info().fingerprint == crossreid.Embedder(model).fingerprint
