@@ -1,6 +1,8 @@
 """What every store must do, in the same words for all three; a Milvus server too, where CROSSREID_MILVUS names one."""
 
 import os
+import subprocess
+import sys
 import uuid
 
 import numpy as np
@@ -454,9 +456,6 @@ def test_reranking_orders_the_candidates_by_k_reciprocal_distance():
 
 
 def test_the_memory_store_needs_neither_torch_nor_a_database():
-    import subprocess
-    import sys
-
     code = (
         "import sys, numpy as np\nfrom crossreid import Gallery\nfrom crossreid.gallery import Entry\n"
         "g = Gallery.create(None, dimension=2, fingerprint='')\ng.add([Entry('a')], np.ones((1, 2)))\n"
@@ -464,3 +463,21 @@ def test_the_memory_store_needs_neither_torch_nor_a_database():
         "print([n for n in ('torch', 'lancedb', 'pymilvus', 'pyarrow', 'scipy') if n in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("place", "module", "extra"),
+    [
+        ("gallery", "lancedb", r"crossreid\[search\]"),
+        ("milvus:http://localhost:1", "pymilvus", r"crossreid\[milvus\]"),
+        ("milvus:gallery.db", "milvus_lite", r"pymilvus\[milvus-lite\]"),
+    ],
+)
+def test_what_is_not_installed_is_named(place, module, extra, tmp_path, monkeypatch):
+    if module == "milvus_lite":
+        pytest.importorskip("pymilvus")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=extra):
+        make(place)
+    assert list(tmp_path.iterdir()) == []
