@@ -6,7 +6,8 @@ from PIL import Image as Picture
 
 import crossreid
 from crossreid import checkpoint
-from crossreid.records import UserError
+from crossreid.embedder import modality_of
+from crossreid.records import Image, UserError
 
 INPUT = {"size": [48, 24], "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.2] * 3}
 
@@ -55,6 +56,61 @@ def test_modality_is_asked_for_where_it_matters(tmp_path, pictures):
     assert not np.allclose(visible, infrared, atol=1e-3)
     mixed = embed(pictures, ["visible", "infrared", "visible", "visible", "infrared"])
     assert mixed[[0, 1]] == pytest.approx(np.stack([visible[0], infrared[1]]), abs=1e-5)
+
+
+def test_modality_is_guessed_by_the_data_sets_rule_alone(tmp_path, pictures):
+    for place, modality in (
+        ("SYSU-MM01/cam3/0001/0002.jpg", "infrared"),
+        ("cam4/0001/0002.jpg", "visible"),
+        ("RegDB/Thermal/12/male_front_t_04253_12.bmp", "infrared"),
+        ("Visible/12/male_front_v_04253_12.bmp", "visible"),
+        ("LLCM/nir/0001/0001_c1.jpg", "infrared"),
+        ("LLCM/test_vis/cam2/0003/a.jpg", "visible"),
+    ):
+        assert modality_of(place) == modality_of(tmp_path / place) == modality, place
+    # Folders of one's own that merely look alike, and what has no place.
+    for picture in (
+        "cam3/anna/1.jpg",
+        "cam7/0001/0001.jpg",
+        "thermal/a.jpg",
+        "night/0001/1.jpg",
+        pictures[0],
+        b"GIF",
+    ):
+        with pytest.raises(UserError, match="cannot be guessed"):
+            modality_of(picture)
+
+    embed = crossreid.Embedder(saved(tmp_path, 2, {"epoch": 1}))
+    files = [tmp_path / "cam1" / "0001" / "0001.png", tmp_path / "cam6" / "0001" / "0001.png"]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        Picture.fromarray(pictures[0]).save(file)
+    vectors = embed(files, "guess")
+    assert vectors == pytest.approx(embed(files, ["visible", "infrared"]), abs=1e-6)
+    assert not np.allclose(vectors[0], vectors[1], atol=1e-3)
+    records = [Image(file, 1, 1, modality) for file, modality in zip(files, ("infrared", "visible"))]
+    assert embed(records) == pytest.approx(embed(files, ["infrared", "visible"]), abs=1e-6)
+    for wrong, words in (
+        (["visible"] * 3, "3 modalities .* for 2 pictures"),
+        ("thermal", "unknown modality 'thermal'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            embed(files, wrong)
+
+
+def test_fingerprints_tell_models_apart(tmp_path):
+    path = saved(tmp_path, 1, {"epoch": 1})
+    embed = crossreid.Embedder(path)
+    assert embed.fingerprint == crossreid.Embedder(path).fingerprint and len(embed.fingerprint) == 64
+    content = checkpoint.read(path)
+    content["trained"] = {"epoch": 2}  # says nothing about the vectors
+    checkpoint.save(tmp_path / "same.pt", content)
+    assert crossreid.Embedder(tmp_path / "same.pt").fingerprint == embed.fingerprint
+    others = [crossreid.Embedder(path, feature="pooled"), crossreid.Embedder(path, size=(64, 32))]
+    content["weights"]["neck.running_mean"][0] += 1e-3
+    checkpoint.save(tmp_path / "other.pt", content)
+    others.append(crossreid.Embedder(tmp_path / "other.pt"))
+    assert len({embed.fingerprint, *(other.fingerprint for other in others)}) == 4
 
 
 def test_mistakes_and_untrained_weights_are_named(tmp_path, pictures):
