@@ -90,7 +90,7 @@ def test_evaluations_of_another_model_are_not_used(folder, said):
 
 
 def test_modalities_are_given_or_guessed(folder, said):
-    assert "cannot be guessed" in said("a.png", "b.png", model="2.pt", code=2)
+    assert "--modality visible infrared" in said("a.png", "b.png", model="2.pt", code=2)
     guessed = said("cam1/0001/0001.png", "cam3/0001/0001.png", model="2.pt")
     pair = ("cam1/0001/0001.png", "cam3/0001/0001.png", "--modality")
     assert guessed == said(*pair, "visible", "infrared", model="2.pt")

@@ -41,7 +41,14 @@ def run(words: list[str]) -> None:
     embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
     modality = chosen.modality
     if modality is None and len(embedder.modalities) > 1:
-        modality = [modality_of(path) for path in pair]
+        try:
+            modality = [modality_of(path) for path in pair]
+        except UserError as error:
+            raise UserError(
+                f"this model treats visible and infrared pictures differently, and the folders of {chosen.a} and "
+                f"{chosen.b} do not say which they are: give --modality visible, --modality infrared, or one for each, "
+                "such as --modality visible infrared"
+            ) from error
     elif modality is not None:
         modality = (modality * 2)[:2]
     one, other = embedder(pixels, modality)
