@@ -8,7 +8,6 @@ goes on where it was.
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,19 +16,15 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Picture
-from tqdm import tqdm
 
 from crossreid import embedding_files, pictures
 from crossreid.gallery.entries import Entry, Value, checked
 from crossreid.gallery.gallery import Gallery
 from crossreid.gallery.moments import moment
+from crossreid.gallery.thumbnails import EDGES, thumbnail
 from crossreid.records import INFRARED, VISIBLE, Image, UserError
 
 THREADS, BATCH, ADD = embedding_files.THREADS, 64, 512
-# Enough for a look, and little beside a vector.
-THUMBNAIL = 96, 192
-EDGES = ("left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True)
@@ -138,6 +133,8 @@ def fill(
     A picture that cannot be read is left out, and listed in the outcome. What was added stays when this is
     interrupted. Raises UserError when the gallery is of another model, or the model must be told modalities and cannot.
     """
+    from tqdm import tqdm
+
     gallery.require(embedder.fingerprint)
     candidates, assumed = _with_modalities(candidates, embedder)
     waiting: list[tuple[Entry, np.ndarray, bytes | None]] = []
@@ -183,14 +180,6 @@ def fill(
         embed()
         new += add()
     return Outcome(new, seen - new - len(bad), assumed, tuple(bad))
-
-
-def thumbnail(pixels: np.ndarray) -> bytes:
-    """A small JPEG of (H, W, 3) uint8."""
-    picture, file = Picture.fromarray(pixels), io.BytesIO()
-    picture.thumbnail(THUMBNAIL)
-    picture.save(file, format="JPEG", quality=85)
-    return file.getvalue()
 
 
 def _path(path: Path, root: Path | None) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 from crossreid import pictures
 from crossreid.data.writing import replacing
 from crossreid.gallery.entries import Hit
-from crossreid.gallery.indexing import EDGES, thumbnail
 from crossreid.gallery.moments import written
+from crossreid.gallery.thumbnails import EDGES, thumbnail
 from crossreid.records import UserError
 
 FIELDS = ("rank", "distance", "identity", "camera", "modality", "time", "path", "key")
