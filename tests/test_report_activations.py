@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -244,7 +245,7 @@ def evaluated(tmp_path_factory, market):
             },
             "protocol": {"name": "market1501"},
             "train": {"device": "cpu"},
-            "evaluate": {"features": True, "verification": True},
+            "evaluate": {"features": True, "verification": True, "examples": 8},
         }
     )
     made = method("mvd")
@@ -262,10 +263,16 @@ def test_everything_of_a_run_that_was_really_evaluated(evaluated, tmp_path):
         encoding="utf-8"
     )
     ((row, score),) = scores.items()
-    # The list that is shown reads the ranking of the metrics: a first picture is right exactly where rank 1 counts.
-    for ranked in runs.read(folder).evaluation["ranked"]:
+    # The lists that are shown read the ranking of the metrics, and are here of every query.
+    lists = {each["query"]["path"]: each for each in runs.read(folder).evaluation["ranked"]}
+    assert len(lists) == score.valid
+    for ranked in lists.values():
         hit = [place for place, each in enumerate(ranked["gallery"], start=1) if each["right"]]
         assert (hit[0] if hit else None) == (ranked["first_rank"] if ranked["first_rank"] <= 10 else None)
+    found = [ranked["gallery"][0]["right"] for ranked in lists.values()]
+    assert np.mean(found) == pytest.approx(score.cmc[0])
+    shown = dict(zip(re.findall(r'<p class="quiet">Average precision.*?</ol>', text, re.S), range(99)))
+    assert sum('<li class="right">' in each.partition("</li>")[0] for each in shown) == sum(found)
     assert f"{100 * score.cmc[0]:.2f}" in text and "Activation" in text and "t-SNE, by identity" in text
     data = list(csv.reader(io.StringIO((tmp_path / "f" / "roc.csv").read_text())))
     assert data[0] == ["False positive rate", row]

@@ -126,8 +126,8 @@ def look(method, images, modality, feature: str | None = None) -> dict[str, np.n
 
     Returns name -> (N, h, w) from 0 to 1: ``activation``, the length of the feature at each place, one for each branch
     of the method; and ``similarity``, where the method embeds by way of its feature maps: the places whose features
-    raise the cosine of picture and query above what the others give (gradient times feature, the positive part; for
-    the query itself the cosine with the second picture).
+    raise the cosine of picture and query more than the picture's mean feature does, weighed by the gradient of the
+    cosine (as in Grad-CAM, Selvaraju et al. 2017); for the query itself its cosine with the second picture.
     """
     import torch
 
@@ -144,7 +144,11 @@ def look(method, images, modality, feature: str | None = None) -> dict[str, np.n
         if kept and len(vectors) > 1:
             others = torch.cat([vectors[1:2], vectors[:1].expand(len(vectors) - 1, -1)]).detach()
             slopes = torch.autograd.grad((vectors * others).sum(), kept)
-            alike = sum((slope * maps).sum(1) for slope, maps in zip(slopes, kept))
+            # A picture's places are compared with each other: what all of them have in common tells none apart.
+            alike = sum(
+                (slope.mean((2, 3), keepdim=True) * (maps - maps.mean((2, 3), keepdim=True))).sum(1)
+                for slope, maps in zip(slopes, kept)
+            )
             found["similarity"] = _scaled(alike.detach().relu().numpy(), from_zero=True)
     return found
 
@@ -198,9 +202,10 @@ def section(runs: Sequence[Run], feature: str | None = None) -> Section:
         return Section("Activation", "".join(said))
     words = (
         "<p>Activation: how long the network's last feature is at each place, from least (dark) to most (yellow) "
-        "within each picture. Similarity: the places that bring a picture and the query together, and for the query "
-        "those that bring it to the first of the list. The maps have few cells; they are smoothed for the eye, and "
-        "the CSV holds them as they are. <code>crossreid report RUN --figures FOLDER</code> saves these figures.</p>"
+        "within each picture. Similarity: the places that bring a picture and the query together more than the rest "
+        "of the picture does, and for the query those that bring it to the first of the list. The maps have few "
+        "cells; they are smoothed for the eye, and the CSV holds them as they are. <code>crossreid report RUN "
+        "--figures FOLDER</code> saves these figures.</p>"
     )
     return Section("Activation", words + "".join(said), figures)
 

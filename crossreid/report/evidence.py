@@ -59,14 +59,20 @@ def read_features(path: Path, name: str | None = None) -> Features:
     """name: what the vectors are called where the file does not say."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = {key: file[key] for key in file.files if key in (*LABELS, "split", "feature", "vectors")}
+            found = {key: file[key] for key in file.files if key in (*LABELS, "split", "feature")}
             whole = "record" in file.files
+            vectors = file["vectors"] if "vectors" in file.files and not whole else None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} cannot be read ({error}): a NumPy archive with vectors and identity was expected. Write "
             "it again with `crossreid evaluate`, or take it away to have a report without its map."
         ) from error
-    count = len(found.get("vectors", ()))
+    if whole:
+        from crossreid.evaluation.stored import read_stored
+
+        stored = read_stored(path)
+        vectors = stored.embedding.vector.numpy()
+    count = 0 if vectors is None else len(vectors)
     labels = {key: found[key] for key in LABELS if key in found}
     if "identity" not in labels or any(each.shape != (count,) for each in labels.values()):
         raise UserError(
@@ -79,12 +85,8 @@ def read_features(path: Path, name: str | None = None) -> Features:
         labels["modality"] = np.array(MODALITIES)[labels["modality"]]
     split, name = str(found.get("split", "test")), str(found.get("feature", name or "vector"))
     if not whole:
-        return Features(found["vectors"], None, labels, split, name)
-    from crossreid.evaluation.stored import read_stored
-
-    stored = read_stored(path)
+        return Features(vectors, None, labels, split, name)
     stripes = None if stored.embedding.stripes is None else stored.embedding.stripes.numpy()
-    vectors = stored.embedding.vector.numpy()
     return Features(vectors, stripes, labels, split, name, stored.protocol, stored.comparison)
 
 

@@ -21,12 +21,11 @@ TITLE = 30  # height of the title of a figure that is a file
 
 @dataclass
 class Section:
-    """One part of the page: its heading, HTML, figures, and HTML below them."""
+    """One part of the page: its heading, HTML, and the figures below that."""
 
     title: str
     body: str = ""
     figures: list = field(default_factory=list)
-    after: str = ""
 
 
 def slug(text: str) -> str:

@@ -98,7 +98,7 @@ def page(runs: Sequence[Run], found: Sequence[Section]) -> str:
     links = "".join(f'<li><a href="#{slug(each.title)}">{each.title}</a></li>' for each in found)
     bodies = "".join(
         f'<section aria-labelledby="{slug(each.title)}"><h2 id="{slug(each.title)}">{each.title}</h2>'
-        f"{each.body}{figures.in_page(each.figures)}{each.after}</section>"
+        f"{each.body}{figures.in_page(each.figures)}</section>"
         for each in found
     )
     return (
