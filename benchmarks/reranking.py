@@ -55,8 +55,8 @@ def plain(query, gallery, k1=20, k2=6, weight=0.3):
 def streamed(query, gallery):
     """Block by block, as an evaluation takes it."""
     rows = rerank.k_reciprocal_rows(query, gallery)
-    for start in range(0, len(query), 256):
-        rows(start, min(start + 256, len(query)))
+    for start in range(0, len(query), 64):
+        rows(start, min(start + 64, len(query)))
 
 
 def fast_reid(folder):

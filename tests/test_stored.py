@@ -1,6 +1,9 @@
 """Stored features score as the model did; two plain folders; the exchange format of SYSU-MM01; damaged files."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -175,6 +178,31 @@ def test_files_of_different_models(tmp_path):
     np.savez(tmp_path / "g.npz", **table | {"vectors": np.ones((3, 7))})
     with pytest.raises(UserError, match=r"6 numbers and those in .* 7: embed both"):
         read_stored(tmp_path / "q.npz", tmp_path / "g.npz")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
+def test_stopping_a_re_ranking_by_the_keyboard(tmp_path):
+    rng = np.random.default_rng(0)
+    people = {"identity": rng.integers(0, 20, 300), "camera": rng.integers(0, 4, 300)}
+    split = np.where(np.arange(300) < 60, "query", "gallery")
+    np.savez(tmp_path / "f.npz", vectors=rng.normal(size=(300, 8)), split=split, **people)
+    script = (
+        "import sys, time\nfrom crossreid.ops import rerank\nfrom crossreid.__main__ import main\n"
+        "tile = rerank._Features.tile\nrerank.TILE = 16, 16\n"
+        "def slow(*given):\n    print('tile', flush=True)\n    time.sleep(1)\n    return tile(*given)\n"
+        "rerank._Features.tile = slow\nsys.exit(main(sys.argv[1:]))"
+    )
+    words = ["evaluate", str(tmp_path / "f.npz"), "--evaluate.rerank", "true", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line == "tile\n":
+            break
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and said.strip().endswith("crossreid: stopped.")
+    assert "Traceback" not in said and not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("name", ["feature", "feature_test"])

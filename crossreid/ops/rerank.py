@@ -156,8 +156,8 @@ class Reranked:
     def __call__(self, start: int, stop: int) -> torch.Tensor:
         source, total = self.source, self.queries + self.gallery
         out = np.empty((stop - start, self.gallery), np.float32)
-        for left in range(self.queries, total, 4 * TILE[1]):
-            right = min(left + 4 * TILE[1], total)
+        for left in range(self.queries, total, TILE[1]):
+            right = min(left + TILE[1], total)
             out[:, left - self.queries : right - self.queries] = source.tile(start, stop, left, right)
         out /= self.largest[start:stop, None]
         if self.half:
