@@ -1,0 +1,12 @@
+"""The model that comes with the package; ``CARD.md`` beside it says how it was made and what it can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SMALL = Path(__file__).parent / "small.pt"
+
+
+def located(path: str | Path) -> Path:
+    """The place of a model: the word ``small`` is the one that ships, unless a file has that name."""
+    return SMALL if str(path) == "small" and not Path(path).exists() else Path(path)
