@@ -165,7 +165,7 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
 
     if to == "original":
         content = read(path)
-        originals.to_original(content["method"], content["weights"], out)
+        originals.to_original(content["method"], content["weights"], out, content["config"])
         return [f"wrote {out}, as the published program of {content['method']} saves it"]
     described, weights, left_out = originals.read(path, **settings)
     config = without_start(described["config"])

@@ -14,8 +14,9 @@ from crossreid.evaluation import distance_rows
 from crossreid.losses.aligned_triplet import aligned_triplet
 from crossreid.methods.alignedreid import LOSSES, AlignedReID
 from crossreid.methods.base import Progress
-from crossreid.nn.mindspore import write_checkpoint
+from crossreid.nn.mindspore import read_checkpoint, write_checkpoint
 from crossreid.nn.resnet import resnet
+from crossreid.originals import alignedreid as published
 from crossreid.records import Batch, Comparison, Embedding, UserError
 from crossreid.training import rate_factor
 
@@ -444,7 +445,7 @@ def test_file_of_the_mindspore_program(tmp_path, state):
     described, weights, left_out = originals.read(tmp_path / "a.ckpt")
     assert described["config"]["flavour"] == "mindspore_alignedreid" and described["classes"] == 7
     assert "MindSpore" in described["origin"] and len(left_out) == 5
-    from_pytorch = originals.alignedreid.read(state)[1]
+    from_pytorch = published.read(state)[1]
     counters = {name for name in weights if name.endswith("num_batches_tracked")}
     assert set(weights) - counters == set(from_pytorch)
     assert all(torch.equal(weights[name], value) for name, value in from_pytorch.items())
@@ -453,22 +454,43 @@ def test_file_of_the_mindspore_program(tmp_path, state):
     assert set(method.state_dict()) == set(weights)
 
 
+def test_the_form_of_the_mindspore_program_is_written(tmp_path, state):
+    small = {name: value.flatten()[:7].clone() for name, value in state.items()}
+    _, own, _ = published.read(small)
+    own["backbone.bn1.num_batches_tracked"] = torch.tensor(3)
+    flavour = {"flavour": "mindspore_alignedreid"}
+    originals.to_original("alignedreid", own, tmp_path / "a.ckpt", flavour)
+    written = read_checkpoint(tmp_path / "a.ckpt")
+    assert set(written) == {there for _, there in mindspore_names()}
+    for here, there in mindspore_names():
+        np.testing.assert_array_equal(written[there], small[here].numpy())
+    described, again, left_out = originals.read(tmp_path / "a.ckpt")
+    assert described["config"]["flavour"] == flavour["flavour"] and not left_out
+    del own["backbone.bn1.num_batches_tracked"]
+    assert all(torch.equal(again[name], value) for name, value in own.items())
+    with pytest.raises(UserError, match=r"flavour 'torchvision' or of another network: only"):
+        originals.to_original("alignedreid", own, tmp_path / "b.ckpt", {"flavour": "torchvision"})
+    with pytest.raises(UserError, match=r"MindSpore program of agw cannot be written: .* PyTorch program"):
+        originals.to_original("agw", {}, tmp_path / "b.ckpt")
+    assert not (tmp_path / "b.ckpt").exists()
+
+
 def test_deeper_and_changed_networks():
     short = {name: torch.zeros(1) for name in pytorch_names("resnet101")}
-    described, _, _ = originals.alignedreid.read(short)
+    described, _, _ = published.read(short)
     assert described["config"]["backbone"] == "resnet101"
     assert described["config"]["evaluate_stripes"] == "projected"
     with pytest.raises(UserError, match=r"no weight 'extra\.weight'"):
-        originals.alignedreid.read(short | {"extra.weight": torch.zeros(1)})
+        published.read(short | {"extra.weight": torch.zeros(1)})
     shallow = {name: value for name, value in short.items() if not name.startswith("base.6.2")}
     with pytest.raises(UserError, match="19 blocks in its third stage"):
-        originals.alignedreid.read(shallow)
+        published.read(shallow)
     headless = {name: value for name, value in short.items() if not name.startswith("classifier")}
     with pytest.raises(UserError, match="no classifier"):
-        originals.alignedreid.read(headless)
-    assert originals.alignedreid.recognises(short)
+        published.read(headless)
+    assert published.recognises(short)
     other = {name.replace("base.0", "base.stem"): value for name, value in short.items()}
-    assert not originals.alignedreid.recognises(other)
+    assert not published.recognises(other)
 
 
 def test_only_what_the_program_has_can_be_written_for_it(tmp_path):

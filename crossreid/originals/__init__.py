@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from crossreid.data.writing import replacing
-from crossreid.nn.mindspore import read_checkpoint, torch_names
+from crossreid.nn.mindspore import read_checkpoint, torch_names, write_checkpoint
 from crossreid.nn.weights import read_pickle, state_dict
 from crossreid.records import UserError
 
@@ -55,11 +55,27 @@ def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], d
     return described, weights, left_out | dropped
 
 
-def to_original(name: str, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
-    """Write the weights of the method ``name`` as a file that its published program loads strictly."""
+def to_original(
+    name: str, state: Mapping[str, torch.Tensor], path: str | Path, config: Mapping | None = None
+) -> None:
+    """Write the weights of the method ``name`` as a file that its published program loads strictly.
+
+    path: ending in ``.ckpt`` for the MindSpore program, where that can be written; otherwise for the PyTorch one.
+    config: settings of the method, which the MindSpore form asks for.
+    """
     path = Path(path)
     if name not in SYSTEMS:
         raise UserError(f"no published program belongs to the method {name!r}: choose {', '.join(SYSTEMS)}")
+    if path.suffix == ".ckpt":
+        write = getattr(_system(name), "write_mindspore", None)
+        if write is None:
+            raise UserError(
+                f"the form of the MindSpore program of {name} cannot be written: choose a name that does not end in "
+                ".ckpt to write that of the PyTorch program"
+            )
+        theirs = write(state, config or {})
+        write_checkpoint(path, {key: value.detach().cpu().numpy() for key, value in theirs.items()})
+        return
     theirs = {key: value.detach().cpu().clone() for key, value in _system(name).write(state).items()}
     with replacing(path) as temporary:
         torch.save({SYSTEMS[name]: theirs, "epoch": 0}, temporary)

@@ -30,6 +30,15 @@ _BACK = (
     (r"local_conv\.", "conv1."),
     (r"classifier\.", "classifier."),
 )
+_MINDSPORE_BACK = (
+    (r"backbone\.", "base."),
+    (r"local_bn\.", "bn."),
+    (r"local_conv\.", "conv1."),
+    (r"classifier\.", "end_point."),
+)
+_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_UNCOUNTED = ((r".*\.num_batches_tracked$", "MindSpore does not count batches"),)
+FLAVOUR = "mindspore_alignedreid"
 # torchvision's own names, below ``base``.
 _DENSENET = ((r"base\.", "backbone."), *_LOCAL, (r"classifier\.", "classifier."))
 _DENSENET_BACK = (
@@ -73,7 +82,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
         "config": {
             "backbone": backbone,
             "pretrained": None,
-            "flavour": "mindspore_alignedreid" if mindspore else "torchvision",
+            "flavour": FLAVOUR if mindspore else "torchvision",
             "evaluate_stripes": stripes,
         },
         "classes": len(weights["classifier.weight"]),
@@ -100,6 +109,29 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     _writable(state)
     dense = "backbone.conv0.weight" in state
     return rename(state, _DENSENET_BACK if dense else _BACK, (), "our AlignedReID++")[0]
+
+
+def write_mindspore(state: Mapping[str, torch.Tensor], config: Mapping) -> dict[str, torch.Tensor]:
+    """Turn our weights into those of the port to MindSpore, without its optimiser's state.
+
+    config: settings of the method; only weights trained with the flavour ``mindspore_alignedreid`` mean the same there.
+    """
+    _writable(state)
+    flavour = config.get("flavour")
+    if flavour != FLAVOUR or "backbone.layer3.5.conv3.weight" not in state:
+        raise UserError(
+            "the port of AlignedReID++ to MindSpore has a residual network that pads otherwise, and would compute "
+            f"other vectors from weights of the flavour {flavour!r} or of another network: only models with "
+            f"method.flavour {FLAVOUR!r} can be written in its form"
+        )
+    renamed, _ = rename(state, _MINDSPORE_BACK, _UNCOUNTED, "our AlignedReID++")
+    norms = {name.removesuffix("running_mean") for name in renamed if name.endswith("running_mean")}
+    theirs = {}
+    for name, value in renamed.items():
+        stem, last = name[: name.rfind(".") + 1], name.rpartition(".")[2]
+        stem_there = stem.replace(".downsample.", ".down_sample_layer.")
+        theirs[stem_there + (_NORM[last] if stem in norms else last)] = value
+    return theirs
 
 
 def _residual(weights) -> tuple[str, str]:
