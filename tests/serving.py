@@ -22,16 +22,21 @@ START = 1_780_000_000
 
 
 class Colours:
-    """The picture shrunk to 2 x 4 pixels. Keeps the sizes of the batches it was given."""
+    """The picture shrunk to 2 x 4 pixels. Keeps the sizes of the batches it was given.
+
+    pause: seconds that a batch takes; ``begun``, a file, appears when the first one is taken up.
+    """
 
     name, fingerprint = "colours", FINGERPRINT
 
-    def __init__(self, modalities=("visible",), pause=0.0):
-        self.modalities, self.pause, self.batches, self.asked = modalities, pause, [], []
+    def __init__(self, modalities=("visible",), pause=0.0, begun=None):
+        self.modalities, self.pause, self.begun, self.batches, self.asked = modalities, pause, begun, [], []
 
     def __call__(self, pictures, modality=None):
         self.batches.append(len(pictures))
         self.asked.append(modality)
+        if self.begun is not None:
+            self.begun.touch()
         time.sleep(self.pause)
         small = [
             np.asarray(Image.fromarray(picture).resize((2, 4)), np.float32).ravel() for picture in pictures
@@ -87,8 +92,8 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 import serving
 from crossreid.serve import create_app, server
-embedder = serving.Colours({modalities!r}, {pause!r})
 root = Path({root!r})
+embedder = serving.Colours({modalities!r}, {pause!r}, root.parent / "begun" if {pause!r} else None)
 app = create_app(serving.gallery(root, embedder, {people!r}), embedder, pictures=root, **{settings!r})
 server.run(app, server.listen("127.0.0.1", 0), lambda address: print(address, flush=True))
 print("stopped", flush=True)

@@ -63,7 +63,7 @@ def test_a_hundred_searches_at_once_lose_nothing(running):
 
 
 def test_a_full_line_is_answered_with_503_and_when_to_return(tmp_path):
-    with process(tmp_path / "pictures", pause=0.2, waiting=4) as server:
+    with process(tmp_path / "pictures", pause=1.5, waiting=4) as server:
         with concurrent.futures.ThreadPoolExecutor(24) as threads:
             answers = list(threads.map(lambda number: ask(server, number % 8), range(24)))
         statuses = [status for status, _, _ in answers]
@@ -89,7 +89,7 @@ def test_a_large_upload_is_refused_with_a_reason(running):
 
 
 def test_a_client_that_leaves_the_line_is_not_searched_for(tmp_path):
-    with process(tmp_path / "pictures", pause=0.8, waiting=2) as server:
+    with process(tmp_path / "pictures", pause=2.5, waiting=2) as server:
         place = urlsplit(server.address)
         content = BODY + encoded(person(1)) + b"\r\n--b--\r\n"
         lines = []
@@ -97,11 +97,10 @@ def test_a_client_that_leaves_the_line_is_not_searched_for(tmp_path):
             lines.append(http.client.HTTPConnection(place.hostname, place.port))
             kind = {"Content-Type": "multipart/form-data; boundary=b"}
             lines[-1].request("POST", "/api/search", content, kind)
-            time.sleep(0.1)
         assert ask(server, 1)[0] == 503
         for line in lines:
             line.close()
-        patience = time.monotonic() + 10
+        patience = time.monotonic() + 30
         while ask(server, 1)[0] != 200:
             assert time.monotonic() < patience
 
@@ -114,7 +113,7 @@ def test_stopped_in_the_middle_of_an_upload(tmp_path, number):
         with half_an_upload(server):
             time.sleep(0.2)
             server.send_signal(number)
-            assert server.wait(15) == 0
+            assert server.wait(60) == 0
         assert server.stdout.read() == "stopped\n"
         assert "Traceback" not in server.stderr.read()
         assert files_below(tmp_path) == before
@@ -125,10 +124,12 @@ def test_an_answer_under_way_is_finished_first(tmp_path):
     with process(tmp_path / "pictures", pause=0.5) as server:
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
             answer = threads.submit(ask, server, 2)
-            time.sleep(0.4)
+            patience = time.monotonic() + 60
+            while not (tmp_path / "begun").exists() and time.monotonic() < patience:
+                time.sleep(0.01)
             server.send_signal(signal.SIGINT)
-            assert answer.result(10)[0] == 200
-        assert server.wait(10) == 0
+            assert answer.result(60)[0] == 200
+        assert server.wait(60) == 0
 
 
 # ---- the command

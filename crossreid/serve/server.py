@@ -29,6 +29,8 @@ def run(app, listener: socket.socket, ready: Callable[[str], None] = lambda addr
         server_header=False,
         proxy_headers=False,
         ws="none",
+        # A client that is slow to send its next request over an open line would find it closed in that moment.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE,
     )
     ready(address_of(listener))
