@@ -1,14 +1,22 @@
-"""The first run: render people, train, evaluate by the real protocols, and write the page. Nothing is downloaded."""
+"""The first run: render people, train, evaluate by the real protocols, write the page, export, index, search.
+
+Nothing is downloaded."""
 
 from __future__ import annotations
 
 import os
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from crossreid import config, evaluation, synthetic, training
+from crossreid import config, data, evaluation, synthetic, training
+from crossreid.embedder import Embedder
+from crossreid.export import export
+from crossreid.gallery import Gallery, lists
+from crossreid.gallery.indexing import fill, of_images
+from crossreid.pictures import decode
 from crossreid.records import UserError
 from crossreid.report import write
 
@@ -74,6 +82,8 @@ def run(folder: Path, *, seed: int = 0, quick: bool = False, device: str = "cpu"
     chosen = settings(folder, seed=seed, quick=quick, device=device)
     training.train(chosen, folder / "run")
 
+    if quick:
+        print("(so short a training finds nobody; it shows that everything works)")
     print("\nThe same model in a place it was never trained on (four visible cameras, other people):")
     other = config.resolve(
         chosen.to_dict()
@@ -92,8 +102,42 @@ def run(folder: Path, *, seed: int = 0, quick: bool = False, device: str = "cpu"
     evaluation.evaluate(folder / "run" / "last.pt", settings=other, out=unseen)
     page = write([folder / "run"], folder / "run" / "report.html")
     write([unseen], unseen / "report.html")
+    _use(folder, people)
     print(
         f"\n{time.monotonic() - started:.0f} s on {torch.get_num_threads()} threads. The report: {page.resolve()}\n"
         f"Next: crossreid train --help, crossreid data list, and docs/own-data.md for pictures of your own."
     )
     return page
+
+
+def _use(folder: Path, people: Path) -> None:
+    """Export the model, put the visible pictures of the test people into a gallery, look for one of the infrared."""
+    model, where = folder / "run" / "last.pt", folder / "gallery"
+    print("\nThe trained model put to use:")
+    if _installed("onnx", "onnxscript", "onnxruntime"):
+        model = export(model, folder / "exported")
+    else:
+        print("(no export: it needs the extra `export`, pip install 'crossreid[export]')")
+    embedder = Embedder(model)
+    splits = data.read("sysu_mm01", people)
+    facts = {"dimension": embedder.dimension, "fingerprint": embedder.fingerprint, "model": embedder.name}
+    kept = _installed("lancedb")
+    with Gallery.create(where if kept else None, **facts) as gallery:
+        added = fill(gallery, embedder, of_images({"gallery": splits["gallery"]})).new
+        query = splits["query"][0]
+        (hits,) = gallery.search(embedder(query), top=10)
+        page = folder / "search.html"
+        lists.write_html(page, str(query.path), decode(query.path), query.modality, hits, gallery)
+    print(
+        f"a gallery of {added} visible pictures, searched with {query.path.name} of person {query.identity} in infrared"
+    )
+    print(lists.table(hits))
+    print(f"the same list with its pictures: {page.resolve()}")
+    if kept:
+        print(f"Search it yourself: crossreid serve {model} --gallery {where}")
+    else:
+        print("(the gallery was in memory: the extra `search` keeps it, pip install 'crossreid[search]')")
+
+
+def _installed(*packages: str) -> bool:
+    return all(find_spec(package) for package in packages)
