@@ -20,7 +20,7 @@ class Held(Colours):
 
     def __call__(self, pictures, modality=None):
         self.begun.set()
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         if any(picture.max() == 0 for picture in pictures):
             raise RuntimeError("black")
         return super().__call__(pictures, modality)
@@ -45,14 +45,14 @@ def wanted(number, shot=0, top=3, **filters):
 
 
 def people(answer):
-    return [hit.entry.identity for hit in answer.result(10).hits]
+    return [hit.entry.identity for hit in answer.result(60).hits]
 
 
 def line_up(held, searches):
     """Submit all while the thread is held by a first search, then let it go."""
     embedder, searcher = held
     first = searcher.submit(wanted(0))
-    assert embedder.begun.wait(10)
+    assert embedder.begun.wait(60)
     answers = [searcher.submit(search) for search in searches]
     return first, answers
 
@@ -64,7 +64,7 @@ def test_what_waits_is_answered_together_and_each_gets_its_own(held, filled):
     assert people(first) == ["p0"] * 3
     for number, answer in enumerate(answers):
         alone = filled.search(Colours()([person(number % 8, number % 3)]), top=1 + number % 4)[0]
-        assert [hit.entry.key for hit in answer.result(10).hits] == [hit.entry.key for hit in alone]
+        assert [hit.entry.key for hit in answer.result(60).hits] == [hit.entry.key for hit in alone]
     assert held[0].batches == [1, BATCH, 14]
 
 
@@ -74,7 +74,7 @@ def test_filters_of_neighbours_do_not_mix(held):
     _, answers = line_up(held, searches)
     held[0].go.set()
     for number, answer in enumerate(answers):
-        assert {hit.entry.camera for hit in answer.result(10).hits} == {cameras[number % 3]}
+        assert {hit.entry.camera for hit in answer.result(60).hits} == {cameras[number % 3]}
 
 
 def test_a_bad_picture_fails_alone(held, capsys):
@@ -85,10 +85,10 @@ def test_a_bad_picture_fails_alone(held, capsys):
     held[0].go.set()
     assert people(one) == ["p1"] * 3 and people(two) == ["p2"] * 3
     with pytest.raises(Refusal, match="not a readable picture") as refusal:
-        nonsense.result(10)
+        nonsense.result(60)
     assert refusal.value.status == 422
     with pytest.raises(Refusal) as refusal:
-        dark.result(10)
+        dark.result(60)
     assert refusal.value.status == 500 and "black" not in refusal.value.text
     assert "RuntimeError: black" in capsys.readouterr().err
 
@@ -101,7 +101,7 @@ def test_entries_and_pictures_in_one_batch(held, filled):
     assert people(one) == ["p4", "p4"] and people(two) == ["p4"] * 3
     assert entry.key not in {hit.entry.key for hit in one.result().hits}
     with pytest.raises(Refusal) as refusal:
-        missing.result(10)
+        missing.result(60)
     assert refusal.value.status == 404
 
 
@@ -136,7 +136,7 @@ def test_closing_refuses_what_waits(filled):
     for answer in answers:  # were before the stop
         assert people(answer) == ["p1"] * 3
     with pytest.raises(Refusal) as refusal:
-        late.result(10)
+        late.result(60)
     assert refusal.value.status == 503 and refusal.value.retry
 
 
