@@ -11,10 +11,12 @@ difference is what one image costs. Prints a table in Markdown.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from unittest import mock
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from crossreid import checkpoint, config
 from crossreid.data.loading import DataConfig
@@ -46,7 +48,8 @@ def main():
     known = {}
     for name in given.names:
         settings = config.load(name)
-        key = (settings.method_name, str(settings.method), settings.data.size, classes(settings.data))
+        # Not of the number of identities: one number of each image for each of them.
+        key = (settings.method_name, str(settings.method), settings.data.size)
         if key not in known:
             known[key] = [measure(settings, *mode) for mode in MODES if possible(settings, mode[1])]
         print(row(name, settings, known[key]), flush=True)
@@ -61,13 +64,10 @@ def row(name: str, settings, measured: list[dict]) -> str:
     cells = [f"`{name}`", f"{batch}", f"{height} x {width}", f"{millions:.1f}", f"{always / GIB:.2f}"]
     for found in measured:
         step = (always + found["once"] + found["image"] * batch) / GIB
-        cells.append(f"{_short(step)} ({_short(found['image'] / 2**20)})")
+        image = found["image"] / 2**20
+        cells.append(f"{step:.{1 if step >= 1 else 2}f} ({image:.{0 if image >= 10 else 1}f})")
     cells += ["-"] * (len(MODES) - len(measured))
     return "| " + " | ".join(cells) + " |"
-
-
-def _short(number: float) -> str:
-    return f"{number:.2f}" if number < 1 else f"{number:.1f}" if number < 10 else f"{number:.0f}"
 
 
 def standing(method: Method, optimizers) -> int:
@@ -92,7 +92,7 @@ def measure(settings, precision: str, recompute: bool) -> dict[str, float]:
 
 def saved_by(method: Method, images: int, data: DataConfig, precision: str) -> int:
     """Bytes that one forward pass of the first phase saves for the gradient, beside weights and buffers."""
-    own = {value.untyped_storage().data_ptr() for value in (*method.parameters(), *method.buffers())}
+    own = storages((*method.parameters(), *method.buffers()))
     parts, plain = [0], resnet.recomputed
 
     def recomputed(module, maps):
@@ -116,20 +116,27 @@ def saved_by(method: Method, images: int, data: DataConfig, precision: str) -> i
         return saved(lambda: method(batch, phase, Progress()), own) + max(parts)
 
 
-def saved(compute: Callable, own: set[int]) -> int:
-    """Bytes of all tensors that ``compute`` saves for the gradient, each storage once, those of ``own`` left out."""
-    sizes, alive = {}, []
+def saved(compute: Callable, own: Mapping[int, object] = MappingProxyType({})) -> int:
+    """Bytes of all tensors that ``compute`` saves for the gradient, each storage once, those of ``own`` left out.
+
+    Nothing is really kept, so that counting takes no more memory than a forward pass without a gradient.
+    """
+    found, sizes = {}, {}
 
     def pack(value):
-        storage = value.untyped_storage()
-        if storage.data_ptr() not in own:
-            sizes[storage.data_ptr()] = storage.nbytes()
-            alive.append(storage)  # an address that is free would be given to another tensor
-        return value
+        (key, storage), *_ = storages([value]).items()
+        if key not in own:
+            found[key], sizes[key] = storage, value.untyped_storage().nbytes()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
         compute()
     return sum(sizes.values())
+
+
+def storages(values: Iterable[torch.Tensor]) -> dict[int, StorageWeakRef]:
+    """The memory behind tensors by its address. A weak reference keeps the address from being given away again."""
+    found = (StorageWeakRef(value.untyped_storage()) for value in values)
+    return {reference.cdata: reference for reference in found}
 
 
 def build(settings, recompute: bool) -> Method:
