@@ -153,7 +153,7 @@ class Trained:
             raise UserError(
                 f"the model has no feature {feature!r}: choose one of {', '.join(self.network.features)}"
             )
-        self.device = device
+        self.path, self.device = Path(path), device
         self.method = next(name for name, kind in METHODS.items() if type(self.network) is kind)
         self.name, self.feature = f"{self.method} {Path(path).name}", feature or self.network.features[0]
         self.modalities, self.trained = tuple(self.network.modalities), self.network.trained

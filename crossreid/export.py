@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from crossreid import __version__
+from crossreid import __version__, operating_points
 from crossreid.checkpoint import plain
 from crossreid.data.writing import write_json
 from crossreid.embedder import Trained
@@ -149,6 +149,7 @@ def _write(model: Trained, folder: Path, precision: str) -> dict:
         "precision": precision,
         "fingerprint": model.fingerprint,
         "trained": plain(model.trained),
+        "operating_points": operating_points.read(model.path, model.fingerprint, model.feature)[0],
         "settings": {
             key: model.settings[key] for key in ("data", "protocol", "evaluate") if key in model.settings
         },
