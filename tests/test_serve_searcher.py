@@ -16,10 +16,10 @@ class Held(Colours):
 
     def __init__(self):
         super().__init__()
-        self.begun, self.go = threading.Event(), threading.Event()
+        self.held, self.go = threading.Event(), threading.Event()
 
     def __call__(self, pictures, modality=None):
-        self.begun.set()
+        self.held.set()
         assert self.go.wait(60)
         if any(picture.max() == 0 for picture in pictures):
             raise RuntimeError("black")
@@ -52,7 +52,7 @@ def line_up(held, searches):
     """Submit all while the thread is held by a first search, then let it go."""
     embedder, searcher = held
     first = searcher.submit(wanted(0))
-    assert embedder.begun.wait(60)
+    assert embedder.held.wait(60)
     answers = [searcher.submit(search) for search in searches]
     return first, answers
 
