@@ -13,7 +13,7 @@ from crossreid.records import UserError
 COMMANDS = (
     *("demo", "data", "train", "evaluate", "report"),
     *("embed", "compare", "export", "convert"),
-    *("index", "search", "gallery"),
+    *("index", "search", "gallery", "serve"),
 )
 
 

@@ -16,6 +16,7 @@ from crossreid.methods import METHODS
 from crossreid.methods.base import Method
 from crossreid.nn.weights import read_pickle
 from crossreid.records import UserError
+from crossreid.shipped import located
 
 FORMAT = 1
 
@@ -60,7 +61,7 @@ def save(path: Path, content: dict) -> None:
 
 def read(path: str | Path) -> dict:
     """The content of one of our checkpoints, on the CPU. Never runs code from the file."""
-    path = Path(path)
+    path = located(path)
     content = _read_file(path)
     if not (isinstance(content, dict) and "crossreid" in content):
         raise UserError(
@@ -88,9 +89,9 @@ def _read_file(path: Path):
 def ours(path: str | Path) -> bool:
     """Whether the file is a checkpoint of ours (and not, say, one of a published system)."""
     try:
-        content = _read_file(Path(path))
+        content = _read_file(located(path))
     except UserError:
-        if not Path(path).is_file():
+        if not located(path).is_file():
             raise
         return False
     return isinstance(content, dict) and "crossreid" in content
@@ -106,7 +107,7 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
     The method gains ``input`` (size, interpolation, mean, std), ``settings`` (the resolved settings of its training)
     and ``trained`` (what it was trained on; empty when unknown).
     """
-    path = Path(path)
+    path = located(path)
     if ours(path):
         content = read(path)
         size = settings.pop("size", None)

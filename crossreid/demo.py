@@ -59,7 +59,7 @@ def settings(folder: Path, *, seed: int = 0, quick: bool = False, device: str = 
                 "device": device,
                 "seed": seed,
             },
-            "evaluate": {"baseline": True},
+            "evaluate": {"baseline": True, "features": True},
         }
     )
 

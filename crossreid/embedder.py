@@ -16,9 +16,10 @@ from PIL import Image as Picture
 
 from crossreid.data import llcm, regdb, sysu_mm01
 from crossreid.data.loading import read_image
-from crossreid.exported.model import Exported, fit, is_exported, located
+from crossreid.exported.model import Exported, fit, is_exported
 from crossreid.pictures import crop, decode
 from crossreid.records import INFRARED, MODALITIES, VISIBLE, Embedding, Image, UserError
+from crossreid.shipped import located
 
 
 class Embedder:

@@ -19,7 +19,7 @@ from study import markdown
 
 import crossreid
 from crossreid import checkpoint, config, data, evaluation, synthetic, training
-from crossreid.data.writing import replacing
+from crossreid.data.writing import replacing, write_json
 from crossreid.protocols import PROTOCOLS
 from crossreid.shipped import SMALL
 
@@ -107,6 +107,12 @@ def write(folder: Path) -> None:
     # Where people lay when it was trained is nobody else's business.
     content["settings"]["data"]["roots"] = {}
     checkpoint.save(SMALL, content)
+    points = [
+        point | {"row": f"{layout}, {point['row']}"}
+        for layout, evaluated in found.items()
+        for point in evaluated["operating_points"]
+    ]
+    write_json(SMALL.with_name("evaluation.json"), {"checkpoint": SMALL.name, "operating_points": points})
     with replacing(SMALL.with_name("CARD.md")) as temporary:
         temporary.write_text(card(folder, found), encoding="utf-8")
     print(f"wrote {SMALL} ({SMALL.stat().st_size / 2**20:.1f} MiB) and CARD.md")

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crossreid import __version__, checkpoint, data, protocols
+from crossreid import __version__, checkpoint, data, operating_points, protocols
 from crossreid.data.loading import test_loader, training_set
 from crossreid.data.writing import write_json
 from crossreid.engine import Engine
-from crossreid.evaluation.scoring import LISTED, distance_rows, ranked_lists, rerank_rows, score_rows
+from crossreid.evaluation.scoring import LISTED, distance_rows, people, ranked_lists, rerank_rows, score_rows
 from crossreid.evaluation.stored import Stored, write_stored
 from crossreid.methods.base import Method
 from crossreid.ops import memory
@@ -255,6 +255,7 @@ def evaluate_stored(
 def _results(protocol, embedding, comparison, config, about, device, say) -> dict:
     """Score, say the tables, and return the content of ``evaluation.json`` with the ``scores`` themselves."""
     rows = score_rows(protocol, embedding, comparison, config, device)
+    modality = [image.modality for image in protocol.images]
     say(protocol.words)
     say(table(rows))
     content = about | {
@@ -262,6 +263,9 @@ def _results(protocol, embedding, comparison, config, about, device, say) -> dic
         "versions": {"crossreid": __version__, "torch": torch.__version__},
         "rows": [as_json(name, scores) for name, scores in rows.items()],
         "ranked": ranked_lists(protocol, embedding, comparison, rows, config.examples),
+        "operating_points": operating_points.measure(
+            embedding.vector.cpu().numpy(), people(protocol)[0], modality, protocol.trials()
+        ),
         "baselines": [],
         "scores": rows,
     }

@@ -15,7 +15,6 @@ from crossreid.records import MODALITIES, Comparison, Embedding, UserError
 
 FORMAT = 1
 DESCRIPTION = "model.json"
-SMALL = Path(__file__).parent.parent / "small"
 FILTERS = {name: Picture.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "npu": "CANNExecutionProvider"}
 _KEYS = {
@@ -47,13 +46,6 @@ def fit(pixels: np.ndarray, size: Sequence[int], interpolation: str) -> np.ndarr
         return pixels
     picture = Picture.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(picture.resize((size[1], size[0]), FILTERS[interpolation]))
-
-
-def located(path: str | Path) -> Path:
-    """The place of a model. The word ``small`` is the one that comes with the library, unless a file has that name."""
-    if str(path) != "small" or Path(path).exists():
-        return Path(path)
-    return SMALL if (SMALL / DESCRIPTION).is_file() else SMALL / "small.pt"
 
 
 def is_exported(path: str | Path) -> bool:

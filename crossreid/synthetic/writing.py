@@ -89,7 +89,9 @@ def write(
 def _render_all(pictures: list[Picture], save, workers: int, title: str | bool) -> None:
     from tqdm import tqdm
 
-    with tqdm(total=len(pictures), desc=title or None, unit=" images", disable=None if title else True) as bar:
+    with tqdm(
+        total=len(pictures), desc=title or None, unit=" images", disable=None if title else True
+    ) as bar:
         if workers <= 1:
             for picture in pictures:
                 save(picture)
