@@ -215,7 +215,7 @@ class MetaBIN(Method):
         self.backbone.load_state_dict(values, strict=False)
 
     def _pool(self, images: torch.Tensor) -> torch.Tensor:
-        return average(self.backbone(images))
+        return average(self.feature_map(images))
 
     def _losses(self, names: Iterable[str], pooled: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         compute = {
