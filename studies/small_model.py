@@ -28,7 +28,14 @@ DOMAINS, IDENTITIES, IMAGES = 40, 80, 2
 TESTS = {"sysu_mm01": 300, "regdb": 120, "llcm": 180, "market1501": 120, "dukemtmc": 120, "msmt17": 90}
 
 
-def settings(folder: Path) -> dict:
+# First any pictures of a person together, then as many infrared as visible ones, from the rate of the beginning again.
+STAGES = (
+    {"epochs": 12, "sampler": "identity", "identities": 12, "instances": 5},
+    {"epochs": 16, "sampler": "cross_modal", "identities": 15, "instances": 2},
+)
+
+
+def settings(folder: Path, stage: int = 0) -> dict:
     """MetaBIN's network and base step; one network, with gates, for visible and infrared."""
     schedule = {"kind": "cosine", "by": "iteration", "warmup": 1, "warmup_start": 0.01, "end": 0.01}
     sgd = {"kind": "sgd", "rate": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": schedule}
@@ -43,20 +50,18 @@ def settings(folder: Path) -> dict:
             "flip": 0.5,
             "grey": 0.3,
             "jitter": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.05},
-            "loaders": {"train": {"sampler": "identity", "identities": 12, "instances": 5}},
+            "loaders": {"train": {key: value for key, value in STAGES[stage].items() if key != "epochs"}},
             "workers": 0,
         },
         "protocol": {"name": "market1501", "source": "csv"},
         "train": {
-            "epochs": EPOCHS,
+            "epochs": STAGES[stage]["epochs"],
+            "start_from": str(folder / f"stage-{stage - 1}" / "last.pt") if stage else None,
             "optimizers": {"main": sgd, "gates": gates},
             "device": "cpu",
             "threads": 1,
         },
     }
-
-
-EPOCHS = 12
 
 
 def render(folder: Path) -> None:
@@ -82,6 +87,10 @@ def render(folder: Path) -> None:
                     table.writerow([image.path.relative_to(folder), person, camera, image.modality, "train"])
 
 
+def trained(folder: Path) -> Path:
+    return folder / f"stage-{len(STAGES) - 1}" / "last.pt"
+
+
 def score(folder: Path) -> None:
     """Evaluate on each of the test copies."""
     for layout in TESTS:
@@ -93,7 +102,7 @@ def score(folder: Path) -> None:
         tree["evaluate"] = {"baseline": True}
         out = folder / "scores" / layout
         out.mkdir(parents=True, exist_ok=True)
-        evaluation.evaluate(folder / "run" / "last.pt", settings=config.resolve(tree), out=out)
+        evaluation.evaluate(trained(folder), settings=config.resolve(tree), out=out)
 
 
 def write(folder: Path) -> None:
@@ -102,10 +111,11 @@ def write(folder: Path) -> None:
         layout: json.loads((folder / "scores" / layout / "evaluation.json").read_text(encoding="utf-8"))
         for layout in TESTS
     }
-    content = checkpoint.read(folder / "run" / "last.pt")
+    content = checkpoint.read(trained(folder))
     content.pop("training")
     # Where people lay when it was trained is nobody else's business.
     content["settings"]["data"]["roots"] = {}
+    content["settings"]["train"]["start_from"] = None
     checkpoint.save(SMALL, content)
     points = [
         point | {"row": f"{layout}, {point['row']}"}
@@ -162,7 +172,7 @@ def card(folder: Path, found: dict[str, dict]) -> str:
         classes=network.classes,
         domains=DOMAINS,
         pictures=len(data.read("csv", folder / "people.csv")["train"]),
-        steps=checkpoint.read(folder / "run" / "last.pt")["training"]["steps"],
+        steps=sum(checkpoint.read(path)["training"]["steps"] for path in folder.glob("stage-*/last.pt")),
         table="\n".join(markdown(head, rows)).strip(),
     )
 
@@ -184,10 +194,12 @@ def main() -> None:
         write(chosen.folder)
         return
     render(chosen.folder)
-    run = chosen.folder / "run"
-    training.train(
-        config.resolve(settings(chosen.folder)), run, resume=(run / "last.pt").exists(), evaluate=False
-    )
+    for stage in range(len(STAGES)):
+        run, chosen_settings = (
+            chosen.folder / f"stage-{stage}",
+            config.resolve(settings(chosen.folder, stage)),
+        )
+        training.train(chosen_settings, run, resume=(run / "last.pt").exists(), evaluate=False)
     score(chosen.folder)
 
 

@@ -239,5 +239,5 @@ def test_mistakes_are_explained(arguments, words, tmp_path):
 def test_progress_is_shown_only_when_asked(tmp_path, capsys):
     write("csv", tmp_path / "quiet", identities=4, images=1, progress=False)
     assert capsys.readouterr().err == ""
-    write("csv", tmp_path / "loud", identities=4, images=1)
+    write("csv", tmp_path / "loud", identities=4, images=1, progress=True)
     assert "csv" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def write(
     domain: int | str | None = None,
     workers: int = 0,
     jitter: float = 1.0,
-    progress: bool = True,
+    progress: bool | None = None,
 ) -> Path:
     """Render a data set into ``root`` in the layout and with the file names of data set ``name``; returns
     the root.
@@ -39,7 +39,7 @@ def write(
         if None. domain: the style, another data set's name or an integer, if not the data set's own.
     workers: processes to render with; 0 and 1 render here. The bytes do not depend on it. A script that asks
         for more must guard its entry with ``if __name__ == "__main__"``, as for any process pool.
-    jitter: strength of the errors of the boxes, 0 to 2.
+    jitter: strength of the errors of the boxes, 0 to 2. progress: a bar; None shows it on a terminal.
 
     The data set appears under its name only when it is complete. Raises UserError if ``root`` holds anything.
     """
@@ -71,9 +71,7 @@ def write(
             (temporary / folder).mkdir(parents=True, exist_ok=True)
         for path, content in plan.files.items():
             (temporary / path).write_bytes(content)
-        _render_all(
-            plan.pictures, partial(_save, temporary, seed, domain, jitter), workers, progress and name
-        )
+        _render_all(plan.pictures, partial(_save, temporary, seed, domain, jitter), workers, name, progress)
         if plan.finish is not None:
             plan.finish(temporary)
         temporary.chmod(0o755)
@@ -86,7 +84,7 @@ def write(
     return root
 
 
-def _render_all(pictures: list[Picture], save, workers: int, title: str | bool) -> None:
+def _render_all(pictures: list[Picture], save, workers: int, title: str, progress: bool | None) -> None:
     from tqdm import tqdm
 
     with tqdm(
