@@ -19,7 +19,7 @@ METHODS = {
 }
 IDENTITIES = {"sysu_mm01": 300, "regdb": 300}
 IMAGES = {"sysu_mm01": 4, "regdb": 6}
-EPOCHS = {"sysu_mm01": 5, "regdb": 7}
+EPOCHS = {"sysu_mm01": 5, "regdb": 16}
 
 
 def build(folder: Path) -> Study:

@@ -87,9 +87,8 @@ def write(
 def _render_all(pictures: list[Picture], save, workers: int, title: str, progress: bool | None) -> None:
     from tqdm import tqdm
 
-    with tqdm(
-        total=len(pictures), desc=title or None, unit=" images", disable=None if title else True
-    ) as bar:
+    hidden = None if progress is None else not progress
+    with tqdm(total=len(pictures), desc=title, unit=" images", disable=hidden) as bar:
         if workers <= 1:
             for picture in pictures:
                 save(picture)
