@@ -212,5 +212,5 @@ def _write(study: Study, folder: Path) -> Path:
 def _pictures(figures: Iterable) -> Iterable[str]:
     for figure in figures:
         with replacing(RESULTS.parent / "pictures" / f"{figure.name}.png") as temporary:
-            temporary.write_bytes(png(titled(figure)))
-        yield from (f"![{figure.description}](../pictures/{figure.name}.png)", "")
+            temporary.write_bytes(png(titled(figure), 1.2))
+        yield from (f"![{figure.title}](../pictures/{figure.name}.png)", "")

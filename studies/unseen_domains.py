@@ -23,6 +23,9 @@ VARIANTS = {
 EPOCHS = 10
 
 
+CONCLUSION = ""
+
+
 def build(folder: Path) -> Study:
     """BN, IN, BIN and MetaBIN, trained on three rendered domains, scored on a fourth and on other people."""
     return Study(
@@ -44,6 +47,7 @@ without the station, whose pictures are the poorest.
         lambda name: {"all": {}},
         tables,
         lambda scores, folder: [Gap(scores)],
+        conclusion=CONCLUSION,
     )
 
 
