@@ -52,8 +52,8 @@ last stride of 1; 32 pictures a step. RK is k-reciprocal re-ranking with the pub
         pictures,
         conclusion="""
 The published claim holds where it is made. With boxes that do not fit, aligning the stripes is worth more than ten
-points of mAP over comparing them at equal height, and re-ranking gains most from it. Where boxes fit there is nothing to
-align, and the freedom to do so costs some points: stripes at equal height are better there. Training with the local
+points of mAP over comparing them at equal height, and re-ranking gains most from it. Where boxes fit there is nothing
+to align, and the freedom to do so costs some points: stripes at equal height are better there. Training with the local
 branch also improves the global vector a little, most with jittered boxes.
 """,
     )
