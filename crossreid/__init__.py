@@ -1,6 +1,7 @@
 """Person re-identification across cameras, modalities and domains.
 
     records      the nouns: Image, Batch, Embedding, Trial, Scores
+    pictures     pictures of every usual kind into arrays
     ops          pure functions of tensors: distances, ranking, stripe alignment, re-ranking
     nn, losses   what several methods are made of
     methods      AGW and its sisters, one file each
@@ -8,10 +9,16 @@
     synthetic    rendered people in the layout of any data set
     protocols    who is searched for where
     training     the loop; engine, checkpoint and evaluation beside it
-    embedder     a trained model as a function from pictures to vectors
-    gallery      vectors that can be searched: in memory, in a folder, on a server
     originals    checkpoints of the published systems
-    report       the page
+    embedder     a trained model as a function from pictures to vectors; embedding_files: many into one file
+    operating_points   what a threshold at some distance did in an evaluation
+    export       a checkpoint as ONNX; exported: used and scored without torch
+    shipped      the small model that comes along
+    gallery      vectors that can be searched: in memory, in a folder, on a server
+    serve        the search page and its HTTP interface
+    report       the page of a run
+    config       a YAML file into dataclasses
+    commands     one file for each command; demo: the first run
 
 ``load``, ``train``, ``evaluate``, ``Embedder`` and ``Gallery`` are looked up here when first used, so that importing
 the package costs nothing.
@@ -28,12 +35,16 @@ _PUBLIC = {
     "Embedder": "embedder",
     "Gallery": "gallery",
 }
+_ROOMS = (
+    *("records", "pictures", "ops", "methods", "data", "synthetic", "protocols", "originals"),
+    *("exported", "gallery", "operating_points", "report"),
+)
 __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str):
     if name in _PUBLIC:
         return getattr(importlib.import_module(f"crossreid.{_PUBLIC[name]}"), name)
-    if name in ("data", "originals", "protocols", "records", "ops", "methods", "synthetic", "report"):
+    if name in _ROOMS:
         return importlib.import_module(f"crossreid.{name}")
     raise AttributeError(f"module 'crossreid' has no attribute {name!r}")
