@@ -1,0 +1,1 @@
+"""Losses that several methods are made of, one idea a file."""

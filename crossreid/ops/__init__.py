@@ -1,0 +1,1 @@
+"""Pure functions of tensors: distances, ranking, stripe alignment, re-ranking, and what they need."""
