@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib.util
 import os
 import shutil
 import warnings
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +159,8 @@ def _write(model: Trained, folder: Path, precision: str) -> dict:
             "largest_relative_difference": max(errors),
             "tolerance": TOLERANCE[precision],
         },
-        "versions": {name: metadata.version(name) for name in _PACKAGES} | {"opset": OPSET},
+        "versions": {name: importlib.import_module(name).__version__ for name in _PACKAGES}
+        | {"opset": OPSET},
     }
     write_json(folder / DESCRIPTION, description)
     return description
@@ -227,9 +228,8 @@ def _sentence(description: dict) -> str:
 def _check_packages() -> None:
     missing = []
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            metadata.version(package)
-        except metadata.PackageNotFoundError:
+        # Not the name of a distribution: onnxruntime-gpu gives the same package.
+        if importlib.util.find_spec(package) is None:
             missing.append(package)
     if missing:
         raise UserError(
@@ -250,3 +250,10 @@ def _check_place(out: Path, overwrite: bool) -> None:
         raise UserError(
             f"{out} holds an exported model already: choose another name, or replace it with --overwrite"
         )
+    if out.exists():
+        others = [name for name in sorted(os.listdir(out)) if not name.endswith((".onnx", ".json"))]
+        if others:
+            raise UserError(
+                f"{out} holds {others[0]}, which is no part of an exported model and would be removed with it: move it "
+                "elsewhere, or choose another name"
+            )

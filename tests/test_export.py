@@ -170,6 +170,14 @@ def test_overwriting_replaces_the_whole_folder(agw, copied, monkeypatch):
     assert [path.name for path in folder.parent.iterdir()] == ["copy"]
 
 
+def test_overwriting_removes_nothing_that_is_not_an_exported_model(agw, copied):
+    folder, _ = copied
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds notes\.txt"):
+        exporting.export(agw[0], folder, overwrite=True, say=str)
+    assert (folder / "notes.txt").read_text() == "mine" and (folder / "visible.onnx").exists()
+
+
 def test_untrained_weights_are_loud_on_both_routes(tmp_path, agw, copied, monkeypatch):
     file, said = checkpoint_file(tmp_path / "fresh.pt", "agw", trained={}), []
     monkeypatch.setattr(

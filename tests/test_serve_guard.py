@@ -71,6 +71,7 @@ def test_numeric_addresses_serve_where_others_may_reach(filled):
         ({"origin": "http://evil.example"}, False),
         ({"origin": "http://127.0.0.1:9999"}, False),
         ({"origin": "null"}, False),
+        ({"origin": "http://["}, False),
         ({"sec-fetch-site": "cross-site"}, False),
         ({"sec-fetch-site": "same-site", "sec-fetch-mode": "navigate"}, False),
     ],
@@ -144,6 +145,18 @@ def test_login_and_logout(filled):
         assert client.post("/logout").headers["location"] == "/login"
         client.cookies.set(COOKIE, kept)
         assert client.get("/api/info").status_code == 401
+
+
+@pytest.mark.parametrize("other", ['a={"x": 1}', "a b=c", "flag", 'a="unclosed'])
+def test_cookies_of_other_programs_do_not_end_a_login(filled, other):
+    with client_of(filled, token=TOKEN) as client:
+        secret = Sessions(TOKEN).begin()
+        assert client.get("/api/info", headers={"cookie": f"{other}; {COOKIE}={secret}"}).status_code == 401
+        client.post("/login", data={"token": TOKEN})
+        secret = client.cookies[COOKIE]
+        client.cookies.clear()
+        for cookie in (f"{other}; {COOKIE}={secret}", f"{COOKIE}={secret}; {other}"):
+            assert client.get("/api/info", headers={"cookie": cookie}).status_code == 200
 
 
 def test_behind_tls_the_cookie_stays_there(filled):

@@ -9,10 +9,10 @@ import ipaddress
 import secrets
 import time
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse
 
 COOKIE = "crossreid_session"
@@ -147,12 +147,12 @@ class Guard:
 
 
 def session_of(headers: Headers) -> str | None:
-    """The secret in the cookie."""
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return None if cookie is None else cookie.value
+    """The secret in the cookie.
+
+    Other programs of the same host send their cookies along, whatever they hold: SimpleCookie gives up at the first
+    that is out of the ordinary.
+    """
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE)
 
 
 def _same_origin(headers: Headers, host: str, navigation: bool) -> bool:
@@ -162,7 +162,10 @@ def _same_origin(headers: Headers, host: str, navigation: bool) -> bool:
         # Following a link to the page from elsewhere is harmless; it shows nothing to the other page.
         return navigation and headers.get("sec-fetch-mode") == "navigate"
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+    try:
+        return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
 
 
 def _error(status: int, text: str, headers: dict[str, str] | None = None):

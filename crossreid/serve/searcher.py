@@ -134,6 +134,7 @@ class Searcher:
         try:
             modality = [each.modality for each in searches] if len(self._embedder.modalities) > 1 else None
             vectors = self._embedder(list(arrays), modality=modality)
+            previews = [preview(array) for array in arrays]
         except Exception as error:
             if len(together) > 1:  # one picture that upsets the model is not to fail its neighbours
                 for pair in together:
@@ -141,7 +142,7 @@ class Searcher:
             else:
                 _fail(searches[0], error)
             return
-        self._rank(list(searches), vectors, [preview(array) for array in arrays])
+        self._rank(list(searches), vectors, previews)
 
     def _rank(self, searches: list[Search], vectors=None, previews=None) -> None:
         """Search for all that share a filter and a length at once."""
