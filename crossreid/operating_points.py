@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.records import MODALITIES, Trial, UserError
+from crossreid.shipped import located
 
 # Shares of the pairs whose distances are kept: finely where false positives are rare, as there thresholds are set.
 SHARES = (
@@ -116,7 +117,7 @@ def read(
         or an exported model, whose ``model.json`` carries them.
     fingerprint, feature: of the model, where known; an evaluation of another is then passed over.
     """
-    model = Path(model)
+    model = located(model)
     exported = model.is_dir() or model.suffix.lower() == ".onnx"
     folder = model if model.is_dir() else model.parent
     found = folder / ("model.json" if exported else "evaluation.json")

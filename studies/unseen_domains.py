@@ -19,7 +19,10 @@ VARIANTS = {
     "BIN without meta-learning": {"norm": "bin", "meta": False},
     "MetaBIN, first order": {"norm": "bin"},
     "MetaBIN, second order": {"norm": "bin", "second_order": True},
+    "MetaBIN, gates at 0.5": {"norm": "bin"},
 }
+# The published rate of the gates is ten times that of the weights, here 0.05.
+GATES = {"MetaBIN, gates at 0.5": 0.5}
 EPOCHS = 10
 
 
@@ -40,7 +43,7 @@ without the station, whose pictures are the poorest.
 """,
         prepare,
         {
-            f"{variant} without {TITLES[unseen]}": settings(folder, unseen, method)
+            f"{variant} without {TITLES[unseen]}": settings(folder, unseen, method, GATES.get(variant, 0.1))
             for unseen in UNSEEN
             for variant, method in VARIANTS.items()
         },
@@ -59,10 +62,16 @@ def prepare(folder: Path) -> None:
             )
 
 
-def settings(folder: Path, unseen: str, method: dict) -> dict:
+def settings(folder: Path, unseen: str, method: dict, gates_rate: float) -> dict:
     schedule = {"kind": "cosine", "by": "iteration", "warmup": 1, "warmup_start": 0.01, "end": 0.01}
     main = {"kind": "sgd", "rate": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": schedule}
-    gates = {"kind": "sgd", "rate": 0.1, "momentum": 0, "weight_decay": 0, "schedule": {"kind": "constant"}}
+    gates = {
+        "kind": "sgd",
+        "rate": gates_rate,
+        "momentum": 0,
+        "weight_decay": 0,
+        "schedule": {"kind": "constant"},
+    }
     common = {"backbone": "tiny", "pretrained": None, "meta_train_domains": 2, "inner_ratio": [0.001, 0.1]}
     return {
         "method": {"name": "metabin"} | common | method,

@@ -8,7 +8,6 @@ from crossreid import operating_points
 from crossreid.commands.parsing import parser
 from crossreid.operating_points import Place
 from crossreid.records import MODALITIES, VISIBLE, UserError
-from crossreid.shipped import located
 
 
 def run(words: list[str]) -> None:
@@ -54,7 +53,7 @@ def run(words: list[str]) -> None:
         modality = (modality * 2)[:2]
     one, other = embedder(pixels, modality)
     distance = max(0.0, float(1 - one @ other))  # rounding can leave a little less than none
-    points, source = operating_points.read(located(chosen.model), embedder.fingerprint, embedder.feature)
+    points, source = operating_points.read(chosen.model, embedder.fingerprint, embedder.feature)
     kinds = tuple(modality or (VISIBLE, VISIBLE))
     places = operating_points.place(points, distance, kinds)
     if points and not places:

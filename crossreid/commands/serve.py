@@ -14,7 +14,7 @@ SHORTEST_TOKEN = 16
 def run(words: list[str]) -> None:
     parser = parsing.parser("serve", __doc__, epilog="Stop it with Ctrl-C.")
     parser.add_argument(
-        "model", help="checkpoint, exported model, or the name of a shipped one; the gallery's own"
+        "model", help="the model the gallery was made with: a checkpoint, an exported model, or small"
     )
     parser.add_argument("--gallery", required=True, help="what `crossreid index` made")
     parser.add_argument(

@@ -22,6 +22,7 @@ from crossreid.methods.base import Method
 from crossreid.ops import memory
 from crossreid.protocols.results import as_json, brief, sentence, table
 from crossreid.records import Comparison, Embedding, Scores, UserError
+from crossreid.shipped import located
 
 __all__ = [
     "LISTED",
@@ -183,7 +184,7 @@ def evaluate(
     settings: a ``crossreid.config.Settings``; its data, protocol and evaluate parts are used.
     protocol: a built protocol in the place of the one that the settings name.
     """
-    path = Path(path)
+    path = located(path)
     config = settings.evaluate
     if split == "validation" and not settings.data.validation:
         raise UserError(

@@ -322,7 +322,11 @@ def _words(table) -> np.ndarray:
 
 
 def _text(value) -> str:
-    return str(int(value)) if isinstance(value, (float, np.floating)) and value == int(value) else str(value)
+    return (
+        str(int(value))
+        if isinstance(value, (float, np.floating)) and float(value).is_integer()
+        else str(value)
+    )
 
 
 def _cameras(path: Path) -> dict[int, Path]:
