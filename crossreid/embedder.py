@@ -86,8 +86,10 @@ class Embedder:
             are records, which know.
         boxes: (left, top, right, bottom) in pixels: the people in *one* picture, a frame; gives a row for each.
         """
-        if isinstance(pictures, (str, Path, bytes, Picture.Image, Image)) or (
-            isinstance(pictures, np.ndarray) and pictures.ndim == 3
+        if (
+            isinstance(pictures, (str, Path, bytes, bytearray, memoryview, Picture.Image, Image))
+            or hasattr(pictures, "read")
+            or (isinstance(pictures, np.ndarray) and pictures.ndim == 3)
         ):
             pictures = [pictures]
         count = len(pictures)

@@ -527,13 +527,19 @@ def _columns(rows: Sequence[Row], modalities: Sequence[str | None]) -> dict[str,
 
 
 def _numbers(texts: Sequence[str]) -> np.ndarray:
-    """Whole numbers, else fractions, else the texts themselves."""
+    """Whole numbers, else fractions, else the texts themselves; different names stay different: Python reads 1_2 as 12,
+    and long numbers do not fit."""
+    words = np.array(texts, dtype=str)
+    if any("_" in text for text in texts):
+        return words
     for kind in (int, float):
         try:
-            return np.array([kind(text) for text in texts])
-        except (ValueError, OverflowError):
+            return np.array([kind(text) for text in texts], np.int64 if kind is int else np.float64)
+        except ValueError:
             continue
-    return np.array(texts, dtype=str)
+        except OverflowError:
+            break
+    return words
 
 
 def _write(out: Path, vectors: np.ndarray, table: dict, skipped: list, embedder, part: _Part) -> None:

@@ -139,6 +139,21 @@ def table(tmp_path, people):
     return path
 
 
+@pytest.mark.parametrize(
+    "texts, kind",
+    [
+        (["1", "-2"], "i"),
+        (["1", "2.5"], "f"),
+        (["1_2", "12"], "U"),
+        (["9" * 25, "9" * 24 + "8"], "U"),
+        (["a"], "U"),
+    ],
+)
+def test_different_names_stay_different_in_npz(texts, kind):
+    found = embedding_files._numbers(texts)
+    assert found.dtype.kind == kind and len(set(found.tolist())) == len(texts)
+
+
 def test_npz_holds_vectors_and_all_columns(tmp_path, people):
     rows, model = listed([table(tmp_path, people)]), Colours()
     out = tmp_path / "deep" / "er" / "v.npz"

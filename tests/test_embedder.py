@@ -1,5 +1,7 @@
 """A trained model as a function of pictures of any kind."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image as Picture
@@ -40,6 +42,9 @@ def test_paths_pictures_arrays_and_boxes_give_the_same_unit_vectors(tmp_path, pi
         embed([files[0], *pictures[1:]]),
     ):
         assert same == pytest.approx(vectors, abs=1e-6)
+    content = files[0].read_bytes()
+    for one in (content, bytearray(content), io.BytesIO(content)):
+        assert embed(one) == pytest.approx(vectors[:1], abs=1e-5)
     for number in range(5):
         assert embed(files[number]) == pytest.approx(vectors[number : number + 1], abs=1e-5)
     frame = np.concatenate(list(pictures), axis=1)

@@ -106,6 +106,9 @@ def test_recorded_settings_are_used_and_changes_checked(tmp_path_factory, market
         (["--train.epochs", "3"], "does not apply to an exported model"),
         (["--evaluate.rerank", "true"], "needs the checkpoint"),
         (["--data.fold"], "needs a value"),
+        (["--data.fold.deeper", "1"], "nothing below it"),
+        (["--evaluate.batch", "0"], "a whole number from 1"),
+        (["--evaluate.ranks", "5"], "a whole number from 20"),
         (["--protocol.name", "market"], "did you mean 'market1501'"),
     ):
         with pytest.raises(UserError, match=words):

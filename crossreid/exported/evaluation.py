@@ -143,9 +143,15 @@ def _changed(tree: Mapping, changes: Sequence[str]) -> dict:
         place = kept[heading]
         for key in path[:-1]:
             place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise UserError(f"{word} does not apply: {heading}.{key} is {place!r}, with nothing below it")
         place[path[-1]] = _value(value)
         if (heading, path) == ("protocol", ["name"]):
             kept["protocol"] = {"name": kept["protocol"]["name"]}
+    for key, least in (("batch", 1), ("ranks", 20)):
+        number = kept["evaluate"].get(key, least)
+        if type(number) is not int or number < least:
+            raise UserError(f"evaluate.{key} is {number!r}: expected a whole number from {least}")
     return kept
 
 
