@@ -357,6 +357,8 @@ def test_text_of_files_is_escaped(tmp_path):
 def test_choice_on_the_test_set_and_notes_are_loud(tmp_path):
     folder = make(tmp_path / "run", pictures=False, features=False)
     assert 'class="loud"' not in written(tmp_path, folder)
+    change(folder, selection="stored features, /data/test/v.npz", epoch="<i>4</i>")
+    assert 'class="loud"' not in (text := written(tmp_path, folder)) and "epoch &lt;i&gt;4" in text
     change(folder, selection="the epoch best on the TEST set", notes=["the same-camera rule is off"])
     text = written(tmp_path, folder)
     assert text.count('class="loud"') == 2

@@ -122,7 +122,7 @@ def _introduction(runs: Sequence[Run]) -> str:
         if "checkpoint" in evaluation:
             facts.append(f"checkpoint <code>{escape(Path(str(evaluation['checkpoint'])).name)}</code>")
         if evaluation.get("epoch") is not None:
-            facts.append(f"after epoch {evaluation['epoch']}")
+            facts.append(f"after epoch {escape(str(evaluation['epoch']))}")
         if evaluation.get("date"):
             facts.append(escape(str(evaluation["date"]).replace("T", " ")))
         if not evaluation.get("rows"):
@@ -139,7 +139,7 @@ def _introduction(runs: Sequence[Run]) -> str:
     for run in runs:
         said = list(run.evaluation.get("notes") or ())
         selection = str(run.evaluation.get("selection") or "")
-        if re.search(r"\btest\b", selection, re.IGNORECASE):
+        if re.search(r"\btest set\b", selection, re.IGNORECASE):
             said.insert(
                 0,
                 f"Reported epoch: {selection}. Numbers chosen on the test set are better than those to "
