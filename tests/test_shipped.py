@@ -1,0 +1,43 @@
+"""The model that comes with the package."""
+
+import numpy as np
+import pytest
+
+import crossreid
+from crossreid import checkpoint, operating_points
+from crossreid.shipped import SMALL, located
+from crossreid.synthetic import camera, person, render
+
+
+def test_it_is_small_and_says_what_it_knows():
+    assert SMALL.stat().st_size < 10 * 2**20
+    assert "rendered people" in SMALL.with_name("CARD.md").read_text(encoding="utf-8")
+    assert checkpoint.read(SMALL)["settings"]["data"]["roots"] == {}
+
+
+def test_it_tells_people_apart_whom_it_has_never_seen():
+    """Eight people of a domain that no training domain resembles, two visible cameras."""
+    pictures = [
+        render(person(number, seed=5, domain="grid"), camera(place, seed=5, domain="grid"), view=place)
+        for place in (1, 2)
+        for number in range(8)
+    ]
+    vectors = crossreid.Embedder("small")(pictures)
+    similar = vectors[:8] @ vectors[8:].T
+    assert np.mean(similar.argmax(1) == np.arange(8)) >= 0.75
+
+
+def test_a_distance_has_a_place_in_its_evaluations():
+    points, source = operating_points.read("small")
+    near, far = (operating_points.place(points, distance, ("visible", "visible")) for distance in (0.2, 0.8))
+    assert source.endswith("evaluation.json") and len(near) == 3
+    assert all(a.false_positive < b.false_positive for a, b in zip(near, far))
+
+
+def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert located("small") == SMALL
+    (tmp_path / "small").write_bytes(b"mine")
+    assert located("small").read_bytes() == b"mine"
+    with pytest.raises(crossreid.records.UserError):
+        crossreid.load("small")
