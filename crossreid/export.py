@@ -61,14 +61,16 @@ def export(
     model = Trained(checkpoint, "cpu", feature, **settings)
     if not model.trained:
         say(f"mind that {checkpoint} does not say that it was trained to tell people apart")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
+    out = out.resolve()
+    temporary, before = (out.with_name(f".{out.name}.{os.getpid()}.{word}") for word in ("part", "old"))
     temporary.mkdir(parents=True)
     try:
         description = _write(model, temporary, "float16" if half else "float32")
         Exported(temporary)  # readable as it will be read
         if out.exists():
-            shutil.rmtree(out)
+            os.replace(out, before)
         os.replace(temporary, out)
+        shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for entry in description["files"].values():

@@ -153,8 +153,11 @@ class DDAG(Method):
     def _weigh(self, total: torch.Tensor, progress: Progress) -> None:
         if progress.iteration == 0:
             self.epoch_total.zero_()
-        self.epoch_total += torch.stack((total, torch.ones_like(total)))
-        self.graph_weight.fill_(1 / (1 + self.epoch_total[0] / self.epoch_total[1]))
+        # A step that float16's loss scale overflowed is skipped by the loop, and counts for nothing here either.
+        counts = torch.isfinite(total)
+        self.epoch_total += torch.stack((torch.where(counts, total, 0.0), counts.to(total.dtype)))
+        if self.epoch_total[1] > 0:
+            self.graph_weight.fill_(1 / (1 + self.epoch_total[0] / self.epoch_total[1]))
 
     def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
         """See ``Method.embed``; vectors of unit length."""
