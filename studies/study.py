@@ -175,11 +175,10 @@ def _write(study: Study, folder: Path) -> Path:
         ):
             seed = int(path.parent.name.rpartition("-")[2])
             scores.runs[name, seed] = json.loads(path.read_text(encoding="utf-8"))
-    counts = {name: sum(run == name for run, _ in scores.runs) for name in study.trainings}
-    if min(counts.values()) == 0:
-        raise SystemExit(
-            "not every training is complete: " + ", ".join(f"{n}: {c}" for n, c in counts.items())
-        )
+    missing = [name for name in study.trainings if not any(run == name for run, _ in scores.runs)]
+    if len(missing) == len(study.trainings):
+        raise SystemExit(f"no training is complete in {folder}")
+    absent = [f"**Not run: {', '.join(missing)}.**", ""] if missing else []
     machine = (
         f"{platform.machine()}, one thread, torch {torch.__version__.split('+')[0]}, crossreid {__version__}"
     )
@@ -198,6 +197,7 @@ def _write(study: Study, folder: Path) -> Path:
         "",
         study.words.strip(),
         "",
+        *absent,
         *study.tables(scores),
         *_pictures(study.figures(scores, folder)),
         study.conclusion.strip(),

@@ -77,7 +77,9 @@ def settings(folder: Path, layout: str, method: dict) -> dict:
 
 def tables(scores: Scores):
     for layout in EPOCHS:
-        first = next(run for (name, _), run in scores.runs.items() if name.endswith(layout))
+        first = next((run for (name, _), run in scores.runs.items() if name.endswith(layout)), None)
+        if first is None:
+            continue
         lines = first["evaluations"]["test"]["rows"]
         directions = [line["row"] for line in lines]
         head = [f"{data.get(layout).title} layout, {first['steps']} steps"]
@@ -95,6 +97,7 @@ def tables(scores: Scores):
                     f"{scores.cost(f'{name} on {layout}')[1]:.0f}",
                 ]
                 for name in METHODS
+                if any(run == f"{name} on {layout}" for run, _ in scores.runs)
             ],
         )
 
