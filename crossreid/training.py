@@ -605,6 +605,8 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     engine.wait()
     if evaluate:
         evaluation.evaluate(chosen, settings=settings, out=run, engine=engine, say=say)
+        # All leave together: a process that ends while the first still scores can take the group down with it.
+        engine.wait()
     return chosen
 
 

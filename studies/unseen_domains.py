@@ -27,15 +27,15 @@ EPOCHS = 10
 
 
 CONCLUSION = """
-What helps in the domain never seen is the gate: nine points of Rank-1 and ten of mAP over batch normalisation, at no cost
-in the seen domains. Instance normalisation alone gives up what tells people apart.
+What helps in the domain never seen is the gate: nine points of Rank-1 and ten of mAP over batch normalisation, at no
+cost in the seen domains. Instance normalisation alone gives up what tells people apart.
 
-Learning the gates by the meta step adds nothing here in first order; in second order it adds one point of mAP, less than
-the spread over seeds, and two on other people of the seen domains. The arithmetic of the step is not the reason: beside
-the authors' program, losses agree to 5e-9 and updated gates to 1e-10. Nor is too low a rate of the gates: five times the
-rate, which has the published ratio to that of the weights, scores lower. What differs from the publication is the
-setting: 1060 steps from random weights and three training domains, where the published models take about 150 000 from
-weights of ImageNet and five. Whether the meta step pays there is not answered by this page.
+Learning the gates by the meta step adds nothing here in first order; in second order it adds one point of mAP, less
+than the spread over seeds, and two on other people of the seen domains. The arithmetic of the step is not the reason:
+beside the authors' program, losses agree to 5e-9 and updated gates to 1e-10. Nor is too low a rate of the gates: five
+times the rate, which has the published ratio to that of the weights, scores lower. What differs from the publication
+is the setting: 1060 steps from random weights and three training domains, where the published models take about
+150 000 from weights of ImageNet and five. Whether the meta step pays there is not answered by this page.
 """
 
 
