@@ -179,6 +179,11 @@ def _write(study: Study, folder: Path) -> Path:
     if len(missing) == len(study.trainings):
         raise SystemExit(f"no training is complete in {folder}")
     absent = [f"**Not run: {', '.join(missing)}.**", ""] if missing else []
+    counts = {
+        name: sum(run == name for run, _ in scores.runs) for name in study.trainings if name not in missing
+    }
+    if short := [f"{name} ({count})" for name, count in counts.items() if count < max(counts.values())]:
+        absent += [f"**From fewer seeds: {', '.join(short)}.**", ""]
     machine = (
         f"{platform.machine()}, one thread, torch {torch.__version__.split('+')[0]}, crossreid {__version__}"
     )
