@@ -675,7 +675,9 @@ def _board(run: Path, resumed_epoch: int | None):
     """A writer of TensorBoard's files in the run folder, which forgets what a resumed run will do again."""
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except Exception:  # absent, or at odds with another package, which raises anything; scalars are kept anyway
+    except (
+        Exception
+    ):  # absent, or at odds with another package, which raises anything; scalars are kept anyway
         return None
     return SummaryWriter(run / "tensorboard", purge_step=resumed_epoch)
 

@@ -43,9 +43,9 @@ the published settings, which start from ImageNet's weights; AGW's triplet loss 
         tables,
         conclusion="""
 All of these are early in their training, where few people are found at all. MVD with distillation is ahead by four to
-six points of mAP, at three times the computing; that it is the distillation and not the three networks is what its MindSpore form
-suggests, which has the networks, no distillation, and no lead. Each attention of DDAG adds about half a point, both
-together no more, all within the spread over seeds.
+six points of mAP, at three times the computing; that it is the distillation and not the three networks is what its
+MindSpore form suggests, which has the networks, no distillation, and no lead. Each attention of DDAG adds about half a
+point, both together no more, all within the spread over seeds.
 """,
     )
 
