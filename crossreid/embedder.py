@@ -71,6 +71,16 @@ class Embedder:
         return self._model.dimension
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the pictures that the network is given."""
+        return self._model.size
+
+    @property
+    def interpolation(self) -> str:
+        """Pillow's filter that brings pictures to that size."""
+        return self._model.interpolation
+
+    @property
     def fingerprint(self) -> str:
         return self._model.fingerprint
 

@@ -330,10 +330,10 @@ def _reason(path: Path) -> str | None:
     return None
 
 
-def _cuts(path: Path, rows: list[tuple[int, Row]], size, interpolation) -> list[tuple[int, np.ndarray | str]]:
+def _cuts(rows: list[tuple[int, Row]], size, interpolation) -> list[tuple[int, np.ndarray | str]]:
     """The pixels of all rows of one picture at the model's size, or the reason why there are none."""
     try:
-        frame = pictures.decode(path)
+        frame = pictures.decode(rows[0][1].path)
     except UserError as error:
         return [(number, str(error)) for number, _ in rows]
     cuts = []
@@ -347,21 +347,26 @@ def _cuts(path: Path, rows: list[tuple[int, Row]], size, interpolation) -> list[
     return cuts
 
 
-def _decoded(rows: list[tuple[int, Row]], embedder) -> Iterator[tuple[int, np.ndarray | str]]:
-    """Each row's pixels or reason, in order, decoded by threads a little ahead of who takes them."""
-    model = getattr(embedder, "_model", embedder)
-    size, interpolation = model.size, model.interpolation
+def ahead_of(function, groups: Iterable, *others) -> Iterator:
+    """All that ``function(group, *others)`` gives for each group, in order, made by threads a little ahead of who takes
+    it; so much ahead only that few frames are held."""
     pool = ThreadPoolExecutor(THREADS)
     ahead: deque = deque()
     try:
-        for path, group in groupby(rows, key=lambda each: each[1].path):
-            ahead.append(pool.submit(_cuts, path, list(group), size, interpolation))
-            if len(ahead) > 8 * THREADS:
+        for group in groups:
+            ahead.append(pool.submit(function, group, *others))
+            if len(ahead) > 4 * THREADS:
                 yield from ahead.popleft().result()
         while ahead:
             yield from ahead.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decoded(rows: list[tuple[int, Row]], embedder) -> Iterator[tuple[int, np.ndarray | str]]:
+    """Each row's pixels, or the reason why there are none."""
+    groups = (list(group) for _, group in groupby(rows, key=lambda each: each[1].path))
+    return ahead_of(_cuts, groups, embedder.size, embedder.interpolation)
 
 
 def _batches(pixels, size: int) -> Iterator[tuple[list[int], list[np.ndarray], dict[int, str]]]:

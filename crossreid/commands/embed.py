@@ -8,10 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from crossreid.commands.parsing import parser
+from crossreid.commands.parsing import parser, several
 from crossreid.records import MODALITIES, UserError
-
-NAMED = 5
 
 
 def run(words: list[str]) -> None:
@@ -56,11 +54,11 @@ def run(words: list[str]) -> None:
     bad = unreadable(rows)
     if bad and not chosen.skip_bad:
         raise UserError(
-            f"{len(bad)} of {len(rows)} pictures cannot be read: {_several(list(bad.values()))}. Nothing was embedded "
+            f"{len(bad)} of {len(rows)} pictures cannot be read: {several(list(bad.values()))}. Nothing was embedded "
             "yet: mend or remove them, or leave them out with --skip-bad."
         )
     if len(bad) == len(rows):
-        raise UserError(f"none of the {len(rows)} pictures can be read: {_several(list(bad.values()))}.")
+        raise UserError(f"none of the {len(rows)} pictures can be read: {several(list(bad.values()))}.")
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
@@ -81,14 +79,8 @@ def run(words: list[str]) -> None:
     print(f"wrote {done.written}: {done.rows} vectors of {embedder.dimension} numbers{rate}")
     if done.skipped:
         where = done.written if done.written.suffix.lower() == ".npz" else f"{done.written}.skipped.csv"
-        reasons = _several([reason for _, reason in done.skipped])
+        reasons = several([reason for _, reason in done.skipped])
         print(
             f"left out {len(done.skipped)} of {len(rows)} pictures, listed in {where}: {reasons}",
             file=sys.stderr,
         )
-
-
-def _several(reasons: list[str]) -> str:
-    """The first few of them, as one paragraph."""
-    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-    return "; ".join(reasons[:NAMED]) + more

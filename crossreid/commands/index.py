@@ -11,8 +11,6 @@ from pathlib import Path
 from crossreid.commands import filters, parsing
 from crossreid.records import MODALITIES, UserError
 
-NAMED = 5
-
 
 def run(words: list[str]) -> None:
     parser = parsing.parser(
@@ -70,8 +68,9 @@ def run(words: list[str]) -> None:
             )
             raise
         total = gallery.info().entries
+    reasons = parsing.several([reason for _, reason in done.bad])
     if done.bad and len(done.bad) == len(candidates):
-        raise UserError(f"none of the {len(candidates)} pictures can be read: {_several(done.bad)}.")
+        raise UserError(f"none of the {len(candidates)} pictures can be read: {reasons}.")
     known = f", {done.known} were there already and stay as they are" if done.known else ""
     print(f"{chosen.gallery}: {done.new} pictures added{known}; it holds {total}")
     if done.assumed:
@@ -82,7 +81,8 @@ def run(words: list[str]) -> None:
         )
     if done.bad:
         print(
-            f"left out {len(done.bad)} of {len(candidates)} pictures: {_several(done.bad)}", file=sys.stderr
+            f"left out {len(done.bad)} of {len(candidates)} pictures: {reasons}",
+            file=sys.stderr,
         )
 
 
@@ -108,8 +108,3 @@ def _candidates(chosen):
         if name not in splits:
             raise UserError(f"{chosen.source} has no split {name!r}: it has {', '.join(splits)}")
     return of_images({name: splits[name] for name in chosen.split or splits}, chosen.root)
-
-
-def _several(bad) -> str:
-    more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    return "; ".join(reason for _, reason in bad[:NAMED]) + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from crossreid.records import UserError
 
@@ -27,6 +28,12 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> tuple[argparse.N
             own.append(word)
     chosen, unknown = parser.parse_known_args(own)
     return chosen, unknown + changes
+
+
+def several(reasons: Sequence[str], named: int = 5) -> str:
+    """The first few reasons, as one paragraph."""
+    more = f"; and {len(reasons) - named} more" if len(reasons) > named else ""
+    return "; ".join(reasons[:named]) + more
 
 
 def reader_settings(words: list[str]) -> dict:

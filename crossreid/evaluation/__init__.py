@@ -16,11 +16,11 @@ from crossreid import __version__, checkpoint, data, operating_points, protocols
 from crossreid.data.loading import test_loader, training_set
 from crossreid.data.writing import write_json
 from crossreid.engine import Engine
-from crossreid.evaluation.scoring import LISTED, distance_rows, people, ranked_lists, rerank_rows, score_rows
+from crossreid.evaluation.scoring import LISTED, distance_rows, ranked_lists, rerank_rows, score_rows
 from crossreid.evaluation.stored import Stored, write_stored
 from crossreid.methods.base import Method
 from crossreid.ops import memory
-from crossreid.protocols.results import as_json, brief, sentence, table
+from crossreid.protocols.results import as_json, brief, people, sentence, table
 from crossreid.records import Comparison, Embedding, Scores, UserError
 from crossreid.shipped import located
 

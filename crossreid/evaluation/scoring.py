@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from crossreid.ops import ranking
+from crossreid.protocols.results import people
 from crossreid.records import Comparison, Embedding, Scores, Trial
 
 LISTED = 10
@@ -163,13 +164,6 @@ def ranked_lists(
                 }
             )
     return listed
-
-
-def people(protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of identity and camera of each image; equal numbers of different data sets are different people."""
-    numbers: dict[tuple[int, int], int] = {}
-    identity = [numbers.setdefault((image.domain, image.identity), len(numbers)) for image in protocol.images]
-    return np.array(identity), np.array([image.camera for image in protocol.images])
 
 
 def take(embedding: Embedding, rows: np.ndarray) -> Embedding:

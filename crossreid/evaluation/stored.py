@@ -283,18 +283,26 @@ def _table(sides, pattern, same_camera) -> Stored:
     ]
     protocol = Market1501.between(*images, title="Stored features", same_camera=same_camera)
     feature = str(table.get("feature", "")) or "vector"
-    about = {
-        "protocol": {"name": protocol.name, "words": protocol.words},
-        "method": str(table.get("model", "")) or "unknown",
-        "feature": feature,
-        "comparison": {"vector": "cosine", "stripes": None},
-        "checkpoint": path.name,
-        "epoch": None,
-        "selection": f"stored features, {' and '.join(names)}",
-        "notes": [],
-    }
+    method = str(table.get("model", "")) or "unknown"
+    about = _about(protocol, "cosine", path, f"stored features, {' and '.join(names)}", method, feature)
     embedding = Embedding(torch.from_numpy(np.concatenate(vectors)).float())
     return Stored(protocol, embedding, Comparison("cosine"), about)
+
+
+def _about(
+    protocol, distance: str, path: Path, selection: str, method: str = "unknown", feature: str = "vector"
+) -> dict:
+    """What ``evaluation.json`` says of vectors alone."""
+    return {
+        "protocol": {"name": protocol.name, "words": protocol.words},
+        "method": method,
+        "feature": feature,
+        "comparison": {"vector": distance, "stripes": None},
+        "checkpoint": path.name,
+        "epoch": None,
+        "selection": selection,
+        "notes": [],
+    }
 
 
 def _columns(table, path: Path, pattern) -> list[tuple[Path, str, str | None, str]]:
@@ -383,16 +391,7 @@ def _of_cameras(path: Path, protocol) -> Stored:
         raise UserError(
             f"{path}: vectors of {sorted(lengths)} numbers were found, but all must be equally long"
         )
-    about = {
-        "protocol": {"name": protocol.name, "words": protocol.words},
-        "method": "unknown",
-        "feature": "vector",
-        "comparison": {"vector": "euclidean", "stripes": None},
-        "checkpoint": path.name,
-        "epoch": None,
-        "selection": f"stored features, {path}",
-        "notes": [],
-    }
+    about = _about(protocol, "euclidean", path, f"stored features, {path}")
     embedding = Embedding(torch.from_numpy(np.stack(vectors)).float())
     return Stored(protocol, embedding, Comparison("euclidean"), about)
 

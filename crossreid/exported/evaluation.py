@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid import __version__, data, protocols
+from crossreid import __version__, data, operating_points, protocols
 from crossreid.data.loading import read_image
 from crossreid.data.writing import write_json
 from crossreid.exported import scoring
 from crossreid.exported.model import Exported, fit
-from crossreid.protocols.results import as_json, table
+from crossreid.protocols.results import as_json, people, table
 from crossreid.records import MODALITIES, Embedding, Scores, UserError
 
 # What of an experiment's settings matters here, with the defaults of a model that records none.
@@ -63,9 +63,7 @@ def evaluate(
         )
     embedding = _embed(model, protocol.images, config["batch"])
     rows: dict[str, list[Scores]] = {}
-    numbers: dict[tuple[int, int], int] = {}
-    identity = [numbers.setdefault((image.domain, image.identity), len(numbers)) for image in protocol.images]
-    identity = np.array(identity)
+    identity, _ = people(protocol)
     for trial in protocol.trials():
         compare = scoring.distances(model.comparison, embedding[trial.query], embedding[trial.gallery])
         found = scoring.score(
@@ -82,7 +80,10 @@ def evaluate(
     say(table(means))
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
-        write_json(Path(out) / "evaluation.json", _content(model, path, protocol, means))
+        modality = [image.modality for image in protocol.images]
+        points = operating_points.measure(embedding.vector, identity, modality, protocol.trials())
+        content = _content(model, path, protocol, means) | {"operating_points": points}
+        write_json(Path(out) / "evaluation.json", content)
     return means
 
 

@@ -102,6 +102,8 @@ def distances(
             total = 1 - query.vector[start:stop] @ gallery.vector.T
             if comparison.vector != "cosine":
                 total *= 2
+            if comparison.vector == "euclidean":
+                total = np.sqrt(np.maximum(total, 0))
         if comparison.stripes:
             aligned = comparison.stripes == "aligned"
             total = total + stripe_distances(query.stripes[start:stop], gallery.stripes, aligned)

@@ -8,9 +8,7 @@ goes on where it was.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -219,18 +217,9 @@ def _with_modalities(candidates: Sequence[Candidate], embedder) -> tuple[list[Ca
 
 
 def _decoded(candidates: Sequence[Candidate], thumbnails: bool) -> Iterator:
-    """(entry, pixels, thumbnail) of each candidate, or (path, reason); in order, decoded by threads a little ahead."""
-    ahead: deque = deque()
-    pool = ThreadPoolExecutor(THREADS)
-    try:
-        for _, group in groupby(candidates, key=lambda each: (each.file, each.row)):
-            ahead.append(pool.submit(_parts, list(group), thumbnails))
-            if len(ahead) > 4 * THREADS:
-                yield from ahead.popleft().result()
-        while ahead:
-            yield from ahead.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    """(entry, pixels, thumbnail) of each candidate, or (path, reason)."""
+    groups = (list(group) for _, group in groupby(candidates, key=lambda each: (each.file, each.row)))
+    return embedding_files.ahead_of(_parts, groups, thumbnails)
 
 
 def _parts(candidates: list[Candidate], thumbnails: bool) -> list:

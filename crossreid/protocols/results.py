@@ -63,3 +63,10 @@ def as_json(name: str, scores: Scores) -> dict:
         "queries": int(scores.queries),
         "trials": [brief(trial) for trial in scores.per_trial],
     }
+
+
+def people(protocol) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of identity and camera of each image; equal numbers of different data sets are different people."""
+    numbers: dict[tuple[int, int], int] = {}
+    identity = [numbers.setdefault((image.domain, image.identity), len(numbers)) for image in protocol.images]
+    return np.array(identity), np.array([image.camera for image in protocol.images])

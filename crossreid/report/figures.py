@@ -7,13 +7,13 @@ of writing that drawing.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from crossreid.data.writing import replacing
 from crossreid.report.drawing import Drawing, data_uri, png, svg
 
 TITLE = 30  # height of the title of a figure that is a file
@@ -59,9 +59,8 @@ def write(figures: Sequence, folder: Path) -> list[Path]:
     for figure in figures:
         for ending, (_, content) in files(figure).items():
             path = folder / f"{figure.name}{ending}"
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                temporary.write_bytes(content)
             written.append(path)
     return written
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+from crossreid.data.writing import replacing
 from crossreid.report import (
     activations,
     curves,
@@ -58,9 +58,8 @@ def write(
     found = sections(read, choice or Choice())
     text = page(read, found)
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, out)
+    with replacing(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     if figures_to is not None:
         figures.write([figure for section in found for figure in section.figures], figures_to)
     return out

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 from crossreid import __version__
 from crossreid.gallery import Entry, Filter
+from crossreid.gallery.moments import moment
 from crossreid.records import MODALITIES, UserError
 from crossreid.serve import upload
 from crossreid.serve.describe import SEARCH_BODY, described
@@ -335,20 +336,10 @@ def _filter(cameras: list[str], modality: str, since: str, until: str) -> Filter
 
 
 def _moment(text: str, name: str) -> float | None:
-    """Seconds since 1970 of ISO 8601 (UTC unless it says otherwise) or of a number."""
-    if not text:
-        return None
     try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise Refusal(
-            400, f"The time '{name}' was not understood: expected such as 2026-03-31T18:00:00Z."
-        ) from None
+        return moment(text, f"the time '{name}'") if text else None
+    except UserError as error:
+        raise Refusal(400, f"{error}.") from None
 
 
 def _iso(seconds: float | None) -> str | None:
