@@ -67,7 +67,8 @@ def load(source: str | Path | dict, overrides: Sequence[str] = ()) -> Settings:
 
 
 def resolve(tree: dict) -> Settings:
-    """Fill a tree of plain values into the dataclasses, checking every key and value."""
+    """Fill a tree of plain values into the dataclasses, checking every key and value; the tree stays as it is."""
+    tree = plain(tree)  # the parser fills its defaults into what it is given
     _known("settings", tree, HEADINGS)
     for heading in HEADINGS:
         if not isinstance(tree.setdefault(heading, {}) or {}, dict):

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from crossreid import __version__, config, evaluation, training
-from crossreid.checkpoint import plain
 from crossreid.data.writing import replacing
 from crossreid.report.drawing import png
 from crossreid.report.figures import titled
@@ -107,10 +106,8 @@ def run_folder(folder: Path, name: str, seed: int) -> Path:
 
 def _learn(tree: dict, folder: Path, seed: int, evaluations: dict[str, dict]) -> None:
     """Train once, evaluate in every way, and leave ``scores.json`` in the folder."""
-    tree = merged(
-        plain(tree), {"train": {"seed": seed, "device": "cpu", "threads": 1}, "data": {"workers": 0}}
-    )
-    settings = config.resolve(plain(tree))
+    tree = merged(tree, {"train": {"seed": seed, "device": "cpu", "threads": 1}, "data": {"workers": 0}})
+    settings = config.resolve(tree)
     started = time.process_time()
     training.train(settings, folder, resume=(folder / "last.pt").exists(), evaluate=False)
     content = {"steps": _steps(folder), "cpu_seconds": time.process_time() - started, "evaluations": {}}
@@ -118,9 +115,7 @@ def _learn(tree: dict, folder: Path, seed: int, evaluations: dict[str, dict]) ->
         out = folder / "evaluations" / name
         out.mkdir(parents=True, exist_ok=True)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            evaluation.evaluate(
-                folder / "last.pt", settings=config.resolve(merged(plain(tree), changes)), out=out
-            )
+            evaluation.evaluate(folder / "last.pt", settings=config.resolve(merged(tree, changes)), out=out)
         found = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
         content["evaluations"][name] = {
             part: [{"row": line["row"], "numbers": _numbers(line)} for line in found.get(part, [])]

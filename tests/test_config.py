@@ -1,5 +1,7 @@
 """Settings: every shipped file loads, and each kind of mistake gets one paragraph that helps."""
 
+import copy
+
 import pytest
 import yaml
 
@@ -26,6 +28,13 @@ def test_every_shipped_file_loads_and_round_trips(name):
 
 def small():
     return {"method": {"name": "agw", "pretrained": None}, "data": {"name": "market1501"}}
+
+
+def test_resolving_leaves_the_tree_as_it_is():
+    tree = small() | {"train": {"optimizers": {"main": {"rate": 0.5}}}}
+    given = copy.deepcopy(tree)
+    config.resolve(tree)
+    assert tree == given
 
 
 def test_overrides_are_read_as_yaml():

@@ -131,7 +131,8 @@ def test_side_by_side_with_the_keyboard(browser, running):
         assert page.inner_text("#pair-rank").startswith("Rank 1, ") and page.is_disabled("#pair-previous")
         page.keyboard.press("Escape")
         page.wait_for_selector("dialog", state="hidden")
-        assert page.evaluate("document.activeElement === document.querySelector('#grid .card .show')")
+        # The dialog is hidden first and says so afterwards, which is when the focus goes back to the card.
+        page.wait_for_function("() => document.activeElement === document.querySelector('#grid .card .show')")
         page.keyboard.press("Enter")
         page.click("#pair-search")
         status(page, "20 results")
