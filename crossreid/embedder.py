@@ -120,7 +120,6 @@ class Embedder:
 
     def _indices(self, modality, pictures, count: int) -> np.ndarray:
         """(count,) 0 for visible and 1 for infrared."""
-        serves = self._model.serves
         if modality is None and all(isinstance(picture, Image) for picture in pictures):
             modality = [picture.modality for picture in pictures]
         if modality is None and len(self.modalities) > 1:
@@ -130,7 +129,7 @@ class Embedder:
                 "SYSU-MM01, RegDB or LLCM have them"
             )
         if modality is None:
-            modality = serves[0]
+            modality = self._model.serves[0]
         if isinstance(modality, str):
             guess = modality == "guess"
             modality = [modality_of(picture) for picture in pictures] if guess else [modality] * count
@@ -140,8 +139,6 @@ class Embedder:
             raise UserError(f"{len(modality)} modalities were given for {count} pictures: give one for each")
         if wrong := [each for each in modality if each not in MODALITIES]:
             raise UserError(f"unknown modality {wrong[0]!r}: expected visible or infrared")
-        if wrong := [each for each in modality if each not in serves]:
-            raise UserError(f"{self.name} was exported for {serves[0]} pictures, but one is {wrong[0]}")
         return np.array([MODALITIES.index(each) for each in modality])
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from exported_models import INPUT, SIZE, exported
 
+import crossreid
 from crossreid import config, evaluation
-from crossreid.exported import evaluate, scoring
+from crossreid.exported import Exported, evaluate, scoring
 from crossreid.ops import alignment, ranking
 from crossreid.records import Comparison, Embedding, UserError
 
@@ -117,6 +118,19 @@ def test_recorded_settings_are_used_and_changes_checked(tmp_path_factory, market
         evaluate(folder, tree=tree, split="validation")
     with pytest.raises(UserError, match="records no protocol"):
         evaluate(folder, say=str)
+
+
+def test_one_half_of_a_model_refuses_pictures_of_the_other_modality(tmp_path_factory):
+    _, folder = exported(tmp_path_factory, "agw")
+    model = Exported(folder / "infrared.onnx")
+    pixels = np.zeros((2, *model.size, 3), np.uint8)
+    assert np.linalg.norm(model(pixels, np.ones(2, int)).vector, axis=1) == pytest.approx(1, abs=1e-5)
+    for embed in (
+        model,
+        lambda some, _: crossreid.Embedder(folder / "infrared.onnx")(list(some), modality="visible"),
+    ):
+        with pytest.raises(UserError, match="exported for infrared pictures, but one is visible"):
+            embed(pixels, np.array([1, 0]))
 
 
 def test_one_half_of_a_model_cannot_be_scored_across(tmp_path_factory, sysu):

@@ -455,6 +455,18 @@ def test_reranking_orders_the_candidates_by_k_reciprocal_distance():
         assert keys(gallery.search(query, 5, rerank=True)[0]) == expected[:5]
 
 
+@pytest.mark.parametrize("left", [0, 2, 30])
+def test_reranking_leaves_out_what_was_deleted_meanwhile(left, monkeypatch):
+    entries, vectors = people(50)
+    with make(None) as gallery:
+        gallery.add(entries, vectors)
+        vectors_of = gallery._store.vectors
+        monkeypatch.setattr(
+            gallery._store, "vectors", lambda wanted: dict(list(vectors_of(wanted).items())[:left])
+        )
+        assert len(gallery.search(vectors[0], 50, rerank=True)[0]) == left
+
+
 def test_the_memory_store_needs_neither_torch_nor_a_database():
     code = (
         "import sys, numpy as np\nfrom crossreid import Gallery\nfrom crossreid.gallery import Entry\n"

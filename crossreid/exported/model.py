@@ -104,7 +104,11 @@ class Exported:
         pixels: (N, H, W, 3) uint8 RGB. modality: (N,), 0 visible and 1 infrared.
 
         Returns arrays: vectors (N, D) float32 of unit length, and stripes (N, S, C) where the model has them.
+        Raises UserError for a picture of a modality that this file was not written for.
         """
+        for name in MODALITIES:
+            if name not in self.serves and np.any(np.equal(modality, MODALITIES.index(name))):
+                raise UserError(f"{self.name} was exported for {self.serves[0]} pictures, but one is {name}")
         vector = np.zeros((len(pixels), self.dimension), np.float32)
         stripes = None if self._stripes is None else np.zeros((len(pixels), *self._stripes), np.float32)
         for name, session in self._sessions.items():

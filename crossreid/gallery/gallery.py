@@ -142,7 +142,7 @@ class Gallery:
                 ((min(max(distance, 0.0), 2.0), entry) for distance, entry in pairs),
                 key=lambda pair: (pair[0], pair[1].key),
             )
-            if rerank and len(pairs) > 2:
+            if rerank:
                 pairs = self._reranked(vector, pairs)
             lists.append([Hit(rank, *pair) for rank, pair in enumerate(pairs[:top], 1)])
         return lists
@@ -267,7 +267,11 @@ class Gallery:
         from crossreid.ops import rerank
 
         known = self._store.vectors([entry.key for _, entry in pairs])
-        pairs = [pair for pair in pairs if pair[1].key in known]
+        pairs = [
+            pair for pair in pairs if pair[1].key in known
+        ]  # another process may have deleted some meanwhile
+        if len(pairs) < 3:
+            return pairs
         candidates = np.stack([known[entry.key] for _, entry in pairs])
         distance = rerank.k_reciprocal(vector[None], candidates)[0].numpy()
         return [pairs[place] for place in np.argsort(distance, kind="stable")]
