@@ -83,7 +83,7 @@ class Engine:
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Mean over processes."""
-        return values if self.world == 1 else self._accelerator.reduce(values, "mean")
+        return values if self.world == 1 else self.gather(values[None]).mean(dim=0)
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """Rows of all processes, in order of the processes; the same number of rows in each."""

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -143,10 +144,11 @@ def rate_factor(schedule: ScheduleConfig, epochs: int, progress: Progress) -> fl
     # Half a step of tolerance, as sums of fractions miss whole epochs by a rounding.
     if now < schedule.warmup - 0.5 * step:
         share = (now + (step if schedule.warmup_ahead else 0)) / schedule.warmup
+        share = min(share, 1.0)  # the last epoch of a warm-up that does not end with one
         return schedule.warmup_start * (1 - share) + share
     if schedule.kind == "steps":
         return schedule.gamma ** sum(now > milestone - 0.5 * step for milestone in schedule.milestones)
-    done = min((now - schedule.warmup) / max(epochs - schedule.warmup, step), 1.0)
+    done = min(max(now - schedule.warmup, 0.0) / max(epochs - schedule.warmup, step), 1.0)
     if schedule.kind == "cosine":
         return schedule.end + (1 - schedule.end) * 0.5 * (1 + math.cos(math.pi * done))
     if schedule.kind == "poly":
@@ -234,6 +236,11 @@ def fit(
         for name, optimizer in optimizers.items():
             optimizer.load_state_dict(resume["optimizers"][name])
         engine.load_state(resume["engine"])
+        # Each process's own, so that the means of the epoch come out to the last bit; of other numbers, their mean.
+        clock.sums = {
+            name: each[engine.rank] if len(each) == engine.world else sum(each) / len(each)
+            for name, each in clock.sums.items()
+        }
 
     per_step = engine.world * config.accumulate
     iterations = max(1, math.ceil(len(loaders["train"]) / per_step))
@@ -245,14 +252,16 @@ def fit(
     def training_state() -> dict:
         clock.seconds = time.monotonic() - begun
         return checkpoint.plain(vars(clock)) | {
+            "sums": _of_every_process(clock.sums, engine),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
             "engine": engine.state(),
             "loaders": {name: loader.state() for name, loader in loaders.items()},
         }
 
     def keep(name: str) -> None:
+        state = training_state()  # in every process, since inside an epoch it gathers
         if engine.main:
-            save(name, training_state())
+            save(name, state)
 
     def due(epoch: int) -> bool:
         every = config.evaluate_every
@@ -301,13 +310,13 @@ def fit(
                 bar.update()
                 bar.set_postfix(loss=f"{losses['total']:.3f}")
                 left = left if left is None else left - 1
-                # Processes must agree to stop; asking at every step would cost each a synchronisation.
+                # Processes must agree to stop or save; asking at every step would cost each a synchronisation.
                 ask = engine.world == 1 or clock.iteration % 20 == 0
                 if ask and engine.any(stopping.is_set() or left == 0):
                     bar.close()
                     keep("last.pt")
                     raise Interrupted(f"stopped in epoch {clock.epoch + 1}, after step {clock.iteration}")
-                if (time.monotonic() - saved) / 60 > config.save_minutes and engine.main:
+                if ask and engine.any((time.monotonic() - saved) / 60 > config.save_minutes):
                     keep("last.pt")
                     saved = time.monotonic()
             bar.close()
@@ -341,6 +350,14 @@ def fit(
                 raise Interrupted(f"stopped after epoch {clock.epoch}")
         clock.seconds = time.monotonic() - begun
     return clock
+
+
+def _of_every_process(sums: Mapping[str, float], engine: Engine) -> dict[str, list[float]]:
+    """Name -> the sum in each process."""
+    if not sums:
+        return {}
+    rows = engine.gather(torch.tensor([list(sums.values())], dtype=torch.float64)).tolist()
+    return {name: list(column) for name, column in zip(sums, zip(*rows))}
 
 
 def _progress(clock, iterations, optimizers, engine, config, at=None) -> Progress:
@@ -448,11 +465,8 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
                 f"{run / 'last.pt'} holds no training state: only last.pt of a run can be resumed"
             )
         training = content["training"]
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise UserError(
-            f"the run folder {run} is not an empty folder: continue it with `crossreid train --resume {run}`, or "
-            "choose another name with --run"
-        )
+    else:
+        _refuse_occupied(run)
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.deterministic:
@@ -621,11 +635,8 @@ def train_folds(settings, run: Path, *, resume: bool = False) -> list[Path]:
         raise UserError(
             f"data.fold is 'all', but {', '.join(settings.data.names)} has one training split only: remove data.fold"
         )
-    if not resume and run.exists() and any(run.iterdir()):
-        raise UserError(
-            f"the run folder {run} is not empty: continue with `crossreid train --resume {run}`, or choose another "
-            "name with --run"
-        )
+    if not resume:
+        _refuse_occupied(run)
     run.mkdir(parents=True, exist_ok=True)
     with replacing(run / "config.yaml") as temporary:
         temporary.write_text(settings.to_yaml(), encoding="utf-8")
@@ -638,10 +649,29 @@ def train_folds(settings, run: Path, *, resume: bool = False) -> list[Path]:
     return runs
 
 
+def _refuse_occupied(run: Path) -> None:
+    """Raise UserError unless the run may write there: nothing is in the folder, or only what a run leaves that ended
+    before it saved anything, or what another process of this run has just begun."""
+    if run.is_dir():
+        there = [path.name for path in run.iterdir() if not path.name.endswith(".part")]
+        if set(there) <= {"config.yaml", "log.txt", "metrics.jsonl", "tensorboard"}:
+            return
+    elif not run.exists():
+        return
+    raise UserError(
+        f"the run folder {run} is not an empty folder: continue it with `crossreid train --resume {run}`, or choose "
+        "another name with --run"
+    )
+
+
 def _writers(run: Path, main: bool, resumed_epoch: int | None):
     """Functions that append to log.txt and metrics.jsonl; they do nothing but in the first process. Where the extra
     ``track`` is installed, the numbers of metrics.jsonl go to TensorBoard too."""
     log, metrics = run / "log.txt", run / "metrics.jsonl"
+    if main and resumed_epoch is None:  # of a run that ended before it saved anything
+        log.unlink(missing_ok=True)
+        metrics.unlink(missing_ok=True)
+        shutil.rmtree(run / "tensorboard", ignore_errors=True)
     board = _board(run, resumed_epoch) if main else None
     if main:
         run.mkdir(parents=True, exist_ok=True)

@@ -97,6 +97,27 @@ def test_training_changes_weights_and_lowers_the_loss(name):
     assert lines[-1]["losses"][total] < lines[0]["losses"][total]
 
 
+def _stopped_and_continued(rank, out):
+    how = {"rank": rank, "world": 2, "length": 60}
+    whole, lines, _ = run("ddag", **how)
+    _, _, saved = run("ddag", stop_after=20, **how)
+    if rank == 0:
+        torch.save(saved["last.pt"], f"{out}/stopped.pt")
+    torch.distributed.barrier()
+    weights, training = torch.load(f"{out}/stopped.pt", weights_only=True)
+    resumed, after, _ = run("ddag", resume=training, weights=weights, **how)
+    # Running statistics are each process's own, and those of the first are kept.
+    learned = whole if rank == 0 else dict(build("ddag").named_parameters())
+    identical({key: whole[key] for key in learned}, {key: resumed[key] for key in learned})
+    assert (training["epoch"], training["iteration"]) == (0, 20)
+    assert [line["losses"] for line in after] == [line["losses"] for line in lines]
+
+
+def test_two_processes_stopped_inside_an_epoch_continue_bit_for_bit(tmp_path):
+    """The means of an epoch steer DDAG's graph loss, and each process has its own part of them."""
+    two_processes.run(_stopped_and_continued, str(tmp_path))
+
+
 def _process(rank, names, out):
     results = {}
     for each in names:
@@ -206,6 +227,10 @@ def test_the_published_schedules():
     assert rate_factor(metabin, 100, Progress(5, 0, 50)) == pytest.approx(0.01 * 0.5 + 0.5)
     assert rate_factor(metabin, 100, Progress(39, 49, 50)) == pytest.approx(1)
     assert rate_factor(metabin, 100, Progress(40, 0, 50)) == pytest.approx(0.1)
+    for kind in ("constant", "cosine"):
+        uneven = ScheduleConfig(kind=kind, warmup=2.5)
+        factors = [rate_factor(uneven, 5, Progress(epoch, 0, 7)) for epoch in range(5)]
+        assert factors[:3] == pytest.approx([0.4, 0.8, 1]) and max(factors) <= 1
     cosine = ScheduleConfig(kind="cosine", by="iteration", warmup=6, end=7e-5)
     assert rate_factor(cosine, 300, Progress(0, 0, 93)) == pytest.approx(1 / (6 * 93))
     assert rate_factor(cosine, 300, Progress(6, 0, 93)) == pytest.approx(1)

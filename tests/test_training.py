@@ -186,6 +186,38 @@ def test_resuming_with_another_method_or_other_settings_is_refused(experiment, t
     assert (trained / "last.pt").read_bytes() == before
 
 
+def test_a_run_that_saved_nothing_is_begun_again(experiment, trained, tmp_path):
+    run = tmp_path / "run"
+    (run / "tensorboard").mkdir(parents=True)
+    for name in ("config.yaml", "log.txt", "metrics.jsonl", "tensorboard/events"):
+        (run / name).write_text("of the run before\n")
+    run_with(experiment, run, evaluate=False)
+    assert_same(weights(run / "last.pt"), weights(trained / "last.pt"))
+    left = [
+        path for path in run.rglob("*") if path.is_file() and path.suffix in (".txt", ".jsonl", ".yaml", "")
+    ]
+    assert not any("of the run before" in path.read_text() for path in left)
+    refused(lambda: run_with(experiment, run), "not an empty folder")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("")
+    refused(lambda: run_with(experiment, tmp_path / "mine"), "not an empty folder")
+
+
+def _fold_process(rank, tree, run):
+    training.train_folds(config.load(tree), run)
+
+
+def test_two_processes_train_every_fold(experiment, tmp_path):
+    from crossreid import synthetic
+
+    synthetic.write("regdb", tmp_path / "regdb", identities=8, images=2)
+    changes = {"name": "regdb", "roots": {"regdb": str(tmp_path / "regdb")}, "fold": "all"}
+    tree = experiment | {"data": experiment["data"] | changes, "train": experiment["train"] | {"epochs": 1}}
+    two_processes.run(_fold_process, tree, tmp_path / "run")
+    scored = sorted(path.parent.name for path in (tmp_path / "run").glob("fold_*/evaluation.json"))
+    assert len(scored) == 10
+
+
 def test_resume_needs_no_start_weights(experiment, tmp_path):
     start = tmp_path / "start.pth"
     torch.manual_seed(0)
