@@ -332,6 +332,8 @@ def test_mistakes_are_one_paragraph(shop, tmp_path, capsys):
         ),
         (["index", "toy.pt", shop, "--gallery", place, "--batch", "0"], "--batch is 0"),
         (["index", "toy.pt", shop, "--gallery", place, "--split", "query"], "--source"),
+        (["index", "toy.pt", shop, "--gallery", place, "--time", "2026"], "--time '2026' looks like a year"),
+        (["search", "toy.pt", query, "--gallery", place, "--since", "2027"], "write 2027-01-01"),
         (["index", "toy.pt", shop, "--gallery", place, "--root", tmp_path / "x"], "does not lie below"),
         (["index", "toy.pt", shop / "broken.jpg", "--gallery", place], "none of the 1 pictures can be read"),
         (["index", "toy.pt", tmp_path / "none", "--gallery", place], "there is nothing at"),
@@ -346,6 +348,8 @@ def test_mistakes_are_one_paragraph(shop, tmp_path, capsys):
     [
         ("0", 0.0),
         ("-1.5", -1.5),
+        ("1899", 1899.0),
+        ("1795236608", 1795236608.0),
         ("1970-01-02", 86400.0),
         ("1970-01-01T00:01:00Z", 60.0),
         ("1970-01-01T02:00:00+02:00", 0.0),
@@ -359,6 +363,9 @@ def test_moments(text, seconds):
 def test_moments_and_ages_that_mean_nothing():
     for text in ("", "tomorrow", "2026-13-01", "nan", "inf"):
         with pytest.raises(UserError, match="was not understood"):
+            moment(text)
+    for text in ("1900", " 2026 ", "2999"):
+        with pytest.raises(UserError, match=f"write {text.strip()}-01-01"):
             moment(text)
     for text in ("", "30", "d", "-3d", "3 m", "1e3d"):
         with pytest.raises(UserError, match="was not understood"):

@@ -240,6 +240,7 @@ def test_too_many_bytes_are_refused(filled, root):
         ({"top": "many"}, "number of results"),
         ({"since": "yesterday"}, "not understood"),
         ({"since": "nan"}, "not understood"),
+        ({"until": "2027"}, "write 2027-01-01"),
         ({"since": "200", "until": "100"}, "empty"),
         ({"modality": "thermal"}, "modality"),
         ({"camera": "a\0b", "top": "3"}, ""),

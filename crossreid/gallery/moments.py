@@ -13,8 +13,15 @@ _DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0, "y": 365.25}
 
 def moment(text: str, what: str = "the time") -> float:
     """Seconds since 1970 of ``2026-11-21``, ``2026-11-21T04:30:00``, the same with ``+01:00`` or ``Z``, or of a number
-    of seconds. Without a zone it is UTC. what: how errors call it."""
+    of seconds. Without a zone it is UTC. what: how errors call it.
+
+    Raises UserError for what is none of these, and for a bare year, which would be a moment of the first hour of 1970.
+    """
     text = text.strip()
+    if re.fullmatch(r"(19|2\d)\d\d", text):
+        raise UserError(
+            f"{what} {text!r} looks like a year, but a bare number counts seconds since 1970: write {text}-01-01"
+        )
     try:
         seconds = float(text)
     except ValueError:
