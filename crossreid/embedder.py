@@ -16,6 +16,7 @@ from PIL import Image as Picture
 
 from crossreid.data import llcm, regdb, sysu_mm01
 from crossreid.data.loading import read_image
+from crossreid.data.own import modality as known_modality
 from crossreid.exported.model import Exported, fit, is_exported
 from crossreid.pictures import crop, decode
 from crossreid.records import INFRARED, MODALITIES, VISIBLE, Embedding, Image, UserError
@@ -91,9 +92,9 @@ class Embedder:
 
         pictures: whatever ``crossreid.pictures.decode`` takes (paths, bytes, Pillow pictures, (H, W, 3) uint8 RGB
             arrays) and ``Image`` records, mixed as they come; one alone gives (1, D).
-        modality: ``"visible"`` or ``"infrared"`` for all, one for each picture, or ``"guess"``: by the place of
-            each file in a data set, see ``modality_of``. Needed where the model tells them apart, unless all pictures
-            are records, which know.
+        modality: ``"visible"`` or ``"infrared"`` (or another word for it: rgb, ir, thermal, ...) for all, one for each
+            picture, or ``"guess"``: by the place of each file in a data set, see ``modality_of``. Needed where the
+            model tells them apart, unless all pictures are records, which know.
         boxes: (left, top, right, bottom) in pixels: the people in *one* picture, a frame; gives a row for each.
         """
         if (
@@ -137,9 +138,8 @@ class Embedder:
         modality = list(modality) * count if len(pictures) == 1 and len(modality) == 1 else list(modality)
         if len(modality) != count:
             raise UserError(f"{len(modality)} modalities were given for {count} pictures: give one for each")
-        if wrong := [each for each in modality if each not in MODALITIES]:
-            raise UserError(f"unknown modality {wrong[0]!r}: expected visible or infrared")
-        return np.array([MODALITIES.index(each) for each in modality])
+        named = [known_modality(str(each), f"picture {number}") for number, each in enumerate(modality, 1)]
+        return np.array([MODALITIES.index(each) for each in named])
 
 
 class Trained:

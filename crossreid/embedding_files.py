@@ -26,9 +26,10 @@ from pathlib import Path
 import numpy as np
 
 from crossreid import pictures
+from crossreid.data.own import modality as known_modality
 from crossreid.data.writing import replacing
 from crossreid.exported.model import fit
-from crossreid.records import MODALITIES, UserError
+from crossreid.records import UserError
 
 SUFFIXES = (".npz", ".csv", ".npy")
 EDGES = ("x0", "y0", "x1", "y1")
@@ -70,11 +71,12 @@ class Outcome:
 def listed(sources: Sequence[str | Path], modality: str | None = None) -> list[Row]:
     """The pictures that files, folders (with all below them), glob patterns and tables (``.csv``) name.
 
-    modality: of every picture whose line in a table does not give one.
+    modality: of every picture whose line in a table does not give one; any of the words for it (rgb, ir, thermal, ...).
     A picture that several folders or patterns name counts once; the lines of a table are kept as they are. Hidden
     files, and files that are not named like pictures, are passed over in folders.
     Raises UserError for a source without any picture.
     """
+    modality = modality and known_modality(modality, "all pictures")
     rows: list[Row] = []
     seen: set[Path] = set()
     for source in sources:
@@ -288,11 +290,7 @@ def _table(table: Path, modality: str | None) -> list[Row]:
                 if not own["path"]:
                     raise UserError(f"{where}: no path is given. Fill it in, or remove the line.")
                 rest = {name.lower(): text for name, text in line.items() if name not in special}
-                given = own.get("modality", "").lower() or modality
-                if given not in (None, *MODALITIES):
-                    raise UserError(
-                        f"{where}: modality {given!r} is not known, expected {' or '.join(MODALITIES)}"
-                    )
+                given = known_modality(own["modality"], where) if own.get("modality") else modality
                 rows.append(Row(table.parent / own["path"], own["path"], given, _box(own, where), rest))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(

@@ -113,7 +113,7 @@ def test_sources_without_pictures_are_named(tmp_path):
         ("path\n", "lists no pictures"),
         ("path,camera\na,1,2\n", "line 2: 3 fields, but 2 columns"),
         ("path,camera\n,1\n", "line 2: no path"),
-        ("path,modality\na.png,thermal\n", "line 2: modality 'thermal'"),
+        ("path,modality\na.png,warm\n", "line 2: modality 'warm' .*thermal"),
         ("path,x0,y0,x1,y1\na.png,1,2,3,\n", "line 2: the box 1, 2, 3,"),
         ("path,x0,y0,x1,y1\na.png,1,2,3,nan\n", "line 2: the box"),
         (b"path\n\xff\xfe.png\n", "UTF-8"),
@@ -289,6 +289,16 @@ def test_modality_is_given_or_guessed_and_never_made_up(tmp_path, people):
         (tmp_path / f"cam{camera}" / "000.png").rename(tmp_path / f"cam{camera}" / "0001" / "0001.png")
     embed_files(listed([tmp_path / "cam1" / "0001", tmp_path / "cam3" / "0001"]), model, tmp_path / "w.npz")
     assert list(load(tmp_path / "w.npz")["modality"]) == ["visible", "infrared"]
+
+
+def test_modalities_have_the_words_that_data_sets_use_for_them(tmp_path):
+    words = ["rgb", "VIS", "visible", "ir", "NIR", "thermal"]
+    table = tmp_path / "table.csv"
+    table.write_text("path,modality\n" + "".join(f"a.png,{word}\n" for word in words) + "a.png,\n")
+    expected = ["visible"] * 3 + ["infrared"] * 4
+    assert [row.modality for row in listed([table], "nir")] == expected
+    with pytest.raises(UserError, match="modality 'warm' is not known, expected visible or infrared"):
+        listed([table], "warm")
 
 
 # Stopping and going on

@@ -61,6 +61,8 @@ def test_modality_is_asked_for_where_it_matters(tmp_path, pictures):
     assert not np.allclose(visible, infrared, atol=1e-3)
     mixed = embed(pictures, ["visible", "infrared", "visible", "visible", "infrared"])
     assert mixed[[0, 1]] == pytest.approx(np.stack([visible[0], infrared[1]]), abs=1e-5)
+    assert np.array_equal(embed(pictures, ["rgb", "IR", "vis", "v", "thermal"]), mixed)
+    assert np.array_equal(embed(pictures, "nir"), infrared)
 
 
 def test_modality_is_guessed_by_the_data_sets_rule_alone(tmp_path, pictures):
@@ -97,7 +99,8 @@ def test_modality_is_guessed_by_the_data_sets_rule_alone(tmp_path, pictures):
     assert embed(records) == pytest.approx(embed(files, ["infrared", "visible"]), abs=1e-6)
     for wrong, words in (
         (["visible"] * 3, "3 modalities .* for 2 pictures"),
-        ("thermal", "unknown modality 'thermal'"),
+        (["visible", "warm"], "picture 2: modality 'warm' is not known"),
+        ([None, "visible"], "modality 'None' is not known"),
     ):
         with pytest.raises(UserError, match=words):
             embed(files, wrong)
