@@ -12,6 +12,7 @@ import torch
 
 from crossreid import __version__
 from crossreid.data.writing import replacing
+from crossreid.engine import check_device
 from crossreid.methods import METHODS
 from crossreid.methods.base import Method
 from crossreid.nn.weights import read_pickle
@@ -107,6 +108,7 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
     The method gains ``input`` (size, interpolation, mean, std), ``settings`` (the resolved settings of its training)
     and ``trained`` (what it was trained on; empty when unknown).
     """
+    check_device(device)
     path = located(path)
     if ours(path):
         content = read(path)

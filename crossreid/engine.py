@@ -9,6 +9,8 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
+from crossreid.records import UserError
+
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -26,6 +28,7 @@ class Engine:
         from accelerate.utils import DistributedDataParallelKwargs
 
         if device not in ("auto", "cpu") and "LOCAL_RANK" not in os.environ:
+            check_device(device)
             os.environ["ACCELERATE_TORCH_DEVICE"] = device
         # Each process keeps the running statistics of its own batches: copying them at every forward would change
         # buffers in the middle of a step, and `agree` makes them equal where it matters.
@@ -112,6 +115,24 @@ class Engine:
         except ImportError:  # Windows
             return None
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raise UserError, which names what there is, for a device that cannot be worked on."""
+    try:
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # each kind of device fails in its own way
+        backends = {kind: getattr(torch, kind, None) for kind in ("cuda", "npu", "xpu", "mps")}
+        found = [
+            f"{kind}:{number}"
+            for kind, backend in backends.items()
+            if hasattr(backend, "is_available") and backend.is_available()
+            for number in range(backend.device_count())
+        ]
+        raise UserError(
+            f"the device {str(device)!r} cannot be used: torch finds {', '.join(['cpu', *found])}. Choose one of "
+            "these, or install the driver and the build of torch for that device"
+        ) from error
 
 
 def seed_step(seed: int, *numbers: int) -> None:
