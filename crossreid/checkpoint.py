@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import errno
 import os
 from pathlib import Path
 
 import torch
 
 from crossreid import __version__
-from crossreid.data.writing import replacing
+from crossreid.data.writing import FULL, check_folder, replacing
 from crossreid.engine import check_device
 from crossreid.methods import METHODS
 from crossreid.methods.base import Method
@@ -51,8 +50,8 @@ def save(path: Path, content: dict) -> None:
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
         # torch's zip writer turns a failed write into a RuntimeError.
-        full = isinstance(error, RuntimeError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
-        why = "the disk is full or cannot be written" if full else str(error)
+        full = isinstance(error, RuntimeError) or error.errno in FULL
+        why = "the disk is full or cannot be written" if full else error.strerror or error
         was = "the checkpoint written before it is intact" if path.exists() else "there was none before it"
         raise UserError(
             f"could not save {path}: {why}; {was}. Free some space or choose another run folder with --run, then "
@@ -168,6 +167,7 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
 
     if to == "original":
         content = read(path)
+        check_folder(Path(out).parent)
         originals.to_original(content["method"], content["weights"], out, content["config"])
         return [f"wrote {out}, as the published program of {content['method']} saves it"]
     described, weights, left_out = originals.read(path, **settings)
@@ -175,6 +175,7 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
     method = build(described["method"], config, described["classes"], described.get("domains", 1))
     load_strictly(method, weights, path)
     trained = {"origin": described.get("origin", "published system")}
+    check_folder(Path(out).parent)
     save(out, describe(method, described["method"], input=described["input"], settings={}, trained=trained))
     return [f"left out {key}: {why}" for key, why in left_out.items()] + [
         f"wrote {out}: {described['method']}, {len(weights)} weights, {described['classes']} classes"

@@ -27,7 +27,7 @@ import numpy as np
 
 from crossreid import pictures
 from crossreid.data.own import modality as known_modality
-from crossreid.data.writing import replacing
+from crossreid.data.writing import check_folder, replacing
 from crossreid.exported.model import fit
 from crossreid.records import UserError
 
@@ -110,14 +110,7 @@ def check_output(out: Path) -> None:
         )
     if out.is_dir():
         raise UserError(f"{out} is a folder: give the name of a file to write")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{out.parent} cannot be made ({error.strerror or error}): choose another place for the output"
-        ) from error
-    if not os.access(out.parent, os.W_OK):
-        raise UserError(f"{out.parent} may not be written to: choose another place for the output")
+    check_folder(out.parent)
 
 
 def part_of(out: Path) -> Path:

@@ -22,7 +22,7 @@ from torch import nn
 
 from crossreid import __version__, operating_points
 from crossreid.checkpoint import plain
-from crossreid.data.writing import write_json
+from crossreid.data.writing import check_folder, write_json
 from crossreid.embedder import Trained
 from crossreid.exported.model import DESCRIPTION, FORMAT, Exported, fit, open_session
 from crossreid.records import MODALITIES, Embedding, UserError
@@ -58,12 +58,13 @@ def export(
     _check_packages()
     out = Path(out)
     _check_place(out, overwrite)
+    check_folder(out.resolve().parent)
     model = Trained(checkpoint, "cpu", feature, **settings)
     if not model.trained:
         say(f"mind that {checkpoint} does not say that it was trained to tell people apart")
     out = out.resolve()
     temporary, before = (out.with_name(f".{out.name}.{os.getpid()}.{word}") for word in ("part", "old"))
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     try:
         description = _write(model, temporary, "float16" if half else "float32")
         Exported(temporary)  # readable as it will be read

@@ -221,12 +221,16 @@ def test_outputs_that_cannot_be_written_are_told_first(tmp_path, people, monkeyp
         (tmp_path / "v.txt", "expected .npz, .csv, .npy"),
         (tmp_path / "v", "ends in nothing"),
         (tmp_path / "folder.npz", "is a folder"),
-        (tmp_path / "file" / "v.npz", "cannot be made"),
+        (tmp_path / "file" / "v.npz", "file cannot be written to .it is a file"),
     ):
         with pytest.raises(UserError, match=words):
             embed_files(rows, Colours(), out)
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(UserError, match="may not be written"):
+
+    def denied(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", denied)
+    with pytest.raises(UserError, match=r"cannot be written to .Permission denied"):
         embed_files(rows, Colours(), tmp_path / "v.npz")
 
 

@@ -319,6 +319,7 @@ def test_looking_after_a_gallery(table, tmp_path, capsys):
 
 def test_mistakes_are_one_paragraph(shop, tmp_path, capsys):
     place, query = tmp_path / "gallery", shop / "till 0" / "1.png"
+    (tmp_path / "f.csv").mkdir()
     for words, said in (
         (["search", "toy.pt", query, "--gallery", place], "there is no gallery in"),
         (["search", "toy.pt", shop / "broken.jpg", "--gallery", place], "broken.jpg"),
@@ -330,6 +331,7 @@ def test_mistakes_are_one_paragraph(shop, tmp_path, capsys):
             ["search", "toy.pt", query, "--gallery", place, "--html", tmp_path / "no" / "l.html"],
             "does not exist",
         ),
+        (["search", "toy.pt", query, "--gallery", place, "--csv", tmp_path / "f.csv"], "is a folder"),
         (["index", "toy.pt", shop, "--gallery", place, "--batch", "0"], "--batch is 0"),
         (["index", "toy.pt", shop, "--gallery", place, "--split", "query"], "--source"),
         (["index", "toy.pt", shop, "--gallery", place, "--time", "2026"], "--time '2026' looks like a year"),

@@ -42,6 +42,8 @@ def run(words: list[str]) -> None:
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
     chosen = parser.parse_args(words)
+    from crossreid.data.writing import check_folder
+
     for out, suffixes in ((chosen.csv, (".csv",)), (chosen.html, (".html", ".htm"))):
         if out is not None and out.suffix.lower() not in suffixes:
             raise UserError(
@@ -49,6 +51,10 @@ def run(words: list[str]) -> None:
             )
         if out is not None and not out.absolute().parent.is_dir():
             raise UserError(f"the folder of {out} does not exist: make it first")
+        if out is not None and out.is_dir():
+            raise UserError(f"{out} is a folder: give the name of a file to write")
+        if out is not None:
+            check_folder(out.absolute().parent)
     from crossreid.gallery import Gallery, lists
     from crossreid.pictures import crop, decode
 

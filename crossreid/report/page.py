@@ -9,7 +9,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from crossreid.data.writing import replacing
+from crossreid.data.writing import check_folder, replacing
 from crossreid.report import (
     activations,
     curves,
@@ -49,15 +49,18 @@ def write(
         ``report.html``. figures_to: a folder for each figure as SVG, PNG and CSV.
 
     The page asks for nothing from elsewhere: pictures, charts and the files behind its links are inside it.
-    Raises UserError for a folder that is not a run, or a file in it that cannot be understood.
+    Raises UserError for a folder that is not a run, or a file in it that cannot be understood, and, before anything is
+    drawn, for a place that cannot be written to.
     """
     out = Path(out)
     if out.is_dir():
         out = out / "report.html"
     read = read_all(runs)
+    for folder in (out.parent, figures_to):
+        if folder is not None:
+            check_folder(Path(folder))
     found = sections(read, choice or Choice())
     text = page(read, found)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     if figures_to is not None:

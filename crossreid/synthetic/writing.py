@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from crossreid.data.writing import check_folder
 from crossreid.records import UserError
 from crossreid.synthetic.cameras import camera
 from crossreid.synthetic.layouts import LAYOUTS
@@ -62,7 +63,7 @@ def write(
     style(domain, seed)
     plan = LAYOUTS[name](identities, images, seed)
 
-    root.parent.mkdir(parents=True, exist_ok=True)
+    check_folder(root.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     try:
         for path in {*(picture.path for picture in plan.pictures), *plan.files}:
