@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import re
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from crossreid.checkpoint import plain
+from crossreid.data import SOURCES
 from crossreid.data import get as get_source
 from crossreid.data.loading import DataConfig
 from crossreid.evaluation import EvaluateConfig
@@ -61,7 +63,9 @@ def load(source: str | Path | dict, overrides: Sequence[str] = ()) -> Settings:
     Raises UserError naming the nearest known key, or the value and what was expected of it.
     """
     tree = plain(source) if isinstance(source, dict) else _read(source)
-    for key, value in _pairs(overrides):
+    pairs = _pairs(overrides)
+    _unfollow(tree, dict(pairs))
+    for key, value in pairs:
         _put(tree, key.split("."), value)
     return resolve(tree)
 
@@ -129,7 +133,7 @@ def _parse(parser: ArgumentParser, where: str, values: dict):
     try:
         return parser.parse_object({where: values})
     except (ArgumentError, TypeError) as error:
-        text = " ".join(str(error).replace("Parser key", "").split())
+        text = " ".join(re.sub(r"<class '(\w+)'>", r"\1", str(error)).replace("Parser key", "").split())
         raise UserError(f"a setting has a value of the wrong kind: {text}") from error
 
 
@@ -204,6 +208,35 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, object]]:
         except yaml.YAMLError as error:
             raise UserError(f"the value {text!r} of --{key} cannot be read as YAML") from error
     return pairs
+
+
+def _unfollow(tree: dict, changes: dict) -> None:
+    """Take out of a resolved tree what followed from a data set or a protocol that the changes replace."""
+    data, protocol = tree.get("data"), tree.get("protocol")
+    if not isinstance(data, dict) or not isinstance(protocol, dict):
+        return
+    name = protocol.get("name")
+    if changes.get("protocol.name", name) != name:
+        tree["protocol"] = {}
+        return
+    before, after = (
+        _first(names) for names in (data.get("name"), changes.get("data.name", data.get("name")))
+    )
+    if before is None or after not in SOURCES:
+        return
+    if after != before:
+        data.pop("settings", None)
+        if get_source(before).protocol == name != get_source(after).protocol:
+            tree["protocol"] = {}
+    elif not any(key.startswith("data.settings") for key in changes):
+        return
+    if protocol.get("source") == before:
+        for key in ("source", "settings"):
+            protocol.pop(key, None)
+
+
+def _first(names):
+    return names[0] if isinstance(names, list) and names else names
 
 
 def _put(tree: dict, keys: list[str], value) -> None:

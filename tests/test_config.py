@@ -37,6 +37,40 @@ def test_resolving_leaves_the_tree_as_it_is():
     assert tree == given
 
 
+@pytest.mark.parametrize(
+    "tree, overrides, protocol",
+    [
+        ({}, ["--data.name", "dukemtmc"], {"name": "market1501", "source": "dukemtmc", "same_camera": False}),
+        ({}, ["--data.name", "sysu_mm01"], {"name": "sysu_mm01", "mode": "all"}),
+        ({}, ["--protocol.name", "sysu_mm01"], {"name": "sysu_mm01", "mode": "all"}),
+        ({}, ["--data.name", "dukemtmc", "--protocol.source", "market1501"], {"source": "market1501"}),
+        ({"source": "csv"}, ["--data.name", "dukemtmc"], {"name": "market1501", "source": "csv"}),
+        ({"name": "generalization"}, ["--data.name", "[dukemtmc, sysu_mm01]"], {"name": "generalization"}),
+        (
+            {"name": "cuhk03"},
+            ["--protocol.name", "market1501"],
+            {"name": "market1501", "source": "market1501"},
+        ),
+    ],
+)
+def test_a_resolved_protocol_follows_other_data(tree, overrides, protocol):
+    given = small() | {"protocol": {"name": "market1501", "same_camera": False} | tree}
+    if given["protocol"]["name"] != "market1501":
+        del given["protocol"]["same_camera"]
+    resolved = config.load(given).to_dict()
+    found = config.load(resolved, overrides).to_dict()["protocol"]
+    assert protocol.items() <= found.items()
+
+
+def test_other_settings_of_the_reader_reach_the_protocol():
+    tree = {"method": {"name": "agw"}, "data": {"name": "folder", "settings": {"pattern": "(?P<identity>a)"}}}
+    resolved = config.load(tree).to_dict()
+    assert resolved["protocol"]["settings"] == {"pattern": "(?P<identity>a)"}
+    found = config.load(resolved, ["--data.settings.pattern", "(?P<identity>b)"])
+    assert found.protocol["settings"] == {"pattern": "(?P<identity>b)"} == found.data.settings
+    assert config.load(resolved, ["--data.name", "market1501"]).data.settings == {}
+
+
 def test_overrides_are_read_as_yaml():
     settings = config.load(
         small(),
@@ -64,6 +98,9 @@ def test_overrides_are_read_as_yaml():
         (["--trian.epochs", "3"], ["'trian.epochs'", "train"]),
         (["--train.epochs", "many"], ["train.epochs", "int", "many"]),
         (["--train.epochs", "0"], ["train.epochs", "1 or more"]),
+        (["--evaluate.batch", "0"], ["evaluate.batch", "from 1"]),
+        (["--evaluate.k1", "0"], ["evaluate.k1", "from 1"]),
+        (["--evaluate.weight", "3"], ["evaluate.weight", "between 0 and 1"]),
         (["--train.optimizers.main.rat", "1"], ["'rat'", "did you mean 'rate'"]),
         (["--train.optimizers.main.schedule.kind", "cosin"], ["'cosin'", "did you mean 'cosine'"]),
         (["--train.precision", "fp16"], ["train.precision", "float16"]),

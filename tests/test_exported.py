@@ -10,6 +10,7 @@ import crossreid
 from crossreid import config, evaluation
 from crossreid.exported import Exported, evaluate, scoring
 from crossreid.ops import alignment, ranking
+from crossreid.protocols.results import mean_scores
 from crossreid.records import Comparison, Embedding, UserError
 
 
@@ -30,7 +31,7 @@ def test_scores_with_ties_equal_those_of_the_compiled_ranking(cmc, restricted):
     assert found.per_query.keys() == expected.per_query.keys()
     for name, values in expected.per_query.items():
         assert found.per_query[name] == pytest.approx(values, nan_ok=True), name
-    both = scoring.mean([found, found]), ranking.mean_scores([expected, expected])
+    both = mean_scores([found, found]), mean_scores([expected, expected])
     assert both[0].valid == both[1].valid and len(both[0].per_trial) == 2
     assert both[0].cmc == pytest.approx(both[1].cmc)
 

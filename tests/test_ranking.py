@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from crossreid.ops import ranking
+from crossreid.protocols.results import mean_scores
 from crossreid.records import UserError
 
 GALLERY = np.array([1, 1, 2, 2, 3, 3]), np.array([1, 2, 1, 4, 2, 5])
@@ -205,9 +206,19 @@ def test_trials_share_one_pass():
     rows = ranking.blocks(query, gallery)
     together = ranking.evaluate_trials(rows, query_ids, gallery_ids, trials, cmc="identity", block=7)
     assert [scores.mean_ap for scores in together] == pytest.approx([scores.mean_ap for scores in alone])
-    mean = ranking.mean_scores(together)
+    mean = mean_scores(together)
     assert mean.mean_ap == pytest.approx(np.mean([scores.mean_ap for scores in alone]))
     assert len(mean.per_trial) == 3 and mean.queries == 90
+
+
+def test_the_mean_over_queries_counts_every_query_alike():
+    """Both trials offer the person of the first query, at rank 1; one offers that of the second, at rank 2."""
+    distance = np.array([[0.1, 0.5, 0.9], [0.2, 0.3, 0.9]])
+    trials = [ranking.evaluate_distance(distance, [1, 2], ids, ranks=3) for ids in ([1, 3, 4], [1, 2, 4])]
+    by_query, by_trial = mean_scores(trials, "queries"), mean_scores(trials)
+    assert by_query.cmc.tolist() == [0.5, 1, 1] and (by_query.mean_ap, by_query.mean_inp) == (0.75, 0.75)
+    assert by_trial.cmc.tolist() == [0.75, 1, 1] and (by_trial.mean_ap, by_trial.mean_inp) == (0.875, 0.875)
+    assert len(by_query.per_trial) == 2 and (by_query.valid, by_query.queries) == (3, 4)
 
 
 def test_the_distances_given_are_left_as_they_are():

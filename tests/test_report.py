@@ -228,8 +228,13 @@ def write_features(folder, people=6, each=8):
     keys = labels["camera"] // 2
     trial = records.Trial("all", query, gallery, (keys[query], keys[gallery]))
     comparison = {"vector": "cosine", "stripes": None}
-    about = {"protocol": {"name": "small", "words": "Few."}, "feature": "neck", "comparison": comparison}
-    protocol = stored.Recorded("small", "Few.", "image", images, (trial,))
+    about = {
+        "protocol": {"name": "small", "words": "Few."},
+        "feature": "neck",
+        "comparison": comparison,
+        "notes": [],
+    }
+    protocol = stored.Recorded("small", "Few.", "image", "trials", (), images, (trial,))
     embedding = records.Embedding(torch.from_numpy(vectors))
     found = stored.Stored(protocol, embedding, records.Comparison(**comparison), about)
     stored.write_stored(folder / "features.npz", found)
@@ -551,7 +556,7 @@ def test_map_leaves_out_whom_nobody_searches_for(tmp_path):
     found = write_features(tmp_path)
     trial = found.protocol.recorded[0]
     few = records.Trial("all", trial.query[:8], trial.gallery)  # the infrared pictures of two people
-    protocol = stored.Recorded("small", "Few.", "image", found.protocol.images, (few,))
+    protocol = stored.Recorded("small", "Few.", "image", "trials", (), found.protocol.images, (few,))
     stored.write_stored(tmp_path / "features.npz", dataclasses.replace(found, protocol=protocol))
     drawn = embedding_map.embedding_map(evidence.read_features(tmp_path / "features.npz"))
     assert set(drawn.labels["identity"].tolist()) == {0, 1} and "16 of 48 images" in drawn.note

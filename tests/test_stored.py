@@ -273,3 +273,90 @@ def test_how_two_folders_are_read(tmp_path):
         two_folders.read(tmp_path / "q", tmp_path / "empty")
     query, _ = two_folders.read(tmp_path / "odd", tmp_path / "odd", pattern=r"(?P<identity>\w+)\.jpg")
     assert [image.identity for image in query] == [1]
+
+
+def test_junk_among_names_is_left_out_of_features_too(tmp_path):
+    rng = np.random.default_rng(0)
+    names = {"q": ["0001_c1_0.jpg", "0002_c1_0.jpg"], "g": ["0001_c2_0.jpg", "0002_c2_0.jpg", "-1_c2_0.jpg"]}
+    for side, paths in names.items():
+        np.savez(tmp_path / f"{side}.npz", vectors=rng.normal(size=(len(paths), 4)).astype("f4"), path=paths)
+    stored = read_stored(tmp_path / "q.npz", tmp_path / "g.npz")
+    assert [image.identity for image in stored.protocol.images] == [1, 2, 1, 2]
+    assert len(stored.embedding) == 4
+    named = read_stored(
+        tmp_path / "q.npz", tmp_path / "g.npz", pattern=r"(?P<identity>-?\d+)_c(?P<camera>\d)"
+    )
+    assert len(named.protocol.images) == 5
+
+
+def labelled(file, **columns):
+    count = len(columns["identity"])
+    np.savez(file, vectors=np.eye(count, 6, dtype="f4") + 0.1, **columns)
+    return file
+
+
+def test_cameras_are_known_of_all_or_of_none(tmp_path):
+    query = labelled(tmp_path / "q.npz", identity=[1, 2], camera=["1", "2"])
+    gallery = labelled(tmp_path / "g.npz", identity=[1, 2])
+    for other in (gallery, labelled(tmp_path / "h.npz", identity=[1, 2], camera=["", "3"])):
+        with pytest.raises(UserError, match="is not told"):
+            read_stored(query, other)
+        assert len(read_stored(query, other, same_camera=False).protocol.images) == 4
+
+
+@pytest.mark.parametrize("identity", [["7", ""], [7.0, float("nan")]])
+def test_a_picture_of_nobody_is_named(tmp_path, identity):
+    file = labelled(tmp_path / "q.npz", identity=identity, camera=[1, 1])
+    with pytest.raises(UserError, match=r"row 1 \(.*has no identity"):
+        read_stored(file, file)
+
+
+def test_people_of_one_frame_are_different_pictures(tmp_path):
+    boxes = [[0, 0, 9, 9], [9, 0, 18, 9], [-1, -1, -1, -1]]
+    query = labelled(tmp_path / "q.npz", identity=[1], path=["f.jpg"], box=boxes[:1])
+    gallery = labelled(tmp_path / "g.npz", identity=[2, 1], path=["f.jpg", "g.jpg"], box=boxes[1:])
+    protocol = read_stored(query, gallery, same_camera=False).protocol
+    assert [image.box for image in protocol.images] == [(0, 0, 9, 9), (9, 0, 18, 9), None]
+    assert protocol.trials()[0].forbidden is None
+
+
+def test_notes_are_those_of_the_protocol_that_scores(tmp_path, market):
+    usual, off = (protocols.get("market1501")(market, same_camera=way) for way in (True, False))
+    embedding = Embedding(torch.from_numpy(noise(off.images)).float())
+    about = {"feature": "x", "comparison": {"vector": "cosine", "stripes": None}, "notes": list(off.notes)}
+    about["protocol"] = {"name": off.name, "words": off.words}
+    write_stored(tmp_path / "f.npz", Stored(off, embedding, Comparison("cosine"), about))
+    assert "rule is off" in read_stored(tmp_path / "f.npz").about["notes"][0]
+    assert read_stored(tmp_path / "f.npz", protocol=usual).about["notes"] == []
+    sides = [labelled(tmp_path / f"{side}.npz", identity=[1, 2]) for side in "qg"]
+    assert "rule is off" in read_stored(*sides, same_camera=False).about["notes"][0]
+
+
+def test_two_folders_of_a_model_that_tells_modalities_apart(sysu, tmp_path, capsys):
+    from exported_models import checkpoint_file
+
+    file = checkpoint_file(tmp_path / "two.pt", "agw", settings={"method": {"name": "agw"}})
+
+    def scored(name, *options):
+        folders = ["--query", str(tmp_path / name), "--gallery", str(sysu / "cam4")]
+        out = tmp_path / f"out-{name}-{len(options)}"
+        words = [
+            "evaluate",
+            str(file),
+            *folders,
+            "--protocol.same_camera",
+            "false",
+            "--out",
+            str(out),
+            *options,
+        ]
+        if main(words):
+            return capsys.readouterr().err
+        capsys.readouterr()
+        return json.loads((out / "evaluation.json").read_text())["rows"][0]["mean_ap"]
+
+    (tmp_path / "cam3").symlink_to(sysu / "cam3")
+    (tmp_path / "plain").symlink_to(sysu / "cam3")
+    assert "give --query-modality visible or infrared" in scored("plain")
+    said = scored("plain", "--query-modality", "infrared")
+    assert scored("cam3") == said != scored("plain", "--query-modality=visible")

@@ -7,6 +7,7 @@ import torch
 from PIL import Image as Picture
 
 from crossreid.ops import ranking
+from crossreid.protocols.results import mean_scores
 
 
 def picture(path: Path, shade: int = 0, size=(4, 8)) -> Path:
@@ -38,7 +39,7 @@ def scores(protocol, vectors) -> dict:
             ranks=20,
         )
         rows.setdefault(trial.row, []).append(found)
-    return {row: ranking.mean_scores(found) for row, found in rows.items()}
+    return {row: mean_scores(found, protocol.average) for row, found in rows.items()}
 
 
 def one_hot(images) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from crossreid.commands import parsing
@@ -23,7 +24,12 @@ def run(words: list[str]) -> None:
     parser.add_argument(
         "--config", help="settings file for data and protocol (default: those of the training)"
     )
-    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument(
+        "--split",
+        choices=("test", "validation"),
+        default="test",
+        help="pictures to score on (default: %(default)s)",
+    )
     parser.add_argument("--query", type=Path, metavar="DIR", help="folder of pictures to search for")
     parser.add_argument(
         "--gallery", type=Path, metavar="DIR", help="folder of pictures, or features, to search among"
@@ -33,11 +39,14 @@ def run(words: list[str]) -> None:
         help="regular expression that finds identity and camera in a picture's path, such as "
         "'(?P<identity>\\d+)_c(?P<camera>\\d)' (default: names as in Market-1501, or a folder for each person)",
     )
-    parser.add_argument("--query-modality", metavar="WORD", help="visible or infrared (default: visible)")
+    parser.add_argument(
+        "--query-modality", metavar="WORD", help="visible or infrared (default: by its folders)"
+    )
     parser.add_argument("--gallery-modality", metavar="WORD", help="likewise")
     parser.add_argument(
         "--out", type=Path, help="also write evaluation.json and report.html into this folder"
     )
+    parser.add_argument("--device", help="short for --train.device; cpu, cuda, npu, ...")
     chosen, overrides = parsing.parse(parser, words)
     from crossreid.exported import evaluate as evaluate_exported
     from crossreid.exported import is_exported
@@ -49,8 +58,17 @@ def run(words: list[str]) -> None:
             from crossreid import config  # not at hand where torch is not
 
             tree = config.load(chosen.config).to_dict()
-        evaluate_exported(chosen.model, overrides, tree=tree, split=chosen.split, out=chosen.out)
+        device = chosen.device or "cpu"
+        evaluate_exported(
+            chosen.model, overrides, tree=tree, split=chosen.split, out=chosen.out, device=device
+        )
+        if chosen.out:
+            print(
+                f"scores: {(chosen.out / 'evaluation.json').resolve()} (crossreid report {chosen.out} makes a page)"
+            )
         return
+    if chosen.device:
+        overrides += ["--train.device", chosen.device]
     from crossreid.evaluation.stored import is_stored
 
     rows, settings = (_stored if is_stored(chosen.model) else _checkpoint)(chosen, overrides)
@@ -96,8 +114,10 @@ def _checkpoint(chosen, overrides):
             chosen.query,
             chosen.gallery,
             pattern=chosen.pattern,
+            same_camera=settings.protocol["same_camera"],
             modalities=(chosen.query_modality, chosen.gallery_modality),
         )
+        sides = _told_apart(sides, chosen)
         title = f"{chosen.query.name} in {chosen.gallery.name}"
         protocol = Market1501.between(*sides, title=title, same_camera=settings.protocol["same_camera"])
     else:
@@ -107,6 +127,30 @@ def _checkpoint(chosen, overrides):
         chosen.model, settings=settings, protocol=protocol, out=chosen.out, split=chosen.split
     )
     return rows, settings
+
+
+def _told_apart(sides, chosen):
+    """The pictures with their modality by their folders, where nobody said it and the model must know it."""
+    from crossreid import checkpoint
+    from crossreid.embedder import modality_of
+
+    options = (chosen.query_modality, "--query-modality"), (chosen.gallery_modality, "--gallery-modality")
+    if (chosen.pattern and "(?P<modality>" in chosen.pattern) or all(word for word, _ in options):
+        return sides
+    if len(checkpoint.load(chosen.model).modalities) < 2:
+        return sides
+    told = []
+    for side, (word, option) in zip(sides, options):
+        try:
+            told.append(
+                side if word else [replace(image, modality=modality_of(image.path)) for image in side]
+            )
+        except UserError:
+            raise UserError(
+                "this model treats visible and infrared pictures differently, and nothing says which those in "
+                f"{side[0].path.parent} are: give {option} visible or infrared, or a pattern with the group modality"
+            ) from None
+    return told
 
 
 def _stored(chosen, overrides):
@@ -150,4 +194,7 @@ def _method(path: Path) -> str:
 
 def _no_folders(chosen, what: str) -> None:
     if chosen.query or chosen.gallery:
-        raise UserError(f"--query and --gallery are for checkpoints and features, but {what} was given")
+        raise UserError(
+            f"--query and --gallery are for checkpoints and features, but {what} was given: score the checkpoint it "
+            "was made of, or embed both folders with it and score the features"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from crossreid.data import folder, own
@@ -19,7 +20,7 @@ def read(
     gallery: str | Path,
     *,
     pattern: str | None = None,
-    camera: int = 1,
+    same_camera: bool = True,
     modalities: tuple[str | None, str | None] = (None, None),
 ) -> tuple[list[Image], list[Image]]:
     """The queries and the gallery, each sorted by path; an identity has the same number in both.
@@ -27,7 +28,7 @@ def read(
     pattern: as of the data set ``folder``: a regular expression with the groups identity and, if wanted, camera and
         modality. Without one, sub-folders are persons; pictures that lie directly in a folder must be named as in
         Market-1501, 0002_c1s1_000451_03.jpg, and those of its junk identity -1 are left out.
-    camera: of pictures whose path does not tell it.
+    same_camera: pictures of one person by one camera will be disregarded, so cameras must be told of all or of none.
     modalities: of the queries and of the gallery, where the pattern does not tell it.
 
     Raises UserError naming the first picture that does not fit.
@@ -43,15 +44,34 @@ def read(
             rows = [(*row[:3], own.modality(modality, str(place))) for row in rows]
         sides.append(rows)
     identities = own.numbers(row[1] for side in sides for row in side)
-    cameras = own.numbers(row[2] for side in sides for row in side if row[2] is not None)
+    cameras = camera_numbers(
+        [row[2] for side in sides for row in side], f"{query} and {gallery}", same_camera
+    )
     queries, others = (
         [
-            Image(path, identities[identity], camera if seen is None else cameras[seen], modality)
+            Image(path, identities[identity], cameras[seen], modality)
             for path, identity, seen, modality in side
         ]
         for side in sides
     )
     return queries, others
+
+
+def camera_numbers(cameras: Sequence[str | None], place: str, same_camera: bool) -> dict[str | None, int]:
+    """A number for each camera, 1 for pictures of which none is told.
+
+    Raises UserError where only some cameras are told and ``same_camera`` makes them matter: an unknown camera must
+    not be taken for a known one.
+    """
+    numbers = own.numbers(camera for camera in cameras if camera is not None)
+    if same_camera and numbers and None in cameras:
+        raise UserError(
+            f"{place}: the camera of {sum(camera is None for camera in cameras)} of {len(cameras)} pictures is not "
+            "told, so whether they are by the query's camera is unknown. Tell it of all (in the names, a pattern with "
+            "the group camera, or the column camera), or let pictures of one camera count (protocol.same_camera: "
+            "false)"
+        )
+    return numbers | {None: 1}
 
 
 def compiled(pattern: str | None) -> re.Pattern:

@@ -74,6 +74,15 @@ class EvaluateConfig:
             raise UserError(
                 f"evaluate.ranks is {self.ranks}: the table shows ranks up to 20, so give 20 or more"
             )
+        for name, least in (("batch", 1), ("k1", 1), ("k2", 1), ("examples", 0)):
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"evaluate.{name} is {getattr(self, name)}: expected a whole number from {least}"
+                )
+        if not 0 <= self.weight <= 1:
+            raise UserError(
+                f"evaluate.weight is {self.weight}: the weight of the original distance lies between 0 and 1"
+            )
 
 
 def embed(
@@ -213,7 +222,7 @@ def evaluate(
         "checkpoint": path.name,
         "epoch": method.trained.get("epoch"),
         "selection": _selection(settings, path, split),
-        "notes": _notes(settings),
+        "notes": list(protocol.notes),
     }
     content = _results(protocol, embedding, comparison, config, about, engine.device, say)
     if config.baseline:
@@ -301,13 +310,6 @@ def baselines(protocol, settings) -> dict[str, dict[str, Scores]]:
         )
         for name, vectors in kinds.items()
     }
-
-
-def _notes(settings) -> list[str]:
-    """What departs from the usual protocol and must be said loudly."""
-    if settings.protocol.get("same_camera", True):
-        return []
-    return ["The same-camera rule is off: pictures of a person by the query's own camera count as matches."]
 
 
 def _selection(settings, path: Path, split: str) -> str:

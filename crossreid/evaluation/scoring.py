@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from crossreid.ops import ranking
-from crossreid.protocols.results import people
+from crossreid.protocols.results import mean_scores, people
 from crossreid.records import Comparison, Embedding, Scores, Trial
 
 LISTED = 10
@@ -72,7 +72,7 @@ def score_rows(
             forbidden = trials[0].forbidden
             found = [ranking.evaluate_blocks(distances, *people_of, *cameras, forbidden=forbidden, **how)]
         rows.setdefault(row, []).extend(found)
-    return {row: ranking.mean_scores(found) for row, found in rows.items()}
+    return {row: mean_scores(found, protocol.average) for row, found in rows.items()}
 
 
 def rerank_rows(
@@ -116,7 +116,7 @@ def rerank_rows(
             progress=True,
         )
         rows.setdefault(trial.row, []).append(found)
-    return {row: ranking.mean_scores(found) for row, found in rows.items()}
+    return {row: mean_scores(found, protocol.average) for row, found in rows.items()}
 
 
 def ranked_lists(

@@ -64,6 +64,7 @@ class Stored:
             )
         rows = np.array([known[_place(image)] for image in protocol.images])
         about = self.about | {"protocol": {"name": protocol.name, "words": protocol.words}}
+        about["notes"] = list(protocol.notes)
         return Stored(protocol, self.embedding[rows], self.comparison, about, self.settings)
 
 
@@ -74,6 +75,8 @@ class Recorded:
     name: str
     words: str
     cmc: str
+    average: str
+    notes: tuple[str, ...]
     images: list[Image]
     recorded: tuple[Trial, ...]
 
@@ -96,7 +99,13 @@ def write_stored(path: Path, stored: Stored, split: str = "test") -> None:
         arrays[f"query_{number}"], arrays[f"gallery_{number}"] = trial.query, trial.gallery
         if trial.forbidden is not None:
             arrays[f"forbidden_query_{number}"], arrays[f"forbidden_gallery_{number}"] = trial.forbidden
-    record = {"form": _FORM, "cmc": protocol.cmc, "trials": names, "about": stored.about}
+    record = {
+        "form": _FORM,
+        "cmc": protocol.cmc,
+        "average": protocol.average,
+        "trials": names,
+        "about": stored.about,
+    }
     record["settings"] = stored.settings
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(
@@ -220,7 +229,13 @@ def _recorded(arrays, path: Path) -> Stored:
             trials.append(Trial(row, arrays[f"query_{number}"], arrays[f"gallery_{number}"], forbidden))
         about, comparison = record["about"], Comparison(**record["about"]["comparison"])
         protocol = Recorded(
-            about["protocol"]["name"], about["protocol"]["words"], record["cmc"], images, tuple(trials)
+            about["protocol"]["name"],
+            about["protocol"]["words"],
+            record["cmc"],
+            record["average"],
+            tuple(about["notes"]),
+            images,
+            tuple(trials),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
@@ -271,13 +286,16 @@ def _table(sides, pattern, same_camera) -> Stored:
             raise UserError(
                 f"{names[0]} and {names[1]} were made by different models: embed both with the same"
             )
+    kept = [[at for at, row in enumerate(side) if row.identity is not None] for side in columns]
+    vectors = [each[rows] for each, rows in zip(vectors, kept)]
+    columns = [[side[at] for at in rows] for side, rows in zip(columns, kept)]
     both = [*columns[0], *columns[1]]
-    identity = numbers(person for _, person, _, _ in both)
-    camera = numbers(seen for _, _, seen, _ in both if seen is not None)
+    identity = numbers(row.identity for row in both)
+    camera = two_folders.camera_numbers([row.camera for row in both], ", ".join(names), same_camera)
     images = [
         [
-            Image(name, identity[who], 1 if seen is None else camera[seen], modality)
-            for name, who, seen, modality in side
+            Image(row.path, identity[row.identity], camera[row.camera], row.modality, box=row.box)
+            for row in side
         ]
         for side in columns
     ]
@@ -301,19 +319,39 @@ def _about(
         "checkpoint": path.name,
         "epoch": None,
         "selection": selection,
-        "notes": [],
+        "notes": list(protocol.notes),
     }
 
 
-def _columns(table, path: Path, pattern) -> list[tuple[Path, str, str | None, str]]:
-    """Name, identity, camera and modality of each vector."""
+@dataclass(frozen=True)
+class _Row:
+    """Of one vector: identity is None for junk pictures, which no protocol reads, camera where nothing tells it."""
+
+    path: Path
+    identity: str | None
+    camera: str | None
+    modality: str
+    box: tuple[int, int, int, int] | None
+
+
+def _columns(table, path: Path, pattern) -> list[_Row]:
+    """What the table says of each vector."""
     count = len(table["vectors"])
     names = [Path(str(name)) for name in table.get("path", [f"{path} {row}" for row in range(count)])]
     modality = [modality_of(str(word), str(path)) if str(word) else VISIBLE for word in _words(table)]
+    boxes = [
+        None if edges[0] < 0 else tuple(edges) for edges in table.get("box", np.full((count, 4), -1)).tolist()
+    ]
     if "identity" in table:
-        cameras = table.get("camera")
-        seen = [None] * count if cameras is None else [_text(value) for value in cameras]
-        return list(zip(names, map(_text, table["identity"]), seen, modality))
+        people = [_text(value) for value in table["identity"]]
+        if None in people:
+            at = people.index(None)
+            raise UserError(
+                f"{path}: row {at} ({names[at]}) has no identity, and so does not say whom it shows: name the person, "
+                "or leave the picture out"
+            )
+        cameras = [_text(value) for value in table.get("camera", [""] * count)]
+        return list(map(_Row, names, people, cameras, modality, boxes))
     if "path" not in table:
         raise UserError(
             f"{path} does not say who is on each picture: the columns identity and camera were expected, or path, "
@@ -321,7 +359,8 @@ def _columns(table, path: Path, pattern) -> list[tuple[Path, str, str | None, st
         )
     expression = two_folders.compiled(pattern)
     found = [two_folders.fields(expression, name.as_posix(), path) for name in names]
-    return [(name, who, seen, word) for name, (who, seen), word in zip(names, found, modality)]
+    people = [None if pattern is None and who == two_folders.JUNK else who for who, _ in found]
+    return list(map(_Row, names, people, (seen for _, seen in found), modality, boxes))
 
 
 def _words(table) -> np.ndarray:
@@ -329,12 +368,13 @@ def _words(table) -> np.ndarray:
     return np.array(MODALITIES)[words] if words.dtype.kind in "iu" else words
 
 
-def _text(value) -> str:
-    return (
-        str(int(value))
-        if isinstance(value, (float, np.floating)) and float(value).is_integer()
-        else str(value)
-    )
+def _text(value) -> str | None:
+    """A label as text, None for an empty one."""
+    if isinstance(value, (float, np.floating)):
+        if np.isnan(value):
+            return None
+        value = int(value) if float(value).is_integer() else value
+    return str(value).strip() or None
 
 
 def _cameras(path: Path) -> dict[int, Path]:

@@ -16,7 +16,7 @@ from crossreid.data.loading import read_image
 from crossreid.data.writing import write_json
 from crossreid.exported import scoring
 from crossreid.exported.model import Exported, fit
-from crossreid.protocols.results import as_json, people, table
+from crossreid.protocols.results import as_json, mean_scores, people, table
 from crossreid.records import MODALITIES, Embedding, Scores, UserError
 
 # What of an experiment's settings matters here, with the defaults of a model that records none.
@@ -75,7 +75,7 @@ def evaluate(
             ranks=config["ranks"],
         )
         rows.setdefault(trial.row, []).append(found)
-    means = {row: scoring.mean(trials) for row, trials in rows.items()}
+    means = {row: mean_scores(trials, protocol.average) for row, trials in rows.items()}
     say(protocol.words)
     say(table(means))
     if out is not None:
@@ -180,7 +180,7 @@ def _content(model: Exported, path, protocol, rows: Mapping[str, Scores]) -> dic
         "selection": f"the exported model {Path(path).name} ({model.precision})",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"crossreid": __version__},
-        "notes": [],
+        "notes": list(protocol.notes),
         "rows": [as_json(name, scores) for name, scores in rows.items()],
         "ranked": [],
         "baselines": [],

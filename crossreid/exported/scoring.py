@@ -6,8 +6,7 @@ gallery order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 
@@ -68,23 +67,6 @@ def score(
         per_query=per_query | ({"first_identity_rank": identity_rank} if cmc == "identity" else {}),
         valid=int(valid.sum()),
         queries=len(query_ids),
-    )
-
-
-def mean(scores: Sequence[Scores]) -> Scores:
-    """The plain mean of several trials' scores, which are kept in ``per_trial``."""
-    first = scores[0]
-    return replace(
-        first,
-        cmc=np.mean([trial.cmc for trial in scores], axis=0),
-        mean_ap=float(np.mean([trial.mean_ap for trial in scores])),
-        mean_inp=float(np.mean([trial.mean_inp for trial in scores])),
-        per_query={
-            name: np.concatenate([trial.per_query[name] for trial in scores]) for name in first.per_query
-        },
-        per_trial=tuple(scores),
-        valid=sum(trial.valid for trial in scores),
-        queries=sum(trial.queries for trial in scores),
     )
 
 

@@ -8,7 +8,7 @@ sort has them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -124,7 +124,7 @@ def evaluate_trials(
         gallery_ids (G,).
     trials: for each the gallery rows (T,) in the trial's order, and its forbidden pairs as None or two arrays
         (Q,) and (T,).
-    The rest as in ``evaluate_blocks``. Returns one Scores a trial; ``mean_scores`` averages them.
+    The rest as in ``evaluate_blocks``. Returns one Scores a trial.
     """
     gallery_ids = _codes_of(gallery_ids, "gallery identities")
     tasks = []
@@ -223,34 +223,6 @@ def blocks(query, gallery, metric: str = "cosine", device=None) -> Rows:
         return out.mul_(2) if metric == "squared_euclidean_unit" else out
 
     return Rows((len(query), len(gallery)), rows)
-
-
-def mean_scores(scores: Sequence[Scores]) -> Scores:
-    """The plain mean of several trials' scores, which are kept in ``per_trial``; curves must be equally long.
-
-    The counts of queries are summed, the values of single queries are those of all trials one after another.
-    """
-    scores = tuple(scores)
-    if not scores:
-        raise ValueError("there are no scores to average: pass at least one trial")
-    lengths = {len(trial.cmc) for trial in scores}
-    if len(lengths) > 1:
-        raise ValueError(f"CMC curves of {sorted(lengths)} ranks cannot be averaged: use equal ranks")
-    return Scores(
-        cmc=np.mean([trial.cmc for trial in scores], axis=0),
-        mean_ap=float(np.mean([trial.mean_ap for trial in scores])),
-        mean_inp=float(np.mean([trial.mean_inp for trial in scores])),
-        verification={
-            name: float(np.mean([trial.verification[name] for trial in scores]))
-            for name in scores[0].verification
-        },
-        per_query={
-            name: np.concatenate([trial.per_query[name] for trial in scores]) for name in scores[0].per_query
-        },
-        per_trial=tuple(replace(trial, per_trial=()) for trial in scores),
-        valid=sum(trial.valid for trial in scores),
-        queries=sum(trial.queries for trial in scores),
-    )
 
 
 def verification_rates(genuine, impostor, rates: Sequence[float] = RATES) -> dict[str, float]:

@@ -5,7 +5,9 @@ A protocol is built from the folder of its data and its settings, and then has
     name     its name here
     images   every image to embed, once
     cmc      "image" or "identity": which kind of cumulative matching curve belongs to it
+    average  "trials" or "queries": over what the mean of a row's trials goes, see ``results.mean_scores``
     words    the protocol with its settings, in a few plain sentences for the report
+    notes    what departs from the usual and must be said loudly
     trials() who is searched for where, as indices into ``images``
 """
 

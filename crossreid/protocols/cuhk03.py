@@ -9,18 +9,19 @@ import numpy as np
 
 from crossreid.data import cuhk03
 from crossreid.data.splitting import query_and_gallery
+from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
 from crossreid.records import Image, Trial, UserError
 
 
-class CUHK03:
+class CUHK03(Protocol):
     """The single-shot metric of Li et al. 2014 on the 700 test identities of the newer protocol.
 
-    Each repetition draws one gallery picture of each identity, evenly. A query counts in those repetitions
-    whose
+    Each repetition draws one gallery picture of each identity, evenly. A query counts in those repetitions whose
     picture of its own identity is of the other camera: given that, the picture is drawn evenly from the other
-    camera's, exactly as when each query draws its own gallery after the pictures of its camera are left out,
-    as published code does. The means agree up to the luck of the draw, and one gallery serves all queries.
+    camera's, exactly as when each query draws its own gallery after the pictures of its camera are left out, as
+    published code does. A query's numbers are the means over those repetitions, and every query counts alike. So
+    one gallery serves all queries, and the means agree with that code's up to the luck of the draw.
 
     The usual evaluation of this protocol is the one of Market-1501, with all gallery pictures:
     ``market1501``.
@@ -33,7 +34,7 @@ class CUHK03:
     """
 
     name = "cuhk03"
-    cmc = "image"
+    average = "queries"
 
     def __init__(
         self,
@@ -59,14 +60,14 @@ class CUHK03:
                 f"CUHK03 has no split {split!r} of its own: choose 'test', or hold out training identities "
                 f"(data.validation) to validate on."
             )
-        self.images: list[Image] = query + gallery
+        self.images = query + gallery
         self._queries = np.arange(len(query))
         self._repetitions, self._seed = repetitions, seed
         self.words = (
             f"CUHK03, {boxes} boxes, 767 training and 700 test identities, single-shot metric: mean of "
             f"{repetitions} repetitions, each with one gallery picture of each identity, drawn at random "
-            f"(seed {seed}). A query whose identity was drawn from the query's own camera does not count in "
-            "that repetition."
+            f"(seed {seed}). A query's numbers are means over those repetitions that drew its identity from "
+            "another camera than its own."
         )
 
     def trials(self) -> list[Trial]:

@@ -12,6 +12,7 @@ import numpy as np
 from crossreid import data
 from crossreid.data import split_files, viper
 from crossreid.data.splitting import query_and_gallery
+from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
 from crossreid.records import Image, Trial, UserError
 
@@ -19,7 +20,7 @@ from crossreid.records import Image, Trial, UserError
 SMALL = {"grid": "GRID", "viper": "VIPeR", "prid2011": "PRID", "ilids": "i-LIDS"}
 
 
-class Generalization:
+class Generalization(Protocol):
     """Several targets in one run (Song et al. 2019; Choi et al. 2021): one row each, the mean over its folds.
 
     root: the folder of each target by its name, or one folder that holds them all.
@@ -32,7 +33,6 @@ class Generalization:
     """
 
     name = "generalization"
-    cmc = "image"
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Generalization:
                 f"protocol generalization: viper_variants is {viper_variants!r}, expected some of the "
                 "letters abcd."
             )
-        self.images: list[Image] = []
+        self.images = []
         self._searches: list[tuple[str, np.ndarray, np.ndarray]] = []
         self._index: dict[tuple, int] = {}
         if split == "test":

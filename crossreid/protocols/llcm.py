@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import llcm
+from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
 from crossreid.protocols.sysu_mm01 import seeded_gallery
 from crossreid.records import INFRARED, VISIBLE, Image, Trial, UserError
 
 
-class LLCM:
+class LLCM(Protocol):
     """The protocol of Zhang and Wang 2023, in both directions.
 
     trials: galleries drawn, by Python's generator seeded with the number of the trial from 0; averaged.
@@ -39,7 +40,7 @@ class LLCM:
             raise UserError(f"protocol llcm: trials is {trials}, expected 1 or more; 10 is usual.")
         if split == "test":
             splits = llcm.read(Path(root))
-            self.images: list[Image] = splits["query"] + splits["gallery"]
+            self.images = splits["query"] + splits["gallery"]
         elif split == "validation" and images:
             self.images = list(images)
         else:

@@ -14,11 +14,16 @@ import numpy as np
 
 from crossreid import data
 from crossreid.data.splitting import query_and_gallery
+from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
 from crossreid.records import Image, Trial, UserError
 
+SAME_CAMERA_OFF = (
+    "The same-camera rule is off: pictures of a person by the query's own camera count as matches."
+)
 
-class Market1501:
+
+class Market1501(Protocol):
     """The protocol of Zheng et al. 2015.
 
     source: name of a data set that has, or is given, the splits query and gallery.
@@ -31,7 +36,6 @@ class Market1501:
     """
 
     name = "market1501"
-    cmc = "image"
 
     def __init__(
         self,
@@ -79,9 +83,10 @@ class Market1501:
         return protocol
 
     def _set(self, query, gallery, title, row, same_camera, split):
-        self.images: list[Image] = [*query, *gallery]
+        self.images = [*query, *gallery]
         self._queries = len(query)
         self._row = row
+        self.notes = () if same_camera else (SAME_CAMERA_OFF,)
         self._forbidden = _same_file(query, gallery)
         if same_camera:
             key = identity_and_camera(self.images)

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import regdb
+from crossreid.protocols.base import Protocol
 from crossreid.records import INFRARED, VISIBLE, Image, Trial, UserError
 
 DIRECTIONS = {"visible to thermal": (VISIBLE, INFRARED), "thermal to visible": (INFRARED, VISIBLE)}
 
 
-class RegDB:
+class RegDB(Protocol):
     """The protocol of Ye et al. 2018, for one of the ten folds.
 
     fold: 1 to 10, the one that the model was trained on: other folds test on persons it knows. The published
@@ -23,14 +24,13 @@ class RegDB:
     """
 
     name = "regdb"
-    cmc = "image"
 
     def __init__(
         self, root: str | Path, *, fold: int = 1, split: str = "test", images: Sequence[Image] | None = None
     ):
         if split == "test":
             splits = regdb.read(Path(root), fold=fold)
-            self.images: list[Image] = splits["query"] + splits["gallery"]
+            self.images = splits["query"] + splits["gallery"]
         elif split == "validation" and images:
             self.images = list(images)
         else:

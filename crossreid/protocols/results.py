@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -49,6 +50,52 @@ def table(rows: Mapping[str, Scores]) -> str:
             lines.append(f"  {len(spread)} trials".ljust(width) + "".join(cells))
         lines.append(" " * 2 + f"{scores.valid} of {scores.queries} queries have a valid match")
     return "\n".join(lines)
+
+
+def mean_scores(scores: Sequence[Scores], over: str = "trials") -> Scores:
+    """The mean of several trials' scores, which are kept in ``per_trial``; curves must be equally long.
+
+    over: ``"trials"`` is the plain mean of their numbers. ``"queries"``, for trials of the same queries, is the mean
+        over queries of each one's mean over the trials in which it has a match: every query counts alike.
+
+    The counts of queries are summed, the values of single queries are those of all trials one after another.
+    """
+    scores = tuple(scores)
+    if not scores:
+        raise ValueError("there are no scores to average: pass at least one trial")
+    lengths = {len(trial.cmc) for trial in scores}
+    if len(lengths) > 1:
+        raise ValueError(f"CMC curves of {sorted(lengths)} ranks cannot be averaged: use equal ranks")
+    per_query = {name: [trial.per_query[name] for trial in scores] for name in scores[0].per_query}
+    if over == "queries":
+        rank = np.stack(per_query.get("first_identity_rank", per_query["first_rank"]))
+        valid = ~np.isnan(rank)
+        used = valid.any(axis=0)
+
+        def mean(values):
+            total = np.where(valid, np.stack(values), 0).sum(axis=0)
+            return float((total[used] / valid.sum(axis=0)[used]).mean())
+
+        cmc = np.array([mean(rank <= place) for place in range(1, max(lengths) + 1)])
+        precision, penalty = mean(per_query["average_precision"]), mean(per_query["inverse_negative_penalty"])
+    else:
+        cmc = np.mean([trial.cmc for trial in scores], axis=0)
+        precision, penalty = (
+            float(np.mean([getattr(trial, name) for trial in scores])) for name in ("mean_ap", "mean_inp")
+        )
+    return Scores(
+        cmc=cmc,
+        mean_ap=precision,
+        mean_inp=penalty,
+        verification={
+            name: float(np.mean([trial.verification[name] for trial in scores]))
+            for name in scores[0].verification
+        },
+        per_query={name: np.concatenate(values) for name, values in per_query.items()},
+        per_trial=tuple(replace(trial, per_trial=()) for trial in scores),
+        valid=sum(trial.valid for trial in scores),
+        queries=sum(trial.queries for trial in scores),
+    )
 
 
 def as_json(name: str, scores: Scores) -> dict:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import matlab, sysu_mm01
+from crossreid.protocols.base import Protocol
 from crossreid.records import INFRARED, VISIBLE, Image, Trial, UserError
 
 CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
@@ -16,7 +17,7 @@ CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 PLACES = np.array([0, 1, 2, 2, 4, 5, 6])
 
 
-class SysuMM01:
+class SysuMM01(Protocol):
     """The protocol of Wu et al. 2017, with the galleries of the owner's files or seeded ones.
 
     mode: ``"all"`` searches cameras 1, 2, 4 and 5, ``"indoor"`` only 1 and 2.
@@ -80,7 +81,7 @@ class SysuMM01:
             for picks in draw[:trials]
         ]
         used = sorted({index for picks in drawn for index in picks})
-        self.images: list[Image] = query + [visible[index] for index in used]
+        self.images = query + [visible[index] for index in used]
         row = {index: len(query) + position for position, index in enumerate(used)}
         self._galleries = [np.array([row[index] for index in picks]) for picks in drawn]
         self._queries = np.arange(len(query))
