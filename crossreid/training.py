@@ -513,6 +513,8 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     if config.evaluate_every:
         evaluation.protocol_of(settings, split=split, held_out=held_out)
 
+    if training:
+        _refuse_without_effect(settings, content, run)
     resolved = settings.to_dict()
     record, say = _writers(run, engine.main, training["epoch"] if training else None)
     if engine.main:
@@ -647,6 +649,30 @@ def train_folds(settings, run: Path, *, resume: bool = False) -> list[Path]:
         if not (folder / "evaluation.json").exists():
             train(one, folder, resume=(folder / "last.pt").exists())
     return runs
+
+
+def _refuse_without_effect(settings, content: dict, run: Path) -> None:
+    """Raise UserError when a finished run would be given settings by which nothing is trained any more."""
+    done, wanted = content["training"]["epoch"], settings.train.epochs
+    if done < wanted:
+        return
+
+    def lasting(tree: dict) -> list[dict]:
+        kept = {heading: dict(tree[heading]) for heading in ("method", "data", "train")}
+        for heading, key in (
+            ("data", "roots"),
+            ("data", "workers"),
+            ("train", "device"),
+            ("train", "threads"),
+        ):
+            kept[heading].pop(key, None)
+        return kept
+
+    if done > wanted or lasting(settings.to_dict()) != lasting(content["settings"]):
+        raise UserError(
+            f"the run {run} has trained {done} epochs and train.epochs is {wanted}: nothing is left to train, and "
+            "other settings would only falsify its record. Give more epochs to go on, or score it with crossreid evaluate"
+        )
 
 
 def _refuse_occupied(run: Path) -> None:

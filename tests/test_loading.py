@@ -1,6 +1,7 @@
 import json
 import pickle
 import warnings
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -193,6 +194,21 @@ def test_a_broken_file_stops_training_by_name(damaged):
         with pytest.raises(UserError) as caught:
             next(stream)
         assert str(path) in str(caught.value) and "Traceback" not in str(caught.value)
+
+
+def test_what_replaces_a_broken_file_keeps_its_own_camera_and_domain(damaged):
+    given, path = damaged
+    given = [replace(image, camera=9 if image.path == path else image.camera) for image in given]
+    labels = Labels.of(given).cameras_as_domains()
+    config = DataConfig(size=SIZE, flip=0, workers=0, broken="skip")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        batches = [
+            batch
+            for _, batch in islice(Loader(given, labels, LoaderConfig("identity", 2, 4), config, seed=0), 5)
+        ]
+    assert all((batch.camera != 9).all() for batch in batches)
+    assert all((batch.domain != labels.domain[labels.camera == 9][0]).all() for batch in batches)
 
 
 def test_a_broken_file_is_replaced_by_the_same_identity_and_modality(damaged):

@@ -166,4 +166,15 @@ def test_only_what_the_program_has_can_be_written_for_it(tmp_path):
         originals.to_original("agw", one.state_dict(), tmp_path / "a.t")
     with pytest.raises(UserError, match="'other'"):
         originals.to_original("other", {}, tmp_path / "a.t")
+    for name, config, words in (
+        ("agw", {"backbone": "resnet50", "attention_width": 0}, "attention_width"),
+        ("mvd", {"backbone": "resnet50", "profile": "conventional"}, "conventional"),
+        ("metabin", {"backbone": "tiny"}, "none of those MetaBIN was published with"),
+    ):
+        with torch.device("meta"):
+            state = checkpoint.build(name, config | {"pretrained": None}, classes=3, domains=2).state_dict()
+        with pytest.raises(UserError, match=words):
+            originals.to_original(
+                name, {key: torch.zeros(value.shape) for key, value in state.items()}, tmp_path / "a.t"
+            )
     assert list(tmp_path.iterdir()) == []

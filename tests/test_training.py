@@ -186,6 +186,16 @@ def test_resuming_with_another_method_or_other_settings_is_refused(experiment, t
     assert (trained / "last.pt").read_bytes() == before
 
 
+def test_a_finished_run_keeps_its_record(experiment, trained):
+    before = (trained / "config.yaml").read_bytes()
+    for change in (("--data.size", "[64, 32]"), ("--train.epochs", "1"), ("--train.seed", "5")):
+        refused(
+            lambda change=change: run_with(experiment, trained, *change, resume=True),
+            "nothing is left to train",
+        )
+    assert (trained / "config.yaml").read_bytes() == before
+
+
 def test_a_run_that_saved_nothing_is_begun_again(experiment, trained, tmp_path):
     run = tmp_path / "run"
     (run / "tensorboard").mkdir(parents=True)

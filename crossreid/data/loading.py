@@ -414,7 +414,7 @@ class _Batches:
         broken: list[str] = []
         generators = [_generator(self.stream, _AUGMENT, draw, place) for place in range(len(rows))]
         try:
-            arrays = [self._read(row, draw, place, broken) for place, row in enumerate(rows)]
+            arrays, rows = zip(*(self._read(row, draw, place, broken) for place, row in enumerate(rows)))
         except UserError as error:
             # Returned, not raised: a worker would wrap its text in a traceback.
             return error
@@ -423,9 +423,11 @@ class _Batches:
         pixels, boxes = on_pixels(arrays, self.labels.modality[rows], generators, self.config)
         return draw, position, Batch(images=pixels, **fields), boxes, broken
 
-    def _read(self, row: int, draw: int, place: int, broken: list[str]) -> np.ndarray:
+    def _read(self, row: int, draw: int, place: int, broken: list[str]) -> tuple[np.ndarray, int]:
+        """The pixels, and the row that they are of: another of that identity and modality for a broken picture, of
+        its own domain if there is one."""
         try:
-            return read_image(self.images[row])
+            return read_image(self.images[row]), row
         except UserError as error:
             if self.config.broken == "stop":
                 raise
@@ -434,9 +436,11 @@ class _Batches:
             (self.labels.target == self.labels.target[row])
             & (self.labels.modality == self.labels.modality[row])
         )
-        for other in _generator(self.stream, _REPLACE, draw, place).permutation(alike[alike != row]):
+        others = _generator(self.stream, _REPLACE, draw, place).permutation(alike[alike != row])
+        elsewhere = self.labels.domain[others] != self.labels.domain[row]
+        for other in others[np.argsort(elsewhere, kind="stable")]:
             try:
-                return read_image(self.images[other])
+                return read_image(self.images[other]), other
             except UserError as error:
                 broken.append(str(error))
         raise UserError(

@@ -89,6 +89,11 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             "the published AGW program has two streams and a resnet50: a model with method.streams 1 or "
             "another backbone cannot be written in its form; keep our own checkpoint"
         )
+    if len(state.get("backbone.nonlocal2.0.theta.weight", "1")) != 1:
+        raise UserError(
+            "the non-local blocks of the published AGW program have one channel: a model with another "
+            "method.attention_width cannot be written in its form; keep our own checkpoint"
+        )
     weights, _ = rename(state, (*_BACK, *TRUNK_BACK), (), "our AGW")
     return with_unused(weights)
 

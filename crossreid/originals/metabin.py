@@ -108,6 +108,7 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         elif not gated:
             name = _rename(name, _HALVES_BACK)
         theirs[_rename(name, rules)] = value
+    _backbone(theirs)  # refuses one that the program does not have
     return theirs
 
 
@@ -128,14 +129,14 @@ def _backbone(state) -> str:
         if width in _WIDTHS:
             return _WIDTHS[width]
         raise UserError(
-            f"the checkpoint is of a MobileNetV2 with {width} channels in its first layer: MetaBIN was "
+            f"the weights are of a MobileNetV2 with {width} channels in its first layer: MetaBIN was "
             "published with 32 (width 1.0) and 44 (width 1.4)"
         )
     blocks = {name.split(".")[2] for name in state if name.startswith("backbone.layer3.")}
     kind = (len(blocks), "backbone.layer3.0.conv3.weight" in state)
     if kind not in _DEPTHS:
         raise UserError(
-            "the checkpoint's backbone is none of those MetaBIN was published with (MobileNetV2, ResNet 18 "
+            "the backbone is none of those MetaBIN was published with (MobileNetV2, ResNet 18 "
             f"to 152): it has {len(blocks)} blocks in its third stage"
         )
     return _DEPTHS[kind]

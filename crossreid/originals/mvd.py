@@ -104,6 +104,12 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             "the published MVD program has three resnet50 with channel attention: a model of the profile "
             "mindspore or with another backbone cannot be written in its form; keep our own checkpoint"
         )
+    encoded = len(state["bottlenecks.shared.encoder.6.weight"])
+    if encoded != state["bottlenecks.shared.classifier.0.weight"].shape[1]:
+        raise UserError(
+            "the published MVD program has no bottleneck with a mean and a variance: a model of the profile "
+            "conventional cannot be written in its form; keep our own checkpoint"
+        )
     weights, _ = rename(state, _BACK, (), "our MVD")
     for branch in _BRANCHES:
         weights[f"{branch}_backbone.base.fc.weight"] = torch.zeros(1000, 2048)
