@@ -77,8 +77,11 @@ def read(path: str | Path) -> dict:
 
 
 def _read_file(path: Path):
+    if (path / "last.pt").is_file():
+        raise UserError(f"{path} is a folder and no checkpoint: give the file in it, {path / 'last.pt'}")
     if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.pt")) if path.parent.is_dir() else []
+        folder = path if path.is_dir() else path.parent
+        near = sorted(p.name for p in folder.glob("*.pt")) if folder.is_dir() else []
         raise UserError(
             f"there is no checkpoint at {path}: give the path of a file such as last.pt"
             + (f"; the folder holds {', '.join(near)}" if near else "")
@@ -170,6 +173,11 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
         check_folder(Path(out).parent)
         originals.to_original(content["method"], content["weights"], out, content["config"])
         return [f"wrote {out}, as the published program of {content['method']} saves it"]
+    if ours(path):
+        raise UserError(
+            f"{path} is a checkpoint of crossreid already, and needs no conversion: use it as it is, or add --to "
+            "original to write it as the published program saves it"
+        )
     described, weights, left_out = originals.read(path, **settings)
     config = without_start(described["config"])
     method = build(described["method"], config, described["classes"], described.get("domains", 1))

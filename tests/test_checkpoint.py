@@ -158,7 +158,12 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, capsys):
 def test_files_of_another_kind(saved, tmp_path, monkeypatch):
     text = paragraph(tmp_path / "run" / "lst.pt", checkpoint.read)
     assert "last.pt" in text
+    text = paragraph(tmp_path / "run", checkpoint.read)
+    assert text.endswith(f"give the file in it, {saved}")
     paragraph(tmp_path, checkpoint.read)
+    saved.rename(saved.with_name("best.pt"))
+    assert "the folder holds best.pt" in paragraph(tmp_path / "run", checkpoint.read)
+    saved.with_name("best.pt").rename(saved)
     content = torch.load(saved, weights_only=True)
     newer = tmp_path / "newer.pt"
     torch.save(content | {"format": checkpoint.FORMAT + 1, "crossreid": "99.1"}, newer)
@@ -173,6 +178,14 @@ def test_files_of_another_kind(saved, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "load", denied)
     assert "Permission denied" in paragraph(saved, checkpoint.read)
+
+
+def test_what_is_ours_already_is_not_converted(saved, tmp_path, capsys):
+    for name in (str(saved), "small"):
+        assert main(["convert", name, str(tmp_path / "x.pt")]) == 2
+        said = capsys.readouterr().err
+        assert f"{name} is a checkpoint of crossreid already" in said and "--to original" in said
+        assert not (tmp_path / "x.pt").exists()
 
 
 def test_weights_of_another_method_or_other_settings(saved, tmp_path):

@@ -9,9 +9,16 @@ from crossreid.commands import parsing
 
 def run(words: list[str]) -> None:
     parser = parsing.parser("convert", __doc__)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--to", choices=("ours", "original"), default="ours")
+    parser.add_argument(
+        "checkpoint", type=Path, help="one of a published system; with --to original one of ours, or small"
+    )
+    parser.add_argument("out", type=Path, help="the file to write")
+    parser.add_argument(
+        "--to",
+        choices=("ours", "original"),
+        default="ours",
+        help="whose form is written; original is that of the published program (default: %(default)s)",
+    )
     chosen = parser.parse_args(words)
     from crossreid.checkpoint import convert as turn
 
