@@ -157,6 +157,9 @@ def test_a_taken_port_and_a_wrong_host_are_named():
         port = str(listener.getsockname()[1])
         with pytest.raises(UserError, match=f"port {port}"):
             command.run(["model.pt", "--gallery", "g", "--port", port])
+    for port in ("-1", "65536", "99999"):
+        with pytest.raises(UserError, match=f"port {port} is none: expected 0 to 65535"):
+            command.run(["model.pt", "--gallery", "g", "--port", port])
     for host in ("no such host", "256.1.1.1"):
         with pytest.raises(UserError, match="--host"):
             command.run(["model.pt", "--gallery", "g", "--host", host])

@@ -48,6 +48,8 @@ def run(app, listener: socket.socket, ready: Callable[[str], None] = lambda addr
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises UserError when the address is not of this machine or the port is taken."""
+    if not 0 <= port <= 65535:
+        raise UserError(f"the port {port} is none: expected 0 to 65535, where 0 takes any that is free")
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
