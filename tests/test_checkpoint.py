@@ -180,6 +180,14 @@ def test_files_of_another_kind(saved, tmp_path, monkeypatch):
     assert "Permission denied" in paragraph(saved, checkpoint.read)
 
 
+def test_the_words_of_convert_are_explained(capsys):
+    with pytest.raises(SystemExit):
+        main(["convert", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("checkpoint one of a published system", "out the file to write", "whose form is written"):
+        assert words in said
+
+
 def test_what_is_ours_already_is_not_converted(saved, tmp_path, capsys):
     for name in (str(saved), "small"):
         assert main(["convert", name, str(tmp_path / "x.pt")]) == 2

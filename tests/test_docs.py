@@ -109,6 +109,18 @@ def test_every_settings_file_is_mentioned_and_every_mention_exists():
     assert mentioned <= set(config.shipped())
 
 
+def test_own_pictures_are_checked_by_the_pattern_they_are_trained_by():
+    short = sections("own-data.md")["From pictures to a model, in short"]
+    checked = re.search(r"data check folder people --settings\.pattern (.+)", short)[1]
+    assert f"--data.settings.pattern {checked}" in short
+
+
+def test_files_beside_an_output_have_its_whole_name():
+    for kind, beside in (("npy", "rows"), ("csv", "skipped")):
+        assert f"`OUT.{beside}.csv`" in TEXTS["embed.md"]
+        assert f"`q2.{kind}.{beside}.csv` for `q2.{kind}`" in TEXTS["embed.md"]
+
+
 @pytest.mark.parametrize("path", [*DOCS.glob("*.md"), *ROOT.glob("*.md")], ids=lambda path: path.name)
 def test_links_lead_to_files_and_headings(path):
     for link in LINK.findall(TEXTS[path.name]):

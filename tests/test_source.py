@@ -5,6 +5,7 @@ import os
 import pytest
 
 from crossreid import data
+from crossreid.__main__ import main
 from crossreid.data import source, splitting
 from crossreid.data.source import Counts, Source, find_root, folder_names, image_names
 from crossreid.records import Image, UserError
@@ -171,6 +172,20 @@ def test_check_compares_the_counts(tmp_path, monkeypatch):
     assert data.check("toy", tmp_path) == [source.Finding("error", "all is lost")]
     monkeypatch.setitem(data.SOURCES, "toy", toy(lambda root: splits, check=fail))
     assert data.check("toy", tmp_path) == [source.Finding("error", "all is lost")]
+
+
+def test_a_failed_check_speaks_of_counts_only_where_there_are_some(tmp_path, market, capsys):
+    (tmp_path / "train").mkdir()
+    for name, root, counted in (
+        ("market1501", tmp_path / "none", False),
+        ("folder", tmp_path / "none", False),
+        ("folder", tmp_path, False),
+        ("market1501", market, True),
+    ):
+        assert main(["data", "check", name, str(root)]) == 2
+        said = capsys.readouterr()
+        assert said.out.startswith("error: ") and "see above." in said.err
+        assert ("A synthetic copy never has the counts" in said.err) is counted, said.err
 
 
 def test_read_knows_its_settings_and_holds_out(monkeypatch, tmp_path):

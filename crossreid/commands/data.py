@@ -45,11 +45,14 @@ def run(words: list[str]) -> None:
         print(describe())
     elif chosen.act == "check":
         from crossreid.data import check as compare
+        from crossreid.data import get
 
         findings = compare(chosen.name, chosen.root, **settings)
         for finding in findings:
             print(f"{finding.severity}: {finding.text}")
         if any(finding.severity == "error" for finding in findings):
+            if not (get(chosen.name).expected and chosen.root.expanduser().exists()):
+                raise UserError(f"{chosen.name} in {chosen.root} cannot be used as it is; see above.")
             raise UserError(
                 f"the copy of {chosen.name} in {chosen.root} is not complete or not as handed out; see above. "
                 "(A synthetic copy never has the counts of the real one, and is usable all the same.)"
