@@ -170,7 +170,9 @@ def test_a_finished_run_goes_on_for_more_epochs_but_not_for_fewer(settings_file,
     assert [line["epoch"] for line in lines_of(run, "epoch")] == [0, 1] and len(lines_of(run, "summary")) == 1
     assert yaml.safe_load((run / "config.yaml").read_text())["train"]["epochs"] == 2
 
-    assert main(["train", "--resume", str(run), "--train.epochs", "1"]) == 0
+    assert main(["train", "--resume", str(run), "--train.epochs", "1"]) == 2
+    assert yaml.safe_load((run / "config.yaml").read_text())["train"]["epochs"] == 2
+    assert main(["train", "--resume", str(run)]) == 0
     assert_same_weights(run / "last.pt", trained / "last.pt")
     assert evaluation_of(run)["rows"] == evaluation_of(trained)["rows"]
 

@@ -124,7 +124,7 @@ def _all_pairs(x, y, floor, device, path):
     with full_products(), without_autocast(device.type):
         for left in range(0, len(y), wide):
             # the picture is the last axis, so that the product and every step run over contiguous pictures
-            part = y[left : left + wide].permute(1, 2, 0).contiguous()
+            part = y[left : left + wide].permute(2, 1, 0).contiguous()
             part_square = y_square[left : left + wide].T.contiguous()
             for top in range(0, len(x), high):
                 block = out[top : top + high, left : left + wide]
@@ -134,21 +134,21 @@ def _all_pairs(x, y, floor, device, path):
 
 
 def _block(x, x_square, y, y_square, floor, path, compiled, out):
-    """x: (m, S, C), y: (S', C, n), their squared lengths (m, S) and (S', n) -> out (m, n)."""
+    """x: (m, S, C), y: (C, S', n), their squared lengths (m, S) and (S', n) -> out (m, n)."""
     m, s, c = x.shape
     if not path:
-        products = torch.bmm(x.transpose(0, 1), y)
+        products = torch.bmm(x.transpose(0, 1), y.transpose(0, 1))
         squares = products.mul_(-2).add_(x_square.T[:, :, None]).add_(y_square[:, None, :])
         out.copy_(squares.clamp_min_(floor).sqrt_().div_(2).tanh_().sum(0))
         return
-    products = torch.matmul(x.reshape(1, m * s, c), y).view(len(y), m, s, -1)
+    products = torch.matmul(x.reshape(m * s, c), y.flatten(1)).view(m, s, *y.shape[1:])
     if compiled:
         from crossreid.ops.kernels import align_unit
 
         result = out.numpy()
         align_unit(products.numpy(), x_square.numpy(), y_square.numpy(), result)
         return
-    products = products.permute(2, 0, 1, 3)
+    products = products.permute(1, 2, 0, 3)
     squares = products.mul_(-2).add_(x_square.T[:, None, :, None]).add_(y_square[None, :, None, :])
     out.copy_(_cheapest(squares.clamp_min_(floor).sqrt_().div_(2).tanh_()))
 

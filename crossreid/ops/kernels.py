@@ -7,11 +7,14 @@ import numpy as np
 
 
 def compiled(function):
-    """numba.njit that keeps its machine code on disk, or in memory alone where no folder can be written."""
+    """numba.njit that keeps its machine code on disk, or in memory alone where no folder can be written.
+
+    Division as in NumPy, because a loop that may raise is not compiled to vector instructions.
+    """
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 @compiled
@@ -118,29 +121,43 @@ def rank_rows(
 def align_unit(products, x_square, y_square, out):
     """Cost of the cheapest path for a block of pictures with stripes of unit length.
 
-    products: (S', m, S, n) inner products of stripes; x_square: (m, S), y_square: (S', n); out: (m, n).
+    products: (m, S, S', n) inner products of stripes; x_square: (m, S), y_square: (S', n); out: (m, n).
     For distances up to 2 the continued fraction of tanh, cut after five terms, is exact to float32.
     """
-    wide, high = products.shape[3], products.shape[2]
-    cost = np.empty((len(products), wide), np.float32)
+    high, low, wide = products.shape[1:]
+    cost = np.empty((low, wide), np.float32)
+    step = np.empty(wide, np.float32)
     half, two, zero = np.float32(0.5), np.float32(2), np.float32(0)
     a0, a1, a2 = np.float32(945), np.float32(105 / 4), np.float32(1 / 16)
     b1, b2 = np.float32(420 / 4), np.float32(15 / 16)
-    for m in range(products.shape[1]):
+    for m in range(len(products)):
         for i in range(high):
             own = x_square[m, i]
-            for j in range(len(products)):
-                row, other, here = products[j, m, i], y_square[j], cost[j]
-                left = cost[j - 1] if j else cost[0]
+            for j in range(low):
+                row, other, here = products[m, i, j], y_square[j], cost[j]
+                # short loops without a choice inside, because only so are they compiled to vector instructions
                 for n in range(wide):
-                    s = max(own + other[n] - two * row[n], zero)
-                    step = half * np.sqrt(s) * (a0 + s * (a1 + s * a2)) / (a0 + s * (b1 + s * b2))
-                    if i == 0:
-                        here[n] = step + (left[n] if j else zero)
+                    s = own + other[n] - two * row[n]
+                    s = s if s > zero else zero
+                    step[n] = half * np.sqrt(s) * (a0 + s * (a1 + s * a2)) / (a0 + s * (b1 + s * b2))
+                if i == 0:
+                    if j == 0:
+                        for n in range(wide):
+                            here[n] = step[n]
                     else:
-                        here[n] = step + (min(here[n], left[n]) if j else here[n])
+                        left = cost[j - 1]
+                        for n in range(wide):
+                            here[n] = step[n] + left[n]
+                elif j == 0:
+                    for n in range(wide):
+                        here[n] = here[n] + step[n]
+                else:
+                    left = cost[j - 1]
+                    for n in range(wide):
+                        above, beside = here[n], left[n]
+                        here[n] = step[n] + (above if above < beside else beside)
         for n in range(wide):
-            out[m, n] = cost[len(products) - 1, n]
+            out[m, n] = cost[low - 1, n]
 
 
 @compiled
