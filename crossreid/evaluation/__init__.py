@@ -15,7 +15,7 @@ from tqdm import tqdm
 from crossreid import __version__, checkpoint, data, operating_points, protocols
 from crossreid.data.loading import test_loader, training_set
 from crossreid.data.writing import write_json
-from crossreid.engine import Engine
+from crossreid.engine import Engine, check_device
 from crossreid.evaluation.scoring import LISTED, distance_rows, ranked_lists, rerank_rows, score_rows
 from crossreid.evaluation.stored import Stored, write_stored
 from crossreid.methods.base import Method
@@ -253,6 +253,7 @@ def evaluate_stored(
         raise UserError(
             "evaluate.baseline needs the pictures and a checkpoint, but stored features were given"
         )
+    check_device(device)
     content = _results(
         stored.protocol, stored.embedding, stored.comparison, config, stored.about, torch.device(device), say
     )

@@ -15,12 +15,14 @@ def moment(text: str, what: str = "the time") -> float:
     """Seconds since 1970 of ``2026-11-21``, ``2026-11-21T04:30:00``, the same with ``+01:00`` or ``Z``, or of a number
     of seconds. Without a zone it is UTC. what: how errors call it.
 
-    Raises UserError for what is none of these, and for a bare year, which would be a moment of the first hour of 1970.
+    Raises UserError for what is none of these, and for a bare year or date, which would be
+    a moment soon after 1970.
     """
     text = text.strip()
-    if re.fullmatch(r"(19|2\d)\d\d", text):
+    if found := re.fullmatch(r"((?:19|2\d)\d\d)(?:([01]\d)([0-3]\d))?", text):
+        date = "-".join(part or "01" for part in found.groups())
         raise UserError(
-            f"{what} {text!r} looks like a year, but a bare number counts seconds since 1970: write {text}-01-01"
+            f"{what} {text!r} looks like a date, but a bare number counts seconds since 1970: write {date}"
         )
     try:
         seconds = float(text)
