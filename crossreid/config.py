@@ -216,7 +216,7 @@ def _unfollow(tree: dict, changes: dict) -> None:
     if not isinstance(data, dict) or not isinstance(protocol, dict):
         return
     name = protocol.get("name")
-    if changes.get("protocol.name", name) != name:
+    if name is not None and changes.get("protocol.name", name) != name:
         tree["protocol"] = {}
         return
     before, after = (

@@ -62,6 +62,11 @@ def test_a_resolved_protocol_follows_other_data(tree, overrides, protocol):
     assert protocol.items() <= found.items()
 
 
+def test_a_protocol_that_is_named_at_last_keeps_its_settings():
+    given = small() | {"protocol": {"same_camera": False}}
+    assert config.load(given, ["--protocol.name", "market1501"]).protocol["same_camera"] is False
+
+
 def test_other_settings_of_the_reader_reach_the_protocol():
     tree = {"method": {"name": "agw"}, "data": {"name": "folder", "settings": {"pattern": "(?P<identity>a)"}}}
     resolved = config.load(tree).to_dict()
