@@ -222,7 +222,7 @@ def _unfollow(tree: dict, changes: dict) -> None:
     before, after = (
         _first(names) for names in (data.get("name"), changes.get("data.name", data.get("name")))
     )
-    if before is None or after not in SOURCES:
+    if not all(isinstance(source, str) and source in SOURCES for source in (before, after)):
         return
     if after != before:
         data.pop("settings", None)
