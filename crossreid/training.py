@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import yaml
 from tqdm import tqdm
 
 from crossreid import checkpoint
@@ -657,7 +658,7 @@ def _refuse_without_effect(settings, content: dict, run: Path) -> None:
     if done < wanted:
         return
 
-    def lasting(tree: dict) -> list[dict]:
+    def lasting(tree: dict) -> dict[str, dict]:
         kept = {heading: dict(tree[heading]) for heading in ("method", "data", "train")}
         for heading, key in (
             ("data", "roots"),
@@ -679,16 +680,30 @@ def _refuse_without_effect(settings, content: dict, run: Path) -> None:
 def _refuse_occupied(run: Path) -> None:
     """Raise UserError unless the run may write there: nothing is in the folder, or only what a run leaves that ended
     before it saved anything, or what another process of this run has just begun."""
-    if run.is_dir():
-        there = [path.name for path in run.iterdir() if not path.name.endswith(".part")]
-        if set(there) <= {"config.yaml", "log.txt", "metrics.jsonl", "tensorboard"}:
-            return
-    elif not run.exists():
+    if not run.exists():
         return
+    if run.is_dir():
+        there = {path.name for path in run.iterdir() if not path.name.endswith(".part")}
+        begun = there <= {"config.yaml", "log.txt", "metrics.jsonl", "tensorboard"} and _resolved(
+            run / "config.yaml"
+        )
+        if there <= {"tensorboard"} or begun:
+            return
     raise UserError(
         f"the run folder {run} is not an empty folder: continue it with `crossreid train --resume {run}`, or choose "
         "another name with --run"
     )
+
+
+def _resolved(path: Path) -> bool:
+    """Whether a settings file is as a run writes it, and not one that somebody keeps there."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    whole = isinstance(tree, dict) and {"method", "data", "protocol", "train", "evaluate"} <= set(tree)
+    return whole and yaml.safe_dump(tree, sort_keys=False, allow_unicode=True) == text
 
 
 def _writers(run: Path, main: bool, resumed_epoch: int | None):

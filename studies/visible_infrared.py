@@ -52,10 +52,11 @@ cut on its infrared pictures. The order is the same on both.
 After the same steps MVD with distillation leads AGW by seven to eight points of mAP in the first layout and by one to
 two in the second, at three times the computing. AGW with as much computing makes up half of that in the first and all
 of it in the second. That it is the distillation and not the three networks is what MVD's MindSpore form suggests,
-which has the networks, no distillation, and no lead. DDAG is ahead of AGW by one to two points and less than one; its
-two attentions add up to 0.7 points in the first layout and 0.2 in the second, within the spread over seeds. The
-losses and gradients of both methods equal those of the published programs in float64, so it is the budget and the
-data, and not the arithmetic, that leave attention without a visible effect here.
+which has the networks, no distillation, and no lead in mAP. DDAG is ahead of AGW by about two points and less than
+one; its two attentions add up to 0.7 points in the first layout and 0.2 in the second, within the spread over seeds.
+The losses and gradients of both methods were compared with those of the published programs in float64 and agree
+(those programs are not part of this repository, so no command here repeats that): it is the budget and the data
+rather than the arithmetic that leave attention without a visible effect here.
 """,
     )
 

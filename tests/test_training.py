@@ -199,8 +199,13 @@ def test_a_finished_run_keeps_its_record(experiment, trained):
 def test_a_run_that_saved_nothing_is_begun_again(experiment, trained, tmp_path):
     run = tmp_path / "run"
     (run / "tensorboard").mkdir(parents=True)
-    for name in ("config.yaml", "log.txt", "metrics.jsonl", "tensorboard/events"):
+    for name in ("log.txt", "metrics.jsonl", "tensorboard/events"):
         (run / name).write_text("of the run before\n")
+    kept = "# my notes\n" + (trained / "config.yaml").read_text()
+    (run / "config.yaml").write_text(kept)
+    refused(lambda: run_with(experiment, run), "not an empty folder")
+    assert (run / "config.yaml").read_text() == kept
+    (run / "config.yaml").write_bytes((trained / "config.yaml").read_bytes())
     run_with(experiment, run, evaluate=False)
     assert_same(weights(run / "last.pt"), weights(trained / "last.pt"))
     left = [

@@ -45,16 +45,17 @@ def run(words: list[str]) -> None:
     from crossreid.data.writing import check_folder
 
     for out, suffixes in ((chosen.csv, (".csv",)), (chosen.html, (".html", ".htm"))):
-        if out is not None and out.suffix.lower() not in suffixes:
+        if out is None:
+            continue
+        if out.suffix.lower() not in suffixes:
             raise UserError(
                 f"{out} does not end in {' or '.join(suffixes)}: it would be taken for something else"
             )
-        if out is not None and not out.absolute().parent.is_dir():
-            raise UserError(f"the folder of {out} does not exist: make it first")
-        if out is not None and out.is_dir():
+        if out.is_dir():
             raise UserError(f"{out} is a folder: give the name of a file to write")
-        if out is not None:
-            check_folder(out.absolute().parent)
+        if not out.absolute().parent.is_dir():
+            raise UserError(f"the folder of {out} does not exist: make it first")
+        check_folder(out.absolute().parent)
     from crossreid.gallery import Gallery, lists
     from crossreid.pictures import crop, decode
 
