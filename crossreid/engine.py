@@ -121,9 +121,8 @@ class Engine:
 def check_device(device: str | torch.device) -> None:
     """Raise UserError, which names what there is, for a device that cannot be worked on."""
     if str(device).startswith("npu"):
-        with suppress(
-            ImportError
-        ):  # it teaches torch the device, and torch before 2.5 does not load it by itself
+        # It teaches torch the device, and torch before 2.5 does not load it by itself.
+        with suppress(ImportError):
             importlib.import_module("torch_npu")
     try:
         torch.zeros(1, device=device).item()
