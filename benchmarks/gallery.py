@@ -2,8 +2,8 @@
 
     python benchmarks/gallery.py [--stores memory lancedb] [--rows 10000 100000 1000000] [--folder FOLDER]
 
-Vectors of 512 numbers: 20 pictures of each person around a random direction, at a cosine of about 0.7 to each other,
-from 10 cameras; the filter is one camera and a half of the time. Queries are new pictures of people in the gallery, the
+Vectors of 512 numbers: 20 images of each person around a random direction, at a cosine of about 0.7 to each other,
+from 10 cameras; the filter is one camera and a half of the time. Queries are new images of people in the gallery, the
 first 20 are asked for, and times are medians of single queries. The memory store shows what a plain matrix product
 costs. Each store runs in a process of its own; memory is the largest resident set of that process, less what it held
 before the first row.
@@ -30,7 +30,7 @@ DIMENSION, TOP, BATCH, QUERIES = 512, 20, 5000, 30
 FILTER = Filter(cameras=("3",), since=0.0, until=0.5)
 
 
-def pictures(start: int, stop: int, seed: int = 0) -> np.ndarray:
+def images(start: int, stop: int, seed: int = 0) -> np.ndarray:
     """Vectors of rows start to stop; a person's 20 rows follow each other."""
     people = range(start // 20, (stop + 19) // 20)
     centres = np.stack(
@@ -78,15 +78,15 @@ def measure(store: str, sizes: list[int], folder: str) -> None:
         adding = 0.0
         for start in range(rows, size, BATCH):
             stop = min(start + BATCH, size)
-            batch, vectors = entries(start, stop), pictures(start, stop)
+            batch, vectors = entries(start, stop), images(start, stop)
             adding += timed(gallery.add, batch, vectors)[1]
         rate, rows = (size - rows) / adding, size
         if where is not None:
-            # As a program that indexes pictures ends: small files are merged.
+            # As a program that indexes images ends: small files are merged.
             gallery.close()
             gallery = Gallery.open(where)
         people = np.random.default_rng(1).integers(0, rows // 20, QUERIES)
-        queries = np.concatenate([pictures(20 * person, 20 * person + 1, 1) for person in people])
+        queries = np.concatenate([images(20 * person, 20 * person + 1, 1) for person in people])
         line = {
             "rows": rows,
             "insert": rate,

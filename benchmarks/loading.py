@@ -2,8 +2,8 @@
 
     python benchmarks/loading.py [--images 4000] [--repeats 3]
 
-Both resize 64 x 128 pictures to 256 x 128, pad and crop, flip, normalise and stack batches of 64, in one
-process with one thread. Ours reads JPEG files and a prepared array of decoded pictures (64 x 128, and 128 x
+Both resize 64 x 128 images to 256 x 128, pad and crop, flip, normalise and stack batches of 64, in one
+process with one thread. Ours reads JPEG files and a prepared array of decoded images (64 x 128, and 128 x
 256, which need no resizing any more). Fewer than 4000 images a repeat measure start-up more than work.
 """
 
@@ -21,24 +21,24 @@ import numpy as np
 import torch
 from PIL import Image as PILImage
 
-from crossreid.data.loading import DataConfig, Labels, Loader, LoaderConfig
-from crossreid.records import Image
+from crossreid.data.loading import DataConfig, Loader, LoaderConfig
+from crossreid.records import Image, Labels
 
 BATCH = 64
-PICTURES = 512
+IMAGES = 512
 
 
-def write_pictures(folder: Path) -> dict[str, list[Image]]:
-    """Smooth random pictures with a little noise, as JPEG files and as prepared arrays."""
+def write_images(folder: Path) -> dict[str, list[Image]]:
+    """Smooth random images with a little noise, as JPEG files and as prepared arrays."""
     rng = np.random.default_rng(0)
     arrays = {"small": [], "full": []}
     files = []
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         rough = PILImage.fromarray(rng.integers(0, 255, (16, 8, 3), dtype=np.uint8))
         smooth = np.asarray(rough.resize((64, 128), PILImage.Resampling.BICUBIC)).astype(int)
-        picture = np.clip(smooth + rng.integers(-6, 7, smooth.shape), 0, 255).astype(np.uint8)
+        image = np.clip(smooth + rng.integers(-6, 7, smooth.shape), 0, 255).astype(np.uint8)
         path = folder / f"{number:04d}.jpg"
-        PILImage.fromarray(picture).save(path, quality=90)
+        PILImage.fromarray(image).save(path, quality=90)
         files.append(Image(path, number // 4, 0))
         decoded = PILImage.open(path)
         arrays["small"].append(np.asarray(decoded))
@@ -47,7 +47,7 @@ def write_pictures(folder: Path) -> dict[str, list[Image]]:
     for name, size in (("small", "64 x 128"), ("full", "128 x 256")):
         path = folder / f"{name}.npy"
         np.save(path, np.stack(arrays[name]))
-        sets[f"map {size}"] = [Image(path, number // 4, 0, row=number) for number in range(PICTURES)]
+        sets[f"map {size}"] = [Image(path, number // 4, 0, array_index=number) for number in range(IMAGES)]
     return sets
 
 
@@ -97,7 +97,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        sets = write_pictures(Path(folder))
+        sets = write_images(Path(folder))
         ways = {"plain, JPEG": lambda count: plain(sets["JPEG"], count)}
         ways |= {f"ours, {name}": lambda count, own=images: ours(own, count) for name, images in sets.items()}
         for work in ways.values():

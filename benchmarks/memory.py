@@ -37,12 +37,14 @@ GIB = 2**30
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "names", nargs="*", default=list(config.shipped()), help="settings files; default all"
+        "names", nargs="*", default=list(config.bundled()), help="settings files; default all"
     )
     given = parser.parse_args()
     torch.set_num_threads(1)
     columns = ["settings file", "batch", "size", "parameters, M", "always, GiB"]
-    columns += [f"{precision}{', recomputed' * recompute}" for precision, recompute in MODES]
+    columns += [
+        f"{precision}{', recomputed' * gradient_checkpointing}" for precision, gradient_checkpointing in MODES
+    ]
     print("| " + " | ".join(columns) + " |")
     print("|---" * len(columns) + "|")
     known = {}
@@ -75,16 +77,16 @@ def standing(method: Method, optimizers) -> int:
     total = sum(value.nbytes for value in (*method.parameters(), *method.buffers()))
     for name, groups in method.parameter_groups().items():
         sizes = sum(value.nbytes for group in groups for value in group["params"])
-        total += sizes * (1 + STATES[optimizers[name].kind])
+        total += sizes * (1 + STATES[optimizers[name].name])
     return total
 
 
-def measure(settings, precision: str, recompute: bool) -> dict[str, float]:
+def measure(settings, precision: str, gradient_checkpointing: bool) -> dict[str, float]:
     """Bytes saved for the gradient: ``image``, for each further image, and ``once``, whatever the batch.
 
-    With ``recompute`` the largest part that is computed again at one time is added to both.
+    With ``gradient_checkpointing`` the largest part that is computed again at one time is added to both.
     """
-    method = build(settings, recompute)
+    method = build(settings, gradient_checkpointing)
     found = [saved_by(method, images, settings.data, precision) for images in (2, 4)]
     image = (found[1] - found[0]) / 2
     return {"image": image, "once": found[0] - 2 * image}
@@ -93,9 +95,9 @@ def measure(settings, precision: str, recompute: bool) -> dict[str, float]:
 def saved_by(method: Method, images: int, data: DataConfig, precision: str) -> int:
     """Bytes that one forward pass of the first phase saves for the gradient, beside weights and buffers."""
     own = storages((*method.parameters(), *method.buffers()))
-    parts, plain = [0], resnet.recomputed
+    parts, plain = [0], resnet.checkpointed
 
-    def recomputed(module, maps):
+    def checkpointed(module, maps):
         parts.append(saved(lambda: module(maps), own))
         return plain(module, maps)
 
@@ -110,7 +112,7 @@ def saved_by(method: Method, images: int, data: DataConfig, precision: str) -> i
     )
     dtype = getattr(torch, precision)
     with (
-        mock.patch.object(resnet, "recomputed", recomputed),
+        mock.patch.object(resnet, "checkpointed", checkpointed),
         torch.autocast("cpu", dtype, enabled=dtype is not torch.float32),
     ):
         return saved(lambda: method(batch, phase, Progress()), own) + max(parts)
@@ -139,15 +141,21 @@ def storages(values: Iterable[torch.Tensor]) -> dict[int, StorageWeakRef]:
     return {reference.cdata: reference for reference in found}
 
 
-def build(settings, recompute: bool) -> Method:
+def build(settings, gradient_checkpointing: bool) -> Method:
     """The method with its settings and random weights, in training mode."""
-    choices = settings.method | {"pretrained": None} | ({"recompute": True} if recompute else {})
+    choices = (
+        settings.method
+        | {"pretrained": None}
+        | ({"gradient_checkpointing": True} if gradient_checkpointing else {})
+    )
     return checkpoint.build(settings.method_name, choices, classes(settings.data), DOMAINS).train()
 
 
-def possible(settings, recompute: bool) -> bool:
+def possible(settings, gradient_checkpointing: bool) -> bool:
     """Whether the method can compute again."""
-    return not recompute or hasattr(METHODS[settings.method_name].Config(), "recompute")
+    return not gradient_checkpointing or hasattr(
+        METHODS[settings.method_name].Config(), "gradient_checkpointing"
+    )
 
 
 def images_of(data: DataConfig) -> int:

@@ -289,7 +289,7 @@ def _enter(originals: Path, name: str) -> Path:
 
 
 def _fresh_weights(module) -> None:
-    """Random start weights in place of a download."""
+    """Random pretrained weights in place of a download."""
     module.resnet50 = partial(_without_pretrained, module.resnet50)
 
 

@@ -3,9 +3,9 @@
     python benchmarks/serve.py [--model FILE] [--entries 10000] [--at-once 100] [--searches 1000] [--waiting 128]
         [--store lancedb]
 
-Half of the searches send a picture, half the key of an entry. Prints throughput, percentiles of the latency, and what
+Half of the searches send an image, half the key of an entry. Prints throughput, percentiles of the latency, and what
 did not succeed: refused (503, which says when to try again), failed (any other answer), and lost (no answer at all).
-Without a model a stand-in is used that averages the picture, so that the server itself is measured.
+Without a model a stand-in is used that averages the image, so that the server itself is measured.
 """
 
 import argparse
@@ -24,16 +24,14 @@ FINGERPRINT = "0" * 64
 
 
 class Average:
-    """A model that does nearly nothing: the picture, shrunk to 8 x 16 pixels."""
+    """A model that does nearly nothing: the image, shrunk to 8 x 16 pixels."""
 
     modalities, name, fingerprint, dimension = ("visible",), "average", FINGERPRINT, 384
 
-    def __call__(self, pictures, modality=None):
+    def __call__(self, images, modality=None):
         from PIL import Image
 
-        small = [
-            np.asarray(Image.fromarray(picture).resize((8, 16)), np.float32).ravel() for picture in pictures
-        ]
+        small = [np.asarray(Image.fromarray(image).resize((8, 16)), np.float32).ravel() for image in images]
         vectors = np.stack(small) - 127.3
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -66,14 +64,14 @@ def serve(model, entries, waiting, where):
 async def load(address, at_once, searches, entries):
     import httpx
 
-    bodies = pictures(16)
+    bodies = images(16)
     outcomes, latencies = collections.Counter(), []
     numbers = iter(range(searches))
 
     async def visitor(client):
         for number in numbers:
             fields = {"query_modality": "visible", "top": "20"}
-            files = {"picture": ("p.jpg", bodies[number % len(bodies)])}
+            files = {"image": ("p.jpg", bodies[number % len(bodies)])}
             if number % 2:
                 fields, files = {"key": f"{number * 7919 % entries:064x}"}, {"camera": (None, "3")}
             started = time.perf_counter()
@@ -99,7 +97,7 @@ async def load(address, at_once, searches, entries):
     return outcomes, latencies, seconds
 
 
-def pictures(count):
+def images(count):
     from PIL import Image
 
     random = np.random.default_rng(1)

@@ -6,7 +6,7 @@
                                                 demo` trains: crossreid-demo/run/last.pt
 
 None of the people scored is in a training set of fewer than 10 000 identities. Rank-1 and mean average precision
-follow the rule of Market-1501: pictures of the query's own identity and camera are disregarded.
+follow the rule of Market-1501: images of the query's own identity and camera are disregarded.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import time
 
 import numpy as np
 
+from crossreid.evaluation.baselines import raw_pixels, striped_histogram
 from crossreid.records import INFRARED
 from crossreid.synthetic import LAYOUTS, camera, person, render
-from crossreid.synthetic.baselines import raw_pixels, striped_histogram
 from crossreid.synthetic.rendering import moment
 from crossreid.synthetic.writing import encode
 
@@ -26,22 +26,20 @@ BASELINES = {"raw pixels": raw_pixels, "striped colour histogram": striped_histo
 
 
 def speed(images: int = 200) -> None:
-    """Processor time of one core, after a few pictures that fill the caches as a long run does."""
+    """Processor time of one core, after a few images that fill the caches as a long run does."""
     print(f"{'layout':12s} {'images/s':>9s}")
     for name, layout in LAYOUTS.items():
-        pictures = layout(40, None, 0).pictures
-        chosen = [pictures[place * len(pictures) // images] for place in range(images)]
-        for number in {
-            (picture.camera, picture.modality, picture.place): picture for picture in chosen
-        }.values():
+        crops = layout(40, None, 0).crops
+        chosen = [crops[place * len(crops) // images] for place in range(images)]
+        for number in {(image.camera, image.modality, image.place): image for image in chosen}.values():
             encode(number, 0, name)
         started = time.process_time()
-        for picture in chosen:
-            encode(picture, 0, name)
+        for image in chosen:
+            encode(image, 0, name)
         print(f"{name:12s} {images / (time.process_time() - started):9.0f}", flush=True)
 
 
-def pictures(domain: str, cameras, identities, each: int = 3):
+def crops(domain: str, cameras, identities, each: int = 3):
     """(images, identities, cameras) of a small test set."""
     keys = [(who, what, index) for who in identities for what in cameras for index in range(each)]
     images = np.stack([render(person(who, 0, domain), what, moment(who, index)) for who, what, index in keys])
@@ -62,7 +60,7 @@ def score(queries, gallery) -> tuple[float, float]:
 
 
 def network(checkpoint: str):
-    """The vectors of a trained model as a function of pictures and of which are infrared."""
+    """The vectors of a trained model as a function of images and of which are infrared."""
     import torch
 
     from crossreid import load
@@ -75,7 +73,7 @@ def network(checkpoint: str):
     def describe(images: np.ndarray, infrared: bool) -> np.ndarray:
         with torch.inference_mode():
             parts = [
-                model.embed(ready(list(part)), modality="infrared" if infrared else "visible").vector
+                model.embed(ready(list(part)), modality="infrared" if infrared else "visible").feature
                 for part in np.array_split(images, max(1, len(images) // 64))
             ]
         return torch.nn.functional.normalize(torch.cat(parts)).numpy()
@@ -96,14 +94,14 @@ def people(checkpoint: str | None = None, identities: int = 50) -> None:
         ("unseen domain", "prid2011"),
     ):
         rows[f"{name}: {domain}"] = (
-            (found := pictures(domain, [camera(n, 0, domain) for n in range(1, 5)], who)),
+            (found := crops(domain, [camera(n, 0, domain) for n in range(1, 5)], who)),
             found,
         )
     domain = "sysu_mm01"
-    seen = pictures(domain, [camera(n, 0, domain) for n in (1, 2, 4, 5)], who)
+    seen = crops(domain, [camera(n, 0, domain) for n in (1, 2, 4, 5)], who)
     night = [camera(3, 0, domain, INFRARED, 2), camera(6, 0, domain, INFRARED)]
     rows[f"same modality: {domain}, visible"] = seen, seen
-    rows[f"infrared to visible: {domain}"] = pictures(domain, night, who), seen
+    rows[f"infrared to visible: {domain}"] = crops(domain, night, who), seen
     print(f"{'':40s}" + "".join(f"{name:>28s}" for name in ways))
     for title, (queries, gallery) in rows.items():
         infrared = title.startswith("infrared")

@@ -106,7 +106,7 @@ def _measure(given, method: str, *sides: str) -> dict:
 
 
 def batches(method: str, count: int, size: tuple[int, int]) -> dict:
-    """Phase -> Batch of random images: identities of four pictures; of five domains for MetaBIN, with two
+    """Phase -> Batch of random images: identities of four images; of five domains for MetaBIN, with two
     identities in each."""
     import torch
 

@@ -1,7 +1,7 @@
 """Person re-identification across cameras, modalities and domains.
 
     records      the nouns: Image, Batch, Embedding, Trial, Scores
-    pictures     pictures of every usual kind into arrays
+    images     images of every usual kind into arrays
     ops          pure functions of tensors: distances, ranking, stripe alignment, re-ranking
     nn, losses   what several methods are made of
     methods      AGW and its sisters, one file each
@@ -10,10 +10,10 @@
     protocols    who is searched for where
     training     the loop; engine, checkpoint and evaluation beside it
     originals    checkpoints of the published systems
-    embedder     a trained model as a function from pictures to vectors; embedding_files: many into one file
+    embedder     a trained model as a function from images to vectors; embedding_files: many into one file
     operating_points   what a threshold at some distance did in an evaluation
     export       a checkpoint as ONNX; exported: used and scored without torch
-    shipped      the small model that comes along
+    bundled      the small model that comes along
     gallery      vectors that can be searched: in memory, in a folder, on a server
     serve        the search page and its HTTP interface
     report       the page of a run
@@ -36,8 +36,8 @@ _PUBLIC = {
     "Gallery": "gallery",
 }
 _ROOMS = (
-    *("records", "pictures", "ops", "methods", "data", "synthetic", "protocols", "originals"),
-    *("exported", "gallery", "operating_points", "report"),
+    *("records", "images", "formats", "ops", "methods", "data", "synthetic", "protocols", "originals"),
+    *("export", "gallery", "operating_points", "report"),
 )
 __all__ = ["__version__", *_PUBLIC]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from crossreid import __version__
-from crossreid.data.writing import FULL, check_folder, replacing
+from crossreid.bundled import located
 from crossreid.engine import check_device
+from crossreid.files import FULL, check_folder, replacing
+from crossreid.formats.pytorch import read_pickle
 from crossreid.methods import METHODS
 from crossreid.methods.base import Method
-from crossreid.nn.weights import read_pickle
 from crossreid.records import UserError
-from crossreid.shipped import located
 
 FORMAT = 1
 
@@ -134,7 +134,7 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
 
 
 def without_start(config: dict) -> dict:
-    """Start weights are not wanted where all weights are loaded: they may not even be at hand any more."""
+    """Pretrained weights are not wanted where all weights are loaded: they may not even be at hand any more."""
     return config | {"pretrained": None} if "pretrained" in config else config
 
 
@@ -190,7 +190,7 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
     ]
 
 
-def start_from(method: Method, path: str | Path) -> list[str]:
+def init_from(method: Method, path: str | Path) -> list[str]:
     """Fill a new method with the weights of a trained one, whatever identities that one knew.
 
     Only weights whose shape follows from the number of classes may differ; these keep their fresh values and are
@@ -199,7 +199,7 @@ def start_from(method: Method, path: str | Path) -> list[str]:
     source = load(path)
     if type(source) is not type(method):
         raise UserError(
-            f"train.start_from: {path} holds the method {type(source).__name__}, this run trains "
+            f"train.init_from: {path} holds the method {type(source).__name__}, this run trains "
             f"{type(method).__name__}: choose a checkpoint of the same method"
         )
     weights, own = source.state_dict(), method.state_dict()

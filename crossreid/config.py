@@ -37,7 +37,7 @@ class Settings:
 
     method_name: str
     method: dict = field(default_factory=dict)
-    protocol_name: str = "market1501"
+    protocol_name: str = "single_query"
     protocol: dict = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -164,7 +164,7 @@ def _unknown(what: str, value, choices) -> str:
     return f"{what} {value!r} is unknown{hint}: choose one of {', '.join(map(str, choices))}"
 
 
-def shipped() -> dict[str, Path]:
+def bundled() -> dict[str, Path]:
     """The settings files that come with the library, by name."""
     package = Path(__file__).parent
     for folder in (package / "configs", package.parent / "configs"):
@@ -176,7 +176,7 @@ def shipped() -> dict[str, Path]:
 def _read(source: str | Path) -> dict:
     path = Path(source)
     if not path.is_file():
-        named = shipped()
+        named = bundled()
         if str(source) not in named:
             raise UserError(
                 f"there is no settings file {source}: give the path of a YAML file, or one of the names that come "

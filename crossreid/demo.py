@@ -13,10 +13,10 @@ import torch
 
 from crossreid import config, data, evaluation, synthetic, training
 from crossreid.embedder import Embedder
-from crossreid.export import export
+from crossreid.export.writing import export
 from crossreid.gallery import Gallery, lists
 from crossreid.gallery.indexing import fill, of_images
-from crossreid.pictures import decode
+from crossreid.images.decode import decode
 from crossreid.records import UserError
 from crossreid.report import write
 
@@ -31,7 +31,7 @@ def settings(folder: Path, *, seed: int = 0, quick: bool = False, device: str = 
                 "pretrained": None,
                 "loss": "hard",
                 "smoothing": 0.1,
-                "backbone_rate": 1.0,
+                "backbone_lr_factor": 1.0,
             },
             "data": {
                 "name": "sysu_mm01",
@@ -50,10 +50,10 @@ def settings(folder: Path, *, seed: int = 0, quick: bool = False, device: str = 
                 "epochs": 2 if quick else 18,
                 "optimizers": {
                     "main": {
-                        "kind": "adam",
-                        "rate": 0.003,
+                        "name": "adam",
+                        "lr": 0.003,
                         "weight_decay": 5e-4,
-                        "schedule": {"kind": "cosine", "by": "iteration", "warmup": 1, "end": 0.01},
+                        "schedule": {"name": "cosine", "unit": "iteration", "warmup": 1, "end": 0.01},
                     }
                 },
                 "device": device,
@@ -94,7 +94,7 @@ def run(folder: Path, *, seed: int = 0, quick: bool = False, device: str = "cpu"
                 "roots": {"folder": str(elsewhere)},
                 "settings": {"pattern": r"(?P<identity>\d+)/c(?P<camera>\d+)", "train_share": 0.0},
             },
-            "protocol": {"name": "market1501"},
+            "protocol": {"name": "single_query"},
         }
     )
     unseen = folder / "unseen-place"
@@ -105,13 +105,13 @@ def run(folder: Path, *, seed: int = 0, quick: bool = False, device: str = "cpu"
     _use(folder, people)
     print(
         f"\n{time.monotonic() - started:.0f} s on {torch.get_num_threads()} threads. The report: {page.resolve()}\n"
-        f"Next: crossreid train --help, crossreid data list, and docs/own-data.md for pictures of your own."
+        f"Next: crossreid train --help, crossreid data list, and docs/own-data.md for images of your own."
     )
     return page
 
 
 def _use(folder: Path, people: Path) -> None:
-    """Export the model, put the visible pictures of the test people into a gallery, look for one of the infrared."""
+    """Export the model, put the visible images of the test people into a gallery, look for one of the infrared."""
     model, where = folder / "run" / "last.pt", folder / "gallery"
     print("\nThe trained model put to use:")
     if _installed("onnx", "onnxscript", "onnxruntime"):
@@ -129,10 +129,10 @@ def _use(folder: Path, people: Path) -> None:
         page = folder / "search.html"
         lists.write_html(page, str(query.path), decode(query.path), query.modality, hits, gallery)
     print(
-        f"a gallery of {added} visible pictures, searched with {query.path.name} of person {query.identity} in infrared"
+        f"a gallery of {added} visible images, searched with {query.path.name} of person {query.identity} in infrared"
     )
     print(lists.table(hits))
-    print(f"the same list with its pictures: {page.resolve()}")
+    print(f"the same list with its images: {page.resolve()}")
     if kept:
         print(f"Search it yourself: crossreid serve {model} --gallery {where}")
     else:

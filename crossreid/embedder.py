@@ -1,4 +1,4 @@
-"""Pictures in, unit vectors out: the way a trained model is used."""
+"""Images in, unit vectors out: the way a trained model is used."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
-from crossreid.data import llcm, regdb, sysu_mm01
+from crossreid.bundled import located
 from crossreid.data.loading import read_image
 from crossreid.data.own import modality as known_modality
-from crossreid.exported.model import Exported, fit, is_exported
-from crossreid.pictures import crop, decode
+from crossreid.data.sets import llcm, regdb, sysu_mm01
+from crossreid.export.using import Exported, is_exported
+from crossreid.images.decode import crop, decode
+from crossreid.images.resize import fit
 from crossreid.records import INFRARED, MODALITIES, VISIBLE, Embedding, Image, UserError
-from crossreid.shipped import located
 
 
 class Embedder:
-    """A trained model as a function from pictures to vectors.
+    """A trained model as a function from images to vectors.
 
     path: a checkpoint, our own or one of a published system; a model that ``crossreid export`` wrote, its folder or one
         of its ``.onnx`` files, for which torch need not be installed; or ``"small"``, the one that comes with the
         library.
-    device: where the network runs, such as ``"cpu"`` or ``"cuda"``. batch: pictures embedded at once.
+    device: where the network runs, such as ``"cpu"`` or ``"cuda"``. batch: images embedded at once.
     feature: one of the method's features; None is its default. An exported model has one, chosen then.
     settings: passed on to ``crossreid.load``.
 
-    ``Embedder(path)(pictures)`` returns (N, D) float32 vectors of unit length. The network is always in evaluation
-    mode, so a picture has the same vector alone and among others, up to the rounding of the matrix product.
+    ``Embedder(path)(images)`` returns (N, D) float32 vectors of unit length. The network is always in evaluation
+    mode, so an image has the same vector alone and among others, up to the rounding of the matrix product.
 
     dimension: D. fingerprint: which model this is, in hexadecimal digits; vectors of equal fingerprints can be
     compared, and an exported model has that of its checkpoint. modalities: what the model tells apart, ("visible",)
@@ -73,12 +74,12 @@ class Embedder:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the pictures that the network is given."""
+        """(height, width) of the images that the network is given."""
         return self._model.size
 
     @property
     def interpolation(self) -> str:
-        """Pillow's filter that brings pictures to that size."""
+        """Pillow's filter that brings images to that size."""
         return self._model.interpolation
 
     @property
@@ -86,59 +87,59 @@ class Embedder:
         return self._model.fingerprint
 
     def __call__(
-        self, pictures, modality=None, boxes: Sequence[tuple[int, int, int, int]] | None = None
+        self, images, modality=None, boxes: Sequence[tuple[int, int, int, int]] | None = None
     ) -> np.ndarray:
-        """Embed one picture or a sequence of them.
+        """Embed one image or a sequence of them.
 
-        pictures: whatever ``crossreid.pictures.decode`` takes (paths, bytes, Pillow pictures, (H, W, 3) uint8 RGB
+        images: whatever ``crossreid.images.decode.decode`` takes (paths, bytes, Pillow images, (H, W, 3) uint8 RGB
             arrays) and ``Image`` records, mixed as they come; one alone gives (1, D).
         modality: ``"visible"`` or ``"infrared"`` (or another word for it: rgb, ir, thermal, ...) for all, one for each
-            picture, or ``"guess"``: by the place of each file in a data set, see ``modality_of``. Needed where the
-            model tells them apart, unless all pictures are records, which know.
-        boxes: (left, top, right, bottom) in pixels: the people in *one* picture, a frame; gives a row for each.
+            image, or ``"guess"``: by the place of each file in a data set, see ``modality_of``. Needed where the
+            model tells them apart, unless all images are records, which know.
+        boxes: (left, top, right, bottom) in pixels: the people in *one* image, a frame; gives a row for each.
         """
         if (
-            isinstance(pictures, (str, Path, bytes, bytearray, memoryview, Picture.Image, Image))
-            or hasattr(pictures, "read")
-            or (isinstance(pictures, np.ndarray) and pictures.ndim == 3)
+            isinstance(images, (str, Path, bytes, bytearray, memoryview, PILImage.Image, Image))
+            or hasattr(images, "read")
+            or (isinstance(images, np.ndarray) and images.ndim == 3)
         ):
-            pictures = [pictures]
-        count = len(pictures)
+            images = [images]
+        count = len(images)
         if boxes is not None:
             if count != 1:
-                raise UserError(f"boxes are those of one frame, but {count} pictures were given")
-            frame, count = _pixels(pictures[0]), len(boxes)
-        indices = self._indices(modality, pictures, count)
+                raise UserError(f"boxes are those of one frame, but {count} images were given")
+            frame, count = _pixels(images[0]), len(boxes)
+        indices = self._indices(modality, images, count)
         vectors = [np.zeros((0, self.dimension), np.float32)] if not count else []
         for start in range(0, count, self.batch):
             if boxes is None:
-                some = map(_pixels, pictures[start : start + self.batch])
+                some = map(_pixels, images[start : start + self.batch])
             else:
                 some = (crop(frame, box) for box in boxes[start : start + self.batch])
             pixels = np.stack([fit(each, self._model.size, self._model.interpolation) for each in some])
-            vectors.append(self._model(pixels, indices[start : start + self.batch]).vector)
+            vectors.append(self._model(pixels, indices[start : start + self.batch]).feature)
         return np.concatenate(vectors)
 
-    def _indices(self, modality, pictures, count: int) -> np.ndarray:
+    def _indices(self, modality, images, count: int) -> np.ndarray:
         """(count,) 0 for visible and 1 for infrared."""
-        if modality is None and all(isinstance(picture, Image) for picture in pictures):
-            modality = [picture.modality for picture in pictures]
+        if modality is None and all(isinstance(image, Image) for image in images):
+            modality = [image.modality for image in images]
         if modality is None and len(self.modalities) > 1:
             raise UserError(
-                "this model treats visible and infrared pictures differently: pass modality='visible', "
-                "modality='infrared', one of them for each picture, or modality='guess' for files that lie as "
+                "this model treats visible and infrared images differently: pass modality='visible', "
+                "modality='infrared', one of them for each image, or modality='guess' for files that lie as "
                 "SYSU-MM01, RegDB or LLCM have them"
             )
         if modality is None:
             modality = self._model.serves[0]
         if isinstance(modality, str):
             guess = modality == "guess"
-            modality = [modality_of(picture) for picture in pictures] if guess else [modality] * count
+            modality = [modality_of(image) for image in images] if guess else [modality] * count
         # The people in one frame were all taken by its camera.
-        modality = list(modality) * count if len(pictures) == 1 and len(modality) == 1 else list(modality)
+        modality = list(modality) * count if len(images) == 1 and len(modality) == 1 else list(modality)
         if len(modality) != count:
-            raise UserError(f"{len(modality)} modalities were given for {count} pictures: give one for each")
-        named = [known_modality(str(each), f"picture {number}") for number, each in enumerate(modality, 1)]
+            raise UserError(f"{len(modality)} modalities were given for {count} images: give one for each")
+        named = [known_modality(str(each), f"image {number}") for number, each in enumerate(modality, 1)]
         return np.array([MODALITIES.index(each) for each in named])
 
 
@@ -167,7 +168,7 @@ class Trained:
         self.method = next(name for name, kind in METHODS.items() if type(self.network) is kind)
         self.name, self.feature = f"{self.method} {Path(path).name}", feature or self.network.features[0]
         self.modalities, self.trained = tuple(self.network.modalities), self.network.trained
-        self.settings, self.comparison = self.network.settings, self.network.comparison(self.feature)
+        self.settings, self.metric = self.network.settings, self.network.metric(self.feature)
         self.input = {key: self.network.input[key] for key in ("size", "interpolation", "mean", "std")}
         self.size, self.interpolation = tuple(self.input["size"]), self.input["interpolation"]
 
@@ -179,7 +180,7 @@ class Trained:
             images = self.normalise(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
             chosen = torch.from_numpy(modality).to(self.device)
             out = self.network.embed(images, modality=chosen, feature=self.feature)
-            vector = torch.nn.functional.normalize(out.vector.float()).cpu().numpy()
+            vector = torch.nn.functional.normalize(out.feature.float()).cpu().numpy()
             return Embedding(vector, None if out.stripes is None else out.stripes.float().cpu().numpy())
 
     def normalise(self, pixels):
@@ -195,11 +196,11 @@ class Trained:
 
     @cached_property
     def dimension(self) -> int:
-        return self(np.zeros((1, *self.size, 3), np.uint8), np.zeros(1, np.int64)).vector.shape[1]
+        return self(np.zeros((1, *self.size, 3), np.uint8), np.zeros(1, np.int64)).feature.shape[1]
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the weights and all that decides what they make of a picture.
+        """SHA-256 over the weights and all that decides what they make of an image.
 
         Settings at their defaults are left out, so that a setting that a later version adds changes nothing.
         """
@@ -220,18 +221,18 @@ class Trained:
         return digest.hexdigest()
 
 
-def modality_of(picture) -> str:
+def modality_of(image) -> str:
     """``"visible"`` or ``"infrared"`` by the folders of a file, where a visible-infrared data set keeps it.
 
     SYSU-MM01 ``cam3/0001/0002.jpg``, RegDB ``Thermal/12/...``, LLCM ``nir/0001/...`` or ``test_nir/cam1/0001/...``.
-    Pixels are not looked at: a grey picture may well be of visible light.
+    Pixels are not looked at: a grey image may well be of visible light.
 
     Raises UserError for any other place, and for anything but a path or an ``Image`` record.
     """
-    if isinstance(picture, Image):
-        return picture.modality
-    if isinstance(picture, (str, Path)):
-        place = Path(picture).as_posix()
+    if isinstance(image, Image):
+        return image.modality
+    if isinstance(image, (str, Path)):
+        place = Path(image).as_posix()
         if found := re.search(r"(?:^|/)cam([1-6])/\d{4}/\d{4}\.\w+$", place):
             return INFRARED if int(found[1]) in sysu_mm01.INFRARED_CAMERAS else VISIBLE
         for modality in MODALITIES:
@@ -240,13 +241,13 @@ def modality_of(picture) -> str:
                 return modality
             if re.search(rf"(?:^|/)(?:test_)?{near}/(?:cam\d/)?\d{{4}}/[^/]+$", place):
                 return modality
-    named = picture if isinstance(picture, (str, Path)) else f"a picture given as {type(picture).__name__}"
+    named = image if isinstance(image, (str, Path)) else f"an image given as {type(image).__name__}"
     raise UserError(
         f"whether {named} is visible or infrared cannot be guessed: it does not lie as in SYSU-MM01 "
         "(cam3/0001/0001.jpg), RegDB (Thermal/1/...) or LLCM (nir/0001/...). Pass modality='visible', "
-        "modality='infrared', or one of them for each picture"
+        "modality='infrared', or one of them for each image"
     )
 
 
-def _pixels(picture) -> np.ndarray:
-    return read_image(picture) if isinstance(picture, Image) else decode(picture)
+def _pixels(image) -> np.ndarray:
+    return read_image(image) if isinstance(image, Image) else decode(image)

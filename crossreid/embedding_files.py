@@ -1,4 +1,4 @@
-"""Many pictures to one file of vectors: what ``crossreid embed`` does.
+"""Many images to one file of vectors: what ``crossreid embed`` does.
 
     rows = listed(["folder", "more/*.jpg", "boxes.csv"])
     embed_files(rows, Embedder("last.pt"), Path("vectors.npz"))
@@ -25,13 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid import pictures
 from crossreid.data.own import modality as known_modality
-from crossreid.data.writing import check_folder, replacing
-from crossreid.exported.model import fit
+from crossreid.files import check_folder, replacing
+from crossreid.images.decode import SUFFIXES, check, crop, decode, edges
+from crossreid.images.resize import fit
 from crossreid.records import UserError
 
-SUFFIXES = (".npz", ".csv", ".npy")
+OUTPUTS = (".npz", ".csv", ".npy")
 EDGES = ("x0", "y0", "x1", "y1")
 # Names in the output that a table's own columns must not take.
 TAKEN = ("vectors", "box", "feature", "fingerprint", "model", "skipped", "reasons")
@@ -43,9 +43,9 @@ _FORM = 1
 class Row:
     """One vector to be made.
 
-    path: the picture. name: its path as the user wrote it, or as it was found.
+    path: the image. name: its path as the user wrote it, or as it was found.
     modality: ``"visible"``, ``"infrared"``, or None where it was not given.
-    box: (left, top, right, bottom) in pixels, or None for the whole picture.
+    box: (left, top, right, bottom) in pixels, or None for the whole image.
     columns: further columns of the table it stands in, as text.
     """
 
@@ -59,7 +59,7 @@ class Row:
 @dataclass(frozen=True)
 class Outcome:
     """What ``embed_files`` did. written: the output. rows: vectors in it; kept: of these, how many an earlier run had
-    made already; seconds: it took to make the others. skipped: name and reason of each picture left out."""
+    made already; seconds: it took to make the others. skipped: name and reason of each image left out."""
 
     written: Path
     rows: int
@@ -69,14 +69,14 @@ class Outcome:
 
 
 def listed(sources: Sequence[str | Path], modality: str | None = None) -> list[Row]:
-    """The pictures that files, folders (with all below them), glob patterns and tables (``.csv``) name.
+    """The images that files, folders (with all below them), glob patterns and tables (``.csv``) name.
 
-    modality: of every picture whose line in a table does not give one; any of the words for it (rgb, ir, thermal, ...).
-    A picture that several folders or patterns name counts once; the lines of a table are kept as they are. Hidden
-    files, and files that are not named like pictures, are passed over in folders.
-    Raises UserError for a source without any picture.
+    modality: of every image whose line in a table does not give one; any of the words for it (rgb, ir, thermal, ...).
+    An image that several folders or patterns name counts once; the lines of a table are kept as they are. Hidden
+    files, and files that are not named like images, are passed over in folders.
+    Raises UserError for a source without any image.
     """
-    modality = modality and known_modality(modality, "all pictures")
+    modality = modality and known_modality(modality, "all images")
     rows: list[Row] = []
     seen: set[Path] = set()
     for source in sources:
@@ -92,7 +92,7 @@ def listed(sources: Sequence[str | Path], modality: str | None = None) -> list[R
 
 
 def unreadable(rows: Sequence[Row]) -> dict[int, str]:
-    """Row -> reason for pictures that their headers already show to be unreadable: a look ahead of long work."""
+    """Row -> reason for images that their headers already show to be unreadable: a look ahead of long work."""
     paths = list(dict.fromkeys(row.path for row in rows))
     reasons = {}
     with ThreadPoolExecutor(THREADS) as pool, _bar(desc="check", total=len(paths), leave=False) as bar:
@@ -104,9 +104,9 @@ def unreadable(rows: Sequence[Row]) -> dict[int, str]:
 
 def check_output(out: Path) -> None:
     """Raise UserError for an output that could not be written, before any work is done for it."""
-    if out.suffix.lower() not in SUFFIXES:
+    if out.suffix.lower() not in OUTPUTS:
         raise UserError(
-            f"{out} ends in {out.suffix or 'nothing'}: expected {', '.join(SUFFIXES)}, which says what is written"
+            f"{out} ends in {out.suffix or 'nothing'}: expected {', '.join(OUTPUTS)}, which says what is written"
         )
     if out.is_dir():
         raise UserError(f"{out} is a folder: give the name of a file to write")
@@ -126,16 +126,16 @@ def embed_files(
     skip_bad: bool = False,
     batch: int = 64,
 ) -> Outcome:
-    """Embed the pictures in order and write their vectors, with what is known of each, to ``out``.
+    """Embed the images in order and write their vectors, with what is known of each, to ``out``.
 
     embedder: a ``crossreid.Embedder``.
     out: ``.npz`` (everything), ``.csv`` (everything but the model's fingerprint) or ``.npy`` (the vectors, with a
         table of the rows beside them).
-    skip_bad: leave pictures out that cannot be read, and list them; otherwise the first one stops the work.
+    skip_bad: leave images out that cannot be read, and list them; otherwise the first one stops the work.
 
-    The same call goes on after an interruption: vectors of pictures that have not changed since are taken from the
+    The same call goes on after an interruption: vectors of images that have not changed since are taken from the
     part file. It is removed when the output is written.
-    Raises UserError for a picture that cannot be read, a part file of another model, and a full disk; what was
+    Raises UserError for an image that cannot be read, a part file of another model, and a full disk; what was
     made until then stays in the part file.
     """
     out = Path(out)
@@ -155,8 +155,8 @@ def embed_files(
                 if bad and not skip_bad:
                     raise UserError(
                         f"{next(iter(bad.values()))}. {int(done.sum())} of {len(rows)} vectors are kept in "
-                        f"{part.path}: mend the picture and give the same command again, or add --skip-bad to leave "
-                        "such pictures out"
+                        f"{part.path}: mend the image and give the same command again, or add --skip-bad to leave "
+                        "such images out"
                     )
                 if numbers:
                     given = [modalities[number] for number in numbers]
@@ -167,7 +167,7 @@ def embed_files(
         seconds = time.monotonic() - begun
         if not done.any():
             raise UserError(
-                f"none of the {len(rows)} pictures can be read, the first because {skipped[min(skipped)]}"
+                f"none of the {len(rows)} images can be read, the first because {skipped[min(skipped)]}"
             )
         listed_bad = [(rows[number].name, reason) for number, reason in sorted(skipped.items())]
         chosen = np.flatnonzero(done)
@@ -196,10 +196,10 @@ def _bar(**words):
         from tqdm import tqdm
     except ImportError:
         return _NoBar()
-    return tqdm(disable=None, unit="picture", **words)
+    return tqdm(disable=None, unit="image", **words)
 
 
-# Finding pictures
+# Finding images
 
 
 def _found(source: str | Path) -> list[Path]:
@@ -208,8 +208,8 @@ def _found(source: str | Path) -> list[Path]:
         found = list(_walk(path, set()))
         if not found:
             raise UserError(
-                f"{path} holds no pictures, nor do the folders in it: expected files that end in "
-                f"{', '.join(sorted(pictures.SUFFIXES))}"
+                f"{path} holds no images, nor do the folders in it: expected files that end in "
+                f"{', '.join(sorted(SUFFIXES))}"
             )
         return found
     if path.exists():
@@ -218,15 +218,15 @@ def _found(source: str | Path) -> list[Path]:
         found = sorted(
             Path(name) for name in glob.glob(str(source), recursive=True) if not os.path.isdir(name)
         )
-        found = [each for each in found if each.suffix.lower() in pictures.SUFFIXES]
+        found = [each for each in found if each.suffix.lower() in SUFFIXES]
         if found:
             return found
-        raise UserError(f"no picture fits the pattern {source}: check it, from the folder {Path.cwd()}")
-    raise UserError(f"there is nothing at {path}: expected a picture, a folder, a pattern or a table (.csv)")
+        raise UserError(f"no image fits the pattern {source}: check it, from the folder {Path.cwd()}")
+    raise UserError(f"there is nothing at {path}: expected an image, a folder, a pattern or a table (.csv)")
 
 
 def _walk(folder: Path, above: set) -> Iterator[Path]:
-    """Pictures below a folder, sorted; links are followed unless they lead back up."""
+    """Images below a folder, sorted; links are followed unless they lead back up."""
     try:
         real = folder.resolve()
         if real in above:
@@ -241,7 +241,7 @@ def _walk(folder: Path, above: set) -> Iterator[Path]:
             continue
         if entry.is_dir():
             yield from _walk(folder / entry.name, above | {real})
-        elif Path(entry.name).suffix.lower() in pictures.SUFFIXES:
+        elif Path(entry.name).suffix.lower() in SUFFIXES:
             yield folder / entry.name
 
 
@@ -293,7 +293,7 @@ def _table(table: Path, modality: str | None) -> list[Row]:
         raise UserError(f"{table} cannot be opened ({error.strerror or error}): check the path") from error
     if not rows:
         raise UserError(
-            f"{table} lists no pictures: a line for each is expected below the line of the columns."
+            f"{table} lists no images: a line for each is expected below the line of the columns."
         )
     return rows
 
@@ -303,7 +303,7 @@ def _box(line: Mapping[str, str], where: str) -> tuple[int, int, int, int] | Non
     if not any(given):
         return None
     try:
-        return pictures.edges(given)
+        return edges(given)
     except UserError as error:
         raise UserError(
             f"{where}: the box {', '.join(given)} was not understood; expected four numbers of pixels, or nothing"
@@ -315,22 +315,22 @@ def _box(line: Mapping[str, str], where: str) -> tuple[int, int, int, int] | Non
 
 def _reason(path: Path) -> str | None:
     try:
-        pictures.check(path)
+        check(path)
     except UserError as error:
         return str(error)
     return None
 
 
 def _cuts(rows: list[tuple[int, Row]], size, interpolation) -> list[tuple[int, np.ndarray | str]]:
-    """The pixels of all rows of one picture at the model's size, or the reason why there are none."""
+    """The pixels of all rows of one image at the model's size, or the reason why there are none."""
     try:
-        frame = pictures.decode(rows[0][1].path)
+        frame = decode(rows[0][1].path)
     except UserError as error:
         return [(number, str(error)) for number, _ in rows]
     cuts = []
     for number, row in rows:
         try:
-            part = frame if row.box is None else pictures.crop(frame, row.box)
+            part = frame if row.box is None else crop(frame, row.box)
             # Here, and not in the embedder, so that no more than a frame for each thread is held at its full size.
             cuts.append((number, fit(part, size, interpolation)))
         except UserError as error:
@@ -391,9 +391,9 @@ def _modalities(rows: Sequence[Row], embedder) -> list[str | None]:
     if unknown:
         others = f" and {len(unknown) - 1} others" if len(unknown) > 1 else ""
         raise UserError(
-            f"this model treats visible and infrared pictures differently, and of {unknown[0]}{others} nothing says "
+            f"this model treats visible and infrared images differently, and of {unknown[0]}{others} nothing says "
             "which they are: they do not lie as SYSU-MM01, RegDB or LLCM have them. Give --modality visible or "
-            "--modality infrared, or list the pictures in a table with the columns path and modality"
+            "--modality infrared, or list the images in a table with the columns path and modality"
         )
     return found
 
@@ -402,7 +402,7 @@ def _modalities(rows: Sequence[Row], embedder) -> list[str | None]:
 
 
 def _key(row: Row, modality: str | None) -> bytes:
-    """Sixteen bytes that change when the picture's file, the box or the modality does."""
+    """Sixteen bytes that change when the image's file, the box or the modality does."""
     try:
         known = row.path.stat()
         state = [known.st_size, known.st_mtime_ns]

@@ -1,8 +1,8 @@
-"""What a threshold at some distance would have done to the pairs of pictures of an evaluation.
+"""What a threshold at some distance would have done to the pairs of images of an evaluation.
 
-A distance between two pictures alone says little: what it is worth follows from how far apart the same model put
-pictures of one person (genuine pairs) and pictures of two (impostor pairs). Distances are 1 - cosine of the vectors,
-from 0 to 2, as the gallery and ``crossreid compare`` give them, whatever the method's own comparison is.
+A distance between two images alone says little: what it is worth follows from how far apart the same model put
+images of one person (genuine pairs) and images of two (impostor pairs). Distances are 1 - cosine of the vectors,
+from 0 to 2, as the gallery and ``crossreid compare`` give them, whatever the method's own metric is.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from crossreid.bundled import located
 from crossreid.records import MODALITIES, Trial, UserError
-from crossreid.shipped import located
 
 # Shares of the pairs whose distances are kept: finely where false positives are rare, as there thresholds are set.
 SHARES = (
@@ -39,7 +39,7 @@ class Place:
     genuine, impostor: how many pairs there were, so that a share below one of them means "none of so many".
     """
 
-    row: str
+    subset: str
     modalities: tuple[str, str]
     true_positive: float
     false_positive: float
@@ -58,16 +58,16 @@ def of(genuine, impostor) -> dict:
 def measure(vectors, identity, modality, trials: Iterable[Trial], pairs: int = PAIRS) -> list[dict]:
     """The operating points of every row of a protocol, over the pairs that its trials allow.
 
-    vectors: (N, D) of any length. identity: (N,), equal for pictures of one person. modality: (N,) of
+    vectors: (N, D) of any length. identity: (N,), equal for images of one person. modality: (N,) of
         ``"visible"`` and ``"infrared"``.
-    trials: which pictures are compared; those of one row are pooled.
+    trials: which images are compared; those of one row are pooled.
     Rows without a pair of either kind are left out.
     """
     vectors, identity, modality = np.asarray(vectors, np.float32), np.asarray(identity), np.asarray(modality)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     rows: dict[str, list[Trial]] = {}
     for trial in trials:
-        rows.setdefault(trial.row, []).append(trial)
+        rows.setdefault(trial.subset, []).append(trial)
     measured = []
     for row, parts in rows.items():
         kinds: tuple[list, list] = [], []
@@ -77,8 +77,8 @@ def measure(vectors, identity, modality, trials: Iterable[Trial], pairs: int = P
             query, gallery = np.asarray(trial.query)[chosen], np.asarray(trial.gallery)
             distance = 1 - unit[query] @ unit[gallery].T
             allowed = np.ones(distance.shape, bool)
-            if trial.forbidden is not None:
-                allowed = np.asarray(trial.forbidden[0])[chosen, None] != np.asarray(trial.forbidden[1])
+            if trial.excluded is not None:
+                allowed = np.asarray(trial.excluded[0])[chosen, None] != np.asarray(trial.excluded[1])
             same = identity[query, None] == identity[gallery]
             kinds[0].append(distance[same & allowed])
             kinds[1].append(distance[~same & allowed])
@@ -88,7 +88,7 @@ def measure(vectors, identity, modality, trials: Iterable[Trial], pairs: int = P
                 _modality_of(modality[np.concatenate([getattr(trial, side) for trial in parts])])
                 for side in ("query", "gallery")
             ]
-            measured.append({"row": row, "modalities": sides, **of(genuine, impostor)})
+            measured.append({"subset": row, "modalities": sides, **of(genuine, impostor)})
     return measured
 
 
@@ -96,7 +96,7 @@ def place(points: Sequence[dict], distance: float, modalities: tuple[str, str] |
     """Where a distance lies in each row of ``measure`` that compared these modalities, in either direction."""
     return [
         Place(
-            each["row"],
+            each["subset"],
             tuple(each["modalities"]),
             _share(each["genuine"], distance),
             _share(each["impostor"], distance),
@@ -158,8 +158,8 @@ def _from_features(path: Path) -> list[dict]:
         trials = []
         for number, row in enumerate(json.loads(str(stored["record"]))["trials"]):
             rule = None
-            if f"forbidden_query_{number}" in stored:
-                rule = stored[f"forbidden_query_{number}"], stored[f"forbidden_gallery_{number}"]
+            if f"excluded_query_{number}" in stored:
+                rule = stored[f"excluded_query_{number}"], stored[f"excluded_gallery_{number}"]
             trials.append(Trial(row, stored[f"query_{number}"], stored[f"gallery_{number}"], rule))
         who = np.stack([stored["domain"], stored["identity"]], 1)
         person = np.unique(who, axis=0, return_inverse=True)[1].reshape(-1)

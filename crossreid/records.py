@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 VISIBLE, INFRARED = MODALITIES = ("visible", "infrared")
@@ -15,14 +17,14 @@ VISIBLE, INFRARED = MODALITIES = ("visible", "infrared")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One picture of one person, as a reader of a data set yields it.
+    """One image of one person, as a reader of a data set yields it.
 
-    path: the file; with ``row`` a prepared array (``.npy``), with ``box`` a whole frame.
+    path: the file; with ``array_index`` a prepared array (``.npy``), with ``box`` a whole frame.
     identity, camera: the data set's own numbers, not class indices.
     modality: ``"visible"`` or ``"infrared"``.
     domain: position of the data set among those in use; identities and cameras of different domains never mix.
     time: seconds, where the data set knows it.
-    row: index of the picture in the prepared array.
+    array_index: index of the image in the prepared array.
     box: (left, top, right, bottom) in pixels of the frame.
     """
 
@@ -32,7 +34,7 @@ class Image:
     modality: str = VISIBLE
     domain: int = 0
     time: float | None = None
-    row: int | None = None
+    array_index: int | None = None
     box: tuple[int, int, int, int] | None = None
 
 
@@ -70,32 +72,86 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Embedding:
-    """What a method says of N images.
+class Labels:
+    """What sampling and training know of N images.
 
-    vector: (N, D) as the method's own comparison wants it, not necessarily of unit length.
-    stripes: (N, S, C), one vector for each horizontal stripe from top to bottom, or None.
+    target: (N,) int64 class index, 0 to classes - 1.
+    camera: (N,) int64, the data set's own number.
+    modality: (N,) int64, 0 visible and 1 infrared.
+    domain: (N,) int64, 0 to domains - 1.
     """
 
-    vector: torch.Tensor
-    stripes: torch.Tensor | None = None
+    target: np.ndarray
+    camera: np.ndarray
+    modality: np.ndarray
+    domain: np.ndarray
+
+    @classmethod
+    def of(cls, images: Sequence[Image]) -> Labels:
+        """Labels of these images; classes are numbered by sorted (domain, identity), see ``identities``."""
+        classes = {key: index for index, key in enumerate(identities(images))}
+
+        def column(values) -> np.ndarray:
+            return np.fromiter(values, np.int64, count=len(images))
+
+        return cls(
+            target=column(classes[image.domain, image.identity] for image in images),
+            camera=column(image.camera for image in images),
+            modality=column(MODALITIES.index(image.modality) for image in images),
+            domain=column(image.domain for image in images),
+        )
 
     def __len__(self) -> int:
-        return len(self.vector)
+        return len(self.target)
 
-    def __getitem__(self, rows) -> Embedding:
-        return Embedding(self.vector[rows], None if self.stripes is None else self.stripes[rows])
+    @property
+    def classes(self) -> int:
+        return int(self.target.max()) + 1 if len(self) else 0
+
+    @property
+    def domains(self) -> int:
+        return int(self.domain.max()) + 1 if len(self) else 0
+
+    def cameras_as_domains(self) -> Labels:
+        """The same labels with every camera (of every data set) as a domain of its own, numbered from 0."""
+        pairs = np.stack([self.domain, self.camera], axis=1)
+        dense = np.unique(pairs, axis=0, return_inverse=True)[1]
+        return replace(self, domain=dense.reshape(-1).astype(np.int64))
+
+
+def identities(images: Sequence[Image]) -> list[tuple[int, int]]:
+    """The (domain, identity) of each class index, sorted."""
+    return sorted({(image.domain, image.identity) for image in images})
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Embedding:
+    """What a method says of N images.
+
+    feature: (N, D) as the method's own metric wants it, not necessarily of unit length.
+    stripes: (N, S, C), one vector for each horizontal stripe from top to bottom, or None.
+    """
+
+    feature: torch.Tensor
+    stripes: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.feature)
+
+    def __getitem__(self, rows) -> Embedding:
+        return Embedding(self.feature[rows], None if self.stripes is None else self.stripes[rows])
+
+
+@dataclass(frozen=True)
+class Metric:
     """How two embeddings are compared: the distance of the vectors plus the distance of the stripes.
 
-    vector: ``"cosine"`` (1 - cos), ``"euclidean"``, ``"squared_euclidean_unit"`` (of unit vectors, 2 - 2 cos), or None.
+    feature: ``"cosine"`` (1 - cos), ``"euclidean"``, ``"squared_euclidean_unit"`` (of unit vectors, 2 - 2 cos),
+        or None.
     stripes: ``"aligned"``, ``"unaligned"``, or None.
     """
 
-    vector: str | None = "cosine"
+    feature: str | None = "cosine"
     stripes: str | None = None
 
 
@@ -103,17 +159,17 @@ class Comparison:
 class Trial:
     """Who is searched for where, once.
 
-    row: name of the line in the results table, such as ``all`` or ``visible to infrared``. Trials of one row are
+    subset: name of the line in the results table, such as ``all`` or ``visible to infrared``. Trials of one row are
         averaged.
     query (Q,), gallery (G,): indices into the protocol's images.
-    forbidden: None, or two integer arrays (Q,) and (G,): a pair whose two numbers are equal is disregarded. This one
+    excluded: None, or two integer arrays (Q,) and (G,): a pair whose two numbers are equal is disregarded. This one
         form holds every published rule (same identity and camera, same place, ...).
     """
 
-    row: str
+    subset: str
     query: np.ndarray
     gallery: np.ndarray
-    forbidden: tuple[np.ndarray, np.ndarray] | None = None
+    excluded: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from tqdm import tqdm
 from crossreid import checkpoint
 from crossreid.data import get as get_source
 from crossreid.data.loading import Loader, training_set
-from crossreid.data.writing import replacing
 from crossreid.engine import PRECISIONS, Engine, deterministic, seed_step
+from crossreid.files import replacing
 from crossreid.methods.base import Method, Phase, Progress
 from crossreid.records import UserError
 
@@ -36,9 +36,9 @@ SCHEDULES = ("steps", "cosine", "poly", "linear", "constant")
 class ScheduleConfig:
     """The learning rate as a function of time alone; nothing of it is ever stored.
 
-    kind: after the warm-up, ``steps`` (times ``gamma`` at every milestone), ``cosine``, ``poly`` (power 2) and
+    name: after the warm-up, ``steps`` (times ``gamma`` at every milestone), ``cosine``, ``poly`` (power 2) and
         ``linear`` (down to ``end`` at the last epoch), or ``constant``.
-    by: the rate changes each ``epoch`` or each ``iteration``.
+    unit: the rate changes each ``epoch`` or each ``iteration``.
     warmup: length of the linear warm-up in epochs; 0 for none.
     warmup_start: factor at its beginning.
     warmup_ahead: the first epoch (or iteration) already has the rate of the first warm-up step, so the rate never is
@@ -47,8 +47,8 @@ class ScheduleConfig:
     end: factor reached at the end by ``cosine`` and ``linear``.
     """
 
-    kind: str = "steps"
-    by: str = "epoch"
+    name: str = "steps"
+    unit: str = "epoch"
     warmup: float = 0
     warmup_start: float = 0.0
     warmup_ahead: bool = True
@@ -57,22 +57,22 @@ class ScheduleConfig:
     end: float = 0.0
 
     def __post_init__(self):
-        _choice("train.optimizers.*.schedule.kind", self.kind, SCHEDULES)
-        _choice("train.optimizers.*.schedule.by", self.by, ("epoch", "iteration"))
+        _choice("train.optimizers.*.schedule.name", self.name, SCHEDULES)
+        _choice("train.optimizers.*.schedule.unit", self.unit, ("epoch", "iteration"))
 
 
 @dataclass
 class OptimizerConfig:
     """One optimizer.
 
-    kind: ``sgd``, ``adam`` or ``adamw``.
-    rate: learning rate of groups with factor 1.
+    name: ``sgd``, ``adam`` or ``adamw``.
+    lr: learning rate of groups with factor 1.
     weight_decay: for groups that do not set their own.
     momentum, nesterov: of ``sgd``. betas: of ``adam`` and ``adamw``.
     """
 
-    kind: str = "sgd"
-    rate: float = 0.1
+    name: str = "sgd"
+    lr: float = 0.1
     weight_decay: float = 5e-4
     momentum: float = 0.9
     nesterov: bool = False
@@ -80,9 +80,9 @@ class OptimizerConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     def __post_init__(self):
-        _choice("train.optimizers.*.kind", self.kind, OPTIMIZERS)
-        if self.rate < 0:
-            raise UserError(f"train.optimizers.*.rate is {self.rate}: a learning rate is 0 or more")
+        _choice("train.optimizers.*.name", self.name, OPTIMIZERS)
+        if self.lr < 0:
+            raise UserError(f"train.optimizers.*.lr is {self.lr}: a learning rate is 0 or more")
 
 
 @dataclass
@@ -102,7 +102,7 @@ class TrainConfig:
         ``test`` (which the report then says in words).
     keep_every: also keep ``epoch_<n>.pt`` every so many epochs; 0 keeps none.
     save_minutes: save inside long epochs at least this often.
-    start_from: a re-identification checkpoint whose weights the run starts with; other identities are fine.
+    init_from: a re-identification checkpoint whose weights the run starts with; other identities are fine.
     """
 
     epochs: int = 60
@@ -117,7 +117,7 @@ class TrainConfig:
     select: str = "last"
     keep_every: int = 0
     save_minutes: float = 15
-    start_from: str | None = None
+    init_from: str | None = None
 
     def __post_init__(self):
         _choice("train.precision", self.precision, tuple(PRECISIONS))
@@ -136,25 +136,25 @@ class Interrupted(Exception):
     """Training was stopped by the user after everything had been saved."""
 
 
-def rate_factor(schedule: ScheduleConfig, epochs: int, progress: Progress) -> float:
+def lr_factor(schedule: ScheduleConfig, epochs: int, progress: Progress) -> float:
     """Factor of the learning rate at this moment, in [0, 1] for the usual settings."""
-    step = 1 if schedule.by == "epoch" else 1 / progress.iterations_per_epoch
+    step = 1 if schedule.unit == "epoch" else 1 / progress.iterations_per_epoch
     now = progress.epoch + (
-        0 if schedule.by == "epoch" else progress.iteration / progress.iterations_per_epoch
+        0 if schedule.unit == "epoch" else progress.iteration / progress.iterations_per_epoch
     )
     # Half a step of tolerance, as sums of fractions miss whole epochs by a rounding.
     if now < schedule.warmup - 0.5 * step:
         share = (now + (step if schedule.warmup_ahead else 0)) / schedule.warmup
         share = min(share, 1.0)  # the last epoch of a warm-up that does not end with one
         return schedule.warmup_start * (1 - share) + share
-    if schedule.kind == "steps":
+    if schedule.name == "steps":
         return schedule.gamma ** sum(now > milestone - 0.5 * step for milestone in schedule.milestones)
     done = min(max(now - schedule.warmup, 0.0) / max(epochs - schedule.warmup, step), 1.0)
-    if schedule.kind == "cosine":
+    if schedule.name == "cosine":
         return schedule.end + (1 - schedule.end) * 0.5 * (1 + math.cos(math.pi * done))
-    if schedule.kind == "poly":
+    if schedule.name == "poly":
         return (1 - done) ** 2
-    return 1.0 if schedule.kind == "constant" else 1 + (schedule.end - 1) * done
+    return 1.0 if schedule.name == "constant" else 1 + (schedule.end - 1) * done
 
 
 def make_optimizers(
@@ -180,15 +180,17 @@ def make_optimizers(
     made = {}
     for name, config in configs.items():
         prepared = [
-            {"rate": 1.0, "bounds": None, "weight_decay": config.weight_decay} | group | {"lr": config.rate}
+            {"lr_factor": 1.0, "bounds": None, "weight_decay": config.weight_decay}
+            | group
+            | {"lr": config.lr}
             for group in groups[name]
         ]
-        if config.kind == "sgd":
-            options = {"lr": config.rate, "momentum": config.momentum, "nesterov": config.nesterov}
+        if config.name == "sgd":
+            options = {"lr": config.lr, "momentum": config.momentum, "nesterov": config.nesterov}
             made[name] = torch.optim.SGD(prepared, **options)
         else:
-            kind = torch.optim.Adam if config.kind == "adam" else torch.optim.AdamW
-            made[name] = kind(prepared, lr=config.rate, betas=tuple(config.betas))
+            kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+            made[name] = kind(prepared, lr=config.lr, betas=tuple(config.betas))
     return made
 
 
@@ -334,7 +336,7 @@ def fit(
                         "kind": "epoch",
                         "epoch": clock.epoch,
                         "losses": means,
-                        "rates": {name: list(rates) for name, rates in finished.rates.items()},
+                        "lrs": {name: list(lrs) for name, lrs in finished.lrs.items()},
                         "seconds": round(time.monotonic() - started, 3),
                         "step_ms": round(
                             (time.monotonic() - started) * 1000 / max(1, iterations - counted), 1
@@ -364,14 +366,14 @@ def _of_every_process(sums: Mapping[str, float], engine: Engine) -> dict[str, li
 def _progress(clock, iterations, optimizers, engine, config, at=None) -> Progress:
     """The clock as methods see it, with the rates set in the optimizers."""
     now = Progress(clock.epoch, clock.iteration if at is None else at, iterations)
-    rates = {}
+    lrs = {}
     for name, optimizer in optimizers.items():
         settings = config.optimizers[name]
-        factor = rate_factor(settings.schedule, config.epochs, now)
+        factor = lr_factor(settings.schedule, config.epochs, now)
         for group in optimizer.param_groups:
-            group["lr"] = settings.rate * group["rate"] * factor
-        rates[name] = tuple(group["lr"] for group in optimizer.param_groups)
-    return Progress(now.epoch, now.iteration, iterations, rates, engine.loss_scale)
+            group["lr"] = settings.lr * group["lr_factor"] * factor
+        lrs[name] = tuple(group["lr"] for group in optimizer.param_groups)
+    return Progress(now.epoch, now.iteration, iterations, lrs, engine.loss_scale)
 
 
 def _step(
@@ -476,15 +478,15 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     images, labels, _, held_out = training_set(settings.data)
     seed_step(config.seed, 0)
     # Where all weights are loaded, those that the backbone once started from may not even be at hand any more.
-    chosen = checkpoint.without_start(settings.method) if resume or config.start_from else settings.method
+    chosen = checkpoint.without_start(settings.method) if resume or config.init_from else settings.method
     method = checkpoint.build(settings.method_name, chosen, labels.classes, labels.domains)
     method.check(labels)
     engine = Engine(config.device, config.precision, search_unused=len(method.phases(Progress())) > 1)
     fresh = []
     if training:
         checkpoint.load_strictly(method, content["weights"], run / "last.pt")
-    elif config.start_from:
-        fresh = checkpoint.start_from(method, config.start_from)
+    elif config.init_from:
+        fresh = checkpoint.init_from(method, config.init_from)
     loaders = {
         name: Loader(
             images,
@@ -517,33 +519,33 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     if training:
         _refuse_without_effect(settings, content, run)
     resolved = settings.to_dict()
-    record, say = _writers(run, engine.main, training["epoch"] if training else None)
+    record, log = _writers(run, engine.main, training["epoch"] if training else None)
     if engine.main:
         with replacing(run / "config.yaml") as temporary:
             temporary.write_text(settings.to_yaml(), encoding="utf-8")
     first = next(iter(settings.data.loaders.values()))
-    say(
+    log(
         f"{settings.method_name} on {settings.data.name}: {len(images)} images, {labels.classes} identities, "
         f"{len(set(zip(labels.domain.tolist(), labels.camera.tolist())))} cameras; "
         f"{sum(p.numel() for p in method.parameters()) / 1e6:.2f} million parameters; {engine.world} process(es) on "
         f"{engine.device}, {config.precision}"
     )
-    say(
+    log(
         f"a step takes {config.accumulate * engine.world} batches ({engine.world} processes, accumulate "
         f"{config.accumulate}) of {first.identities} identities x {first.instances} instances by the sampler "
         f"{first.sampler}, at learning rate "
-        + ", ".join(f"{name} {value.rate:g}" for name, value in config.optimizers.items())
+        + ", ".join(f"{name} {value.lr:g}" for name, value in config.optimizers.items())
     )
     if fresh:
-        say(f"started from {config.start_from}; fresh because of other identities: {', '.join(fresh)}")
+        log(f"started from {config.init_from}; fresh because of other identities: {', '.join(fresh)}")
     if training:
-        say(f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}")
+        log(f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}")
 
     if evaluate:
         try:
             evaluation.protocol_of(settings)
         except UserError as error:  # training on all that there is must stay possible
-            say(f"mind that the weights cannot be scored at the end: {error}")
+            log(f"mind that the weights cannot be scored at the end: {error}")
 
     trained = {"source": settings.data.name, "identities": labels.classes, "images": len(images)}
     inputs = {key: getattr(settings.data, key) for key in ("size", "interpolation", "mean", "std")}
@@ -564,10 +566,10 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         protocol = evaluation.protocol_of(settings, split=split, held_out=held_out)
         rows = evaluation.score(method, protocol, settings, engine)
         method.train()
-        brief = {name: evaluation.brief(scores) for name, scores in rows.items()}
+        brief = {name: evaluation.summary(scores) for name, scores in rows.items()}
         if engine.main:
             record({"kind": "evaluation", "epoch": epoch - 1, "split": split, "rows": brief})
-            say(
+            log(
                 f"epoch {epoch}, {split}: "
                 + "; ".join(evaluation.sentence(n, row) for n, row in brief.items())
             )
@@ -577,7 +579,7 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         record(line)
         if line["kind"] == "epoch":
             losses = "  ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
-            say(f"epoch {line['epoch'] + 1}/{config.epochs}  {losses}  ({line['step_ms']:.0f} ms a step)")
+            log(f"epoch {line['epoch'] + 1}/{config.epochs}  {losses}  ({line['step_ms']:.0f} ms a step)")
 
     try:
         clock = fit(
@@ -591,7 +593,7 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
             evaluate=monitor if config.evaluate_every else None,
         )
     except Interrupted as stop:
-        say(f"{stop}; everything is saved. Continue with: crossreid train --resume {run}")
+        log(f"{stop}; everything is saved. Continue with: crossreid train --resume {run}")
         raise
     finally:
         for loader in loaders.values():
@@ -614,14 +616,14 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
             if summary["peak_memory_bytes"] is None
             else f"{summary['peak_memory_bytes'] / 2**20:.0f} MiB"
         )
-        say(
+        log(
             f"done: {summary['step_ms']:.0f} ms a step, {summary['seconds']:.0f} s in all, "
             f"{summary['parameters'] / 1e6:.2f} million parameters, {chosen.name} "
             f"{summary['checkpoint_bytes'] / 2**20:.1f} MiB, peak memory {memory}"
         )
     engine.wait()
     if evaluate:
-        evaluation.evaluate(chosen, settings=settings, out=run, engine=engine, say=say)
+        evaluation.evaluate(chosen, settings=settings, out=run, engine=engine, log=log)
         # All leave together: a process that ends while the first still scores can take the group down with it.
         engine.wait()
     return chosen
@@ -709,9 +711,9 @@ def _resolved(path: Path) -> bool:
 def _writers(run: Path, main: bool, resumed_epoch: int | None):
     """Functions that append to log.txt and metrics.jsonl; they do nothing but in the first process. Where the extra
     ``track`` is installed, the numbers of metrics.jsonl go to TensorBoard too."""
-    log, metrics = run / "log.txt", run / "metrics.jsonl"
+    log_file, metrics = run / "log.txt", run / "metrics.jsonl"
     if main and resumed_epoch is None:  # of a run that ended before it saved anything
-        log.unlink(missing_ok=True)
+        log_file.unlink(missing_ok=True)
         metrics.unlink(missing_ok=True)
         shutil.rmtree(run / "tensorboard", ignore_errors=True)
     board = _board(run, resumed_epoch) if main else None
@@ -723,10 +725,10 @@ def _writers(run: Path, main: bool, resumed_epoch: int | None):
             with replacing(metrics) as temporary:
                 temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         if main:
             tqdm.write(text)
-            with open(log, "a", encoding="utf-8") as file:
+            with open(log_file, "a", encoding="utf-8") as file:
                 file.write(text + "\n")
 
     def record(line: dict) -> None:
@@ -740,7 +742,7 @@ def _writers(run: Path, main: bool, resumed_epoch: int | None):
             elif board:  # the summary, which ends the run
                 board.close()
 
-    return record, say
+    return record, log
 
 
 def _board(run: Path, resumed_epoch: int | None):
@@ -760,7 +762,7 @@ def _scalars(values: dict, above: str = "") -> Iterator[tuple[str, float]]:
         name = f"{above}{key}"
         if isinstance(value, dict):
             yield from _scalars(value, f"{name}/")
-        elif isinstance(value, list) and name.startswith("rates/"):
+        elif isinstance(value, list) and name.startswith("lrs/"):
             yield from _scalars(dict(enumerate(value)), f"{name}/")
         elif isinstance(value, (int, float)):
             yield name, value

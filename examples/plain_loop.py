@@ -40,7 +40,7 @@ def main(root: str, steps: int = 300) -> float:
     protocol = crossreid.protocols.get("market1501")(root)
     with torch.inference_mode():
         vectors = torch.cat(
-            [model.embed(pixels).vector for _, pixels, _ in test_loader(protocol.images, data, 64)]
+            [model.embed(pixels).feature for _, pixels, _ in test_loader(protocol.images, data, 64)]
         )
     (trial,) = protocol.trials()
     people = [image.identity for image in protocol.images]
@@ -49,9 +49,9 @@ def main(root: str, steps: int = 300) -> float:
         vectors[trial.gallery],
         [people[i] for i in trial.query],
         [people[i] for i in trial.gallery],
-        forbidden=trial.forbidden,
+        excluded=trial.excluded,
     )
-    print(protocol.words)
+    print(protocol.description)
     print(f"Rank-1 {scores.cmc[0]:.1%}, mAP {scores.mean_ap:.1%}, mINP {scores.mean_inp:.1%}")
     return scores.mean_ap
 

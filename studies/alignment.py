@@ -34,8 +34,8 @@ def build(folder: Path) -> Study:
         "Aligned stripes",
         """
 Two copies of synthetic Market-1501 with the same 400 people (200 to train, 200 to find), once with boxes that fit, once
-with strongly jittered ones (`--jitter 2`). Network `tiny` from random weights, pictures of 128 x 64, so 8 stripes at a
-last stride of 1; 32 pictures a step. RK is k-reciprocal re-ranking with the published k1 20, k2 6, weight 0.3.
+with strongly jittered ones (`--jitter 2`). Network `tiny` from random weights, images of 128 x 64, so 8 stripes at a
+last stride of 1; 32 images a step. RK is k-reciprocal re-ranking with the published k1 20, k2 6, weight 0.3.
 """,
         prepare,
         {
@@ -49,7 +49,7 @@ last stride of 1; 32 pictures a step. RK is k-reciprocal re-ranking with the pub
             if name.endswith(f" {training}")
         },
         tables,
-        pictures,
+        images,
         conclusion="""
 The published claim holds where it is made. With boxes that do not fit, aligning the stripes is worth more than ten
 points of mAP over comparing them at equal height, and re-ranking gains most from it. Where boxes fit there is nothing
@@ -66,7 +66,7 @@ def prepare(folder: Path) -> None:
 
 
 def settings(folder: Path, boxes: str, method: dict) -> dict:
-    schedule = {"kind": "cosine", "by": "iteration", "warmup": 1, "end": 0.01}
+    schedule = {"name": "cosine", "unit": "iteration", "warmup": 1, "end": 0.01}
     return {
         "method": {"name": "alignedreid", "backbone": "tiny", "pretrained": None, "last_stride": 1} | method,
         "data": {
@@ -77,12 +77,10 @@ def settings(folder: Path, boxes: str, method: dict) -> dict:
             "flip": 0.5,
             "loaders": {"train": {"sampler": "identity", "identities": 8, "instances": 4}},
         },
-        "protocol": {"name": "market1501"},
+        "protocol": {"name": "single_query"},
         "train": {
             "epochs": EPOCHS,
-            "optimizers": {
-                "main": {"kind": "adam", "rate": 0.002, "weight_decay": 5e-4, "schedule": schedule}
-            },
+            "optimizers": {"main": {"name": "adam", "lr": 0.002, "weight_decay": 5e-4, "schedule": schedule}},
         },
     }
 
@@ -107,7 +105,7 @@ def tables(scores: Scores):
     yield ""
 
 
-def pictures(scores: Scores, folder: Path):
+def images(scores: Scores, folder: Path):
     """Pairs of a good, a median and a bad query, of the first seed with boxes that do not fit."""
     name = "jittered boxes aligned"
     where = run_folder(folder, name, scores.seeds[0])

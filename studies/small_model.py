@@ -19,16 +19,16 @@ from study import markdown
 
 import crossreid
 from crossreid import checkpoint, config, data, evaluation, synthetic, training
-from crossreid.data.writing import replacing, write_json
+from crossreid.bundled import SMALL
+from crossreid.files import replacing, write_json
 from crossreid.protocols import PROTOCOLS
-from crossreid.shipped import SMALL
 
 DOMAINS, IDENTITIES, IMAGES = 40, 80, 2
 # Layout -> people rendered; 60 of them to find.
 TESTS = {"sysu_mm01": 300, "regdb": 120, "llcm": 180, "market1501": 120, "dukemtmc": 120, "msmt17": 90}
 
 
-# First any pictures of a person together, then as many infrared as visible ones, from the rate of the beginning again.
+# First any images of a person together, then as many infrared as visible ones, from the rate of the beginning again.
 STAGES = (
     {"epochs": 12, "sampler": "identity", "identities": 12, "instances": 5},
     {"epochs": 16, "sampler": "cross_modal", "identities": 15, "instances": 2},
@@ -37,9 +37,9 @@ STAGES = (
 
 def settings(folder: Path, stage: int = 0) -> dict:
     """MetaBIN's network and base step; one network, with gates, for visible and infrared."""
-    schedule = {"kind": "cosine", "by": "iteration", "warmup": 1, "warmup_start": 0.01, "end": 0.01}
-    sgd = {"kind": "sgd", "rate": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": schedule}
-    gates = {"kind": "sgd", "rate": 0.1, "momentum": 0, "weight_decay": 0, "schedule": {"kind": "constant"}}
+    schedule = {"name": "cosine", "unit": "iteration", "warmup": 1, "warmup_start": 0.01, "end": 0.01}
+    sgd = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": schedule}
+    gates = {"name": "sgd", "lr": 0.1, "momentum": 0, "weight_decay": 0, "schedule": {"name": "constant"}}
     return {
         "method": {"name": "metabin", "backbone": "tiny", "pretrained": None, "norm": "bin", "meta": False},
         "data": {
@@ -53,10 +53,10 @@ def settings(folder: Path, stage: int = 0) -> dict:
             "loaders": {"train": {key: value for key, value in STAGES[stage].items() if key != "epochs"}},
             "workers": 0,
         },
-        "protocol": {"name": "market1501", "source": "csv"},
+        "protocol": {"name": "single_query", "source": "csv"},
         "train": {
             "epochs": STAGES[stage]["epochs"],
-            "start_from": str(folder / f"stage-{stage - 1}" / "last.pt") if stage else None,
+            "init_from": str(folder / f"stage-{stage - 1}" / "last.pt") if stage else None,
             "optimizers": {"main": sgd, "gates": gates},
             "device": "cpu",
             "threads": 1,
@@ -95,10 +95,10 @@ def score(folder: Path) -> None:
     """Evaluate on each of the test copies."""
     for layout in TESTS:
         tree = settings(folder)
-        protocol = layout if layout in PROTOCOLS else "market1501"
+        protocol = layout if layout in PROTOCOLS else "single_query"
         tree["data"] |= {"name": layout, "roots": {layout: str(folder / "tests" / layout)}}
         tree["data"]["fold"] = 1 if layout == "regdb" else None
-        tree["protocol"] = {"name": protocol} | ({"source": layout} if protocol == "market1501" else {})
+        tree["protocol"] = {"name": protocol} | ({"source": layout} if protocol == "single_query" else {})
         tree["evaluate"] = {"baseline": True}
         out = folder / "scores" / layout
         out.mkdir(parents=True, exist_ok=True)
@@ -115,10 +115,10 @@ def write(folder: Path) -> None:
     content.pop("training")
     # Where people lay when it was trained is nobody else's business.
     content["settings"]["data"]["roots"] = {}
-    content["settings"]["train"]["start_from"] = None
+    content["settings"]["train"]["init_from"] = None
     checkpoint.save(SMALL, content)
     points = [
-        point | {"row": f"{layout}, {point['row']}"}
+        point | {"subset": f"{layout}, {point['subset']}"}
         for layout, evaluated in found.items()
         for point in evaluated["operating_points"]
     ]
@@ -131,7 +131,7 @@ def write(folder: Path) -> None:
 CARD = """# small
 
 The model that comes with crossreid, so that embed, compare, index, search, export and serve work before anyone has
-trained anything. **It has only ever seen rendered people and knows no real ones: it is of no use on pictures of
+trained anything. **It has only ever seen rendered people and knows no real ones: it is of no use on images of
 persons.** Train or convert a model for that.
 
 | | |
@@ -140,7 +140,7 @@ persons.** Train or convert a model for that.
 | input | 96 x 48 pixels, visible or infrared, the two not told apart |
 | output | {dimension} numbers, of unit length |
 | trained on | {classes} people in {domains} rendered domains, each of four visible and two infrared cameras |
-| training | {pictures} pictures; {steps} steps of 60 from random weights, the base step alone, on one CPU core |
+| training | {images} images; {steps} steps of 60 from random weights, the base step alone, on one CPU core |
 | made by | `python studies/small_model.py FOLDER`, then the same with `--write` |
 | code | Apache-2.0 |
 | weights | Apache-2.0 |
@@ -158,10 +158,10 @@ them the striped colour histogram, which learns nothing.
 def card(folder: Path, found: dict[str, dict]) -> str:
     rows = []
     for layout, evaluated in found.items():
-        colours = {line["row"]: line for line in evaluated["baselines"][0]["rows"]}
+        colours = {line["subset"]: line for line in evaluated["baselines"][0]["rows"]}
         for line in evaluated["rows"]:
-            name = f"{layout}, {line['row']}" if len(evaluated["rows"]) > 1 else layout
-            rows.append([name, *_percent(line), *_percent(colours[line["row"]])])
+            name = f"{layout}, {line['subset']}" if len(evaluated["rows"]) > 1 else layout
+            rows.append([name, *_percent(line), *_percent(colours[line["subset"]])])
     head = ["layout", "Rank-1", "Rank-10", "mAP", "colours: Rank-1", "Rank-10", "mAP"]
     model = crossreid.Embedder(SMALL)
     network = checkpoint.load(SMALL)
@@ -171,7 +171,7 @@ def card(folder: Path, found: dict[str, dict]) -> str:
         dimension=model.dimension,
         classes=network.classes,
         domains=DOMAINS,
-        pictures=len(data.read("csv", folder / "people.csv")["train"]),
+        images=len(data.read("csv", folder / "people.csv")["train"]),
         steps=sum(checkpoint.read(path)["training"]["steps"] for path in folder.glob("stage-*/last.pt")),
         table="\n".join(markdown(head, rows)).strip(),
     )

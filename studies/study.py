@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from crossreid import __version__, config, evaluation, training
-from crossreid.data.writing import replacing
+from crossreid.files import replacing
 from crossreid.report.drawing import png
 from crossreid.report.figures import titled
 
@@ -30,7 +30,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 
 @dataclass
 class Study:
-    """One comparison.
+    """One metric.
 
     name: of the file in ``docs/results``. title, words: its heading and what stands above the tables.
     prepare: renders the data below a folder, where it is not there yet.
@@ -63,7 +63,7 @@ class Scores:
 
     def of(self, training: str, evaluation: str, row: str | None = None, part: str = "rows") -> list[dict]:
         return [
-            next(line for line in run["evaluations"][evaluation][part] if row in (None, line["row"]))[
+            next(line for line in run["evaluations"][evaluation][part] if row in (None, line["subset"]))[
                 "numbers"
             ]
             for (name, _), run in sorted(self.runs.items())
@@ -118,7 +118,7 @@ def _learn(tree: dict, folder: Path, seed: int, evaluations: dict[str, dict]) ->
             evaluation.evaluate(folder / "last.pt", settings=config.resolve(merged(tree, changes)), out=out)
         found = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
         content["evaluations"][name] = {
-            part: [{"row": line["row"], "numbers": _numbers(line)} for line in found.get(part, [])]
+            part: [{"row": line["subset"], "numbers": _numbers(line)} for line in found.get(part, [])]
             for part in ("rows", "reranked")
         }
     with replacing(folder / "scores.json") as temporary:
@@ -199,7 +199,7 @@ def _write(study: Study, folder: Path) -> Path:
         "",
         *absent,
         *study.tables(scores),
-        *_pictures(study.figures(scores, folder)),
+        *_images(study.figures(scores, folder)),
         study.conclusion.strip(),
         "",
     ]
@@ -209,8 +209,8 @@ def _write(study: Study, folder: Path) -> Path:
     return RESULTS / f"{study.name}.md"
 
 
-def _pictures(figures: Iterable) -> Iterable[str]:
+def _images(figures: Iterable) -> Iterable[str]:
     for figure in figures:
-        with replacing(RESULTS.parent / "pictures" / f"{figure.name}.png") as temporary:
+        with replacing(RESULTS.parent / "images" / f"{figure.name}.png") as temporary:
             temporary.write_bytes(png(titled(figure), 1.2))
-        yield from (f"![{figure.title}](../pictures/{figure.name}.png)", "")
+        yield from (f"![{figure.title}](../images/{figure.name}.png)", "")

@@ -45,11 +45,11 @@ def build(folder: Path) -> Study:
         "unseen-domains",
         "Unseen domains",
         """
-Four rendered domains of different season, place, camera angle and picture quality. Training is on three of them (120
+Four rendered domains of different season, place, camera angle and image quality. Training is on three of them (120
 people each), scoring on the fourth, which the network never saw, and on other people of the three. Network `tiny` from
-random weights, pictures of 96 x 48, the same base batches for every variant (36 pictures a step); the meta step comes
+random weights, images of 96 x 48, the same base batches for every variant (36 images a step); the meta step comes
 on top and is paid for in time, not taken from the base steps. Of the four ways to leave one domain out, one was run:
-without the station, whose pictures are the poorest.
+without the station, whose images are the poorest.
 """,
         prepare,
         {
@@ -73,14 +73,14 @@ def prepare(folder: Path) -> None:
 
 
 def settings(folder: Path, unseen: str, method: dict, gates_rate: float) -> dict:
-    schedule = {"kind": "cosine", "by": "iteration", "warmup": 1, "warmup_start": 0.01, "end": 0.01}
-    main = {"kind": "sgd", "rate": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": schedule}
+    schedule = {"name": "cosine", "unit": "iteration", "warmup": 1, "warmup_start": 0.01, "end": 0.01}
+    main = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": schedule}
     gates = {
-        "kind": "sgd",
-        "rate": gates_rate,
+        "name": "sgd",
+        "lr": gates_rate,
         "momentum": 0,
         "weight_decay": 0,
-        "schedule": {"kind": "constant"},
+        "schedule": {"name": "constant"},
     }
     common = {"backbone": "tiny", "pretrained": None, "meta_train_domains": 2, "inner_ratio": [0.001, 0.1]}
     return {

@@ -6,7 +6,7 @@ from study import Scores, Study, main, markdown, spread
 
 from crossreid import data, synthetic
 
-SCRATCH = {"backbone": "tiny", "pretrained": None, "backbone_rate": 1.0}
+SCRATCH = {"backbone": "tiny", "pretrained": None, "backbone_lr_factor": 1.0}
 METHODS = {
     "AGW": {"name": "agw", "loss": "hard"},
     "DDAG, neither attention": {"name": "ddag", "part": 0, "graph": False},
@@ -29,9 +29,9 @@ def build(folder: Path) -> Study:
         "visible-infrared",
         "Across visible and infrared",
         """
-Synthetic copies of SYSU-MM01 (300 people, 60 of them to find) and of RegDB (412 people with 10 pictures in each
+Synthetic copies of SYSU-MM01 (300 people, 60 of them to find) and of RegDB (412 people with 10 images in each
 modality as in RegDB, 206 to find). Every method has the network `tiny` from random weights (MVD three of them),
-pictures of 96 x 48, 64 a step (16 people, two pictures in each modality), the same number of steps, Adam at 0.003 on
+images of 96 x 48, 64 a step (16 people, two images in each modality), the same number of steps, Adam at 0.003 on
 all weights, flips, grey and colour jitter. These are not the published settings, which start from ImageNet's weights;
 AGW's triplet loss is batch-hard for the same reason. AGW is there a second time with about the computing time that
 MVD takes.
@@ -47,7 +47,7 @@ MVD takes.
         conclusion="""
 All of these are early in their training; by chance 1.7 % would be found at rank 1 in SYSU-MM01's layout and 0.5 % in
 RegDB's. The latter is the harder one: three times as many people, and clothes of one colour differ in nothing but their
-cut on its infrared pictures. The order is the same on both.
+cut on its infrared images. The order is the same on both.
 
 After the same steps MVD with distillation leads AGW by seven to eight points of mAP in the first layout and by one to
 two in the second, at three times the computing. AGW with as much computing makes up half of that in the first and all
@@ -68,7 +68,7 @@ def prepare(folder: Path) -> None:
 
 
 def settings(folder: Path, layout: str, method: dict, times: int) -> dict:
-    schedule = {"kind": "cosine", "by": "iteration", "warmup": 1, "end": 0.01}
+    schedule = {"name": "cosine", "unit": "iteration", "warmup": 1, "end": 0.01}
     return {
         "method": SCRATCH | method,
         "data": {
@@ -85,9 +85,7 @@ def settings(folder: Path, layout: str, method: dict, times: int) -> dict:
         "protocol": {"name": layout},
         "train": {
             "epochs": times * EPOCHS[layout],
-            "optimizers": {
-                "main": {"kind": "adam", "rate": 0.003, "weight_decay": 5e-4, "schedule": schedule}
-            },
+            "optimizers": {"main": {"name": "adam", "lr": 0.003, "weight_decay": 5e-4, "schedule": schedule}},
         },
     }
 
@@ -98,7 +96,7 @@ def tables(scores: Scores):
         if first is None:
             continue
         lines = first["evaluations"]["test"]["rows"]
-        directions = [line["row"] for line in lines]
+        directions = [line["subset"] for line in lines]
         head = [f"{data.get(layout).title} layout, {first['steps']} steps"]
         head += [f"{row}: {metric}" for row in directions for metric in ("Rank-1", "mAP")] + ["CPU seconds"]
         yield from markdown(

@@ -27,7 +27,7 @@ def rendered(tmp_path_factory, name):
 
 @pytest.fixture(scope="session")
 def market(tmp_path_factory):
-    """Market-1501's layout: 6 training identities with 46 pictures, 21 queries. Not to be changed."""
+    """Market-1501's layout: 6 training identities with 46 images, 21 queries. Not to be changed."""
     return rendered(tmp_path_factory, "market1501")
 
 
@@ -54,7 +54,7 @@ def experiment(market):
             "epochs": 2,
             "device": "cpu",
             "threads": 1,
-            "optimizers": {"main": {"kind": "adam", "rate": 0.001}},
+            "optimizers": {"main": {"name": "adam", "lr": 0.001}},
         },
         "evaluate": {"examples": 2},
     }

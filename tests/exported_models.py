@@ -6,7 +6,7 @@ import time
 import torch
 
 from crossreid import checkpoint
-from crossreid.export import export
+from crossreid.export.writing import export
 
 SIZE = (64, 32)
 # Channels that differ, so that exchanged ones are noticed.
@@ -47,7 +47,7 @@ def exported(tmp_path_factory, name, config=TINY):
     else:
         try:
             place.mkdir(exist_ok=True)
-            export(checkpoint_file(file, name, config), folder, overwrite=True, say=str)
+            export(checkpoint_file(file, name, config), folder, overwrite=True, log=str)
         except BaseException:
             lock.rmdir()
             raise

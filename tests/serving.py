@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from crossreid.gallery import Entry, Gallery
-from crossreid.pictures import content_key
+from crossreid.images.decode import content_key
 
 FINGERPRINT = "c0" * 32
 HUES = [(200, 40, 40), (40, 180, 60), (50, 70, 210), (220, 200, 40), (170, 50, 190), (40, 190, 200)]
@@ -22,7 +22,7 @@ START = 1_780_000_000
 
 
 class Colours:
-    """The picture shrunk to 2 x 4 pixels. Keeps the sizes of the batches it was given.
+    """The image shrunk to 2 x 4 pixels. Keeps the sizes of the batches it was given.
 
     pause: seconds that a batch takes; ``begun``, a file, appears when the first one is taken up.
     """
@@ -32,15 +32,13 @@ class Colours:
     def __init__(self, modalities=("visible",), pause=0.0, begun=None):
         self.modalities, self.pause, self.begun, self.batches, self.asked = modalities, pause, begun, [], []
 
-    def __call__(self, pictures, modality=None):
-        self.batches.append(len(pictures))
+    def __call__(self, images, modality=None):
+        self.batches.append(len(images))
         self.asked.append(modality)
         if self.begun is not None:
             self.begun.touch()
         time.sleep(self.pause)
-        small = [
-            np.asarray(Image.fromarray(picture).resize((2, 4)), np.float32).ravel() for picture in pictures
-        ]
+        small = [np.asarray(Image.fromarray(image).resize((2, 4)), np.float32).ravel() for image in images]
         vectors = np.stack(small) - 100.3
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -60,7 +58,7 @@ def encoded(pixels, kind="PNG", **settings) -> bytes:
 
 
 def gallery(root: Path, embedder, people=8, times=True) -> Gallery:
-    """Three pictures of each person, one from each camera, in files below ``root``; the last camera is infrared."""
+    """Three images of each person, one from each camera, in files below ``root``; the last camera is infrared."""
     made = Gallery.create(None, dimension=24, fingerprint=FINGERPRINT, model="colours")
     entries, arrays = [], []
     for number in range(people):
@@ -94,7 +92,7 @@ import serving
 from crossreid.serve import create_app, server
 root = Path({root!r})
 embedder = serving.Colours({modalities!r}, {pause!r}, root.parent / "begun" if {pause!r} else None)
-app = create_app(serving.gallery(root, embedder, {people!r}), embedder, pictures=root, **{settings!r})
+app = create_app(serving.gallery(root, embedder, {people!r}), embedder, images=root, **{settings!r})
 server.run(app, server.listen("127.0.0.1", 0), lambda address: print(address, flush=True))
 print("stopped", flush=True)
 """

@@ -59,8 +59,8 @@ class ToyAGW(Toy):
         return losses | {"total": losses["identity"] + losses["triplet"]}
 
     def parameter_groups(self):
-        neck = {"params": [self.neck.weight, self.classifier.weight], "name": "head", "rate": 1.0}
-        return {"main": [{"params": list(self.body.parameters()), "name": "body", "rate": 0.1}, neck]}
+        neck = {"params": [self.neck.weight, self.classifier.weight], "name": "head", "lr_factor": 1.0}
+        return {"main": [{"params": list(self.body.parameters()), "name": "body", "lr_factor": 0.1}, neck]}
 
 
 class ToyDDAG(ToyAGW):
@@ -88,7 +88,7 @@ class ToyDDAG(ToyAGW):
     def parameter_groups(self):
         groups = super().parameter_groups()
         extra = [*self.part.parameters(), *self.graph.parameters()]
-        groups["main"].append({"params": extra, "name": "attention", "rate": 1.0})
+        groups["main"].append({"params": extra, "name": "attention", "lr_factor": 1.0})
         return groups
 
 
@@ -139,7 +139,7 @@ class ToyAlignedReID(Toy):
 
     def forward(self, batch, phase, progress):
         out = self.embed(batch.images)
-        distance = torch.cdist(out.vector, out.vector)
+        distance = torch.cdist(out.feature, out.feature)
         positive, negative = hardest(distance, batch.target)
         rows = torch.arange(len(batch))
         local = [
@@ -147,7 +147,7 @@ class ToyAlignedReID(Toy):
             for other in (positive, negative)
         ]
         losses = {
-            "identity": F.cross_entropy(self.classifier(out.vector), batch.target, label_smoothing=0.1),
+            "identity": F.cross_entropy(self.classifier(out.feature), batch.target, label_smoothing=0.1),
             "global": F.relu(distance[rows, positive] - distance[rows, negative] + 0.3).mean(),
             "local": F.relu(local[0] - local[1] + 0.3).mean(),
         }
@@ -185,7 +185,7 @@ class ToyMetaBIN(Toy):
         loss = triplet(self.body(inner.images.flatten(1), False), inner.target, 1.0)
         (slope,) = torch.autograd.grad(loss, [self.body.gate])
         self.turns += 1
-        step = progress.rates["gates"][0] * (1 + float(self.turns % 3))
+        step = progress.lrs["gates"][0] * (1 + float(self.turns % 3))
         moved = self.body.gate - step * slope
         virtual = self.body.gate + (moved.clamp(0, 1) - self.body.gate).detach()
         outer = batch.select(~learns)

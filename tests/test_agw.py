@@ -89,10 +89,10 @@ def test_order_of_the_batch_does_not_matter(batch):
 def test_embed_uses_the_stem_of_the_modality(batch):
     method = make().eval()
     with torch.no_grad():
-        mixed = method.embed(batch.images, batch.modality).vector
-        visible = method.embed(batch.images, "visible").vector
-        infrared = method.embed(batch.images, "infrared").vector
-        pooled = method.embed(batch.images, "visible", "pooled").vector
+        mixed = method.embed(batch.images, batch.modality).feature
+        visible = method.embed(batch.images, "visible").feature
+        infrared = method.embed(batch.images, "infrared").feature
+        pooled = method.embed(batch.images, "visible", "global").feature
     torch.testing.assert_close(mixed, torch.cat((visible[:6], infrared[6:])))
     assert (visible - infrared).abs().max() > 1e-3 and (visible - pooled).abs().max() > 1e-3
     for vectors in (mixed, pooled):
@@ -105,7 +105,7 @@ def test_neck_is_the_normalised_pooled_vector(batch):
         maps = method.feature_map(batch.images.double(), "visible")
         pooled = method.pool(maps)
         expected = F.normalize(pooled / (1 + 1e-5) ** 0.5 * method.neck.weight)
-        torch.testing.assert_close(method.embed(batch.images.double(), "visible").vector, expected)
+        torch.testing.assert_close(method.embed(batch.images.double(), "visible").feature, expected)
     assert maps.shape == (12, 128, 4, 2)
 
 
@@ -113,7 +113,7 @@ def test_one_stream_needs_no_modality(batch):
     method = make(streams=1)
     assert method.modalities == ("visible",) and make().modalities == ("visible", "infrared")
     method(batch, "train", Progress())["total"].backward()
-    assert method.eval().embed(batch.images).vector.shape == (12, 128)
+    assert method.eval().embed(batch.images).feature.shape == (12, 128)
 
 
 def test_questions_that_have_no_answer(batch):
@@ -121,7 +121,7 @@ def test_questions_that_have_no_answer(batch):
         make().embed(batch.images)
     with pytest.raises(ValueError, match="unknown modality 'thermal'"):
         make().embed(batch.images, "thermal")
-    with pytest.raises(UserError, match=r"'fc'.*neck, pooled"):
+    with pytest.raises(UserError, match=r"'fc'.*bn, global"):
         make().embed(batch.images, "visible", "fc")
     with pytest.raises(UserError, match=r"method\.pooling is 'max'"):
         make(pooling="max")
@@ -143,7 +143,11 @@ def test_every_trainable_parameter_is_in_one_group_and_gets_a_gradient(batch, st
     listed = [parameter for group in groups for parameter in group["params"]]
     trainable = [parameter for parameter in method.parameters() if parameter.requires_grad]
     assert len(listed) == len(set(listed)) == len(trainable) and set(listed) == set(trainable)
-    assert {group["name"]: group["rate"] for group in groups} == {"backbone": 0.1, "neck": 1, "classifier": 1}
+    assert {group["name"]: group["lr_factor"] for group in groups} == {
+        "backbone": 0.1,
+        "neck": 1,
+        "classifier": 1,
+    }
     method(batch, "train", Progress())["total"].backward()
     assert all(parameter.grad is not None for parameter in trainable) and not method.neck.bias.requires_grad
 
@@ -151,7 +155,8 @@ def test_every_trainable_parameter_is_in_one_group_and_gets_a_gradient(batch, st
 def test_training_lowers_the_loss(batch):
     method = make()
     groups = [
-        {"params": group["params"], "lr": 0.05 * group["rate"]} for group in method.parameter_groups()["main"]
+        {"params": group["params"], "lr": 0.05 * group["lr_factor"]}
+        for group in method.parameter_groups()["main"]
     ]
     optimizer = torch.optim.SGD(groups, momentum=0.9)
     history = []

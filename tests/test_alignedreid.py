@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from crossreid import checkpoint, config, originals
 from crossreid.evaluation import distance_rows
+from crossreid.formats.mindspore import read_checkpoint, write_checkpoint
 from crossreid.losses.aligned_triplet import aligned_triplet
 from crossreid.methods.alignedreid import LOSSES, AlignedReID
 from crossreid.methods.base import Progress
-from crossreid.nn.mindspore import read_checkpoint, write_checkpoint
 from crossreid.nn.resnet import resnet
 from crossreid.originals import alignedreid as published
-from crossreid.records import Batch, Comparison, Embedding, UserError
-from crossreid.training import rate_factor
+from crossreid.records import Batch, Embedding, Metric, UserError
+from crossreid.training import lr_factor
 
 SIZE = (128, 64)  # a map of 4 x 2
 
@@ -39,7 +39,7 @@ def double(batch):
     return Batch(batch.images.double(), batch.target, batch.camera, batch.modality, batch.domain)
 
 
-def random_pictures(count, stripes=4, seed=0):
+def random_images(count, stripes=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     vectors = torch.randn(count, 3, generator=generator, dtype=torch.float64)
     rows = F.normalize(torch.randn(count, stripes, 5, generator=generator, dtype=torch.float64), dim=2)
@@ -47,7 +47,7 @@ def random_pictures(count, stripes=4, seed=0):
 
 
 def cheapest_by_trying_all(x, y):
-    """The aligned distance of two pictures (S, C) as the minimum over every path."""
+    """The aligned distance of two images (S, C) as the minimum over every path."""
     steps = [[math.tanh((a - b).norm().item() / 2) for b in y] for a in x]
     costs = []
     for downs in itertools.combinations(range(len(x) + len(y) - 2), len(x) - 1):
@@ -88,15 +88,15 @@ def test_triplets_by_hand():
 @pytest.mark.parametrize("target", [[0, 0, 1, 1], [0, 0, 0, 1, 2], [7, 1, 7, 7, 1, 7, 3], [0, 1, 2]])
 @pytest.mark.parametrize("margin", [0.3, 2.0])
 def test_any_labels_against_trying_everything(target, margin):
-    vectors, stripes = random_pictures(len(target), seed=len(target))
+    vectors, stripes = random_images(len(target), seed=len(target))
     ours = aligned_triplet(vectors, stripes, torch.tensor(target), margin)
     theirs = slow_losses(vectors, stripes, target, margin)
-    # a picture meets itself at 1e-6 instead of 0
+    # an image meets itself at 1e-6 instead of 0
     assert [loss.item() for loss in ours] == pytest.approx(theirs, abs=2e-5)
 
 
 def test_the_stripes_do_not_choose_the_triplets():
-    vectors, stripes = random_pictures(6)
+    vectors, stripes = random_images(6)
     target = torch.tensor([0, 0, 0, 1, 1, 1])
     moved = stripes[torch.tensor([2, 1, 0, 4, 5, 3])]
     whole, _ = aligned_triplet(vectors, moved, target)
@@ -112,7 +112,7 @@ def test_the_stripes_do_not_choose_the_triplets():
 
 
 def test_unaligned_triplets_compare_stripes_at_equal_height():
-    vectors, stripes = random_pictures(5)
+    vectors, stripes = random_images(5)
     target = [0, 0, 1, 1, 2]
     height = [[((a - b).norm(dim=1) / 2).tanh().sum() for b in stripes] for a in stripes]
     local = 0
@@ -127,7 +127,7 @@ def test_unaligned_triplets_compare_stripes_at_equal_height():
 
 
 def test_gradients_of_the_triplets():
-    vectors, stripes = (each.requires_grad_() for each in random_pictures(5))
+    vectors, stripes = (each.requires_grad_() for each in random_images(5))
     target = torch.tensor([0, 0, 1, 1, 2])
 
     def both(vectors, stripes):
@@ -139,8 +139,8 @@ def test_gradients_of_the_triplets():
         assert [each is not None for each in gradient] == [each is reached for each in (vectors, stripes)]
 
 
-def test_one_identity_and_equal_pictures():
-    vectors, stripes = (each.requires_grad_() for each in random_pictures(4))
+def test_one_identity_and_equal_images():
+    vectors, stripes = (each.requires_grad_() for each in random_images(4))
     whole, local = aligned_triplet(vectors, stripes, torch.tensor([5, 5, 5, 5]))
     assert whole.item() == local.item() == 0
     (whole + local).backward()
@@ -202,7 +202,7 @@ def test_vectors_and_stripes(batch):
     maps = method.feature_map(batch.images)
     assert maps.shape == (6, 128, 4, 2)
     both = method.embed(batch.images)
-    torch.testing.assert_close(both.vector, maps.mean((2, 3)))
+    torch.testing.assert_close(both.feature, maps.mean((2, 3)))
     widest = torch.maximum(maps[..., 0], maps[..., 1]).transpose(1, 2)
     torch.testing.assert_close(both.stripes, widest / widest.norm(dim=2, keepdim=True))
     assert method.embed(batch.images, feature="global").stripes is None
@@ -219,23 +219,23 @@ def test_an_empty_row_of_the_map_gives_a_zero_stripe():
     for parameter in method.backbone.layer4.parameters():
         torch.nn.init.zeros_(parameter)
     embedding = method.embed(torch.randn(2, 3, *SIZE))
-    assert embedding.stripes.eq(0).all() and embedding.vector.eq(0).all()
-    distance = distance_rows(method.comparison(), embedding, embedding)
+    assert embedding.stripes.eq(0).all() and embedding.feature.eq(0).all()
+    distance = distance_rows(method.metric(), embedding, embedding)
     assert distance.isfinite().all()
 
 
 def test_what_each_feature_compares(batch):
     method = make().eval()
-    assert method.comparison() == method.comparison("global_local")
-    assert method.comparison() == Comparison("squared_euclidean_unit", "aligned")
+    assert method.metric() == method.metric("global_local")
+    assert method.metric() == Metric("squared_euclidean_unit", "aligned")
     found = {}
     for feature in method.features:
         with torch.no_grad():
             embedding = method.embed(batch.images, feature=feature)
-            found[feature] = distance_rows(method.comparison(feature), embedding[:2], embedding)
+            found[feature] = distance_rows(method.metric(feature), embedding[:2], embedding)
     with torch.no_grad():
         embedding = method.embed(batch.images)
-    unit = F.normalize(embedding.vector)
+    unit = F.normalize(embedding.feature)
     whole = torch.tensor([[(a - b).square().sum() for b in unit] for a in unit[:2]])
     stripes = embedding.stripes.double()
     aligned = [[cheapest_by_trying_all(a, b) for b in stripes] for a in stripes[:2]]
@@ -252,7 +252,7 @@ def test_what_each_feature_compares(batch):
     for feature, values in expected.items():
         torch.testing.assert_close(found[feature].float(), values.float(), rtol=1e-3, atol=5e-3)
     with pytest.raises(UserError, match=r"'both': choose one of global_local, global"):
-        method.comparison("both")
+        method.metric("both")
 
 
 def test_only_alignment_tells_a_shifted_person_from_a_stranger():
@@ -262,17 +262,17 @@ def test_only_alignment_tells_a_shifted_person_from_a_stranger():
     query = Embedding(torch.ones(1, 2), person)
     gallery = Embedding(torch.ones(2, 2), torch.cat([shifted, stranger]))
     method = make()
-    near, far = distance_rows(method.comparison("local"), query, gallery)[0]
+    near, far = distance_rows(method.metric("local"), query, gallery)[0]
     assert near < 0.7 * far
-    near, far = distance_rows(method.comparison("local_unaligned"), query, gallery)[0]
+    near, far = distance_rows(method.metric("local_unaligned"), query, gallery)[0]
     assert near > 0.8 * far
 
 
-def test_flavours(batch):
-    ours, theirs = make().eval(), make(flavour="mindspore_alignedreid").eval()
+def test_variants(batch):
+    ours, theirs = make().eval(), make(variant="mindspore_alignedreid").eval()
     theirs.load_state_dict(ours.state_dict())
     with torch.no_grad():
-        one, other = ours.embed(batch.images).vector, theirs.embed(batch.images).vector
+        one, other = ours.embed(batch.images).feature, theirs.embed(batch.images).feature
     assert ((one - other).norm() / one.norm()).item() > 0.01
     inner = {m.eps for m in theirs.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)}
     assert inner == {1e-4} and theirs.local_bn.eps == 1e-5
@@ -305,7 +305,7 @@ def test_parameter_groups():
         ({"evaluate_stripes": "both"}, "'both': choose one of raw, projected"),
         ({"evaluate_stripes": "projected", "losses": ("global",)}, "learned by the loss 'local'"),
         ({"local_distance": "shifted"}, "'shifted': choose one of aligned, unaligned"),
-        ({"flavour": "jax"}, "'jax'"),
+        ({"variant": "jax"}, "'jax'"),
     ],
 )
 def test_mistakes(settings, words):
@@ -344,7 +344,7 @@ def test_the_mindspore_recipe():
 
     def rate(step):
         now = Progress(step // steps, step % steps, steps)
-        return optimizer.rate * rate_factor(optimizer.schedule, epochs, now)
+        return optimizer.lr * lr_factor(optimizer.schedule, epochs, now)
 
     first, total = 6 * steps, epochs * steps
     for step in (0, 1, first - 1):
@@ -417,14 +417,14 @@ def test_file_of_the_pytorch_program(tmp_path, state):
     torch.save(content, tmp_path / "a.pth.tar", _use_new_zipfile_serialization=False)
     method = checkpoint.load(tmp_path / "a.pth.tar")
     assert isinstance(method, AlignedReID) and method.classes == 7 and not method.training
-    assert (method.config.flavour, method.config.evaluate_stripes) == ("torchvision", "raw")
+    assert (method.config.variant, method.config.evaluate_stripes) == ("torchvision", "raw")
     assert list(method.input["size"]) == [256, 128] and method.input["interpolation"] == "bilinear"
     own = method.state_dict()
     assert torch.equal(own["local_conv.weight"], state["conv1.weight"])
     assert torch.equal(own["backbone.layer4.2.bn3.running_var"], state["base.7.2.bn3.running_var"])
     assert sum(parameter.numel() for parameter in method.parameters()) + 744 * 2049 == 25_313_199
     embedding = method.embed(torch.zeros(1, 3, 64, 32))
-    assert embedding.vector.shape == (1, 2048) and embedding.stripes.shape == (1, 2, 2048)
+    assert embedding.feature.shape == (1, 2048) and embedding.stripes.shape == (1, 2, 2048)
     originals.to_original("alignedreid", own, tmp_path / "b.pth.tar")
     theirs = torch.load(tmp_path / "b.pth.tar", weights_only=True)["state_dict"]
     counters = {name for name in theirs if name.endswith("num_batches_tracked")}
@@ -443,7 +443,7 @@ def test_file_of_the_mindspore_program(tmp_path, state):
     values |= {"global_step": np.int32([3]), "momentum": np.float32(0.85), "learning_rate": np.zeros(5, "f4")}
     write_checkpoint(tmp_path / "a.ckpt", values)
     described, weights, left_out = originals.read(tmp_path / "a.ckpt")
-    assert described["config"]["flavour"] == "mindspore_alignedreid" and described["classes"] == 7
+    assert described["config"]["variant"] == "mindspore_alignedreid" and described["classes"] == 7
     assert "MindSpore" in described["origin"] and len(left_out) == 5
     from_pytorch = published.read(state)[1]
     counters = {name for name in weights if name.endswith("num_batches_tracked")}
@@ -458,18 +458,18 @@ def test_the_form_of_the_mindspore_program_is_written(tmp_path, state):
     small = {name: value.flatten()[:7].clone() for name, value in state.items()}
     _, own, _ = published.read(small)
     own["backbone.bn1.num_batches_tracked"] = torch.tensor(3)
-    flavour = {"flavour": "mindspore_alignedreid"}
-    originals.to_original("alignedreid", own, tmp_path / "a.ckpt", flavour)
+    variant = {"variant": "mindspore_alignedreid"}
+    originals.to_original("alignedreid", own, tmp_path / "a.ckpt", variant)
     written = read_checkpoint(tmp_path / "a.ckpt")
     assert set(written) == {there for _, there in mindspore_names()}
     for here, there in mindspore_names():
         np.testing.assert_array_equal(written[there], small[here].numpy())
     described, again, left_out = originals.read(tmp_path / "a.ckpt")
-    assert described["config"]["flavour"] == flavour["flavour"] and not left_out
+    assert described["config"]["variant"] == variant["variant"] and not left_out
     del own["backbone.bn1.num_batches_tracked"]
     assert all(torch.equal(again[name], value) for name, value in own.items())
-    with pytest.raises(UserError, match=r"flavour 'torchvision' or of another network: only"):
-        originals.to_original("alignedreid", own, tmp_path / "b.ckpt", {"flavour": "torchvision"})
+    with pytest.raises(UserError, match=r"variant 'torchvision' or of another network: only"):
+        originals.to_original("alignedreid", own, tmp_path / "b.ckpt", {"variant": "torchvision"})
     with pytest.raises(UserError, match=r"MindSpore program of agw cannot be written: .* PyTorch program"):
         originals.to_original("agw", {}, tmp_path / "b.ckpt")
     assert not (tmp_path / "b.ckpt").exists()
@@ -534,7 +534,7 @@ def test_other_backbones_train_and_embed(name):
 def test_start_weights_of_other_backbones(tmp_path, monkeypatch):
     from torchvision import models
 
-    from crossreid.nn import backbones, weights
+    from crossreid.nn import backbones, pretrained
 
     # as torchvision's file of DenseNet has them, in the old manner, and as timm has them
     torch.manual_seed(1)
@@ -549,7 +549,7 @@ def test_start_weights_of_other_backbones(tmp_path, monkeypatch):
     ]
     name = "denseblock4.denselayer16.conv2.weight"
     assert torch.equal(network.state_dict()[name], dense[f"features.{name}"])
-    monkeypatch.setattr(weights, "from_timm", lambda name: dense if name == "densenet121.tv_in1k" else {})
+    monkeypatch.setattr(pretrained, "from_timm", lambda name: dense if name == "densenet121.tv_in1k" else {})
     backbones.start(backbones.backbone("densenet121"), "timm", "densenet121")
     torch.save(models.shufflenet_v2_x1_0(weights=None).state_dict(), tmp_path / "shuffle.pth")
     backbones.start(
@@ -558,9 +558,9 @@ def test_start_weights_of_other_backbones(tmp_path, monkeypatch):
     for name in OTHERS[1:]:
         with pytest.raises(UserError, match=f"timm has no weights for the backbone {name}: .* null"):
             AlignedReID(AlignedReID.Config(backbone=name), 2)
-    with pytest.raises(UserError, match="no flavour 'mindspore_alignedreid'"):
+    with pytest.raises(UserError, match="no variant 'mindspore_alignedreid'"):
         AlignedReID(
-            AlignedReID.Config(backbone="densenet121", pretrained=None, flavour="mindspore_alignedreid"), 2
+            AlignedReID.Config(backbone="densenet121", pretrained=None, variant="mindspore_alignedreid"), 2
         )
     with pytest.raises(UserError, match=r"unknown backbone 'inceptionv4'.* densenet121, shufflenet_v2_1\.0"):
         AlignedReID(AlignedReID.Config(backbone="inceptionv4"), 2)

@@ -96,19 +96,19 @@ def test_bad_stripes_are_named():
     for value in (np.nan, np.inf):
         broken = y.clone()
         broken[3, 1, 2] = value
-        with pytest.raises(UserError, match="stripe 1 of picture 3 of the second set is not made of finite"):
+        with pytest.raises(UserError, match="stripe 1 of image 3 of the second set is not made of finite"):
             alignment.aligned(x, broken)
-        with pytest.raises(UserError, match="stripe 1 of picture 3 of the first set"):
+        with pytest.raises(UserError, match="stripe 1 of image 3 of the first set"):
             alignment.unaligned(broken, x)
 
 
-def test_equal_pictures_and_no_memory(monkeypatch):
+def test_equal_images_and_no_memory(monkeypatch):
     x = unit(1, 4, 8).repeat(6, 1, 1)
     distance = alignment.aligned(x, x)
     assert distance.isfinite().all() and distance.min() == distance.max()
     assert alignment.unaligned(x, x).max() < 2e-3
     monkeypatch.setattr(memory, "free", lambda: 100)
-    with pytest.raises(UserError, match=r"of 6 to 6 pictures, whole, would take 144 bytes .*evaluate_blocks"):
+    with pytest.raises(UserError, match=r"of 6 to 6 images, whole, would take 144 bytes .*evaluate_blocks"):
         alignment.aligned(x, x)
     monkeypatch.setattr(memory, "free", lambda: None)
     assert alignment.aligned(x, x).shape == (6, 6)

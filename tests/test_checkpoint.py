@@ -218,19 +218,19 @@ def test_weights_of_another_method_or_other_settings(saved, tmp_path):
 def test_starting_from_the_weights_of_other_identities(saved, tmp_path):
     new = checkpoint.build("agw", SMALL, classes=9)
     before = {key: value.clone() for key, value in new.state_dict().items()}
-    fresh = checkpoint.start_from(new, saved)
+    fresh = checkpoint.init_from(new, saved)
     assert fresh == ["classifier.weight"]
     weights = checkpoint.read(saved)["weights"]
     for key, value in new.state_dict().items():
         assert torch.equal(value, before[key] if key in fresh else weights[key]), key
     same = checkpoint.build("agw", SMALL, classes=5)
-    assert checkpoint.start_from(same, saved) == []
+    assert checkpoint.init_from(same, saved) == []
     with pytest.raises(UserError, match="holds the method AGW, this run trains AlignedReID"):
-        checkpoint.start_from(
+        checkpoint.init_from(
             checkpoint.build("alignedreid", {"backbone": "tiny", "pretrained": None}, 5), saved
         )
     with pytest.raises(UserError, match="other settings"):
-        checkpoint.start_from(checkpoint.build("agw", SMALL | {"attention": False}, 9), saved)
+        checkpoint.init_from(checkpoint.build("agw", SMALL | {"attention": False}, 9), saved)
 
 
 def test_values_become_plain(tmp_path):

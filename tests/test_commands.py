@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from crossreid import checkpoint, config, training
 from crossreid.__main__ import main
@@ -39,17 +39,17 @@ def assert_same_weights(one, other):
         assert torch.equal(one[key], other[key]), key
 
 
-def people(root, identities=6, pictures=4, names=""):
-    """Own pictures, a folder for each person."""
+def people(root, identities=6, images=4, names=""):
+    """Own images, a folder for each person."""
     random = np.random.default_rng(0)
     for person in range(identities):
         folder = root / names / f"person {person}"
         folder.mkdir(parents=True)
-        for number in range(pictures):
+        for number in range(images):
             pixels = np.full((48, 24, 3), 40 * person, np.uint8) + random.integers(
                 30, size=(48, 24, 3), dtype=np.uint8
             )
-            Picture.fromarray(pixels).save(folder / f"{number}.png")
+            PILImage.fromarray(pixels).save(folder / f"{number}.png")
     return root
 
 
@@ -110,12 +110,12 @@ def test_exit_codes(settings_file, trained, tmp_path, capsys):
         (["train", "--resume", str(tmp_path)], ["there is no checkpoint", "last.pt"]),
         (["evaluate", str(tmp_path / "no.pt")], ["there is no checkpoint"]),
         (["evaluate", str(settings_file)], ["--config"]),
-        (["evaluate", str(trained / "last.pt"), "--evaluate.feature", "nonsense"], ["nonsense", "neck"]),
+        (["evaluate", str(trained / "last.pt"), "--evaluate.feature", "nonsense"], ["nonsense", "bn"]),
     ):
         assert main(words) == 2, words
         assert_one_paragraph(capsys, *said)
     run = tmp_path / "run"
-    exploding = ["--train.optimizers.main.rate", "1e30", "--train.optimizers.main.kind", "sgd"]
+    exploding = ["--train.optimizers.main.lr", "1e30", "--train.optimizers.main.name", "sgd"]
     assert main(["train", str(settings_file), "--run", str(run), *exploding]) == 1
     assert_one_paragraph(capsys, "RuntimeError", "in epoch", "step", "--debug")
 
@@ -155,7 +155,7 @@ def test_a_run_stopped_by_a_signal_and_resumed_equals_one_that_was_not(
     for number, state in other.items():
         assert all(torch.equal(state[key], one[number][key]) for key in state)
     for line, uninterrupted in zip(lines_of(run, "epoch"), lines_of(trained, "epoch"), strict=True):
-        assert line["losses"] == uninterrupted["losses"] and line["rates"] == uninterrupted["rates"]
+        assert line["losses"] == uninterrupted["losses"] and line["lrs"] == uninterrupted["lrs"]
     assert evaluation_of(run)["rows"] == evaluation_of(trained)["rows"]
     assert "resumed in epoch 2, after step 1" in (run / "log.txt").read_text()
 
@@ -181,7 +181,7 @@ def test_evaluating_the_checkpoint_gives_the_scores_of_its_run(trained, tmp_path
     out = tmp_path / "again"
     assert main(["evaluate", str(trained / "last.pt"), "--out", str(out), "--evaluate.batch", "5"]) == 0
     one, other = evaluation_of(out), evaluation_of(trained)
-    assert one["protocol"] == other["protocol"] and one["comparison"] == other["comparison"]
+    assert one["protocol"] == other["protocol"] and one["metric"] == other["metric"]
     for row, expected in zip(one["rows"], other["rows"], strict=True):
         assert row["cmc"] == pytest.approx(expected["cmc"], abs=1e-6)
         assert row["mean_ap"] == pytest.approx(expected["mean_ap"], abs=1e-4)
@@ -196,12 +196,14 @@ def test_switching_the_same_camera_rule_off_is_written_down(trained, tmp_path):
         == 0
     )
     result = evaluation_of(out)
-    assert "same-camera rule is off" in result["notes"][0] and "rule is off" in result["protocol"]["words"]
+    assert (
+        "same-camera rule is off" in result["notes"][0] and "rule is off" in result["protocol"]["description"]
+    )
     assert "same-camera rule is off" in (out / "report.html").read_text(encoding="utf-8")
     assert result["rows"] != evaluation_of(trained)["rows"]
 
 
-def test_own_pictures_of_one_camera(settings_file, tmp_path, capsys):
+def test_own_images_of_one_camera(settings_file, tmp_path, capsys):
     own = ["--data.name", "folder", "--data.roots.folder", str(people(tmp_path / "own"))]
     run = tmp_path / "run"
     assert main(["train", str(settings_file), "--run", str(run), "--train.epochs", "1", *own]) == 2

@@ -1,11 +1,11 @@
-"""What is said of two pictures: numbers, what they are worth where that is known, and never more than that."""
+"""What is said of two images: numbers, what they are worth where that is known, and never more than that."""
 
 import json
 import re
 
 import numpy as np
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 import crossreid
 from crossreid import checkpoint
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     for place in ("a.png", "b.png", "cam1/0001/0001.png", "cam3/0001/0001.png"):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        Picture.fromarray(rng.integers(0, 256, (60, 30, 3), np.uint8)).save(folder / place)
+        PILImage.fromarray(rng.integers(0, 256, (60, 30, 3), np.uint8)).save(folder / place)
     for streams in (1, 2):
         method = checkpoint.build(
             "agw", {"backbone": "tiny", "pretrained": None, "streams": streams}, classes=4
@@ -69,17 +69,17 @@ def test_the_place_among_the_evaluated_pairs_is_said(folder, said):
     distance = float(re.search(r"distance (\S+) ", said("a.png", "b.png"))[1])
     genuine = np.linspace(0, 4 * distance, 2000)
     impostor = distance + np.linspace(-0.001, 1, 100_000)
-    evaluated(folder, [{"row": "all", "modalities": ["visible", "visible"], **of(genuine, impostor)}])
+    evaluated(folder, [{"subset": "all", "modalities": ["visible", "visible"], **of(genuine, impostor)}])
     text = said("a.png", "b.png")
     assert re.search(r"  all: 25\.?\d* % of 2000 pairs of one person", text)
     assert re.search(r", 0\.(09|1)\d* % of 100000 pairs of two people", text)
-    assert "do not say whether these two pictures show one person" in text
-    evaluated(folder, [{"row": "all", "modalities": ["visible", "visible"], **of(genuine, impostor + 1)}])
+    assert "do not say whether these two images show one person" in text
+    evaluated(folder, [{"subset": "all", "modalities": ["visible", "visible"], **of(genuine, impostor + 1)}])
     assert "none of 100000 pairs of two people" in said("a.png", "b.png")
 
 
 def test_evaluations_of_another_model_are_not_used(folder, said):
-    rows = [{"row": "all", "modalities": ["visible", "visible"], **of([0.0], [0.9])}]
+    rows = [{"subset": "all", "modalities": ["visible", "visible"], **of([0.0], [0.9])}]
     for other in ({"checkpoint": "best.pt"}, {"fingerprint": "00"}, {"feature": "other"}):
         evaluated(folder, rows, **other)
         text = said("a.png", "b.png")
@@ -95,18 +95,18 @@ def test_modalities_are_given_or_guessed(folder, said):
     pair = ("cam1/0001/0001.png", "cam3/0001/0001.png", "--modality")
     assert guessed == said(*pair, "visible", "infrared", model="2.pt")
     assert guessed != said(*pair, "visible", model="2.pt") != said(*pair, "infrared", model="2.pt")
-    rows = [{"row": "all", "modalities": ["infrared", "visible"], **of([0.1], [0.9])}]
+    rows = [{"subset": "all", "modalities": ["infrared", "visible"], **of([0.1], [0.9])}]
     evaluated(folder, rows, checkpoint="2.pt")
     assert "  all: " in said(*pair[:2], model="2.pt")
     text = said(*pair, "visible", model="2.pt")
-    assert "compared no visible pictures with visible ones" in text and "%" not in text
+    assert "compared no visible images with visible ones" in text and "%" not in text
     assert "names 3 modalities" in said(*pair, "visible", "visible", "visible", model="2.pt", code=2)
 
 
 def test_mistakes_are_one_paragraph(folder, said):
     for words, model, told in (
         (("a.png", "none.png"), "1.pt", "none.png: cannot be opened"),
-        (("a.png", "short.png"), "1.pt", "short.png: is not a readable picture"),
+        (("a.png", "short.png"), "1.pt", "short.png: is not a readable image"),
         (("a.png", "b.png"), "none.pt", "no checkpoint"),
     ):
         text = said(*words, model=model, code=2)

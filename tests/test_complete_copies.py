@@ -1,4 +1,4 @@
-"""Copies with every file of the real data sets, without pictures in them: the published numbers are found."""
+"""Copies with every file of the real data sets, without images in them: the published numbers are found."""
 
 import json
 import os
@@ -8,14 +8,14 @@ import pytest
 import test_grid
 from scipy.io import savemat
 
-from crossreid.data import cuhk02, dukemtmc, grid, ilids, prid2011, regdb, viper
+from crossreid.data.sets import cuhk02, dukemtmc, grid, ilids, prid2011, regdb, viper
 from crossreid.records import UserError
 
 
 def touch(folder, names):
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        # One byte, because pictures without any are reported.
+        # One byte, because images without any are reported.
         with open(os.path.join(folder, name), "wb") as file:
             file.write(b"x")
 

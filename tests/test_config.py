@@ -1,4 +1,4 @@
-"""Settings: every shipped file loads, and each kind of mistake gets one paragraph that helps."""
+"""Settings: every bundled file loads, and each kind of mistake gets one paragraph that helps."""
 
 import copy
 
@@ -9,7 +9,7 @@ from crossreid import checkpoint, config
 from crossreid.records import UserError
 
 
-@pytest.mark.parametrize("name", config.shipped())
+@pytest.mark.parametrize("name", config.bundled())
 def test_every_shipped_file_loads_and_round_trips(name):
     settings = config.load(name)
     again = config.load(yaml.safe_load(settings.to_yaml()))
@@ -22,7 +22,7 @@ def test_every_shipped_file_loads_and_round_trips(name):
         phase.loader
         for phase in method.phases(__import__("crossreid.methods.base", fromlist=["x"]).Progress())
     } <= set(settings.data.loaders)
-    head = config.shipped()[name].read_text(encoding="utf-8").split("method:")[0]
+    head = config.bundled()[name].read_text(encoding="utf-8").split("method:")[0]
     assert head.startswith("#")
 
 
@@ -31,7 +31,7 @@ def small():
 
 
 def test_resolving_leaves_the_tree_as_it_is():
-    tree = small() | {"train": {"optimizers": {"main": {"rate": 0.5}}}}
+    tree = small() | {"train": {"optimizers": {"main": {"lr": 0.5}}}}
     given = copy.deepcopy(tree)
     config.resolve(tree)
     assert tree == given
@@ -40,22 +40,26 @@ def test_resolving_leaves_the_tree_as_it_is():
 @pytest.mark.parametrize(
     "tree, overrides, protocol",
     [
-        ({}, ["--data.name", "dukemtmc"], {"name": "market1501", "source": "dukemtmc", "same_camera": False}),
+        (
+            {},
+            ["--data.name", "dukemtmc"],
+            {"name": "single_query", "source": "dukemtmc", "same_camera": False},
+        ),
         ({}, ["--data.name", "sysu_mm01"], {"name": "sysu_mm01", "mode": "all"}),
         ({}, ["--protocol.name", "sysu_mm01"], {"name": "sysu_mm01", "mode": "all"}),
         ({}, ["--data.name", "dukemtmc", "--protocol.source", "market1501"], {"source": "market1501"}),
-        ({"source": "csv"}, ["--data.name", "dukemtmc"], {"name": "market1501", "source": "csv"}),
+        ({"source": "csv"}, ["--data.name", "dukemtmc"], {"name": "single_query", "source": "csv"}),
         ({"name": "generalization"}, ["--data.name", "[dukemtmc, sysu_mm01]"], {"name": "generalization"}),
         (
             {"name": "cuhk03"},
-            ["--protocol.name", "market1501"],
-            {"name": "market1501", "source": "market1501"},
+            ["--protocol.name", "single_query"],
+            {"name": "single_query", "source": "market1501"},
         ),
     ],
 )
 def test_a_resolved_protocol_follows_other_data(tree, overrides, protocol):
-    given = small() | {"protocol": {"name": "market1501", "same_camera": False} | tree}
-    if given["protocol"]["name"] != "market1501":
+    given = small() | {"protocol": {"name": "single_query", "same_camera": False} | tree}
+    if given["protocol"]["name"] != "single_query":
         del given["protocol"]["same_camera"]
     resolved = config.load(given).to_dict()
     found = config.load(resolved, overrides).to_dict()["protocol"]
@@ -64,7 +68,7 @@ def test_a_resolved_protocol_follows_other_data(tree, overrides, protocol):
 
 def test_a_protocol_that_is_named_at_last_keeps_its_settings():
     given = small() | {"protocol": {"same_camera": False}}
-    assert config.load(given, ["--protocol.name", "market1501"]).protocol["same_camera"] is False
+    assert config.load(given, ["--protocol.name", "single_query"]).protocol["same_camera"] is False
 
 
 def test_other_settings_of_the_reader_reach_the_protocol():
@@ -85,14 +89,14 @@ def test_overrides_are_read_as_yaml():
             "--data.size=[96, 48]",
             "--method.margin",
             "null",
-            "--train.optimizers.main.rate",
+            "--train.optimizers.main.lr",
             "1e-4",
             "--train.optimizers.main.schedule.milestones",
             "[3, 5]",
         ],
     )
     assert settings.train.epochs == 7 and settings.data.size == (96, 48) and settings.method["margin"] is None
-    assert settings.train.optimizers["main"].rate == 1e-4
+    assert settings.train.optimizers["main"].lr == 1e-4
     assert settings.train.optimizers["main"].schedule.milestones == [3, 5]
 
 
@@ -106,8 +110,8 @@ def test_overrides_are_read_as_yaml():
         (["--evaluate.batch", "0"], ["evaluate.batch", "from 1"]),
         (["--evaluate.k1", "0"], ["evaluate.k1", "from 1"]),
         (["--evaluate.weight", "3"], ["evaluate.weight", "between 0 and 1"]),
-        (["--train.optimizers.main.rat", "1"], ["'rat'", "did you mean 'rate'"]),
-        (["--train.optimizers.main.schedule.kind", "cosin"], ["'cosin'", "did you mean 'cosine'"]),
+        (["--train.optimizers.main.weight_decai", "1"], ["'weight_decai'", "did you mean 'weight_decay'"]),
+        (["--train.optimizers.main.schedule.name", "cosin"], ["'cosin'", "did you mean 'cosine'"]),
         (["--train.precision", "fp16"], ["train.precision", "float16"]),
         (["--train.select", "test"], ["train.evaluate_every"]),
         (["--method.name", "agv"], ["'agv'", "did you mean 'agw'"]),
@@ -142,5 +146,5 @@ def test_files_that_are_none(tmp_path):
 def test_the_protocol_follows_the_data():
     tree = {"method": {"name": "agw"}, "data": {"name": "folder", "settings": {"train_share": 0.3}}}
     settings = config.load(tree)
-    assert settings.protocol_name == "market1501"
+    assert settings.protocol_name == "single_query"
     assert settings.protocol["source"] == "folder" and settings.protocol["settings"] == {"train_share": 0.3}

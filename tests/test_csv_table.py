@@ -1,4 +1,4 @@
-"""Own pictures in a table."""
+"""Own images in a table."""
 
 import pytest
 
@@ -66,14 +66,14 @@ def test_without_splits(root):
         ("1.jpg,7,2\n", r"line 1.*missing path, identity, camera"),
         ("path,pid,camera\n1.jpg,7,2\n", r"line 1.*missing identity, unknown pid"),
         ("path,path,identity,camera\n", "twice path"),
-        (f"{HEADER}\n", "lists no pictures"),
+        (f"{HEADER}\n", "lists no images"),
         (f"{HEADER}\n1.jpg,7,1\n2.jpg,7\n", "line 3: 2 fields, but 3 columns"),
-        (f"{HEADER}\n1.jpg,7,1\n\n5.jpg,7,1\n", r"line 4: there is no picture .*5\.jpg"),
+        (f"{HEADER}\n1.jpg,7,1\n\n5.jpg,7,1\n", r"line 4: there is no image .*5\.jpg"),
         (f"{HEADER}\n1.jpg,7,1\n./1.jpg,8,1\n", "line 3: .*listed on line 2 already"),
         (f"{HEADER}\n1.jpg,,1\n", "line 2: no identity"),
         (f"{HEADER}\n1.jpg,7,\n", "line 2: no camera"),
-        (f"{HEADER}\npeople.csv,7,1\n", "line 2: 'people.csv' is not the name of a picture"),
-        (f"{HEADER}\na b,7,1\n", "line 2: 'a b' is not the name of a picture"),
+        (f"{HEADER}\npeople.csv,7,1\n", "line 2: 'people.csv' is not the name of an image"),
+        (f"{HEADER}\na b,7,1\n", "line 2: 'a b' is not the name of an image"),
         (f"{HEADER},modality\n1.jpg,7,1,uv\n", "line 2: modality 'uv' is not known"),
         (f"{HEADER},split\n1.jpg,7,1,Train\n2.jpg,7,1,dev\n", "line 3: split 'dev' is not known"),
         (f"{HEADER},split\n1.jpg,7,1,\n", "line 2: split '' is not known"),
@@ -107,5 +107,5 @@ def test_check_counts_queries_nobody_answers(root):
     )
     texts = [finding.text for finding in data.check("csv", root)]
     assert len(texts) == 1 and texts[0].startswith(
-        "1 of 2 queries have no picture of the same person from another"
+        "1 of 2 queries have no image of the same person from another"
     )

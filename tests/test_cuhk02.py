@@ -1,14 +1,14 @@
 import pytest
-from tiny_layouts import picture, pictures
+from tiny_layouts import image, images
 
-from crossreid.data import cuhk02
+from crossreid.data.sets import cuhk02
 from crossreid.records import UserError
 
 
 def write(root):
     for pair in range(1, 6):
         for side in (1, 2):
-            pictures(root / f"P{pair}/cam{side}", ["001_1.png", "001_2.png", "312_1.png"])
+            images(root / f"P{pair}/cam{side}", ["001_1.png", "001_2.png", "312_1.png"])
     (root / "notes").mkdir()
     return root
 
@@ -25,7 +25,7 @@ def test_persons_and_cameras_of_different_pairs_stay_apart(tmp_path, level):
 
 def test_a_name_without_number_is_named(tmp_path):
     write(tmp_path)
-    picture(tmp_path / "P3/cam1/me.png")
+    image(tmp_path / "P3/cam1/me.png")
     with pytest.raises(UserError, match=r"me\.png"):
         cuhk02.read(tmp_path)
 
@@ -38,9 +38,9 @@ def test_several_sets_in_training_keep_persons_and_cameras_apart(tmp_path):
     write(tmp_path / "cuhk02")
     write_duke(tmp_path / "duke")
     roots = {"cuhk02": str(tmp_path / "cuhk02"), "dukemtmc": str(tmp_path / "duke")}
-    for settings, pictures_of_duke, classes in (({}, 3, 10 + 2), ({"all_images": True}, 8, 10 + 5)):
+    for settings, images_of_duke, classes in (({}, 3, 10 + 2), ({"all_images": True}, 8, 10 + 5)):
         config = DataConfig(name=["dukemtmc", "cuhk02"], roots=roots, settings=settings)
         images, labels, persons, _ = training_set(config)
-        assert [image.domain for image in images] == [0] * pictures_of_duke + [1] * 30
+        assert [image.domain for image in images] == [0] * images_of_duke + [1] * 30
         assert labels.classes == len(persons) == classes and labels.domains == 2
         assert persons == sorted(persons)

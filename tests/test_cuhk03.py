@@ -3,11 +3,11 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PILImage
 from scipy.io import savemat
 from tiny_layouts import assert_perfect, noise, one_hot, plain_scores, scores
 
-from crossreid.data import cuhk03
+from crossreid.data.sets import cuhk03
 from crossreid.protocols.cuhk03 import CUHK03
 from crossreid.records import UserError
 
@@ -73,7 +73,7 @@ def copy(tmp_path_factory):
     return root
 
 
-def test_pictures_come_out_upright_and_under_the_right_names(copy):
+def test_images_come_out_upright_and_under_the_right_names(copy):
     assert sorted(path.name for path in copy.iterdir() if path.is_dir()) == [
         "cuhk03_release",
         "images_detected",
@@ -81,10 +81,10 @@ def test_pictures_come_out_upright_and_under_the_right_names(copy):
     ]
     assert len(list((copy / "images_detected").iterdir())) == 8 * 4
     assert len(list((copy / "images_labeled").iterdir())) == 8 * 2
-    with Picture.open(copy / "images_detected" / "1_003_2_06.png") as picture:
-        assert picture.size == (4, 8)
-        assert picture.getpixel((0, 7)) == (shade(1, 2, 5), 0, 0)
-        assert picture.getpixel((1, 0)) == (0, 0, 0)
+    with PILImage.open(copy / "images_detected" / "1_003_2_06.png") as image:
+        assert image.size == (4, 8)
+        assert image.getpixel((0, 7)) == (shade(1, 2, 5), 0, 0)
+        assert image.getpixel((1, 0)) == (0, 0, 0)
 
 
 def test_images_by_split(copy):
@@ -103,7 +103,7 @@ def test_images_by_split(copy):
 def test_unpacking_continues_and_leaves_nothing_half_done(tmp_path, monkeypatch):
     archive = tmp_path / "cuhk03_release" / "cuhk-03.mat"
     write_archive(archive)
-    saved = Picture.Image.save
+    saved = PILImage.Image.save
     written = []
 
     def failing(self, path, **options):
@@ -113,14 +113,14 @@ def test_unpacking_continues_and_leaves_nothing_half_done(tmp_path, monkeypatch)
         written.append(path)
         saved(self, path, **options)
 
-    monkeypatch.setattr(Picture.Image, "save", failing)
+    monkeypatch.setattr(PILImage.Image, "save", failing)
     with pytest.raises(KeyboardInterrupt):
         cuhk03.extract(tmp_path)
     assert not (tmp_path / "images_detected").exists()
     assert len(list((tmp_path / "images_detected.partial").iterdir())) == 5
     with pytest.raises(UserError, match="data prepare cuhk03"):
         cuhk03.read(tmp_path)
-    monkeypatch.setattr(Picture.Image, "save", saved)
+    monkeypatch.setattr(PILImage.Image, "save", saved)
     cuhk03.extract(tmp_path)
     assert len(list((tmp_path / "images_detected").iterdir())) == 32
     assert not (tmp_path / "images_detected.partial").exists()
@@ -154,7 +154,7 @@ def test_perfect_vectors_score_one(copy):
     assert_perfect(CUHK03(copy, repetitions=5), ["single shot"])
 
 
-def test_each_repetition_has_one_picture_of_each_identity(copy):
+def test_each_repetition_has_one_image_of_each_identity(copy):
     protocol = CUHK03(copy)
     trials = protocol.trials()
     assert len(trials) == 100
@@ -168,7 +168,7 @@ def test_each_repetition_has_one_picture_of_each_identity(copy):
 
 
 def test_the_mean_is_that_of_a_draw_for_each_query(copy):
-    """Against the published way: each query drops its camera's pictures, then draws its own gallery."""
+    """Against the published way: each query drops its camera's images, then draws its own gallery."""
     protocol = CUHK03(copy, repetitions=400)
     vectors = noise(protocol.images, 3)
     found = scores(protocol, vectors)["single shot"]
@@ -189,7 +189,7 @@ def test_the_mean_is_that_of_a_draw_for_each_query(copy):
     for query in range(queries):
         alone = [
             replace(
-                trial, query=trial.query[[query]], forbidden=(trial.forbidden[0][[query]], trial.forbidden[1])
+                trial, query=trial.query[[query]], excluded=(trial.excluded[0][[query]], trial.excluded[1])
             )
             for trial in protocol.trials()
             if any(

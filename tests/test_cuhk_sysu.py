@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PILImage
 from scipy.io import savemat
 
-from crossreid.data import cuhk_sysu
+from crossreid.data.sets import cuhk_sysu
 from crossreid.records import UserError
 
 SCENE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -19,7 +19,7 @@ def write(root, people=PEOPLE, name="Person"):
     scenes.mkdir(parents=True, exist_ok=True)
     for file in ("s3.jpg", "s15533.jpg"):
         # Lossless under the data set's name, so that pixels can be compared.
-        Picture.fromarray(SCENE).save(scenes / file, format="PNG")
+        PILImage.fromarray(SCENE).save(scenes / file, format="PNG")
     kind = [("imname", object), ("idlocate", object), ("ishard", object)]
     persons = np.empty((1, len(people)), [("idname", object), ("nAppear", object), ("scene", object)])
     for place, (idname, found) in enumerate(people):
@@ -33,8 +33,8 @@ def write(root, people=PEOPLE, name="Person"):
 
 
 def pixels(path):
-    with Picture.open(path) as picture:
-        return np.asarray(picture)
+    with PILImage.open(path) as image:
+        return np.asarray(image)
 
 
 def test_boxes_count_from_one_and_include_both_ends(tmp_path):
@@ -82,11 +82,11 @@ def test_cutting_out_continues_where_it_stopped(tmp_path, monkeypatch):
     assert not (tmp_path / "cropped_image.partial").exists()
 
 
-def test_strange_files_among_the_cut_out_pictures_are_not_passed_over(tmp_path):
+def test_strange_files_among_the_cut_out_images_are_not_passed_over(tmp_path):
     write(tmp_path)
     (tmp_path / "cropped_image").mkdir()
     (tmp_path / "cropped_image" / "other.png").write_bytes(b"x")
-    with pytest.raises(UserError, match="4 pictures, but 3 are annotated"):
+    with pytest.raises(UserError, match="4 images, but 3 are annotated"):
         cuhk_sysu.crop(tmp_path)
     with pytest.raises(UserError, match=r"other\.png"):
         cuhk_sysu.read(tmp_path)
@@ -110,7 +110,7 @@ def test_names_that_are_not_of_the_data_set_are_refused(tmp_path, person):
 def test_missing_parts_are_explained(tmp_path):
     with pytest.raises(UserError, match="Image/SSM"):
         cuhk_sysu.read(tmp_path)
-    write(tmp_path, name="Pictures")
+    write(tmp_path, name="Images")
     with pytest.raises(UserError, match="no variable 'Person'"):
         cuhk_sysu.crop(tmp_path)
     (tmp_path / "annotation" / "Person.mat").write_bytes(b"no matrix")
@@ -123,5 +123,5 @@ def test_missing_parts_are_explained(tmp_path):
     with pytest.raises(UserError, match=r"first s4\.jpg"):
         cuhk_sysu.crop(tmp_path)
     write(tmp_path, [("p1", [("s3.jpg", (100, 1, 4, 7), 0)])])
-    with pytest.raises(UserError, match="outside the picture"):
+    with pytest.raises(UserError, match="outside the image"):
         cuhk_sysu.crop(tmp_path)

@@ -9,11 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from crossreid import checkpoint, originals
+from crossreid.formats.mindspore import write_checkpoint
 from crossreid.methods import METHODS
 from crossreid.methods.base import Progress
 from crossreid.methods.ddag import DDAG
 from crossreid.nn.graph_attention import GraphAttention, IdentityGraph
-from crossreid.nn.mindspore import write_checkpoint
 from crossreid.nn.part_attention import PartAttention, bands
 from crossreid.nn.resnet import resnet
 from crossreid.originals.ddag import read
@@ -190,9 +190,9 @@ COMBINATIONS = [
 COMBINATIONS += [
     {"part": 0, "losses": "id"},
     {"graph": False, "losses": "id"},
-    {"part": 2, "part_bias": False, "centres": True, "recompute": True},
+    {"part": 2, "part_bias": False, "centroids": True, "gradient_checkpointing": True},
     {"part": 0, "graph_schedule": "step", "heads": 0, "after_neck": True, "neck_bias": True},
-    {"graph_schedule": "step", "flavour": "mindspore", "last_stride": 2, "streams": 1, "part_bias": False},
+    {"graph_schedule": "step", "variant": "mindspore", "last_stride": 2, "streams": 1, "part_bias": False},
 ]
 
 
@@ -201,7 +201,8 @@ def test_every_combination_learns_embeds_saves_and_loads(batch, settings, tmp_pa
     method, batch = make(**settings), single(batch)
     part, graph = settings.get("part", 3), settings.get("graph", True)
     groups = [
-        {"params": group["params"], "lr": 0.01 * group["rate"]} for group in method.parameter_groups()["main"]
+        {"params": group["params"], "lr": 0.01 * group["lr_factor"]}
+        for group in method.parameter_groups()["main"]
     ]
     optimizer, found = torch.optim.SGD(groups), []
     for step in range(3):
@@ -218,25 +219,25 @@ def test_every_combination_learns_embeds_saves_and_loads(batch, settings, tmp_pa
     assert len(placed) == len(trainable) and {*placed} == {*trainable}
     assert all(parameter.grad is not None for parameter in trainable)
     method.epoch_end({"train/base": 1.0})
-    assert method.features == (("attended", "neck") if part else ("neck",))
+    assert method.features == (("part", "bn") if part else ("bn",))
     with torch.no_grad():
         for feature in (None, *method.features):
-            vectors = method.eval().embed(batch.images, batch.modality, feature).vector
+            vectors = method.eval().embed(batch.images, batch.modality, feature).feature
             torch.testing.assert_close(vectors.norm(dim=1), torch.ones(12))
     inputs = {"size": (64, 32), "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.2] * 3}
     content = checkpoint.describe(method, "ddag", input=inputs, settings={}, trained={})
     checkpoint.save(tmp_path / "a.pt", content)
     again = checkpoint.load(tmp_path / "a.pt")
     with torch.no_grad():
-        assert torch.equal(again.embed(batch.images, batch.modality, feature).vector, vectors)
+        assert torch.equal(again.embed(batch.images, batch.modality, feature).feature, vectors)
     for key, value in method.state_dict().items():
         assert torch.equal(again.state_dict()[key], value), key
 
 
 def test_rates_and_ablations(batch):
-    rates = [group["rate"] for group in make().parameter_groups()["main"]]
+    rates = [group["lr_factor"] for group in make().parameter_groups()["main"]]
     assert rates == [0.1, 1.0, 1.0, 1.0, 1.0]
-    assert make(backbone_rate=1.0).parameter_groups()["main"][0]["rate"] == 1.0
+    assert make(backbone_lr_factor=1.0).parameter_groups()["main"][0]["lr_factor"] == 1.0
     both, alone = (make(losses=name).train() for name in ("id+tri", "id"))
     with_triplet, without = (method(single(batch), "train", Progress()) for method in (both, alone))
     assert "triplet" not in without
@@ -248,17 +249,17 @@ def test_rates_and_ablations(batch):
 def test_embed_uses_the_stem_of_the_modality(batch):
     method, batch = make().eval(), single(batch)
     with torch.no_grad():
-        mixed = method.embed(batch.images, batch.modality).vector
-        visible = method.embed(batch.images, "visible").vector
-        infrared = method.embed(batch.images, "infrared").vector
-        plain = method.embed(batch.images, "visible", "neck").vector
+        mixed = method.embed(batch.images, batch.modality).feature
+        visible = method.embed(batch.images, "visible").feature
+        infrared = method.embed(batch.images, "infrared").feature
+        plain = method.embed(batch.images, "visible", "bn").feature
     torch.testing.assert_close(mixed, torch.cat((visible[:6], infrared[6:])))
     assert (visible - infrared).abs().max() > 1e-3 and (visible - plain).abs().max() > 1e-3
 
 
 def test_settings_of_the_port(batch):
     batch = single(batch)
-    port = {"streams": 1, "last_stride": 2, "flavour": "mindspore", "after_neck": True, "neck_bias": True}
+    port = {"streams": 1, "last_stride": 2, "variant": "mindspore", "after_neck": True, "neck_bias": True}
     method = make(**port, heads=0, dropout=0.0)
     assert method.feature_map(batch.images).shape == (12, 128, 2, 1)
     assert method.neck.bias.requires_grad and method.part.neck.bias.requires_grad
@@ -287,8 +288,8 @@ def test_half_precision(batch):
 
 
 def test_mistakes(batch):
-    with pytest.raises(UserError, match=r"no feature 'attended'.*method\.part above 0"):
-        make(part=0).embed(batch.images.float(), "visible", "attended")
+    with pytest.raises(UserError, match=r"no feature 'part'.*method\.part above 0"):
+        make(part=0).embed(batch.images.float(), "visible", "part")
     with pytest.raises(ValueError, match="must be told"):
         make().embed(batch.images.float())
     for settings, words in (
@@ -398,7 +399,7 @@ def test_file_of_the_port(tmp_path):
     write_checkpoint(tmp_path / "a.ckpt", values)
     method = checkpoint.load(tmp_path / "a.ckpt")
     config = method.config
-    assert (config.streams, config.last_stride, config.flavour, config.heads) == (1, 2, "mindspore", 0)
+    assert (config.streams, config.last_stride, config.variant, config.heads) == (1, 2, "mindspore", 0)
     assert config.after_neck and config.neck_bias and method.part.key.bias is None
     assert method.part.key.weight.eq(np.float32(2e-4)).all() and method.backbone.layer4[0].bn3.eps == 1e-3
-    assert method.embed(torch.zeros(1, 3, 64, 32)).vector.shape == (1, 2048)
+    assert method.embed(torch.zeros(1, 3, 64, 32)).feature.shape == (1, 2048)

@@ -60,7 +60,7 @@ def methods_of(name, text):
     """The methods a passage is about, by its heading or the settings files it names."""
     if name in METHODS:
         return [name]
-    files = set(re.findall(r"`(\w+)`", text)) & set(config.shipped())
+    files = set(re.findall(r"`(\w+)`", text)) & set(config.bundled())
     return sorted({config.load(file).method_name for file in files})
 
 
@@ -104,13 +104,13 @@ def test_a_setting_that_does_not_exist_is_noticed():
 
 def test_every_settings_file_is_mentioned_and_every_mention_exists():
     named = set(re.findall(r"`(\w+)`", "".join(TEXTS[path.name] for path in DOCS.glob("*.md"))))
-    assert set(config.shipped()) <= named
+    assert set(config.bundled()) <= named
     mentioned = {word for word in named if re.match(rf"({'|'.join(METHODS)})_", word)}
-    assert mentioned <= set(config.shipped())
+    assert mentioned <= set(config.bundled())
 
 
-def test_own_pictures_are_checked_by_the_pattern_they_are_trained_by():
-    short = sections("own-data.md")["From pictures to a model, in short"]
+def test_own_images_are_checked_by_the_pattern_they_are_trained_by():
+    short = sections("own-data.md")["From images to a model, in short"]
     checked = re.search(r"data check folder people --settings\.pattern (.+)", short)[1]
     assert f"--data.settings.pattern {checked}" in short
 

@@ -1,18 +1,18 @@
 import pytest
-from tiny_layouts import assert_perfect, picture, pictures
+from tiny_layouts import assert_perfect, image, images
 
-from crossreid.data import dukemtmc
 from crossreid.data.combining import everything
+from crossreid.data.sets import dukemtmc
 from crossreid.protocols.generalization import Generalization
 from crossreid.records import Image, UserError
 
 
 def write(root):
-    pictures(
+    images(
         root / "bounding_box_train", ["0001_c2_f0046182.jpg", "0001_c3_f0046182.jpg", "0007_c8_f0000001.jpg"]
     )
-    pictures(root / "query", ["0002_c1_f0000001.jpg", "0005_c2_f0000001.jpg"])
-    pictures(
+    images(root / "query", ["0002_c1_f0000001.jpg", "0005_c2_f0000001.jpg"])
+    images(
         root / "bounding_box_test", ["0002_c4_f0000002.jpg", "0005_c5_f0000002.jpg", "0009_c1_f0000002.jpg"]
     )
     (root / "query" / "Thumbs.db").write_bytes(b"stray")
@@ -34,7 +34,7 @@ def test_all_images_are_training_images(tmp_path):
 
 def test_a_foreign_name_is_named(tmp_path):
     write(tmp_path)
-    picture(tmp_path / "query" / "holiday.jpg")
+    image(tmp_path / "query" / "holiday.jpg")
     with pytest.raises(UserError, match=r"holiday\.jpg"):
         dukemtmc.read(tmp_path)
 

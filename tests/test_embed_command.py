@@ -1,4 +1,4 @@
-"""Many pictures to one file: what is found, what is written, and that a stopped run goes on to the same file."""
+"""Many images to one file: what is found, what is written, and that a stopped run goes on to the same file."""
 
 import csv
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 import crossreid
 from crossreid import embedder, embedding_files
@@ -21,7 +21,7 @@ from crossreid.records import UserError
 
 
 class Colours:
-    """An embedder without a network: what is left of a picture at 3 x 2 pixels, signed by its modality."""
+    """An embedder without a network: what is left of an image at 3 x 2 pixels, signed by its modality."""
 
     dimension, fingerprint, name, feature = 18, "ab" * 32, "colours", "pixels"
     size, interpolation = (3, 2), "bilinear"
@@ -31,11 +31,11 @@ class Colours:
     def __init__(self, *_):
         self.calls = []
 
-    def __call__(self, pictures, modality=None):
-        self.calls.append(len(pictures))
+    def __call__(self, images, modality=None):
+        self.calls.append(len(images))
         if self.stop_at is not None and len(self.calls) > self.stop_at:
             raise KeyboardInterrupt
-        vectors = np.stack([np.asarray(each, np.float32).reshape(-1) + 1 for each in pictures])
+        vectors = np.stack([np.asarray(each, np.float32).reshape(-1) + 1 for each in images])
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         if modality is not None:
             vectors[np.array(modality) == "infrared"] *= -1
@@ -43,11 +43,11 @@ class Colours:
 
 
 def make(folder, count=30, seed=0):
-    """Pictures 000.png, 001.png, ... of all different content."""
+    """Images 000.png, 001.png, ... of all different content."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(seed)
     for number in range(count):
-        Picture.fromarray(rng.integers(0, 256, (12, 8, 3), np.uint8)).save(folder / f"{number:03}.png")
+        PILImage.fromarray(rng.integers(0, 256, (12, 8, 3), np.uint8)).save(folder / f"{number:03}.png")
     return folder
 
 
@@ -73,10 +73,10 @@ def test_folders_patterns_files_and_tables(tmp_path, people, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (people / "deeper").mkdir()
     (people / "000.png").rename(people / "deeper" / "a.JPEG")
-    (people / "notes.txt").write_text("no picture")
-    (people / ".hidden.png").write_text("no picture")
+    (people / "notes.txt").write_text("no image")
+    (people / ".hidden.png").write_text("no image")
     (people / ".cache").mkdir()
-    (people / ".cache" / "b.png").write_text("no picture")
+    (people / ".cache" / "b.png").write_text("no image")
     (people / "deeper" / "round").symlink_to(people, target_is_directory=True)
     names = [f"people/{number:03}.png" for number in range(1, 30)]
     assert [Path(row.name).as_posix() for row in listed(["people"])] == [*names, "people/deeper/a.JPEG"]
@@ -91,12 +91,12 @@ def test_folders_patterns_files_and_tables(tmp_path, people, monkeypatch):
     assert (two.modality, two.box, two.path) == ("infrared", (1, 2, 5, 8), Path("people/001.png"))
 
 
-def test_sources_without_pictures_are_named(tmp_path):
+def test_sources_without_images_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     for source, words in (
-        (tmp_path / "empty", "empty holds no pictures"),
+        (tmp_path / "empty", "empty holds no images"),
         (tmp_path / "none", "nothing at"),
-        (tmp_path / "*.png", "no picture fits the pattern"),
+        (tmp_path / "*.png", "no image fits the pattern"),
         (tmp_path / "none.csv", "cannot be opened"),
     ):
         with pytest.raises(UserError, match=words):
@@ -110,7 +110,7 @@ def test_sources_without_pictures_are_named(tmp_path):
         ("file,camera\na,1\n", "expected is path"),
         ("path,PATH\na,b\n", "each once"),
         ("path,x0,y0,x1\na,1,2,3\n", "x0, y0, x1, y1"),
-        ("path\n", "lists no pictures"),
+        ("path\n", "lists no images"),
         ("path,camera\na,1,2\n", "line 2: 3 fields, but 2 columns"),
         ("path,camera\n,1\n", "line 2: no path"),
         ("path,modality\na.png,warm\n", "line 2: modality 'warm' .*thermal"),
@@ -160,9 +160,9 @@ def test_npz_holds_vectors_and_all_columns(tmp_path, people):
     done = embed_files(rows, model, out, batch=8)
     assert model.calls == [8, 8, 6] and (done.rows, done.kept, done.skipped) == (22, 0, [])
     found = load(out)
-    frames = [np.asarray(Picture.open(row.path)) for row in rows]
+    frames = [np.asarray(PILImage.open(row.path)) for row in rows]
     frames[20], frames[21] = frames[20][:6, :4], frames[21][6:, 4:]
-    from crossreid.exported.model import fit
+    from crossreid.images.resize import fit
 
     pixels = [fit(frame, (3, 2), "bilinear") for frame in frames]
     assert (found["vectors"] == Colours()(pixels, [row.modality for row in rows])).all()
@@ -186,7 +186,7 @@ def test_csv_and_npy_hold_the_same(tmp_path, people):
         done = embed_files(rows, Colours(), tmp_path / name, skip_bad=True)
         assert done.rows == 21 and [each for each, _ in done.skipped] == ["people/005.png"]
     found = load(tmp_path / "v.npz")
-    assert list(found["skipped"]) == ["people/005.png"] and "not a readable picture" in found["reasons"][0]
+    assert list(found["skipped"]) == ["people/005.png"] and "not a readable image" in found["reasons"][0]
     assert (np.load(tmp_path / "v.npy") == found["vectors"]).all()
     with open(tmp_path / "v.csv", newline="") as file:
         lines = list(csv.DictReader(file))
@@ -240,7 +240,7 @@ def test_columns_that_the_output_needs_are_refused(tmp_path, people):
         embed_files(listed([tmp_path / "t.csv"]), Colours(), tmp_path / "v.npz")
 
 
-# Bad pictures
+# Bad images
 
 
 def test_bad_headers_are_found_before_and_bad_bodies_on_the_way(tmp_path, people):
@@ -263,12 +263,12 @@ def test_bad_headers_are_found_before_and_bad_bodies_on_the_way(tmp_path, people
     ]
     for path in people.iterdir():
         path.write_bytes(b"nothing")
-    with pytest.raises(UserError, match="none of the 30 pictures"):
+    with pytest.raises(UserError, match="none of the 30 images"):
         embed_files(rows, Colours(), tmp_path / "w.npz", skip_bad=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["people", "v.npz"]
 
 
-def test_boxes_outside_are_bad_pictures(tmp_path, people):
+def test_boxes_outside_are_bad_images(tmp_path, people):
     (tmp_path / "t.csv").write_text("path,x0,y0,x1,y1\npeople/000.png,0,0,4,4\npeople/000.png,90,90,99,99\n")
     rows = listed([tmp_path / "t.csv"])
     with pytest.raises(UserError, match=r"people/000.png: the box .90, 90, 99, 99. lies outside"):
@@ -336,13 +336,13 @@ def test_a_stopped_run_goes_on_to_the_same_file(tmp_path, people, damage):
     assert same(out, tmp_path / "whole.npz") and not part_of(out).exists()
 
 
-def test_changed_and_new_pictures_are_embedded_and_others_kept(tmp_path, people):
+def test_changed_and_new_images_are_embedded_and_others_kept(tmp_path, people):
     stopped, out = Colours(), tmp_path / "v.npz"
     stopped.stop_at = 3
     with pytest.raises(KeyboardInterrupt):
         embed_files(listed([people]), stopped, out, batch=4)
-    Picture.new("RGB", (9, 9), "red").save(people / "002.png")
-    Picture.new("RGB", (9, 9), "blue").save(people / "000a.png")
+    PILImage.new("RGB", (9, 9), "red").save(people / "002.png")
+    PILImage.new("RGB", (9, 9), "blue").save(people / "000a.png")
     (people / "001.png").unlink()
     model = Colours()
     assert embed_files(listed([people]), model, out).kept == 10
@@ -435,18 +435,18 @@ def test_the_command_gives_what_the_embedder_gives(tmp_path, people, model, caps
     assert found["fingerprint"] == embed.fingerprint
 
 
-def test_the_command_stops_at_bad_pictures_before_the_model_is_loaded(tmp_path, people, monkeypatch, capsys):
+def test_the_command_stops_at_bad_images_before_the_model_is_loaded(tmp_path, people, monkeypatch, capsys):
     monkeypatch.setattr(embedder, "Embedder", None)
     words = ["embed", "none.pt", str(people), "--out", str(tmp_path / "v.npz")]
     for number in range(7):
         (people / f"{number:03}.png").write_bytes(b"")
     assert main(words) == 2
     told = capsys.readouterr().err
-    assert "7 of 30 pictures cannot be read" in told and "and 2 more" in told and "--skip-bad" in told
+    assert "7 of 30 images cannot be read" in told and "and 2 more" in told and "--skip-bad" in told
     assert told.count("\n") == 1
     monkeypatch.setattr(embedder, "Embedder", Colours)
     assert main([*words, "--skip-bad"]) == 0
-    assert "left out 7 of 30 pictures, listed in" in capsys.readouterr().err
+    assert "left out 7 of 30 images, listed in" in capsys.readouterr().err
     assert len(load(tmp_path / "v.npz")["skipped"]) == 7
     (tmp_path / "t.csv").write_text("path\npeople/009.png\n")
     assert main(["embed", "none.pt", str(tmp_path / "t.csv"), "--out", str(tmp_path / "t.csv")]) == 2
@@ -468,17 +468,17 @@ def test_interrupting_the_command_says_how_to_go_on(tmp_path, people, monkeypatc
 
 
 def test_no_more_than_a_few_frames_are_held(tmp_path, people, monkeypatch):
-    """Decoding runs ahead of a slow network by a bounded number of pictures."""
+    """Decoding runs ahead of a slow network by a bounded number of images."""
     started, gap = [], []
-    decode = embedding_files.pictures.decode
-    monkeypatch.setattr(embedding_files.pictures, "decode", lambda path: started.append(path) or decode(path))
+    decode = embedding_files.decode
+    monkeypatch.setattr(embedding_files, "decode", lambda path: started.append(path) or decode(path))
     monkeypatch.setattr(embedding_files, "THREADS", 1)
 
     class Watching(Colours):
-        def __call__(self, pictures, modality=None):
+        def __call__(self, images, modality=None):
             time.sleep(0.02)
             gap.append(len(started) - sum(self.calls))
-            return super().__call__(pictures, modality)
+            return super().__call__(images, modality)
 
     embed_files(listed([people]), Watching(), tmp_path / "v.npz", batch=2)
     assert max(gap) <= 8 + 1 + 2 and min(gap[:5]) > 2

@@ -1,10 +1,10 @@
-"""A trained model as a function of pictures of any kind."""
+"""A trained model as a function of images of any kind."""
 
 import io
 
 import numpy as np
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 import crossreid
 from crossreid import checkpoint
@@ -22,24 +22,24 @@ def saved(folder, streams, trained):
 
 
 @pytest.fixture
-def pictures():
+def images():
     return np.random.default_rng(0).integers(0, 256, (5, 60, 30, 3)).astype(np.uint8)
 
 
-def test_paths_pictures_arrays_and_boxes_give_the_same_unit_vectors(tmp_path, pictures):
+def test_paths_images_arrays_and_boxes_give_the_same_unit_vectors(tmp_path, images):
     embed = crossreid.Embedder(saved(tmp_path, 1, {"epoch": 1}), batch=2)
     files = []
-    for number, array in enumerate(pictures):
+    for number, array in enumerate(images):
         files.append(tmp_path / f"{number}.png")
-        Picture.fromarray(array).save(files[-1])
-    vectors = embed(list(pictures))
+        PILImage.fromarray(array).save(files[-1])
+    vectors = embed(list(images))
     assert vectors.dtype == np.float32 and vectors.shape[0] == 5
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(5), abs=1e-6)
     assert not np.allclose(vectors[0], vectors[1], atol=1e-3)
     for same in (
         embed(files),
-        embed([Picture.fromarray(array) for array in pictures]),
-        embed([files[0], *pictures[1:]]),
+        embed([PILImage.fromarray(array) for array in images]),
+        embed([files[0], *images[1:]]),
     ):
         assert same == pytest.approx(vectors, abs=1e-6)
     content = files[0].read_bytes()
@@ -47,25 +47,25 @@ def test_paths_pictures_arrays_and_boxes_give_the_same_unit_vectors(tmp_path, pi
         assert embed(one) == pytest.approx(vectors[:1], abs=1e-5)
     for number in range(5):
         assert embed(files[number]) == pytest.approx(vectors[number : number + 1], abs=1e-5)
-    frame = np.concatenate(list(pictures), axis=1)
+    frame = np.concatenate(list(images), axis=1)
     boxes = [(30 * number, 0, 30 * number + 30, 60) for number in range(5)]
     assert embed(frame, boxes=boxes) == pytest.approx(vectors, abs=1e-6)
     assert embed([]).shape == (0, embed.dimension) == (0, 128)
 
 
-def test_modality_is_asked_for_where_it_matters(tmp_path, pictures):
+def test_modality_is_asked_for_where_it_matters(tmp_path, images):
     embed = crossreid.Embedder(saved(tmp_path, 2, {"epoch": 1}))
     with pytest.raises(UserError, match="modality='infrared'"):
-        embed(pictures)
-    visible, infrared = embed(pictures, "visible"), embed(pictures, "infrared")
+        embed(images)
+    visible, infrared = embed(images, "visible"), embed(images, "infrared")
     assert not np.allclose(visible, infrared, atol=1e-3)
-    mixed = embed(pictures, ["visible", "infrared", "visible", "visible", "infrared"])
+    mixed = embed(images, ["visible", "infrared", "visible", "visible", "infrared"])
     assert mixed[[0, 1]] == pytest.approx(np.stack([visible[0], infrared[1]]), abs=1e-5)
-    assert np.array_equal(embed(pictures, ["rgb", "IR", "vis", "v", "thermal"]), mixed)
-    assert np.array_equal(embed(pictures, "nir"), infrared)
+    assert np.array_equal(embed(images, ["rgb", "IR", "vis", "v", "thermal"]), mixed)
+    assert np.array_equal(embed(images, "nir"), infrared)
 
 
-def test_modality_is_guessed_by_the_data_sets_rule_alone(tmp_path, pictures):
+def test_modality_is_guessed_by_the_data_sets_rule_alone(tmp_path, images):
     for place, modality in (
         ("SYSU-MM01/cam3/0001/0002.jpg", "infrared"),
         ("cam4/0001/0002.jpg", "visible"),
@@ -76,30 +76,30 @@ def test_modality_is_guessed_by_the_data_sets_rule_alone(tmp_path, pictures):
     ):
         assert modality_of(place) == modality_of(tmp_path / place) == modality, place
     # Folders of one's own that merely look alike, and what has no place.
-    for picture in (
+    for image in (
         "cam3/anna/1.jpg",
         "cam7/0001/0001.jpg",
         "thermal/a.jpg",
         "night/0001/1.jpg",
-        pictures[0],
+        images[0],
         b"GIF",
     ):
         with pytest.raises(UserError, match="cannot be guessed"):
-            modality_of(picture)
+            modality_of(image)
 
     embed = crossreid.Embedder(saved(tmp_path, 2, {"epoch": 1}))
     files = [tmp_path / "cam1" / "0001" / "0001.png", tmp_path / "cam6" / "0001" / "0001.png"]
     for file in files:
         file.parent.mkdir(parents=True)
-        Picture.fromarray(pictures[0]).save(file)
+        PILImage.fromarray(images[0]).save(file)
     vectors = embed(files, "guess")
     assert vectors == pytest.approx(embed(files, ["visible", "infrared"]), abs=1e-6)
     assert not np.allclose(vectors[0], vectors[1], atol=1e-3)
     records = [Image(file, 1, 1, modality) for file, modality in zip(files, ("infrared", "visible"))]
     assert embed(records) == pytest.approx(embed(files, ["infrared", "visible"]), abs=1e-6)
     for wrong, words in (
-        (["visible"] * 3, "3 modalities .* for 2 pictures"),
-        (["visible", "warm"], "picture 2: modality 'warm' is not known"),
+        (["visible"] * 3, "3 modalities .* for 2 images"),
+        (["visible", "warm"], "image 2: modality 'warm' is not known"),
         ([None, "visible"], "modality 'None' is not known"),
     ):
         with pytest.raises(UserError, match=words):
@@ -114,20 +114,20 @@ def test_fingerprints_tell_models_apart(tmp_path):
     content["trained"] = {"epoch": 2}  # says nothing about the vectors
     checkpoint.save(tmp_path / "same.pt", content)
     assert crossreid.Embedder(tmp_path / "same.pt").fingerprint == embed.fingerprint
-    others = [crossreid.Embedder(path, feature="pooled"), crossreid.Embedder(path, size=(64, 32))]
+    others = [crossreid.Embedder(path, feature="global"), crossreid.Embedder(path, size=(64, 32))]
     content["weights"]["neck.running_mean"][0] += 1e-3
     checkpoint.save(tmp_path / "other.pt", content)
     others.append(crossreid.Embedder(tmp_path / "other.pt"))
     assert len({embed.fingerprint, *(other.fingerprint for other in others)}) == 4
 
 
-def test_mistakes_and_untrained_weights_are_named(tmp_path, pictures):
+def test_mistakes_and_untrained_weights_are_named(tmp_path, images):
     with pytest.warns(UserWarning, match="may mean nothing"):
         embed = crossreid.Embedder(saved(tmp_path, 1, {}))
-    for wrong, words in ((pictures[0].astype(float), "uint8"), (pictures[0][:, :, 0], "height, width, 3")):
+    for wrong, words in ((images[0].astype(float), "uint8"), (images[0][:, :, 0], "height, width, 3")):
         with pytest.raises(UserError, match=words):
             embed([wrong])
     with pytest.raises(UserError, match="outside of the frame"):
-        embed(pictures[0], boxes=[(100, 0, 120, 10)])
+        embed(images[0], boxes=[(100, 0, 120, 10)])
     with pytest.raises(UserError, match="no feature 'nck'"):
         crossreid.Embedder(saved(tmp_path, 1, {"epoch": 1}), feature="nck")

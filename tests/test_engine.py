@@ -7,9 +7,9 @@ import torch
 
 import crossreid
 from crossreid.__main__ import main
+from crossreid.bundled import SMALL
 from crossreid.engine import Engine
 from crossreid.records import UserError
-from crossreid.shipped import SMALL
 
 # The second has the number after that of the last one there is.
 ABSENT = ["tpu", f"cuda:{torch.cuda.device_count()}", "meta", "auto"]

@@ -14,7 +14,7 @@ from tiny_layouts import noise, plain_scores
 from crossreid import checkpoint, config, evaluation
 from crossreid.engine import Engine
 from crossreid.protocols import get
-from crossreid.records import Comparison, Embedding, Scores, UserError
+from crossreid.records import Embedding, Metric, Scores, UserError
 
 
 def silent(text):
@@ -30,19 +30,19 @@ def test_vectors_do_not_depend_on_batches_or_workers_and_the_mode_is_given_back(
     settings = config.load(experiment)
     images = get("market1501")(market).images[:13]
     whole = evaluation.embed(model, images, settings.data, batch=64)
-    assert whole.vector.shape == (
+    assert whole.feature.shape == (
         13,
-        model.embed(torch.zeros(1, 3, 48, 24), modality=torch.zeros(1, dtype=int)).vector.shape[1],
+        model.embed(torch.zeros(1, 3, 48, 24), modality=torch.zeros(1, dtype=int)).feature.shape[1],
     )
     settings.data.workers = 1
     model.train()
     parts = evaluation.embed(model, images, settings.data, batch=4)
     assert model.training
     model.eval()
-    torch.testing.assert_close(parts.vector, whole.vector, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(parts.feature, whole.feature, rtol=1e-4, atol=1e-5)
     for row in (0, 12):
         alone = evaluation.embed(model, images[row : row + 1], settings.data)
-        torch.testing.assert_close(alone.vector[0], whole.vector[row], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(alone.feature[0], whole.feature[row], rtol=1e-4, atol=1e-5)
 
 
 class Rank(Engine):
@@ -79,7 +79,7 @@ def test_processes_share_the_images_whatever_their_number(experiment, market, co
     for thread in threads:
         thread.join()
     for embedding in found:
-        torch.testing.assert_close(embedding.vector, expected.vector, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(embedding.feature, expected.feature, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(embedding.stripes, expected.stripes, rtol=1e-4, atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_scores_agree_with_a_slow_recount(market, vector):
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)  # where all three give one order
     embedding = Embedding(torch.from_numpy(vectors.astype(np.float32)))
     (scores,) = evaluation.score_rows(
-        protocol, embedding, Comparison(vector), evaluation.EvaluateConfig()
+        protocol, embedding, Metric(vector), evaluation.EvaluateConfig()
     ).values()
     (trial,) = protocol.trials()
     first, mean_ap = plain_scores(trial, protocol.images, vectors, protocol.cmc)
@@ -101,18 +101,18 @@ def test_scores_agree_with_a_slow_recount(market, vector):
 def test_distances_of_vectors_and_stripes_add_up():
     torch.manual_seed(0)
     query, gallery = (Embedding(torch.randn(n, 6), torch.randn(n, 4, 5)) for n in (3, 5))
-    parts = [Comparison("euclidean", None), Comparison(None, "aligned")]
-    together = evaluation.distance_rows(Comparison("euclidean", "aligned"), query, gallery)
+    parts = [Metric("euclidean", None), Metric(None, "aligned")]
+    together = evaluation.distance_rows(Metric("euclidean", "aligned"), query, gallery)
     torch.testing.assert_close(
         together, sum(evaluation.distance_rows(part, query, gallery) for part in parts)
     )
     assert together.shape == (3, 5)
-    slow = (query.vector[:, None] - gallery.vector[None]).norm(dim=2)
+    slow = (query.feature[:, None] - gallery.feature[None]).norm(dim=2)
     torch.testing.assert_close(evaluation.distance_rows(parts[0], query, gallery), slow, rtol=1e-4, atol=1e-4)
 
 
 def agree(ranked, count):
-    """Each list is in order, and its first right picture stands where the metric says."""
+    """Each list is in order, and its first right image stands where the metric says."""
     kinds = [listed["kind"] for listed in ranked]
     assert kinds == ["good"] * count + ["median"] * count + ["worst"] * count
     hits = 0
@@ -144,13 +144,13 @@ def test_ranked_lists_agree_with_the_metrics(trained):
 
 @pytest.mark.parametrize("name", ["market1501", "sysu_mm01"])
 def test_ranked_lists_of_vectors_that_know_nothing(name, request):
-    """SYSU-MM01 counts identities and forbids a place; the lists show pictures in the metrics' order."""
+    """SYSU-MM01 counts identities and forbids a place; the lists show images in the metrics' order."""
     protocol = get(name)(request.getfixturevalue({"market1501": "market", "sysu_mm01": "sysu"}[name]))
     embedding = Embedding(torch.from_numpy(noise(protocol.images).astype(np.float32)))
-    rows = evaluation.score_rows(protocol, embedding, Comparison("cosine"), evaluation.EvaluateConfig())
-    ranked = evaluation.ranked_lists(protocol, embedding, Comparison("cosine"), rows, 3)
+    rows = evaluation.score_rows(protocol, embedding, Metric("cosine"), evaluation.EvaluateConfig())
+    ranked = evaluation.ranked_lists(protocol, embedding, Metric("cosine"), rows, 3)
     for row in rows:
-        agree([listed for listed in ranked if listed["row"] == row], 3)
+        agree([listed for listed in ranked if listed["subset"] == row], 3)
     if name == "sysu_mm01":
         for listed in ranked:
             for shown in listed["gallery"]:
@@ -163,7 +163,7 @@ def test_a_protocol_of_several_trials(trained, experiment, sysu, tmp_path):
         experiment | {"data": experiment["data"] | {"name": "sysu_mm01", "roots": {"sysu_mm01": str(sysu)}}}
     )
     said = []
-    rows = evaluation.evaluate(trained / "last.pt", settings=settings, out=tmp_path, say=said.append)
+    rows = evaluation.evaluate(trained / "last.pt", settings=settings, out=tmp_path, log=said.append)
     ((name, scores),) = rows.items()
     assert len(scores.per_trial) == 10
     assert scores.mean_ap == pytest.approx(np.mean([trial.mean_ap for trial in scores.per_trial]))
@@ -179,12 +179,12 @@ def test_a_protocol_of_several_trials(trained, experiment, sysu, tmp_path):
 def test_everything_that_can_be_asked_for(trained, experiment, market, model, tmp_path):
     asked = ["rerank", "baseline", "features", "verification"]
     overrides = [word for name in asked for word in (f"--evaluate.{name}", "true")]
-    settings = config.load(experiment, [*overrides, "--evaluate.feature", "pooled"])
+    settings = config.load(experiment, [*overrides, "--evaluate.feature", "global"])
     said = []
-    evaluation.evaluate(trained / "last.pt", settings=settings, out=tmp_path, say=said.append)
+    evaluation.evaluate(trained / "last.pt", settings=settings, out=tmp_path, log=said.append)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "features.npz"]
     result = json.loads((tmp_path / "evaluation.json").read_text())
-    assert result["feature"] == "pooled" and result["reranked"][0]["cmc"] != result["rows"][0]["cmc"]
+    assert result["feature"] == "global" and result["reranked"][0]["cmc"] != result["rows"][0]["cmc"]
     assert [each["name"] for each in result["baselines"]] == ["striped colour histogram", "raw pixels"]
     rates = result["rows"][0]["verification"]
     assert any(name.startswith("TPR@FAR=") for name in rates) and all(
@@ -192,8 +192,8 @@ def test_everything_that_can_be_asked_for(trained, experiment, market, model, tm
     )
     protocol = get("market1501")(market)
     with np.load(tmp_path / "features.npz") as features:
-        expected = evaluation.embed(model, protocol.images, settings.data, feature="pooled")
-        np.testing.assert_allclose(features["vectors"], expected.vector.numpy(), rtol=1e-4, atol=1e-5)
+        expected = evaluation.embed(model, protocol.images, settings.data, feature="global")
+        np.testing.assert_allclose(features["vectors"], expected.feature.numpy(), rtol=1e-4, atol=1e-5)
         assert features["identity"].tolist() == [image.identity for image in protocol.images]
         assert features["camera"].tolist() == [image.camera for image in protocol.images]
         assert set(features["modality"]) == {"visible"} and str(features["split"]) == "test"
@@ -202,7 +202,7 @@ def test_everything_that_can_be_asked_for(trained, experiment, market, model, tm
 
 def test_a_short_curve_holds_its_last_value_and_short_ranks_are_refused():
     scores = Scores(np.array([0.25, 0.5, 1.0]), 0.4, 0.3, {"TPR@FAR=0.001": 0.2}, {}, valid=4, queries=5)
-    numbers = evaluation.brief(scores)
+    numbers = evaluation.summary(scores)
     assert numbers == {
         "rank1": 0.25,
         "rank5": 1.0,

@@ -8,7 +8,7 @@ import torch
 
 from crossreid import data, protocols, synthetic
 from crossreid.evaluation import EvaluateConfig, score_rows
-from crossreid.records import Comparison, Embedding
+from crossreid.records import Embedding, Metric
 
 SEARCHED = sorted(name for name in data.SOURCES if name not in ("cuhk02", "cuhk_sysu"))
 
@@ -45,17 +45,17 @@ def test_its_protocol_scores_perfect_and_random_vectors_as_it_must(name, copies)
     if "targets" in takes:
         protocol = kind({name: copies(name)}, targets=[name])
     else:
-        # One camera holds every picture of an own folder; without a pattern nothing else would be left to find.
+        # One camera holds every image of an own folder; without a pattern nothing else would be left to find.
         own = {"source": name, "same_camera": name != "folder"} if "source" in takes else {}
         protocol = kind(copies(name), **own)
     people = sorted({image.identity for image in protocol.images})
     perfect = torch.eye(len(people))[[people.index(image.identity) for image in protocol.images]]
-    for row, scores in score_rows(protocol, Embedding(perfect), Comparison(), EvaluateConfig()).items():
+    for row, scores in score_rows(protocol, Embedding(perfect), Metric(), EvaluateConfig()).items():
         assert scores.cmc[0] == scores.mean_ap == scores.mean_inp == 1, row
-        # LLCM leaves out pictures of the query's own camera, which may be all that there is of a person.
+        # LLCM leaves out images of the query's own camera, which may be all that there is of a person.
         assert 0 < scores.valid <= scores.queries and (scores.valid == scores.queries or name == "llcm")
     noise = torch.from_numpy(
         np.random.default_rng(0).normal(size=(len(protocol.images), 64)).astype(np.float32)
     )
-    for row, scores in score_rows(protocol, Embedding(noise), Comparison(), EvaluateConfig()).items():
+    for row, scores in score_rows(protocol, Embedding(noise), Metric(), EvaluateConfig()).items():
         assert scores.mean_ap < 0.9, row

@@ -34,7 +34,7 @@ def test_the_example_method_trains_embeds_saves_and_loads(tmp_path, monkeypatch)
     small = example.Small
     torch.manual_seed(0)
     method = small(example.Config(), classes=12)
-    config = TrainConfig(epochs=2, device="cpu", optimizers={"main": OptimizerConfig(rate=0.01)})
+    config = TrainConfig(epochs=2, device="cpu", optimizers={"main": OptimizerConfig(lr=0.01)})
     lines = []
     fit(method, {"train": Stream(0)}, config, Engine("cpu"), record=lines.append)
     assert lines[1]["losses"]["train/total"] < lines[0]["losses"]["train/total"]
@@ -44,7 +44,7 @@ def test_the_example_method_trains_embeds_saves_and_loads(tmp_path, monkeypatch)
     content = checkpoint.describe(method, "small", input={"size": (32, 16)}, settings={}, trained={})
     checkpoint.save(tmp_path / "small.pt", content)
     again = checkpoint.load(tmp_path / "small.pt")
-    assert torch.equal(again.embed(images).vector, method.embed(images).vector)
+    assert torch.equal(again.embed(images).feature, method.embed(images).feature)
 
 
 def test_the_plain_loop_learns(market):

@@ -11,9 +11,10 @@ from exported_models import SIZE, TINY, checkpoint_file, exported
 
 import crossreid
 from crossreid import checkpoint, synthetic
-from crossreid import export as exporting
 from crossreid.__main__ import main
-from crossreid.exported import Exported, fit
+from crossreid.export import writing as exporting
+from crossreid.export.using import Exported
+from crossreid.images.resize import fit
 from crossreid.records import UserError
 
 
@@ -96,7 +97,7 @@ def test_one_file_of_two_serves_its_modality(agw, people):
     embed = crossreid.Embedder(agw[1] / "infrared.onnx")
     assert embed.modalities == ("infrared",)
     assert embed(people) == pytest.approx(crossreid.Embedder(agw[1])(people, "infrared"), abs=1e-5)
-    with pytest.raises(UserError, match="exported for infrared pictures"):
+    with pytest.raises(UserError, match="exported for infrared images"):
         embed(people, "visible")
 
 
@@ -104,13 +105,13 @@ def test_stripes_come_along_where_the_feature_has_them(stripes, people):
     model = Exported(stripes[1])
     pixels = np.stack([fit(person, SIZE, model.interpolation) for person in people])
     found = model(pixels, np.zeros(len(pixels), int))
-    assert found.stripes.shape == (6, 2, 128) and model.comparison.stripes == "aligned"
+    assert found.stripes.shape == (6, 2, 128) and model.metric.stripes == "aligned"
     expected = crossreid.embedder.Trained(stripes[0])(pixels, np.zeros(len(pixels), int))
     assert found.stripes == pytest.approx(expected.stripes, abs=1e-4)
 
 
 def test_half_is_half_as_large_and_says_its_error(people, tmp_path, capsys):
-    config = TINY | {"flavour": "mindspore_alignedreid", "evaluate_stripes": "projected"}
+    config = TINY | {"variant": "mindspore_alignedreid", "evaluate_stripes": "projected"}
     file, out = checkpoint_file(tmp_path / "m.pt", "alignedreid", config), tmp_path / "half"
     assert main(["export", str(file), str(out), "--half", "--feature", "local"]) == 0
     said = capsys.readouterr().out
@@ -144,7 +145,7 @@ def test_a_difference_is_the_largest_and_nan_stays():
 
 
 def test_nothing_is_overwritten_unasked(agw, tmp_path, capsys):
-    other = tmp_path / "pictures"
+    other = tmp_path / "images"
     other.mkdir()
     (other / "a.jpg").touch()
     for out, words in (
@@ -165,7 +166,7 @@ def test_overwriting_replaces_the_whole_folder(agw, copied, monkeypatch):
     monkeypatch.setattr(
         exporting, "_trace", lambda graph, pixels, path: shutil.copy(agw[1] / f"{graph.modality}.onnx", path)
     )
-    exporting.export(agw[0], folder, overwrite=True, say=str)
+    exporting.export(agw[0], folder, overwrite=True, log=str)
     assert sorted(path.name for path in folder.iterdir()) == ["infrared.onnx", "model.json", "visible.onnx"]
     assert [path.name for path in folder.parent.iterdir()] == ["copy"]
 
@@ -174,7 +175,7 @@ def test_overwriting_removes_nothing_that_is_not_an_exported_model(agw, copied):
     folder, _ = copied
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"holds notes\.txt"):
-        exporting.export(agw[0], folder, overwrite=True, say=str)
+        exporting.export(agw[0], folder, overwrite=True, log=str)
     assert (folder / "notes.txt").read_text() == "mine" and (folder / "visible.onnx").exists()
 
 
@@ -183,7 +184,7 @@ def test_untrained_weights_are_loud_on_both_routes(tmp_path, agw, copied, monkey
     monkeypatch.setattr(
         exporting, "_trace", lambda graph, pixels, path: shutil.copy(agw[1] / f"{graph.modality}.onnx", path)
     )
-    exporting.export(file, tmp_path / "out", say=said.append)
+    exporting.export(file, tmp_path / "out", log=said.append)
     assert "does not say that it was trained" in said[0]
     with pytest.warns(UserWarning, match="may mean nothing"):
         crossreid.Embedder(tmp_path / "out")
@@ -196,7 +197,7 @@ def test_untrained_weights_are_loud_on_both_routes(tmp_path, agw, copied, monkey
         ({"dimension": "128"}, "dimension is missing or not valid"),
         ({"fingerprint": None}, "fingerprint is missing"),
         ({"modalities": ["visible", "thermal"]}, "modalities is"),
-        ({"comparison": {"vector": "cosine"}}, "comparison is"),
+        ({"metric": {"feature": "cosine"}}, "metric is"),
         ({"input": {"size": [64, 32], "interpolation": "nearest"}}, "input is"),
         ({"files": {"all": {"file": "../other/model.onnx", "sha256": ""}}}, "files is"),
         ({"files": {"all": {"file": "/etc/passwd.onnx", "sha256": ""}}}, "files is"),
@@ -244,7 +245,7 @@ def test_damaged_and_exchanged_files_are_named(copied, tmp_path):
 
 def test_what_an_exported_model_cannot_do_is_said(agw):
     for settings, words in (
-        ({"feature": "pooled"}, "exported with the feature 'neck'"),
+        ({"feature": "global"}, "exported with the feature 'bn'"),
         ({"size": (96, 48)}, "settings are fixed"),
         ({"device": "tpu"}, "cannot run on 'tpu'"),
         ({"device": "cuda:x"}, "cannot run on 'cuda:x'"),

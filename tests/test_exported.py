@@ -8,10 +8,11 @@ from exported_models import INPUT, SIZE, exported
 
 import crossreid
 from crossreid import config, evaluation
-from crossreid.exported import Exported, evaluate, scoring
+from crossreid.export.using import Exported
+from crossreid.exported import evaluate, scoring
 from crossreid.ops import alignment, ranking
 from crossreid.protocols.results import mean_scores
-from crossreid.records import Comparison, Embedding, UserError
+from crossreid.records import Embedding, Metric, UserError
 
 
 @pytest.mark.parametrize("cmc", ["image", "identity"])
@@ -21,9 +22,9 @@ def test_scores_with_ties_equal_those_of_the_compiled_ranking(cmc, restricted):
     queries, gallery = 40, 90
     distance = rng.integers(0, 12, (queries, gallery)).astype(np.float32)  # many ties
     ids = rng.integers(0, 15, queries), rng.integers(2, 18, gallery)
-    forbidden = (rng.integers(0, 6, queries), rng.integers(0, 6, gallery)) if restricted else None
-    found = scoring.score(lambda a, b: distance[a:b], *ids, forbidden, cmc=cmc, ranks=20, block=7)
-    expected = ranking.evaluate_distance(distance, *ids, forbidden=forbidden, cmc=cmc, ranks=20)
+    excluded = (rng.integers(0, 6, queries), rng.integers(0, 6, gallery)) if restricted else None
+    found = scoring.score(lambda a, b: distance[a:b], *ids, excluded, cmc=cmc, ranks=20, block=7)
+    expected = ranking.evaluate_distance(distance, *ids, excluded=excluded, cmc=cmc, ranks=20)
     assert (
         found.cmc == pytest.approx(expected.cmc) and found.valid == expected.valid < queries == found.queries
     )
@@ -48,9 +49,9 @@ def test_distances_equal_those_of_torch():
     for vector in ("cosine", "squared_euclidean_unit", None):
         for stripes in ("aligned", "unaligned", None):
             if vector or stripes:
-                comparison = Comparison(vector, stripes)
-                expected = evaluation.distance_rows(comparison, query, gallery)
-                assert scoring.distances(comparison, query, gallery)(0, 7) == pytest.approx(
+                metric = Metric(vector, stripes)
+                expected = evaluation.distance_rows(metric, query, gallery)
+                assert scoring.distances(metric, query, gallery)(0, 7) == pytest.approx(
                     np.asarray(expected), abs=1e-5
                 )
     # Blocks do not matter.
@@ -77,30 +78,36 @@ def test_an_exported_model_scores_as_its_checkpoint_does(
         "method": {"name": "alignedreid", "backbone": "tiny", "pretrained": None},
         "data": experiment["data"] | INPUT | {"roots": {"market1501": str(market)}},
     }
-    expected = evaluation.evaluate(file, settings=config.resolve(tree), say=str)
-    changes = ["--protocol.name", "market1501", f"--data.roots.market1501={market}", "--evaluate.batch", "5"]
+    expected = evaluation.evaluate(file, settings=config.resolve(tree), log=str)
+    changes = [
+        "--protocol.name",
+        "single_query",
+        f"--data.roots.market1501={market}",
+        "--evaluate.batch",
+        "5",
+    ]
     found = evaluate(folder, changes, out=tmp_path)
     assert "Rank-1" in capsys.readouterr().out
     assert found.keys() == expected.keys()
     for row, scores in expected.items():
-        # Torch resizes pictures a grey level apart from Pillow here and there.
+        # Torch resizes images a grey level apart from Pillow here and there.
         assert found[row].mean_ap == pytest.approx(scores.mean_ap, abs=0.01)
         assert found[row].valid == scores.valid
     content = json.loads((tmp_path / "evaluation.json").read_text())
-    assert content["comparison"] == {"vector": "squared_euclidean_unit", "stripes": "aligned"}
-    assert content["rows"][0]["mean_ap"] == pytest.approx(found[content["rows"][0]["row"]].mean_ap)
+    assert content["metric"] == {"feature": "squared_euclidean_unit", "stripes": "aligned"}
+    assert content["rows"][0]["mean_ap"] == pytest.approx(found[content["rows"][0]["subset"]].mean_ap)
 
 
 def test_recorded_settings_are_used_and_changes_checked(tmp_path_factory, market, experiment):
     _, folder = exported(tmp_path_factory, "alignedreid")
     tree = {
         "data": {"name": "market1501", "roots": {"market1501": str(market)}, "size": list(SIZE)},
-        "protocol": {"name": "market1501", "same_camera": True},
+        "protocol": {"name": "single_query", "same_camera": True},
         "evaluate": {"ranks": 30},
     }
-    rows = evaluate(folder, tree=tree, say=str)
+    rows = evaluate(folder, tree=tree, log=str)
     assert len(rows["Market-1501"].cmc) == 30
-    assert evaluate(folder, ["--protocol.same_camera", "false"], tree=tree, say=str)[
+    assert evaluate(folder, ["--protocol.same_camera", "false"], tree=tree, log=str)[
         "Market-1501"
     ].mean_ap != (rows["Market-1501"].mean_ap)
     for changes, words in (
@@ -114,23 +121,23 @@ def test_recorded_settings_are_used_and_changes_checked(tmp_path_factory, market
         (["--protocol.name", "market"], "did you mean 'market1501'"),
     ):
         with pytest.raises(UserError, match=words):
-            evaluate(folder, changes, tree=tree, say=str)
+            evaluate(folder, changes, tree=tree, log=str)
     with pytest.raises(UserError, match="score the checkpoint"):
         evaluate(folder, tree=tree, split="validation")
     with pytest.raises(UserError, match="records no protocol"):
-        evaluate(folder, say=str)
+        evaluate(folder, log=str)
 
 
-def test_one_half_of_a_model_refuses_pictures_of_the_other_modality(tmp_path_factory):
+def test_one_half_of_a_model_refuses_images_of_the_other_modality(tmp_path_factory):
     _, folder = exported(tmp_path_factory, "agw")
     model = Exported(folder / "infrared.onnx")
     pixels = np.zeros((2, *model.size, 3), np.uint8)
-    assert np.linalg.norm(model(pixels, np.ones(2, int)).vector, axis=1) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(model(pixels, np.ones(2, int)).feature, axis=1) == pytest.approx(1, abs=1e-5)
     for embed in (
         model,
         lambda some, _: crossreid.Embedder(folder / "infrared.onnx")(list(some), modality="visible"),
     ):
-        with pytest.raises(UserError, match="exported for infrared pictures, but one is visible"):
+        with pytest.raises(UserError, match="exported for infrared images, but one is visible"):
             embed(pixels, np.array([1, 0]))
 
 
@@ -139,5 +146,5 @@ def test_one_half_of_a_model_cannot_be_scored_across(tmp_path_factory, sysu):
     changes = ["--protocol.name=sysu_mm01", f"--data.roots.sysu_mm01={sysu}"]
     with pytest.raises(UserError, match="is the infrared half"):
         evaluate(folder / "infrared.onnx", changes)
-    rows = evaluate(folder, [*changes, "--protocol.trials", "2"], say=str)
+    rows = evaluate(folder, [*changes, "--protocol.trials", "2"], log=str)
     assert len(rows["all"].per_trial) == 2

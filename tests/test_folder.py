@@ -1,4 +1,4 @@
-"""Own pictures in folders."""
+"""Own images in folders."""
 
 import pytest
 
@@ -101,9 +101,9 @@ def test_flat_folder_with_market_names(tmp_path):
 @pytest.mark.parametrize(
     ("names", "settings", "words"),
     [
-        ([], {}, "no pictures were found"),
+        ([], {}, "no images were found"),
         (["notes.txt"], {}, "found notes.txt"),
-        (["a.jpg", "b/1.jpg"], {}, r"1 pictures lie directly in .*pattern"),
+        (["a.jpg", "b/1.jpg"], {}, r"1 images lie directly in .*pattern"),
         (["x/cam1/1.jpg", "y/cam1/1.jpg"], {}, "holds folders .cam1"),
         (["x/1.jpg"], {"pattern": "("}, "not a regular expression"),
         (["x/1.jpg"], {"pattern": r"(\d+)"}, r"named groups \(none\)"),
@@ -127,8 +127,8 @@ def test_check_remarks(tmp_path):
     make(tmp_path, ["train/a/1.jpg", "query/b/1.jpg", "gallery/b/2.jpg", "gallery/c/1.jpg"])
     findings = data.check("folder", tmp_path)
     assert {finding.severity for finding in findings} == {"warning"}
-    assert "2 of 3 identities have a single picture" in findings[0].text
-    assert "all pictures have camera 1" in findings[1].text
+    assert "2 of 3 identities have a single image" in findings[0].text
+    assert "all images have camera 1" in findings[1].text
     (finding,) = data.check("folder", tmp_path, pattern=r"/?(?P<identity>\w)/(?P<camera>\d)")
     assert "2 of 3 identities" in finding.text
 

@@ -32,7 +32,7 @@ def test_every_fold_is_trained_scored_on_itself_and_averaged(settings, tmp_path,
     folds = [json.loads((run / f"fold_{fold}" / "evaluation.json").read_text()) for fold in range(1, 11)]
     for fold, outcome in enumerate(folds, 1):
         assert yaml.safe_load((run / f"fold_{fold}" / "config.yaml").read_text())["data"]["fold"] == fold
-        assert {row["row"] for row in outcome["rows"]} == {"visible to thermal", "thermal to visible"}
+        assert {row["subset"] for row in outcome["rows"]} == {"visible to thermal", "thermal to visible"}
     assert "average" in capsys.readouterr().out.lower()
     assert (run / "report.html").exists()
 

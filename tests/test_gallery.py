@@ -156,9 +156,9 @@ def test_exact_search_equals_sorting_all_cosines_within_every_filter(place):
 
 def test_entries_come_back_as_they_went_in(place):
     entries, vectors = people(9)
-    pictures = [None if row % 3 == 0 else bytes(range(row, row + 200)) for row in range(9)]
+    images = [None if row % 3 == 0 else bytes(range(row, row + 200)) for row in range(9)]
     with make(place) as gallery:
-        gallery.add(entries, vectors, pictures)
+        gallery.add(entries, vectors, images)
         for row, entry in enumerate(entries):
             found = gallery.get(entry.key)
             assert found.added > 1.7e9
@@ -168,8 +168,8 @@ def test_entries_come_back_as_they_went_in(place):
             expected = vectors[row] / np.linalg.norm(vectors[row])
             assert gallery.vector(entry.key) == pytest.approx(expected, abs=1e-6)
             assert gallery.vector(entry.key).dtype == np.float32
-            assert gallery.picture(entry.key) == pictures[row]
-        assert gallery.get("no") is gallery.vector("no") is gallery.picture("no") is None
+            assert gallery.image(entry.key) == images[row]
+        assert gallery.get("no") is gallery.vector("no") is gallery.image("no") is None
         assert gallery.known(["key1", "no", "key2"]) == {"key1", "key2"} and gallery.known([]) == set()
 
 
@@ -254,14 +254,14 @@ def test_deleting(place):
             assert gallery.delete(filter) == 0
             left -= gone
             assert {entry.key for entry in gallery.entries(count=100)} == left
-            assert all(gallery.vector(key) is gallery.picture(key) is None for key in gone)
+            assert all(gallery.vector(key) is gallery.image(key) is None for key in gone)
             assert set(keys(gallery.search(vectors[1], 100)[0])) == left
         assert gallery.add(entries, vectors) == 60 - len(left)
         assert gallery.delete(Filter()) == 60 and gallery.info().entries == 0
         assert gallery.add(entries[:2], vectors[:2]) == 2
 
 
-def test_age_is_counted_from_the_picture_or_else_from_adding(place):
+def test_age_is_counted_from_the_image_or_else_from_adding(place):
     day = 86400.0
     entries = [Entry("old", time=0.0), Entry("new", time=90 * day), Entry("unknown", added=50 * day)]
     with make(place) as gallery:
@@ -300,7 +300,7 @@ def test_wrong_vectors_are_refused_and_nothing_is_added(place):
         ):
             with pytest.raises(UserError, match=said):
                 gallery.add(entries, bad)
-        with pytest.raises(UserError, match="3 pictures"):
+        with pytest.raises(UserError, match="3 images"):
             gallery.add(entries, vectors, [b""] * 3)
         assert gallery.info().entries == 0
         with pytest.raises(UserError, match="length 8"):

@@ -1,4 +1,4 @@
-"""crossreid index, search and gallery, with a stand-in for the model: a picture's vector is its colours."""
+"""crossreid index, search and gallery, with a stand-in for the model: an image's vector is its colours."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 import crossreid.embedder
 from crossreid.__main__ import main
@@ -29,10 +29,10 @@ class Colours:
     def __init__(self, path="toy.pt", device="cpu", batch=64, feature=None):
         self.batch = batch
 
-    def __call__(self, pictures, modality=None, boxes=None):
-        Colours.made += len(pictures)
+    def __call__(self, images, modality=None, boxes=None):
+        Colours.made += len(images)
         cells = [
-            np.asarray(Picture.fromarray(array).resize((2, 4), Picture.Resampling.BOX)) for array in pictures
+            np.asarray(PILImage.fromarray(array).resize((2, 4), PILImage.Resampling.BOX)) for array in images
         ]
         vectors = np.stack(cells).reshape(len(cells), -1).astype(np.float32) - 127.3
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -51,7 +51,7 @@ def model(monkeypatch):
 
 @pytest.fixture
 def shop(tmp_path):
-    """Six people with three pictures each, and one that is broken."""
+    """Six people with three images each, and one that is broken."""
     random = np.random.default_rng(0)
     for person in range(6):
         cells = random.integers(0, 255, (4, 2, 3), dtype=np.uint8)
@@ -59,14 +59,14 @@ def shop(tmp_path):
             pixels = cells.repeat(12, 0).repeat(12, 1).astype(int) + random.integers(-9, 9, (48, 24, 3))
             folder = tmp_path / "shop" / f"till {number}"
             folder.mkdir(parents=True, exist_ok=True)
-            Picture.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"{person}.png")
-    (tmp_path / "shop" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+            PILImage.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"{person}.png")
+    (tmp_path / "shop" / "broken.jpg").write_bytes(b"\xff\xd8\xff no image")
     return tmp_path / "shop"
 
 
 @pytest.fixture
 def table(shop):
-    """All readable pictures of the shop with what is known of them."""
+    """All readable images of the shop with what is known of them."""
     with open(shop / "all.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "camera", "time", "identity", "modality", "weather"])
@@ -92,24 +92,24 @@ def run(capsys, *words, code=0):
     return capsys.readouterr()
 
 
-def test_a_folder_goes_in_once_and_a_broken_picture_is_reported(shop, tmp_path, capsys):
+def test_a_folder_goes_in_once_and_a_broken_image_is_reported(shop, tmp_path, capsys):
     place = tmp_path / "gallery"
     said = run(capsys, "index", "toy.pt", shop, "--gallery", place, "--camera", "front")
-    assert "18 pictures added; it holds 18" in said.out
-    assert "left out 1 of 19 pictures" in said.err and "broken.jpg" in said.err
-    assert "of 19 pictures nothing says whether" in said.err
+    assert "18 images added; it holds 18" in said.out
+    assert "left out 1 of 19 images" in said.err and "broken.jpg" in said.err
+    assert "of 19 images nothing says whether" in said.err
     assert Colours.made == 18
-    # Copies under other names are the same pictures, and nothing is embedded twice.
+    # Copies under other names are the same images, and nothing is embedded twice.
     (shop / "copy.png").write_bytes((shop / "till 0" / "3.png").read_bytes())
     said = run(capsys, "index", "toy.pt", shop, "--gallery", place)
-    assert "0 pictures added, 19 were there already" in said.out and Colours.made == 18
+    assert "0 images added, 19 were there already" in said.out and Colours.made == 18
     with Gallery.open(place) as gallery:
         info = gallery.info()
         assert (info.entries, info.model, info.fingerprint) == (18, "colours", "c" * 64)
         assert info.cameras == ("front",)
         entry = next(entry for entry in gallery.entries() if entry.path.endswith("3.png"))
         assert entry.path == str((shop / "till 0" / "3.png").absolute())
-        small = gallery.picture(entry.key)
+        small = gallery.image(entry.key)
         assert small.startswith(b"\xff\xd8") and len(small) < 5000
 
 
@@ -117,10 +117,10 @@ def test_a_stopped_run_goes_on(shop, tmp_path, capsys, monkeypatch):
     place = tmp_path / "gallery"
 
     class Stopping(Colours):
-        def __call__(self, pictures, **words):
+        def __call__(self, images, **words):
             if Colours.made >= 8:
                 raise KeyboardInterrupt
-            return super().__call__(pictures, **words)
+            return super().__call__(images, **words)
 
     monkeypatch.setattr(crossreid.embedder, "Embedder", Stopping)
     monkeypatch.setattr("crossreid.gallery.indexing.ADD", 4)
@@ -128,7 +128,7 @@ def test_a_stopped_run_goes_on(shop, tmp_path, capsys, monkeypatch):
     assert "give the same command again" in said.err
     monkeypatch.setattr(crossreid.embedder, "Embedder", Colours)
     said = run(capsys, "index", "toy.pt", shop, "--gallery", place)
-    assert "10 pictures added, 8 were there already" in said.out and Colours.made == 18
+    assert "10 images added, 8 were there already" in said.out and Colours.made == 18
 
 
 def test_a_table_tells_cameras_times_people_and_more(table, shop, tmp_path, capsys):
@@ -142,7 +142,7 @@ def test_a_table_tells_cameras_times_people_and_more(table, shop, tmp_path, caps
         assert written(info.first) == "2026-11-10 00:30:00" and written(info.last) == "2026-11-12 02:30:00"
         (entry,) = gallery.entries(Filter(identities=("person 4",), cameras=("till 1",)))
         assert (entry.path, entry.columns) == ("till 1/4.png", {"weather": "sun"})
-        assert gallery.picture(entry.key) is None
+        assert gallery.image(entry.key) is None
 
     query = shop / "till 0" / "2.png"
     said = run(capsys, "search", "toy.pt", query, "--gallery", place, "--top", "5")
@@ -173,7 +173,7 @@ def test_lists_as_files(table, shop, tmp_path, capsys):
     place = tmp_path / "gallery"
     run(capsys, "index", "toy.pt", table, "--gallery", place)
     nasty = shop / "<b>&.png"
-    Picture.fromarray(np.full((48, 24, 3), 200, np.uint8)).save(nasty)
+    PILImage.fromarray(np.full((48, 24, 3), 200, np.uint8)).save(nasty)
     run(capsys, "index", "toy.pt", nasty, "--gallery", place, "--camera", "<script>alert(1)</script>")
     files = ("--csv", tmp_path / "list.csv", "--html", tmp_path / "list.html")
     run(capsys, "search", "toy.pt", nasty, "--gallery", place, "--top", "7", *files)
@@ -193,25 +193,25 @@ def test_lists_as_files(table, shop, tmp_path, capsys):
     query = tmp_path / "moved.png"
     run(capsys, "search", "toy.pt", query, "--gallery", bare, "--top", "3", "--html", tmp_path / "bare.html")
     page = (tmp_path / "bare.html").read_text(encoding="utf-8")
-    assert page.count("no picture") == 1 and page.count("data:image") == 3
+    assert page.count("no image") == 1 and page.count("data:image") == 3
 
 
 def test_people_in_a_frame(tmp_path, capsys):
     random = np.random.default_rng(0)
     frame = random.integers(0, 255, (8, 8, 3), dtype=np.uint8).repeat(12, 0).repeat(12, 1)
-    Picture.fromarray(frame).save(tmp_path / "frame.png")
+    PILImage.fromarray(frame).save(tmp_path / "frame.png")
     (tmp_path / "boxes.csv").write_text(
         "path,x0,y0,x1,y1,camera\nframe.png,0,0,24,48,a\nframe.png,48,0,72,48,a\nframe.png,500,0,600,48,a\n"
     )
     place = tmp_path / "gallery"
     said = run(capsys, "index", "toy.pt", tmp_path / "boxes.csv", "--gallery", place)
-    assert "2 pictures added" in said.out and "lies outside of the frame" in said.err
+    assert "2 images added" in said.out and "lies outside of the frame" in said.err
     words = ("search", "toy.pt", tmp_path / "frame.png", "--gallery", place, "--json", "--box")
     hits = json.loads(run(capsys, *words, 48, 0, 72, 48).out)
     assert [hit["distance"] < 1e-6 for hit in hits] == [True, False]
     assert hits[0]["columns"] == {"left": 48, "top": 0, "right": 72, "bottom": 48}
     with Gallery.open(place) as gallery:
-        small = Picture.open(io.BytesIO(gallery.picture(hits[0]["key"])))
+        small = PILImage.open(io.BytesIO(gallery.image(hits[0]["key"])))
         assert small.size == (24, 48)
 
 
@@ -239,8 +239,8 @@ def test_a_data_set_goes_in_with_its_cameras_and_people(market, tmp_path, capsys
 
 def test_rows_of_a_prepared_array(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (3, 8, 4, 3), dtype=np.uint8)
-    np.save(tmp_path / "pictures.npy", pixels)
-    images = [Image(tmp_path / "pictures.npy", row, 1, "infrared", row=row) for row in range(3)]
+    np.save(tmp_path / "images.npy", pixels)
+    images = [Image(tmp_path / "images.npy", row, 1, "infrared", array_index=row) for row in range(3)]
     with Gallery.create(None, dimension=24, fingerprint="c" * 64) as gallery:
         done = fill(gallery, Colours(), of_images({"test": images}), progress=False)
         assert (done.new, done.known, done.bad) == (3, 0, ())
@@ -252,7 +252,7 @@ def test_models_that_tell_modalities_apart_must_be_told(shop, tmp_path, capsys, 
     monkeypatch.setattr(crossreid.embedder, "Embedder", Two)
     place = tmp_path / "gallery"
     said = run(capsys, "index", "toy.pt", shop, "--gallery", place, code=2)
-    assert "treats visible and infrared pictures differently" in said.err and "18 others" in said.err
+    assert "treats visible and infrared images differently" in said.err and "18 others" in said.err
     run(capsys, "index", "toy.pt", shop / "till 0", "--gallery", place, "--modality", "visible")
     run(capsys, "index", "toy.pt", shop / "till 1", "--gallery", place, "--modality", "infrared")
     folder = tmp_path / "cam3" / "0001"
@@ -338,7 +338,7 @@ def test_mistakes_are_one_paragraph(shop, tmp_path, capsys):
         (["index", "toy.pt", shop, "--gallery", place, "--time", "20261121"], "write 2026-11-21"),
         (["search", "toy.pt", query, "--gallery", place, "--since", "2027"], "write 2027-01-01"),
         (["index", "toy.pt", shop, "--gallery", place, "--root", tmp_path / "x"], "does not lie below"),
-        (["index", "toy.pt", shop / "broken.jpg", "--gallery", place], "none of the 1 pictures can be read"),
+        (["index", "toy.pt", shop / "broken.jpg", "--gallery", place], "none of the 1 images can be read"),
         (["index", "toy.pt", tmp_path / "none", "--gallery", place], "there is nothing at"),
         (["gallery", "info", tmp_path / "none"], "there is no gallery in"),
     ):
@@ -388,7 +388,7 @@ def test_a_path_that_is_not_text_is_left_out(tmp_path, shop):
         pytest.skip("this file system refuses such names")
     with Gallery.create(None, dimension=24, fingerprint="c" * 64) as gallery:
         done = fill(gallery, Colours(), listed([shop]), progress=False)
-        # The same picture is there under a name that can be kept.
+        # The same image is there under a name that can be kept.
         assert done.new + done.known == 18 and len(done.bad) == 1
 
 
@@ -408,7 +408,7 @@ def test_with_a_trained_model(trained, market, tmp_path, capsys, monkeypatch):
         "gallery",
         "query",
     )
-    assert "pictures added" in said.out
+    assert "images added" in said.out
     query = sorted((market / "query").glob("*.jpg"))[0]
     identity, camera = re.match(r"(\d+)_c(\d)", query.name).groups()
     hits = json.loads(run(capsys, "search", model, query, "--gallery", place, "--json", "--top", "3").out)

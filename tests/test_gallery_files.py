@@ -79,7 +79,7 @@ def test_every_acknowledged_row_survives_a_kill(kind, tmp_path):
             assert keys == {f"k{number}" for number in range(len(keys))}
             for number in (0, acknowledged - 1, len(keys) - 1):
                 assert gallery.vector(f"k{number}") == pytest.approx(vector(number), abs=1e-6)
-                assert gallery.picture(f"k{number}") == b"p" * 9
+                assert gallery.image(f"k{number}") == b"p" * 9
                 assert gallery.search(vector(number), 1)[0][0].entry.path == f"{number}.jpg"
 
 
@@ -165,13 +165,13 @@ def test_what_was_deleted_is_gone_from_the_files(tmp_path):
                     for row in range(start, end)
                 ],
                 vectors[start:end],
-                [b"secret picture %04d" % row for row in range(start, end)],
+                [b"secret image %04d" % row for row in range(start, end)],
             )
         stored = [gallery.vector(f"secret key {row:04d}").tobytes() for row in range(rows)]
 
         def present(row):
             words = [
-                f"secret {what} {row:04d}".encode() for what in ("key", "path", "camera", "note", "picture")
+                f"secret {what} {row:04d}".encode() for what in ("key", "path", "camera", "note", "image")
             ]
             return [bool(files_with(folder, needle)) for needle in (*words, stored[row])]
 

@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 def test_one_row_for_each_target(folder):
     protocol = Generalization(folder)
-    rows = [trial.row for trial in protocol.trials()]
+    rows = [trial.subset for trial in protocol.trials()]
     assert rows == ["GRID"] * 10 + ["VIPeR"] * 10 + ["PRID"] * 10 + ["i-LIDS"] * 10
     assert len({(i.domain, i.path) for i in protocol.images}) == len(protocol.images)
     assert_perfect(protocol, ["GRID", "VIPeR", "PRID", "i-LIDS"])
@@ -48,7 +48,7 @@ def test_roots_by_name(folder, monkeypatch):
         {"grid": folder / "GRID", "dukemtmc": folder / "dukemtmc"}, targets=["grid", "dukemtmc"]
     )
     assert {image.domain for image in protocol.images} == {0, 1}
-    assert [trial.row for trial in protocol.trials()][-2:] == ["GRID", "DukeMTMC-reID"]
+    assert [trial.subset for trial in protocol.trials()][-2:] == ["GRID", "DukeMTMC-reID"]
     with pytest.raises(UserError, match="viper"):
         Generalization({"grid": folder / "GRID"}, targets=["grid", "viper"])
 

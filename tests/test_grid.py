@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 from scipy.io import savemat
-from tiny_layouts import assert_perfect, noise, pictures, plain_scores, scores
+from tiny_layouts import assert_perfect, images, noise, plain_scores, scores
 
-from crossreid.data import grid
+from crossreid.data.sets import grid
 from crossreid.protocols.generalization import Generalization
 from crossreid.records import UserError
 
@@ -14,9 +14,9 @@ TAIL = "25004_107_32_106_221.jpeg"
 
 
 def write(root):
-    pictures(root / "probe", [f"{n:04d}_{1 + n % 3}_{TAIL}" for n in range(1, IDENTITIES + 1)])
-    pictures(root / "gallery", [f"{n:04d}_{5 + n % 3}_{TAIL}" for n in range(1, IDENTITIES + 1)])
-    pictures(root / "gallery", [f"0000_{n}_{n}{TAIL}" for n in range(1, 5)])
+    images(root / "probe", [f"{n:04d}_{1 + n % 3}_{TAIL}" for n in range(1, IDENTITIES + 1)])
+    images(root / "gallery", [f"{n:04d}_{5 + n % 3}_{TAIL}" for n in range(1, IDENTITIES + 1)])
+    images(root / "gallery", [f"0000_{n}_{n}{TAIL}" for n in range(1, 5)])
     return root
 
 

@@ -2,9 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from tiny_layouts import assert_perfect, picture, pictures
+from tiny_layouts import assert_perfect, image, images
 
-from crossreid.data import ilids, split_files
+from crossreid.data import split_files
+from crossreid.data.sets import ilids
 from crossreid.protocols.generalization import Generalization
 from crossreid.records import UserError
 
@@ -16,13 +17,11 @@ def cache(tmp_path, monkeypatch):
 
 def write(root, identities=9):
     counts = np.random.RandomState(0).randint(2, 6, identities)
-    pictures(
-        root / "images", [f"{n:04d}{k:03d}.jpg" for n, c in enumerate(counts, 1) for k in range(1, c + 1)]
-    )
+    images(root / "images", [f"{n:04d}{k:03d}.jpg" for n, c in enumerate(counts, 1) for k in range(1, c + 1)])
     return root
 
 
-def test_one_query_and_one_other_picture_of_each_test_person(tmp_path):
+def test_one_query_and_one_other_image_of_each_test_person(tmp_path):
     root = write(tmp_path / "é 中" / "QMUL-iLIDS")
     whole = {name.name for name in (root / "images").iterdir()}
     for fold in range(1, 11):
@@ -85,10 +84,10 @@ def test_a_missing_person_is_found(tmp_path):
     assert "118 identities found, 119 expected" in " ".join(finding.text for finding in ilids.check(tmp_path))
 
 
-def test_a_picture_added_later_does_not_change_the_splits(tmp_path):
+def test_an_image_added_later_does_not_change_the_splits(tmp_path):
     root = write(tmp_path)
     before = ilids.read(root)
-    picture(root / "images" / "0010001.jpg")
+    image(root / "images" / "0010001.jpg")
     assert ilids.read(root) == before
     assert (root / split_files.FILE).is_file()
 

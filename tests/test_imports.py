@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "crossreid"
 # Each line may import from itself and from the lines above it (docs/architecture.md shows the same order).
 ORDER = [
     {"records"},
-    {"pictures", "operating_points", "shipped"},
+    {"files", "images", "operating_points", "bundled"},
+    {"formats"},
     {"ops"},
     {"nn", "losses"},
     {"methods"},

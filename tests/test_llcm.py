@@ -2,9 +2,9 @@ import random
 
 import numpy as np
 import pytest
-from tiny_layouts import assert_perfect, noise, picture, plain_scores, scores
+from tiny_layouts import assert_perfect, image, noise, plain_scores, scores
 
-from crossreid.data import llcm
+from crossreid.data.sets import llcm
 from crossreid.ops import ranking
 from crossreid.protocols.llcm import LLCM
 from crossreid.records import INFRARED, VISIBLE, UserError
@@ -19,7 +19,7 @@ def write(root, end="\n"):
         for label, person in enumerate((1, 4, 700)):
             for frame in range(2):
                 name = f"{word}/{person:04d}/{person:04d}_c{frame + 1:02d}_s1796_f{frame}_{word}.jpg"
-                picture(root / name, person)
+                image(root / name, person)
                 lines.append(f"{name} {label}{end}")
         (root / "idx").mkdir(exist_ok=True)
         (root / "idx" / f"train_{word}.txt").write_bytes("".join(lines).encode())
@@ -27,9 +27,9 @@ def write(root, end="\n"):
             for person in TESTED[:3] if camera == 9 else TESTED:
                 for frame in range(3):
                     name = f"{person:04d}_c{camera:02d}_s1_f{frame}_{word}.jpg"
-                    picture(root / f"test_{word}/cam{camera}/{person:04d}/{name}", person)
+                    image(root / f"test_{word}/cam{camera}/{person:04d}/{name}", person)
     # Listed nowhere, so not of the test.
-    picture(root / "test_vis/cam1/0999/0999_c01_s1_f1_vis.jpg")
+    image(root / "test_vis/cam1/0999/0999_c01_s1_f1_vis.jpg")
     (root / "test_vis/cam1/0002/Thumbs.db").write_bytes(b"x")
     (root / "idx/test_id.txt").write_bytes((",".join(map(str, TESTED[::-1])) + end).encode())
     return root
@@ -72,14 +72,14 @@ def test_check_names_what_is_missing(tmp_path):
         (root / f"test_nir/cam{camera}/0030").rename(root / f"test_nir/cam{camera}/x0030")
     texts = " ".join(finding.text for finding in llcm.check(root))
     assert "first nir/0700/0700_c02_s1796_f1_nir.jpg" in texts
-    assert "test_nir has no picture of 1 persons of test_id.txt, first 30" in texts
+    assert "test_nir has no image of 1 persons of test_id.txt, first 30" in texts
     assert "4 identities found, 351 expected" in texts
 
 
 def test_galleries_are_drawn_as_published(tmp_path):
     protocol = LLCM(write(tmp_path), trials=3)
     trials = protocol.trials()
-    assert [trial.row for trial in trials] == ["infrared to visible"] * 3 + ["visible to infrared"] * 3
+    assert [trial.subset for trial in trials] == ["infrared to visible"] * 3 + ["visible to infrared"] * 3
     for seed, trial in enumerate(trials[:3]):
         generator = random.Random(seed)
         drawn = []
@@ -96,10 +96,10 @@ def test_galleries_are_drawn_as_published(tmp_path):
         assert len(trial.query) == 24
 
 
-def test_only_pictures_of_the_same_identity_and_camera_are_left_out(tmp_path):
+def test_only_images_of_the_same_identity_and_camera_are_left_out(tmp_path):
     protocol = LLCM(write(tmp_path), trials=1)
     trial = protocol.trials()[0]
-    left_out = trial.forbidden[0][:, None] == trial.forbidden[1][None]
+    left_out = trial.excluded[0][:, None] == trial.excluded[1][None]
     for q, g in np.ndindex(left_out.shape):
         query, gallery = protocol.images[trial.query[q]], protocol.images[trial.gallery[g]]
         assert left_out[q, g] == ((query.identity, query.camera) == (gallery.identity, gallery.camera))
@@ -124,7 +124,9 @@ def test_known_scores(tmp_path):
     found = scores(protocol, vectors)
     for row, score in found.items():
         slow = [
-            plain_scores(t, protocol.images, vectors, "identity") for t in protocol.trials() if t.row == row
+            plain_scores(t, protocol.images, vectors, "identity")
+            for t in protocol.trials()
+            if t.subset == row
         ]
         assert (score.cmc[0], score.mean_ap) == pytest.approx(tuple(np.mean(slow, axis=0)))
 
@@ -132,12 +134,12 @@ def test_known_scores(tmp_path):
 def test_the_flipped_definition_exchanges_the_roles(tmp_path):
     root = write(tmp_path)
     plain, flipped = LLCM(root, trials=2).trials(), LLCM(root, trials=2, flipped=True).trials()
-    assert [trial.row for trial in flipped[2:]] == ["visible to infrared (flipped)"] * 2
+    assert [trial.subset for trial in flipped[2:]] == ["visible to infrared (flipped)"] * 2
     for a, b in zip(plain[:2], flipped[:2]):
         assert (a.query == b.query).all() and (a.gallery == b.gallery).all()
     for a, b in zip(plain[2:], flipped[2:]):
         assert sorted(b.query) == sorted(a.gallery) and len(b.gallery) == 33
-    assert "roles exchanged" in LLCM(root, flipped=True).words
+    assert "roles exchanged" in LLCM(root, flipped=True).description
 
 
 def test_validation_is_on_the_held_out_images(tmp_path):

@@ -9,17 +9,17 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from crossreid import pictures
 from crossreid.data import loading
 from crossreid.data.loading import DataConfig, EraseConfig, JitterConfig, Loader, LoaderConfig, read_image
-from crossreid.data.sampling import SAMPLERS, Labels
-from crossreid.records import Image, UserError
+from crossreid.data.sampling import SAMPLERS
+from crossreid.images import decode as decoding
+from crossreid.records import Image, Labels, UserError
 
 SIZE = (16, 8)
 FIELDS = ("images", "target", "camera", "modality", "domain")
 
 
-def picture(height=20, width=10, seed=0):
+def image(height=20, width=10, seed=0):
     """Smooth, so that JPEG's colour subsampling has something to interpolate."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 4, 3), dtype=np.uint8)
     return np.array(PILImage.fromarray(small).resize((width, height), PILImage.Resampling.BICUBIC))
@@ -28,11 +28,11 @@ def picture(height=20, width=10, seed=0):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """Eight identities of two domains with four visible and four infrared images each."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     found = []
     for number in range(64):
         path = folder / f"{number:02d}.png"
-        PILImage.fromarray(picture(seed=number)).save(path)
+        PILImage.fromarray(image(seed=number)).save(path)
         identity, place = divmod(number, 8)
         found.append(
             Image(path, 100 + identity % 4, place % 3, ("visible", "infrared")[place % 2], identity // 4)
@@ -140,8 +140,8 @@ def test_epochs_and_draws_differ(images):
     config = lively()
     labels = Labels.of(images[:1])
     alone = Loader(images[:1], labels, LoaderConfig("identity", 1, 1), config, seed=0)
-    pictures = [batch.images for _, batch in islice(alone, 4)]
-    assert not torch.equal(pictures[0], pictures[1])
+    crops = [batch.images for _, batch in islice(alone, 4)]
+    assert not torch.equal(crops[0], crops[1])
 
 
 def test_iterating_leaves_the_global_random_states_alone(images):
@@ -179,7 +179,7 @@ def test_test_loader_keeps_order_and_tail(images):
 @pytest.fixture
 def damaged(images, tmp_path):
     path = tmp_path / "damaged.jpg"
-    path.write_bytes(b"\xff\xd8 this is no picture")
+    path.write_bytes(b"\xff\xd8 this is no image")
     target = [i for i in images if i.identity == 100 and i.domain == 0]
     other = [i for i in images if i.identity == 101 and i.domain == 0]
     return [Image(path, 100, 0), *target[:3], *other], path
@@ -252,19 +252,19 @@ def test_an_identity_with_nothing_readable_stops_training(tmp_path):
 def test_the_fast_decoder_equals_pillow(tmp_path, subsampling, size):
     pytest.importorskip("simplejpeg")
     paths = [tmp_path / "colour.jpg", tmp_path / "grey.jpg", tmp_path / "progressive.jpg"]
-    shown = PILImage.fromarray(picture(*size))
+    shown = PILImage.fromarray(image(*size))
     shown.save(paths[0], quality=80, subsampling=subsampling)
     shown.convert("L").save(paths[1])
     shown.save(paths[2], progressive=True, subsampling=subsampling)
     for path in paths:
-        assert pictures._decode_jpeg(path.read_bytes(), 10**6) is not None
+        assert decoding._decode_jpeg(path.read_bytes(), 10**6) is not None
         fast = read_image(Image(path, 0, 0))
         with PILImage.open(path) as opened:
             assert (fast == np.asarray(opened.convert("RGB"))).all()
 
 
 def test_orientation_is_applied(tmp_path):
-    shown = PILImage.fromarray(picture(20, 10))
+    shown = PILImage.fromarray(image(20, 10))
     exif = PILImage.Exif()
     exif[0x0112] = 6
     shown.save(tmp_path / "turned.jpg", exif=exif, quality=95)
@@ -275,14 +275,14 @@ def test_orientation_is_applied(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_every_kind_of_picture_becomes_three_channels(tmp_path, mode):
-    path = tmp_path / ("picture.tif" if mode == "CMYK" else "picture.png")
+def test_every_kind_of_image_becomes_three_channels(tmp_path, mode):
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     if mode == "I;16":
         values = np.linspace(0, 65535, 200).reshape(20, 10).astype(np.uint16)
         PILImage.fromarray(values).save(path)
         expected = (values >> 8)[:, :, None].repeat(3, 2)
     else:
-        shown = PILImage.fromarray(picture()).convert(mode)
+        shown = PILImage.fromarray(image()).convert(mode)
         shown.save(path)
         expected = np.asarray(shown.convert("RGB"))
     found = read_image(Image(path, 0, 0))
@@ -291,7 +291,7 @@ def test_every_kind_of_picture_becomes_three_channels(tmp_path, mode):
 
 
 def test_boxes_are_cut_out_and_end_at_the_frame(tmp_path):
-    path, array = tmp_path / "frame.png", picture(20, 10)
+    path, array = tmp_path / "frame.png", image(20, 10)
     PILImage.fromarray(array).save(path)
     assert (read_image(Image(path, 0, 0, box=(2, 3, 8, 19))) == array[3:19, 2:8]).all()
     assert (read_image(Image(path, 0, 0, box=(-4, 15, 5, 40))) == array[15:20, 0:5]).all()
@@ -301,25 +301,25 @@ def test_boxes_are_cut_out_and_end_at_the_frame(tmp_path):
 
 def test_rows_of_prepared_arrays(tmp_path):
     path = tmp_path / "prepared.npy"
-    array = np.stack([picture(seed=0), picture(seed=1)])
+    array = np.stack([image(seed=0), image(seed=1)])
     np.save(path, array)
-    assert (read_image(Image(path, 0, 0, row=1)) == array[1]).all()
-    assert (read_image(Image(path, 0, 0, row=1, box=(1, 2, 5, 9))) == array[1, 2:9, 1:5]).all()
-    with pytest.raises(UserError, match=r"prepared\.npy.*2 pictures"):
-        read_image(Image(path, 0, 0, row=2))
+    assert (read_image(Image(path, 0, 0, array_index=1)) == array[1]).all()
+    assert (read_image(Image(path, 0, 0, array_index=1, box=(1, 2, 5, 9))) == array[1, 2:9, 1:5]).all()
+    with pytest.raises(UserError, match=r"prepared\.npy.*2 images"):
+        read_image(Image(path, 0, 0, array_index=2))
     np.save(tmp_path / "grey.npy", array[..., 0])
-    assert (read_image(Image(tmp_path / "grey.npy", 0, 0, row=0)) == array[0, :, :, :1]).all()
+    assert (read_image(Image(tmp_path / "grey.npy", 0, 0, array_index=0)) == array[0, :, :, :1]).all()
     np.save(tmp_path / "float.npy", array.astype(np.float32))
     with pytest.raises(UserError, match="float32"):
-        read_image(Image(tmp_path / "float.npy", 0, 0, row=0))
+        read_image(Image(tmp_path / "float.npy", 0, 0, array_index=0))
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match=r"objects\.npy"):
-        read_image(Image(tmp_path / "objects.npy", 0, 0, row=0))
+        read_image(Image(tmp_path / "objects.npy", 0, 0, array_index=0))
 
 
 def test_unreadable_files_are_named(tmp_path):
     whole = tmp_path / "whole.jpg"
-    PILImage.fromarray(picture(64, 64)).save(whole)
+    PILImage.fromarray(image(64, 64)).save(whole)
     short = tmp_path / "short.jpg"
     short.write_bytes(whole.read_bytes()[:-200])
     (tmp_path / "empty.png").write_bytes(b"")
@@ -379,7 +379,7 @@ def market(tmp_path):
         for number in numbers:
             for camera in (1, 4):
                 name = f"{number:04d}_c{camera}s1_{number:06d}_00.jpg"
-                PILImage.fromarray(picture()).save(tmp_path / folder / name)
+                PILImage.fromarray(image()).save(tmp_path / folder / name)
     return {"market1501": str(tmp_path)}
 
 

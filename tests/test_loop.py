@@ -18,8 +18,8 @@ from crossreid.training import (
     ScheduleConfig,
     TrainConfig,
     fit,
+    lr_factor,
     make_optimizers,
-    rate_factor,
 )
 
 
@@ -30,8 +30,8 @@ def build(name):
 
 
 def config_of(method, **settings):
-    schedule = ScheduleConfig(warmup=1, milestones=[2], by="iteration")
-    optimizers = {name: OptimizerConfig(rate=0.05, schedule=schedule) for name in method.parameter_groups()}
+    schedule = ScheduleConfig(warmup=1, milestones=[2], unit="iteration")
+    optimizers = {name: OptimizerConfig(lr=0.05, schedule=schedule) for name in method.parameter_groups()}
     return TrainConfig(epochs=3, optimizers=optimizers, device="cpu", seed=3, **settings)
 
 
@@ -211,27 +211,27 @@ def test_ctrl_c_saves_and_stops(tmp_path):
 
 def test_the_published_schedules():
     ddag = ScheduleConfig(warmup=10, milestones=[20, 50])
-    rates = [0.1 * rate_factor(ddag, 81, Progress(epoch, 3, 7)) for epoch in range(81)]
+    rates = [0.1 * lr_factor(ddag, 81, Progress(epoch, 3, 7)) for epoch in range(81)]
     expected = [
         0.1 * (e + 1) / 10 if e < 10 else 0.1 if e < 20 else 0.01 if e < 50 else 0.001 for e in range(81)
     ]
     assert rates == pytest.approx(expected)
     mvd = ScheduleConfig(warmup=10, warmup_start=0.01, milestones=[209])
-    rates = [2.6e-4 * rate_factor(mvd, 600, Progress(epoch, 0, 7)) for epoch in (0, 1, 9, 208, 209)]
+    rates = [2.6e-4 * lr_factor(mvd, 600, Progress(epoch, 0, 7)) for epoch in (0, 1, 9, 208, 209)]
     assert rates == pytest.approx([2.834e-5, 5.408e-5, 2.6e-4, 2.6e-4, 2.6e-5])
     metabin = ScheduleConfig(
-        warmup=10, warmup_start=0.01, warmup_ahead=False, by="iteration", milestones=[40, 70]
+        warmup=10, warmup_start=0.01, warmup_ahead=False, unit="iteration", milestones=[40, 70]
     )
-    factor = rate_factor(metabin, 100, Progress(0, 0, 50))
+    factor = lr_factor(metabin, 100, Progress(0, 0, 50))
     assert factor == pytest.approx(0.01)
-    assert rate_factor(metabin, 100, Progress(5, 0, 50)) == pytest.approx(0.01 * 0.5 + 0.5)
-    assert rate_factor(metabin, 100, Progress(39, 49, 50)) == pytest.approx(1)
-    assert rate_factor(metabin, 100, Progress(40, 0, 50)) == pytest.approx(0.1)
+    assert lr_factor(metabin, 100, Progress(5, 0, 50)) == pytest.approx(0.01 * 0.5 + 0.5)
+    assert lr_factor(metabin, 100, Progress(39, 49, 50)) == pytest.approx(1)
+    assert lr_factor(metabin, 100, Progress(40, 0, 50)) == pytest.approx(0.1)
     for kind in ("constant", "cosine"):
-        uneven = ScheduleConfig(kind=kind, warmup=2.5)
-        factors = [rate_factor(uneven, 5, Progress(epoch, 0, 7)) for epoch in range(5)]
+        uneven = ScheduleConfig(name=kind, warmup=2.5)
+        factors = [lr_factor(uneven, 5, Progress(epoch, 0, 7)) for epoch in range(5)]
         assert factors[:3] == pytest.approx([0.4, 0.8, 1]) and max(factors) <= 1
-    cosine = ScheduleConfig(kind="cosine", by="iteration", warmup=6, end=7e-5)
-    assert rate_factor(cosine, 300, Progress(0, 0, 93)) == pytest.approx(1 / (6 * 93))
-    assert rate_factor(cosine, 300, Progress(6, 0, 93)) == pytest.approx(1)
-    assert rate_factor(cosine, 300, Progress(153, 0, 93)) == pytest.approx(0.5 + 0.5 * 7e-5)
+    cosine = ScheduleConfig(name="cosine", unit="iteration", warmup=6, end=7e-5)
+    assert lr_factor(cosine, 300, Progress(0, 0, 93)) == pytest.approx(1 / (6 * 93))
+    assert lr_factor(cosine, 300, Progress(6, 0, 93)) == pytest.approx(1)
+    assert lr_factor(cosine, 300, Progress(153, 0, 93)) == pytest.approx(0.5 + 0.5 * 7e-5)

@@ -3,7 +3,7 @@
 import pytest
 
 from crossreid import data
-from crossreid.data import market1501
+from crossreid.data.sets import market1501
 from crossreid.records import Image, UserError
 
 
@@ -72,7 +72,7 @@ def test_check_names_what_deviates(root):
     findings = {finding.text for finding in data.check("market1501", root)}
     assert "train: 2 identities found, 751 expected." in findings
     assert "gallery: 3 images found, 15913 expected." in findings
-    assert any("Thumbs.db" in text and "not pictures" in text for text in findings)
+    assert any("Thumbs.db" in text and "not images" in text for text in findings)
     assert not any(text.startswith("identity") for text in findings)
     (root / "query" / "0009_c2s1_000301_00.jpg").write_bytes(b"")
     (root / "bounding_box_test" / "0007_c2s1_000301_00.jpg").write_bytes(b"x")
@@ -81,7 +81,7 @@ def test_check_names_what_deviates(root):
     assert any("zero bytes, the first is 0009_c2s1_000301_00.jpg" in text for text in texts)
     assert any("unexpected name, the first is 0011_c1s1_1_copy.jpg" in text for text in texts)
     assert "identity 7 is in the training folder and also among the test images." in texts
-    assert "identity 9 is a query without any picture in bounding_box_test." in texts
+    assert "identity 9 is a query without any image in bounding_box_test." in texts
     assert "identity 7 is in bounding_box_test but not a query." in texts
 
 

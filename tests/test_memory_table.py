@@ -54,6 +54,6 @@ def test_a_line_of_the_document_comes_out_again(memory):
 def test_every_visible_infrared_file_has_a_line():
     text = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.M))
-    shipped = set(config.shipped())
-    assert named <= shipped
-    assert {name for name in shipped if name.split("_")[0] in ("agw", "ddag", "mvd")} <= named
+    bundled = set(config.bundled())
+    assert named <= bundled
+    assert {name for name in bundled if name.split("_")[0] in ("agw", "ddag", "mvd")} <= named

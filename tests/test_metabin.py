@@ -11,15 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from crossreid import checkpoint
-from crossreid.data.sampling import Labels
-from crossreid.losses.domain_triplet import RELATIONS, domain_triplet, shuffle
-from crossreid.losses.scatter import scatter
+from crossreid.losses.domain_triplet import RELATIONS, domain_triplet, inter_domain_shuffle
+from crossreid.losses.scatter import intra_domain_scatter
 from crossreid.methods.base import Progress
 from crossreid.methods.metabin import Config, MetaBIN, triangle
 from crossreid.nn.batch_instance_norm import BatchInstanceNorm, HalfInstanceNorm, statistics_held
 from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.originals import metabin as original
-from crossreid.records import Batch, UserError
+from crossreid.records import Batch, Labels, UserError
 
 NOW = Progress(0, 3, 8, {"main": (0.01, 0.02), "gates": (0.1,)})
 
@@ -46,8 +45,8 @@ def batch(domains=4, identities=2, images=2, seed=1) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     target = torch.arange(domains * identities).repeat_interleave(images)
     domain = target // identities
-    pictures = torch.randn(len(target), 3, 64, 32, generator=generator, dtype=torch.float64)
-    return Batch(pictures, target, domain * 0, domain * 0, domain)
+    crops = torch.randn(len(target), 3, 64, 32, generator=generator, dtype=torch.float64)
+    return Batch(crops, target, domain * 0, domain * 0, domain)
 
 
 # The layer
@@ -140,10 +139,10 @@ def test_small_images_through_mobilenet(norm):
     method = MetaBIN(Config(backbone="mobilenet_v2_1.0", norm=norm, meta=norm.startswith("bin")), 6, 3).eval()
     images = torch.randn(2, 3, 64, 32)
     assert method.feature_map(images).shape == (2, 1280, 4, 2)
-    neck, pooled = method.embed(images), method.embed(images, feature="pooled")
-    assert neck.vector.shape == pooled.vector.shape == (2, 1280)
-    torch.testing.assert_close(method.neck(pooled.vector), neck.vector)
-    with pytest.raises(UserError, match="neck, pooled"):
+    neck, pooled = method.embed(images), method.embed(images, feature="global")
+    assert neck.feature.shape == pooled.feature.shape == (2, 1280)
+    torch.testing.assert_close(method.neck(pooled.feature), neck.feature)
+    with pytest.raises(UserError, match="bn, global"):
         method.embed(images, feature="unit")
 
 
@@ -198,7 +197,7 @@ def test_triplet_by_relations_against_loops():
                     losses.append(math.log1p(math.exp(gap)) if margin is None else max(0.0, gap + margin))
             got = domain_triplet(vectors, target, domain, positive, negative, margin).item()
             assert got == pytest.approx(np.mean(losses), abs=1e-5), (positive, negative)
-    got = shuffle(vectors, target, domain)
+    got = inter_domain_shuffle(vectors, target, domain)
     assert got == domain_triplet(vectors, target, domain, ["other_domain"], ["same_domain"], None)
 
 
@@ -207,8 +206,8 @@ def test_triplet_skips_anchors_without_negatives():
     target, domain = torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1])
     # Only the first two have another identity in their domain: 5 - 1 and 4 - 1.
     wanted = (math.log1p(math.exp(4)) + math.log1p(math.exp(3))) / 2
-    assert shuffle(vectors, target, domain).item() == pytest.approx(wanted, abs=1e-5)
-    nothing = shuffle(vectors, target, torch.tensor([0, 1, 2]))
+    assert inter_domain_shuffle(vectors, target, domain).item() == pytest.approx(wanted, abs=1e-5)
+    nothing = inter_domain_shuffle(vectors, target, torch.tensor([0, 1, 2]))
     nothing.backward()
     assert nothing.item() == 0 and torch.equal(vectors.grad, torch.zeros(3, 2))
     with pytest.raises(ValueError, match="same_camera"):
@@ -218,7 +217,7 @@ def test_triplet_skips_anchors_without_negatives():
 def test_scatter_by_hand():
     # Domain 4: at a right angle, each 45 degrees from the centre. Domain 7: the same direction.
     vectors = torch.tensor([[2.0, 0.0], [0.0, 0.5], [3.0, 3.0], [1.0, 1.0]])
-    got = scatter(vectors, torch.tensor([4, 4, 7, 7])).item()
+    got = intra_domain_scatter(vectors, torch.tensor([4, 4, 7, 7])).item()
     assert got == pytest.approx((math.sqrt(0.5) + 1) / 2, abs=1e-6)
 
 
@@ -309,7 +308,7 @@ def test_inner_step_is_the_same_at_any_loss_scale():
     method = toy(inner_ratio=(1.0, 1.0))
     gates = {"gate": nn.Parameter(torch.tensor([0.5, 0.5]))}
     steepness = torch.tensor([2.0, 1e36])
-    scaled = Progress(0, 3, 8, NOW.rates, loss_scale=2.0**10)
+    scaled = Progress(0, 3, 8, NOW.lrs, loss_scale=2.0**10)
     virtual = method._inner_step(gates, (gates["gate"] * steepness).sum(), scaled)["gate"]
     # The second gradient overflows at this scale.
     torch.testing.assert_close(virtual, torch.tensor([0.3, 0.5]))
@@ -385,7 +384,7 @@ def test_inner_rate_follows_the_clock():
     assert rate("bn.gate", Progress(5, 0, 8, rates)) == pytest.approx(first)
     assert rate("bn.weight", Progress(0, 0, 8, rates)) == pytest.approx(first * 0.01 / 0.1)
     assert rate("bn.bias", Progress(0, 0, 8, rates)) == pytest.approx(first * 0.02 / 0.1)
-    with pytest.raises(ValueError, match="rates"):
+    with pytest.raises(ValueError, match="lrs"):
         rate("bn.gate", Progress())
 
 
@@ -563,7 +562,7 @@ def test_every_trainable_parameter_is_in_one_group():
     wanted = [value for value in method.parameters() if value.requires_grad]
     assert len(members) == len(wanted) and {id(value) for value in members} == {id(value) for value in wanted}
     weights, biases = groups["main"]
-    assert weights.get("rate", 1) == 1 and biases["rate"] == 2
+    assert weights.get("rate", 1) == 1 and biases["lr_factor"] == 2
     names = {id(value): name for name, value in method.named_parameters()}
     assert all(names[id(value)].endswith("bias") for value in biases["params"])
     (gates,) = groups["gates"]

@@ -49,7 +49,7 @@ def roots(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory):
-    """Folders of copies with one picture of a person in a camera."""
+    """Folders of copies with one image of a person in a camera."""
     made = {}
 
     def of(names, identities):
@@ -76,7 +76,7 @@ def copies(tmp_path_factory):
 def test_the_settings_file_trains_and_scores_from_the_command_line(
     name, sources, targets, people, rows, copies, tmp_path
 ):
-    run, shipped = tmp_path / "run", config.load(name)
+    run, bundled = tmp_path / "run", config.load(name)
     domains = {"dukemtmc": 8, "market1501": 6}.get(sources[0], 5)
     loaders = {
         "train": {"sampler": "identity_chunks", "identities": people, "instances": 2},
@@ -94,14 +94,14 @@ def test_the_settings_file_trains_and_scores_from_the_command_line(
     assert {name for name in line["losses"] if name.startswith("meta/")} == {"meta/total"} | {
         f"meta/{part}{loss}"
         for part, losses in zip(
-            parts, (shipped.method["meta_train_losses"], shipped.method["meta_test_losses"])
+            parts, (bundled.method["meta_train_losses"], bundled.method["meta_test_losses"])
         )
         for loss in losses
     }
     assert len(line["gates"]) == 53
     content = json.loads((run / "evaluation.json").read_text())
-    assert sorted(row["row"] for row in content["rows"]) == sorted(rows)
-    table = generalization_table({row["row"]: row["trials"] for row in content["rows"]})
+    assert sorted(row["subset"] for row in content["rows"]) == sorted(rows)
+    table = generalization_table({row["subset"]: row["trials"] for row in content["rows"]})
     assert "TPR@FPR=0.01" in table and "TPR@FAR=0.01" in table
     assert ("ALL_GRID_std" in table) == (len(sources) > 1)
 
@@ -127,7 +127,7 @@ def tiny(roots, tmp_path_factory):
             "epochs": 2,
             "device": "cpu",
             "threads": 1,
-            "optimizers": {"main": {"rate": 0.02}, "gates": {"rate": 5.0, "momentum": 0, "weight_decay": 0}},
+            "optimizers": {"main": {"lr": 0.02}, "gates": {"lr": 5.0, "momentum": 0, "weight_decay": 0}},
         },
         "evaluate": {"examples": 1},
     }
@@ -158,7 +158,7 @@ def assert_same_run(run, other):
                 assert found is value is None or torch.equal(found, value), (name, key)
     assert one["training"]["loaders"] == two["training"]["loaders"]
     for line, wanted in zip(lines_of(run, "epoch"), lines_of(other, "epoch"), strict=True):
-        for key in ("losses", "rates", "gates"):
+        for key in ("losses", "lrs", "gates"):
             assert line[key] == wanted[key]
 
 

@@ -65,7 +65,7 @@ def loaders(method, rank=0, world=1, position=None):
 
 
 def config(method, **settings):
-    optimizers = {name: OptimizerConfig(rate=0.01) for name in method.parameter_groups()}
+    optimizers = {name: OptimizerConfig(lr=0.01) for name in method.parameter_groups()}
     return TrainConfig(epochs=2, optimizers=optimizers, device="cpu", **settings)
 
 
@@ -116,17 +116,17 @@ def test_it_learns_embeds_saves_loads_and_resumes_exactly(name, tmp_path):
     modality = torch.tensor([0, 1, 1, 0, 1])
     for feature in method.features:
         together = method.embed(images, modality=modality, feature=feature)
-        assert together.vector.shape[0] == 5 and together.vector.ndim == 2
+        assert together.feature.shape[0] == 5 and together.feature.ndim == 2
         alone = [
             method.embed(images[i : i + 1], modality=modality[i : i + 1], feature=feature) for i in range(5)
         ]
         torch.testing.assert_close(
-            together.vector, torch.cat([each.vector for each in alone]), rtol=1e-4, atol=1e-5
+            together.feature, torch.cat([each.feature for each in alone]), rtol=1e-4, atol=1e-5
         )
         if method.unit_length:
-            torch.testing.assert_close(together.vector.norm(dim=1), torch.ones(5))
-        comparison = method.comparison(feature)
-        assert (together.stripes is not None) or comparison.stripes is None
+            torch.testing.assert_close(together.feature.norm(dim=1), torch.ones(5))
+        metric = method.metric(feature)
+        assert (together.stripes is not None) or metric.stripes is None
     with pytest.raises(UserError, match=method.features[0]):
         method.embed(images, modality=modality, feature="no such feature")
     assert method.feature_map(images, modality).ndim == 4
@@ -138,7 +138,7 @@ def test_it_learns_embeds_saves_loads_and_resumes_exactly(name, tmp_path):
     loaded = checkpoint.load(tmp_path / "m.pt")
     assert not loaded.training and loaded.input["size"] == list(SIZE)
     assert torch.equal(
-        loaded.embed(images, modality=modality).vector, method.embed(images, modality=modality).vector
+        loaded.embed(images, modality=modality).feature, method.embed(images, modality=modality).feature
     )
 
 
@@ -147,11 +147,11 @@ def test_it_is_exported_and_gives_the_same_vectors_without_torch(name, tmp_path_
     file, folder = exported_models.exported(tmp_path_factory, name, SMALL.get(name, {}))
     trained, exported = crossreid.Embedder(file), crossreid.Embedder(folder)
     assert trained.fingerprint == exported.fingerprint and trained.modalities == exported.modalities
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 100, 50, 3)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (3, 100, 50, 3)).astype(np.uint8)
     for modality in trained.modalities:
-        vectors = exported(pictures, modality)
+        vectors = exported(images, modality)
         assert vectors.shape == (3, trained.dimension)
-        assert np.linalg.norm(vectors - trained(pictures, modality), axis=1).max() < 1e-4
+        assert np.linalg.norm(vectors - trained(images, modality), axis=1).max() < 1e-4
         assert np.linalg.norm(vectors[0] - vectors[1]) > 1e-3
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from crossreid.nn import mindspore
-from crossreid.originals.mindspore import read_checkpoint, torch_names, write_checkpoint
+from crossreid.formats import mindspore
+from crossreid.formats.mindspore import read_checkpoint, torch_names, write_checkpoint
 from crossreid.records import UserError
 
 

@@ -1,7 +1,7 @@
 import pytest
-from tiny_layouts import assert_perfect, picture
+from tiny_layouts import assert_perfect, image
 
-from crossreid.data import msmt17
+from crossreid.data.sets import msmt17
 from crossreid.protocols.generalization import Generalization
 from crossreid.records import UserError
 
@@ -21,7 +21,7 @@ def write(root, train="train", test="test", end="\n"):
         root.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes("".join(line + end for line in lines).encode())
         for line in lines:
-            picture(root / (train if number < 2 else test) / line.split()[0])
+            image(root / (train if number < 2 else test) / line.split()[0])
     return root
 
 
@@ -36,13 +36,13 @@ def test_images_by_split(tmp_path, folders, end):
     assert msmt17.check(tmp_path) == []
 
 
-def test_validation_pictures_join_training_when_asked(tmp_path):
+def test_validation_images_join_training_when_asked(tmp_path):
     assert len(msmt17.read(write(tmp_path), with_validation=True)["train"]) == 3
     # Person 0 of training is a person, not a distractor.
     assert len(msmt17.read(tmp_path, all_images=True)["train"]) == 6
 
 
-def test_missing_pictures_are_found(tmp_path):
+def test_missing_images_are_found(tmp_path):
     write(tmp_path)
     (tmp_path / "test/0001/0001_001_04_0303noon_0009_0.jpg").unlink()
     assert "0001_001_04" in msmt17.check(tmp_path)[0].text

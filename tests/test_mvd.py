@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from crossreid import checkpoint, originals
+from crossreid.formats.mindspore import write_checkpoint
 from crossreid.losses.distillation import distillation, jensen_shannon, released_distillation
 from crossreid.losses.modality_margin import modality_margin
 from crossreid.losses.prior import divergence_from_normal
@@ -18,7 +19,6 @@ from crossreid.methods import METHODS
 from crossreid.methods.base import Progress
 from crossreid.methods.mvd import MVD, PROFILES, Bottleneck
 from crossreid.nn.channel_attention import ChannelAttention
-from crossreid.nn.mindspore import write_checkpoint
 from crossreid.nn.resnet import resnet
 from crossreid.originals.mvd import read, write
 from crossreid.records import Batch, UserError
@@ -38,11 +38,14 @@ def batch():
     return Batch(torch.randn(12, 3, 64, 32, generator=generator), target, target * 0, modality, target * 0)
 
 
-def slow_margins(vectors, identities, modalities, margins, radii, sharpness):
+def slow_margins(vectors, identities, modalities, margins, cross_margins, temperature):
     """Anchor by anchor and pair by pair."""
     total = 0.0
     for i, own in enumerate(vectors):
-        for same_modality, margin, radius in ((True, margins[0], radii[0]), (False, margins[1], radii[1])):
+        for same_modality, margin, radius in (
+            (True, margins[0], cross_margins[0]),
+            (False, margins[1], cross_margins[1]),
+        ):
             far, near = [], []
             for j, other in enumerate(vectors):
                 if i == j or (modalities[i] == modalities[j]) != same_modality:
@@ -53,20 +56,20 @@ def slow_margins(vectors, identities, modalities, margins, radii, sharpness):
                 elif distance < radius:
                     near.append(radius - distance.item())
             total += sum(far) / (len(far) + 1e-5)
-            shares = [math.exp(sharpness * gap) for gap in near]
+            shares = [math.exp(temperature * gap) for gap in near]
             total += sum(share * gap for share, gap in zip(shares, near)) / (sum(shares) + 1e-5)
     return total / len(vectors)
 
 
-@pytest.mark.parametrize("radii", [(2.2, 2.0), (1.3, 1.1)])
-def test_margins_pair_by_pair(radii):
+@pytest.mark.parametrize("cross_margins", [(2.2, 2.0), (1.3, 1.1)])
+def test_margins_pair_by_pair(cross_margins):
     generator = torch.Generator().manual_seed(2)
     vectors = torch.randn(11, 5, generator=generator, dtype=torch.float64)
     identities = torch.randint(0, 4, (11,), generator=generator)
     modalities = torch.randint(0, 2, (11,), generator=generator)
-    for sharpness in (1.0, 3.0):
-        expected = slow_margins(vectors, identities, modalities, (0.9, 1.0), radii, sharpness)
-        found = modality_margin(vectors, identities, modalities, (0.9, 1.0), radii, sharpness)
+    for temperature in (1.0, 3.0):
+        expected = slow_margins(vectors, identities, modalities, (0.9, 1.0), cross_margins, temperature)
+        found = modality_margin(vectors, identities, modalities, (0.9, 1.0), cross_margins, temperature)
         assert found.item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -168,7 +171,7 @@ def test_sinkhorn_compares_sets():
     corners = torch.eye(2, dtype=torch.float64)
     assert sinkhorn(corners, corners.flip(0)).item() == pytest.approx(0, abs=1e-6)
     moved = torch.tensor([[0.5, 0.5], [0.5, 0.5]], dtype=torch.float64)
-    assert sinkhorn(corners, moved, iterations=100, enough=0).item() == pytest.approx(0.5, rel=1e-3)
+    assert sinkhorn(corners, moved, iterations=100, tolerance=0).item() == pytest.approx(0.5, rel=1e-3)
 
 
 def test_channel_attention_channel_by_channel():
@@ -218,8 +221,8 @@ def test_losses_of_each_profile(batch, profile):
     assert len(placed) == len(trainable) and {*placed} == {*trainable}
     assert all(parameter.grad is not None for parameter in trainable)
     port = profile == "mindspore"
-    assert groups[0]["rate"] == (0.1 if port else 1.0) and groups[1]["rate"] == 1.0
-    assert make(profile=profile, backbone_rate=0.5).parameter_groups()["main"][0]["rate"] == 0.5
+    assert groups[0]["lr_factor"] == (0.1 if port else 1.0) and groups[1]["lr_factor"] == 1.0
+    assert make(profile=profile, backbone_lr_factor=0.5).parameter_groups()["main"][0]["lr_factor"] == 0.5
     expected = (0.0, "parts") if port else (0.1, "joint")
     assert (method.profile.smoothing, method.profile.normalize) == expected
     other = make(profile=profile, identity=2.0, metric=0.0, smoothing=0.3, normalize="joint")
@@ -274,14 +277,14 @@ def test_identity_and_metric_by_view(batch):
     grey = (0.2989 * red + 0.5870 * green + 0.1140 * blue)[:, None].repeat(1, 3, 1, 1)
     torch.testing.assert_close(method.grey(batch.images), grey)
     identity = metric = 0
-    for branch, picture, share in (
+    for branch, image, share in (
         ("visible", batch.images, 0.5),
         ("shared", grey, 0.25),
         ("shared", batch.images, 0.25),
         ("infrared", grey, 0.5),
     ):
         encoder, bottleneck = method.encoders[branch], method.bottlenecks[branch]
-        seen = encoder(picture)
+        seen = encoder(image)
         kept = bottleneck.encoder(seen)
         for logits in (encoder.classifier(seen), bottleneck.classifier(kept)):
             wanted = torch.full_like(logits, 0.1 / 4)
@@ -296,7 +299,7 @@ def test_identity_and_metric_by_view(batch):
 
 
 def test_triplets_of_centres(batch):
-    method = make(profile="mindspore", centres=True)
+    method = make(profile="mindspore", centroids=True)
     method.train()
     with torch.no_grad():
         vectors = torch.randn(12, 4)
@@ -327,8 +330,8 @@ def test_only_the_distances_know_the_modality(batch):
 def test_embeddings(batch, profile, normalize):
     method = make(profile=profile, normalize=normalize).eval()
     with torch.no_grad():
-        obs, rep, both = (method.embed(batch.images, feature=name).vector for name in method.features)
-        assert torch.equal(method.embed(batch.images, batch.modality).vector, obs)
+        obs, rep, both = (method.embed(batch.images, feature=name).feature for name in method.features)
+        assert torch.equal(method.embed(batch.images, batch.modality).feature, obs)
         assert (obs.shape, rep.shape, both.shape) == ((12, 4 * 128), (12, 4 * 16), (12, 4 * 144))
         for vectors in (obs, rep, both):
             torch.testing.assert_close(vectors.norm(dim=1), torch.ones(12))

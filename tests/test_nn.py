@@ -1,4 +1,4 @@
-"""Networks, pooling, necks and start weights."""
+"""Networks, pooling, necks and pretrained weights."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from crossreid.nn import weights
-from crossreid.nn.mindspore import write_checkpoint
+from crossreid.formats.mindspore import write_checkpoint
 from crossreid.nn.neck import classifier, neck
 from crossreid.nn.nonlocal_block import NonLocal
 from crossreid.nn.pooling import average, generalized_mean
-from crossreid.nn.resnet import FLAVOURS, NETWORKS, Stem, _pad_same, resnet
+from crossreid.nn.pretrained import load_pretrained
+from crossreid.nn.resnet import NETWORKS, VARIANTS, Stem, _pad_same, resnet
 from crossreid.nn.stems import Stems
 from crossreid.records import UserError
 
@@ -26,7 +26,7 @@ def shake(module, seed=0):
     return module
 
 
-def functional_resnet(state, images, last_stride, flavour=FLAVOURS["torchvision"]):
+def functional_resnet(state, images, last_stride, variant=VARIANTS["torchvision"]):
     """The network once more, from its weights alone, with the padding written out."""
 
     def norm(maps, name, eps):
@@ -36,7 +36,7 @@ def functional_resnet(state, images, last_stride, flavour=FLAVOURS["torchvision"
     def conv(maps, name, stride):
         weight = state[f"{name}.weight"]
         kernel = weight.shape[-1]
-        if flavour.same_padding:
+        if variant.same_padding:
             for dim in (2, 3):
                 size = maps.shape[dim]
                 total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -47,10 +47,10 @@ def functional_resnet(state, images, last_stride, flavour=FLAVOURS["torchvision"
             maps = F.pad(maps, [kernel // 2] * 4)
         return F.conv2d(maps, weight, stride=stride)
 
-    maps = norm(conv(images, "conv1", 2), "bn1", flavour.eps).relu()
+    maps = norm(conv(images, "conv1", 2), "bn1", variant.eps).relu()
     low = float("-inf")
     odd = [maps.shape[3] % 2, 1, maps.shape[2] % 2, 1]
-    maps = F.max_pool2d(F.pad(maps, odd if flavour.same_padding else [1] * 4, value=low), 3, 2)
+    maps = F.max_pool2d(F.pad(maps, odd if variant.same_padding else [1] * 4, value=low), 3, 2)
     for stage in range(1, 5):
         blocks = len({name.split(".")[1] for name in state if name.startswith(f"layer{stage}.")})
         for index in range(blocks):
@@ -60,28 +60,28 @@ def functional_resnet(state, images, last_stride, flavour=FLAVOURS["torchvision"
             shortcut = maps
             if f"{place}.downsample.0.weight" in state:
                 shortcut = conv(maps, f"{place}.downsample.0", stride)
-                shortcut = norm(shortcut, f"{place}.downsample.1", flavour.eps)
+                shortcut = norm(shortcut, f"{place}.downsample.1", variant.eps)
             if deep:
-                out = norm(conv(maps, f"{place}.conv1", 1), f"{place}.bn1", flavour.eps).relu()
-                out = norm(conv(out, f"{place}.conv2", stride), f"{place}.bn2", flavour.eps).relu()
-                out = norm(conv(out, f"{place}.conv3", 1), f"{place}.bn3", flavour.last_eps)
+                out = norm(conv(maps, f"{place}.conv1", 1), f"{place}.bn1", variant.eps).relu()
+                out = norm(conv(out, f"{place}.conv2", stride), f"{place}.bn2", variant.eps).relu()
+                out = norm(conv(out, f"{place}.conv3", 1), f"{place}.bn3", variant.last_eps)
             else:
-                out = norm(conv(maps, f"{place}.conv1", stride), f"{place}.bn1", flavour.eps).relu()
-                out = norm(conv(out, f"{place}.conv2", 1), f"{place}.bn2", flavour.last_eps)
+                out = norm(conv(maps, f"{place}.conv1", stride), f"{place}.bn1", variant.eps).relu()
+                out = norm(conv(out, f"{place}.conv2", 1), f"{place}.bn2", variant.last_eps)
             maps = (out + shortcut).relu()
     return maps
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
     "name, last_stride, size", [("tiny", 1, (96, 48)), ("tiny", 2, (70, 45)), ("resnet50", 1, (48, 32))]
 )
-def test_against_functional(name, last_stride, size, flavour):
-    network = shake(resnet(name, last_stride, flavour)).double().eval()
+def test_against_functional(name, last_stride, size, variant):
+    network = shake(resnet(name, last_stride, variant)).double().eval()
     images = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours = network(images)
-        expected = functional_resnet(network.state_dict(), images, last_stride, FLAVOURS[flavour])
+        expected = functional_resnet(network.state_dict(), images, last_stride, VARIANTS[variant])
     assert ours.shape == expected.shape and ours.abs().sum() > 0
     torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
 
@@ -128,7 +128,7 @@ def test_names_are_known():
     with pytest.raises(UserError, match=r"resnet51.*resnet50"):
         resnet("resnet51")
     with pytest.raises(UserError, match="mindspore"):
-        resnet("tiny", flavour="paddle")
+        resnet("tiny", variant="paddle")
 
 
 def test_nonlocal_places():
@@ -238,7 +238,7 @@ def test_start_weights(tmp_path, kind):
         torch.save(state, path)
     body = resnet("tiny", stem=False, nonlocal_width=1)
     stems = Stems(body)
-    left_out = weights.start(body, str(path), "tiny", tuple(stems.children()))
+    left_out = load_pretrained(body, str(path), "tiny", tuple(stems.children()))
     assert any(name.startswith(("fc", "end_point")) for name in left_out)
     for module in (body, stems.visible, stems.infrared):
         for name, value in module.state_dict().items():
@@ -250,27 +250,27 @@ def test_start_weights_of_another_network(tmp_path):
     path = tmp_path / "a.pth"
     torch.save(start_state(resnet("resnet18")), path)
     with pytest.raises(UserError, match="does not fit the backbone tiny"):
-        weights.start(resnet("tiny"), str(path), "tiny")
+        load_pretrained(resnet("tiny"), str(path), "tiny")
     state = start_state(resnet("tiny"))
     torch.save(state | {"layer5.weight": torch.zeros(1)}, path)
     with pytest.raises(UserError, match=r"layer5\.weight"):
-        weights.start(resnet("tiny"), str(path), "tiny")
+        load_pretrained(resnet("tiny"), str(path), "tiny")
     del state["layer4.0.bn2.bias"]
     torch.save(state, path)
     with pytest.raises(UserError, match=r"layer4\.0\.bn2\.bias is missing"):
-        weights.start(resnet("tiny"), str(path), "tiny")
+        load_pretrained(resnet("tiny"), str(path), "tiny")
 
 
 def test_start_weights_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no pretrained weights at"):
-        weights.start(resnet("tiny"), str(tmp_path / "a.pth"), "tiny")
+        load_pretrained(resnet("tiny"), str(tmp_path / "a.pth"), "tiny")
     (tmp_path / "b.pth").write_bytes(b"nonsense")
     with pytest.raises(UserError, match=r"b\.pth"):
-        weights.start(resnet("tiny"), str(tmp_path / "b.pth"), "tiny")
+        load_pretrained(resnet("tiny"), str(tmp_path / "b.pth"), "tiny")
     (tmp_path / "b.safetensors").write_bytes(b"nonsense")
     with pytest.raises(UserError, match=r"b\.safetensors"):
-        weights.start(resnet("tiny"), str(tmp_path / "b.safetensors"), "tiny")
-    assert weights.start(resnet("tiny"), None, "tiny") == []
+        load_pretrained(resnet("tiny"), str(tmp_path / "b.safetensors"), "tiny")
+    assert load_pretrained(resnet("tiny"), None, "tiny") == []
 
 
 def test_timm_without_network(monkeypatch):
@@ -282,12 +282,12 @@ def test_timm_without_network(monkeypatch):
     monkeypatch.setattr(timm, "create_model", offline)
     pattern = r"resnet50\.tv_in1k.*could not connect.*model\.safetensors.*method\.pretrained"
     with pytest.raises(UserError, match=pattern):
-        weights.start(resnet("resnet50"), "timm", "resnet50")
+        load_pretrained(resnet("resnet50"), "timm", "resnet50")
 
 
 def test_tiny_has_no_weights():
     with pytest.raises(UserError, match=r"method\.pretrained to null"):
-        weights.start(resnet("tiny"), "timm", "tiny")
+        load_pretrained(resnet("tiny"), "timm", "tiny")
 
 
 def test_timm_has_our_names():

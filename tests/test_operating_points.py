@@ -11,10 +11,10 @@ from crossreid.records import Trial, UserError
 
 
 def test_by_hand():
-    points = [{"row": "all", "modalities": ["visible", "visible"], **of([0.1, 0.3], [0.2, 0.5, 0.9, 1.0])}]
+    points = [{"subset": "all", "modalities": ["visible", "visible"], **of([0.1, 0.3], [0.2, 0.5, 0.9, 1.0])}]
     for distance, true, false in ((0.05, 0, 0), (0.1, 0.5, 0), (0.2, 0.5, 0.25), (0.3, 1, 0.25), (2, 1, 1)):
         (found,) = place(points, distance)
-        assert found.row == "all" and (found.genuine, found.impostor) == (2, 4)
+        assert found.subset == "all" and (found.genuine, found.impostor) == (2, 4)
         assert found.true_positive == pytest.approx(true, abs=0.02)
         assert found.false_positive == pytest.approx(false, abs=0.02)
 
@@ -22,14 +22,16 @@ def test_by_hand():
 def test_against_counting_with_ties():
     rng = np.random.default_rng(0)
     for values in (rng.random(20_000) ** 2 * 2, rng.integers(0, 30, 5000) / 20, np.full(7, 0.4)):
-        points = json.loads(json.dumps([{"row": "r", "modalities": ["both", "both"], **of(values, values)}]))
+        points = json.loads(
+            json.dumps([{"subset": "r", "modalities": ["both", "both"], **of(values, values)}])
+        )
         for distance in (*rng.random(30) * 2, *rng.choice(values, 30), 0.4):
             (found,) = place(points, distance)
             counted = np.mean(values <= distance + 1e-7)
             # Interpolation is exact at the kept shares, which lie at most one percent apart.
             assert found.true_positive == found.false_positive == pytest.approx(counted, abs=0.0101)
     rare = np.linspace(0, 1, 100_001)
-    points = [{"row": "r", "modalities": ["both", "both"], **of(rare, rare)}]
+    points = [{"subset": "r", "modalities": ["both", "both"], **of(rare, rare)}]
     assert place(points, 1e-4)[0].false_positive == pytest.approx(1e-4, rel=0.15)
 
 
@@ -43,11 +45,11 @@ def brute(vectors, identity, trials, row):
     genuine, impostor = [], []
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     for trial in trials:
-        if trial.row != row:
+        if trial.subset != row:
             continue
         for q, i in enumerate(trial.query):
             for g, j in enumerate(trial.gallery):
-                if trial.forbidden is None or trial.forbidden[0][q] != trial.forbidden[1][g]:
+                if trial.excluded is None or trial.excluded[0][q] != trial.excluded[1][g]:
                     (genuine if identity[i] == identity[j] else impostor).append(1 - unit[i] @ unit[j])
     return genuine, impostor
 
@@ -61,7 +63,7 @@ def example(count=60):
 
 
 def trials_of(identity, camera, modality):
-    """Everyone against everyone of either modality, but not a person's pictures by one camera."""
+    """Everyone against everyone of either modality, but not a person's images by one camera."""
     rule = identity * 10 + camera
     sides = {kind: np.flatnonzero(modality == kind) for kind in ("visible", "infrared")}
     rows = {"visible": ("visible", "visible"), "across": ("visible", "infrared")}
@@ -74,7 +76,7 @@ def trials_of(identity, camera, modality):
 def test_measure_against_a_slow_recomputation():
     vectors, identity, camera, modality = example()
     trials = trials_of(identity, camera, modality)
-    measured = {each["row"]: each for each in measure(vectors, identity, modality, trials)}
+    measured = {each["subset"]: each for each in measure(vectors, identity, modality, trials)}
     assert set(measured) == {"visible", "across"}
     for row in measured:
         genuine, impostor = brute(vectors, identity, trials, row)
@@ -107,14 +109,14 @@ def test_many_pairs_are_thinned_and_trials_pooled():
 
 def test_rows_of_other_modalities_are_left_out():
     points = [
-        {"row": name, "modalities": modalities, **of([0.1], [0.9])}
+        {"subset": name, "modalities": modalities, **of([0.1], [0.9])}
         for name, modalities in (
             ("cross", ["infrared", "visible"]),
             ("v", ["visible", "visible"]),
             ("mixed", ["both", "both"]),
         )
     ]
-    rows = {pair: [each.row for each in place(points, 0.5, pair)] for pair in KINDS}
+    rows = {pair: [each.subset for each in place(points, 0.5, pair)] for pair in KINDS}
     assert rows == {
         ("visible", "visible"): ["v", "mixed"],
         ("visible", "infrared"): ["cross", "mixed"],
@@ -144,23 +146,23 @@ def test_reading_says_what_is_known(tmp_path):
     for number, trial in enumerate(trials):
         arrays |= {f"query_{number}": trial.query, f"gallery_{number}": trial.gallery}
         arrays |= {
-            f"forbidden_query_{number}": trial.forbidden[0],
-            f"forbidden_gallery_{number}": trial.forbidden[1],
+            f"excluded_query_{number}": trial.excluded[0],
+            f"excluded_gallery_{number}": trial.excluded[1],
         }
-    record = json.dumps({"trials": [trial.row for trial in trials]})
+    record = json.dumps({"trials": [trial.subset for trial in trials]})
     labels = {"identity": identity, "domain": 0 * identity, "modality": modality}
     np.savez(tmp_path / "features.npz", vectors=vectors, record=record, **labels, **arrays)
     found, why = operating_points.read(model)
     assert found == measure(vectors, identity, modality, trials)
     assert "features.npz" in why
-    points = [{"row": "all", "modalities": ["visible", "visible"], **of([0.1], [0.9])}]
+    points = [{"subset": "all", "modalities": ["visible", "visible"], **of([0.1], [0.9])}]
     write(checkpoint="last.pt", operating_points=points, fingerprint="aa")
     assert operating_points.read(model, "aa") == (points, str(tmp_path / "evaluation.json"))
     assert operating_points.read(model)[0] == points
     assert "whose fingerprint is aa" in operating_points.read(model, "bb")[1]
-    write(checkpoint="last.pt", operating_points=points, feature="pooled")
-    assert operating_points.read(model, "bb", "pooled")[0] == points
-    assert "whose feature is pooled" in operating_points.read(model, "bb", "neck")[1]
+    write(checkpoint="last.pt", operating_points=points, feature="global")
+    assert operating_points.read(model, "bb", "global")[0] == points
+    assert "whose feature is global" in operating_points.read(model, "bb", "bn")[1]
     for broken in ("{", "[]", '{"checkpoint": "last.pt", "operating_points": [{}]}'):
         (tmp_path / "evaluation.json").write_text(broken, encoding="utf-8")
         with pytest.raises(UserError, match="evaluate the model with"):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from crossreid import checkpoint, originals
+from crossreid.formats.pytorch import read_pickle
 from crossreid.methods.agw import AGW
 from crossreid.nn.resnet import resnet
-from crossreid.nn.weights import read_pickle
 from crossreid.records import UserError
 
 
@@ -69,7 +69,7 @@ def test_agw(tmp_path, state):
     torch.testing.assert_close(weights["backbone.nonlocal3.2.out.bias"], state["NL_3.2.W.0.bias"])
     method = checkpoint.load(path)
     assert isinstance(method, AGW) and not method.training and method.config.attention
-    assert method.embed(torch.zeros(1, 3, 32, 16), "infrared").vector.shape == (1, 2048)
+    assert method.embed(torch.zeros(1, 3, 32, 16), "infrared").feature.shape == (1, 2048)
 
 
 def test_plain_variant_and_data_parallel_prefix(tmp_path):

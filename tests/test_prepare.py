@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image as Picture
-from tiny_layouts import picture
+from PIL import Image as PILImage
+from tiny_layouts import image
 
-from crossreid.data import cuhk02, prepare, regdb, sysu_mm01
+from crossreid.data import prepare
 from crossreid.data.loading import read_image
+from crossreid.data.sets import cuhk02, regdb, sysu_mm01
 from crossreid.data.transforms import from_array, resize
 from crossreid.records import INFRARED, VISIBLE, UserError
 
@@ -21,7 +22,7 @@ def write_sysu(root):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 pixels = rng.integers(0, 256, (int(rng.integers(12, 20)), 7, 3), dtype=np.uint8)
                 grey = camera in (3, 6)
-                Picture.fromarray(pixels[..., 0] if grey else pixels).save(path)
+                PILImage.fromarray(pixels[..., 0] if grey else pixels).save(path)
     (root / "exp").mkdir()
     for part, ids in IDS.items():
         (root / "exp" / f"{part}_id.txt").write_text(",".join(map(str, ids)) + "\n")
@@ -38,8 +39,8 @@ def test_arrays_of_sysu_are_the_originals(tmp_path):
         for target, identity in enumerate(sorted((*IDS["train"], *IDS["val"]))):
             for camera in cameras:
                 for path in sorted((root / f"cam{camera}" / f"{identity:04d}").glob("*.jpg")):
-                    with Picture.open(path) as one:
-                        expected.append(np.array(one.convert("RGB").resize((8, 16), Picture.LANCZOS)))
+                    with PILImage.open(path) as one:
+                        expected.append(np.array(one.convert("RGB").resize((8, 16), PILImage.LANCZOS)))
                     labels.append(target)
         assert array.dtype == np.uint8 and array.shape == (len(expected), 16, 8, 3)
         assert (array == np.stack(expected)).all()
@@ -53,9 +54,9 @@ def test_training_reads_our_arrays_of_sysu(tmp_path):
     assert [(i.identity, i.camera, i.modality) for i in plain] == [
         (i.identity, i.camera, i.modality) for i in rows
     ]
-    for image, row in zip(plain, rows):
+    for one, row in zip(plain, rows):
         assert torch.equal(
-            resize(from_array(read_image(image)), (16, 8), "lanczos"), from_array(read_image(row))
+            resize(from_array(read_image(one)), (16, 8), "lanczos"), from_array(read_image(row))
         )
 
 
@@ -78,25 +79,25 @@ def write_pairs(root, suffix=".png"):
         for side in (1, 2):
             path = root / f"P{pair}" / f"cam{side}" / f"001_1{suffix}"
             path.parent.mkdir(parents=True)
-            Picture.fromarray(rng.integers(0, 256, (13, 9, 3), dtype=np.uint8)).save(path)
+            PILImage.fromarray(rng.integers(0, 256, (13, 9, 3), dtype=np.uint8)).save(path)
     return root
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
-def test_decoded_pictures_are_the_very_same_pixels(tmp_path, interpolation):
+def test_decoded_images_are_the_very_same_pixels(tmp_path, interpolation):
     root = write_pairs(tmp_path / "a b")
     images = cuhk02.read(root)["train"]
     array = prepare.decode(images, root, (16, 8), interpolation)
     assert np.load(array, mmap_mode="r").shape == (10, 16, 8, 3)
     rows = prepare.decoded(images[::-1], root, (16, 8), interpolation)
     assert [(i.identity, i.camera) for i in rows] == [(i.identity, i.camera) for i in images[::-1]]
-    for image, row in zip(images[::-1], rows):
+    for one, row in zip(images[::-1], rows):
         assert torch.equal(
-            resize(from_array(read_image(image)), (16, 8), interpolation), from_array(read_image(row))
+            resize(from_array(read_image(one)), (16, 8), interpolation), from_array(read_image(row))
         )
 
 
-def test_decoding_again_with_a_torn_picture_keeps_no_half_array(tmp_path):
+def test_decoding_again_with_a_torn_image_keeps_no_half_array(tmp_path):
     root = write_pairs(tmp_path)
     images = cuhk02.read(root)["train"]
     images[7].path.write_bytes(b"torn")
@@ -107,10 +108,10 @@ def test_decoding_again_with_a_torn_picture_keeps_no_half_array(tmp_path):
         prepare.decoded(images, root, (16, 8), "bilinear")
 
 
-def test_pictures_that_came_later_are_noticed(tmp_path):
+def test_images_that_came_later_are_noticed(tmp_path):
     root = write_pairs(tmp_path)
     prepare.decode(cuhk02.read(root)["train"], root, (16, 8))
-    picture(root / "P1/cam1/002_1.png")
+    image(root / "P1/cam1/002_1.png")
     with pytest.raises(UserError, match="002_1"):
         prepare.decoded(cuhk02.read(root)["train"], root, (16, 8), "bilinear")
     array = root / "crossreid_16x8_bilinear.npy"
@@ -159,5 +160,5 @@ def test_prepare_by_name(tmp_path):
     assert prepare.prepare("cuhk02", root, size=(16, 8)) == root / "crossreid_16x8_bilinear.npy"
     with pytest.raises(UserError, match="lanczos"):
         prepare.prepare("sysu_mm01", root, interpolation="bicubic")
-    with pytest.raises(UserError, match="no training pictures"):
+    with pytest.raises(UserError, match="no training images"):
         prepare.decode([], root, (16, 8))

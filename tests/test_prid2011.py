@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from tiny_layouts import assert_perfect, pictures
+from tiny_layouts import assert_perfect, images
 
-from crossreid.data import prid2011, split_files
+from crossreid.data import split_files
+from crossreid.data.sets import prid2011
 from crossreid.protocols.generalization import Generalization
 from crossreid.records import UserError
 
@@ -21,8 +22,8 @@ def cache(tmp_path, monkeypatch):
 
 def write(root):
     # 201 and 202 are other persons in cam_a than in cam_b.
-    pictures(root / "single_shot/cam_a", [f"person_{n:04d}.png" for n in [*range(1, SHARED + 1), 201, 202]])
-    pictures(
+    images(root / "single_shot/cam_a", [f"person_{n:04d}.png" for n in [*range(1, SHARED + 1), 201, 202]])
+    images(
         root / "single_shot/cam_b", [f"person_{n:04d}.png" for n in [*range(1, SHARED + 1), 201, 202, 203]]
     )
     (root / "single_shot/cam_b/Thumbs.db").write_bytes(b"x")

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from crossreid import data, protocols
-from crossreid.data import sysu_mm01 as source
+from crossreid import protocols
+from crossreid.data.sets import sysu_mm01 as source
+from crossreid.formats import matlab
 from crossreid.protocols.sysu_mm01 import CAMERAS, PLACES, SysuMM01, official_gallery, seeded_gallery
 from crossreid.records import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "sysu"
 
-# The real numbers of pictures of the first test identities, in cameras 1 to 6.
+# The real numbers of images of the first test identities, in cameras 1 to 6.
 COUNTS = {6: (42, 29, 20, 20, 20, 20), 10: (34, 30, 20, 20, 20, 20), 17: (0, 0, 20, 20, 20, 20)}
 
 
@@ -106,13 +107,13 @@ def test_whole_galleries(mode, size, digest, sums):
     draws = np.array([seeded_gallery(counts, 1, trial) for trial in range(10)], dtype="<i4")
     assert draws.shape == (10, size, 3) and draws[:, :, 2].sum(1).tolist() == sums
     assert hashlib.sha1(draws.tobytes()).hexdigest() == digest
-    cells = data.matlab.load(SHARED / "rand_perm_cam.mat", ["rand_perm_cam"])["rand_perm_cam"]
+    cells = matlab.load(SHARED / "rand_perm_cam.mat", ["rand_perm_cam"])["rand_perm_cam"]
     for shots in (1, 10):
         picks = official_gallery(cells, counts, shots, 9)
         assert len(picks) == len(set(picks)) == size * shots
         assert [pick[1::-1] for pick in picks] == sorted(pick[1::-1] for pick in picks)
         assert len(seeded_gallery(counts, shots, 9)) == size * shots
-    # Of the 3803 queries, those whose identity has a gallery picture that the room of camera 3 leaves them.
+    # Of the 3803 queries, those whose identity has a gallery image that the room of camera 3 leaves them.
     places = {
         identity: {camera for camera in CAMERAS[mode] if table[identity][camera - 1]} for identity in table
     }
@@ -140,7 +141,7 @@ def test_official_draws_are_one_based_bytes():
         and {pick[2] for pick in picks} <= set(range(42))
         and 0 in {pick[2] for pick in picks}
     )
-    with pytest.raises(UserError, match=r"cam1/0006 has 41 pictures, but rand_perm_cam.mat counts 42"):
+    with pytest.raises(UserError, match=r"cam1/0006 has 41 images, but rand_perm_cam.mat counts 42"):
         official_gallery(cells, {(6, 1): 41}, 1, 0)
     with pytest.raises(UserError, match="counts 0 there"):
         official_gallery(cells, {(600, 1): 3}, 1, 0)
@@ -150,14 +151,14 @@ def test_roles_and_rooms(root):
     protocol = SysuMM01(root)
     assert protocol.name == "sysu_mm01" and protocol.cmc == "identity"
     trials = protocol.trials()
-    assert len(trials) == 10 and {trial.row for trial in trials} == {"all"}
+    assert len(trials) == 10 and {trial.subset for trial in trials} == {"all"}
     for trial in trials:
         queries = [protocol.images[index] for index in trial.query]
         gallery = [protocol.images[index] for index in trial.gallery]
         assert len(queries) == 120 and {image.camera for image in queries} == {3, 6}
         assert {image.modality for image in queries} == {"infrared"}
         assert {image.modality for image in gallery} == {"visible"} and len(gallery) == 10
-        mine, theirs = trial.forbidden
+        mine, theirs = trial.excluded
         for query, place in zip(queries, mine):
             dropped = {image.camera for image, other in zip(gallery, theirs) if other == place}
             assert dropped == ({2} if query.camera == 3 else set())
@@ -171,13 +172,13 @@ def test_roles_and_rooms(root):
 @pytest.mark.parametrize("place", ["rand_perm_cam.mat", "exp/rand_perm_cam.mat"])
 def test_auto_takes_the_official_file_where_it_is(root, place):
     seeded = SysuMM01(root, shots=10, mode="indoor")
-    assert "rule of this library" in seeded.words and "indoor" in seeded.words
+    assert "rule of this library" in seeded.description and "indoor" in seeded.description
     with pytest.raises(UserError, match="neither in"):
         SysuMM01(root, gallery="official")
     cells = official_cells(COUNTS)
     savemat(root / place, {"rand_perm_cam": cells})
     auto = SysuMM01(root, shots=10, mode="indoor")
-    assert "rand_perm_cam.mat" in auto.words
+    assert "rand_perm_cam.mat" in auto.description
     for trial, (chosen, explicit) in enumerate(
         zip(auto.trials(), SysuMM01(root, shots=10, mode="indoor", gallery="official").trials())
     ):
@@ -185,7 +186,7 @@ def test_auto_takes_the_official_file_where_it_is(root, place):
         first = auto.images[chosen.gallery[0]]
         assert first.path.name == f"{cells[0, 0][5, 0][trial, 0]:04d}.jpg" and first.camera == 1
     python = SysuMM01(root, shots=1, gallery="python")
-    assert "as in DDAG and AGW" in python.words and len(python.trials()) == 10
+    assert "as in DDAG and AGW" in python.description and len(python.trials()) == 10
     (root / place).write_text("not a matrix")
     with pytest.raises(UserError, match="cannot be read"):
         SysuMM01(root)
@@ -199,7 +200,7 @@ def test_validation_identities(root):
     assert [(protocol.images[i].identity, protocol.images[i].camera) for i in trial.gallery] == [
         *[(334, 4)] * 10, *[(334, 5)] * 2, *[(335, 4)] * 10,
     ]  # fmt: skip
-    assert "2 validation identities" in protocol.words and "mean of 2 trials" in protocol.words
+    assert "2 validation identities" in protocol.description and "mean of 2 trials" in protocol.description
     with pytest.raises(UserError, match="use mode 'all'"):
         SysuMM01(root, split="validation", mode="indoor")
 
@@ -229,7 +230,7 @@ def identity_and_camera(identities, cameras):
 
 
 @pytest.mark.parametrize(
-    ("forbidden", "cmc", "curve", "mean_ap", "mean_inp"),
+    ("excluded", "cmc", "curve", "mean_ap", "mean_inp"),
     [
         # SYSU-MM01: cameras 3, 6, 6 of the queries.
         ((PLACES[[3, 6, 6]], PLACES[GALLERY_CAMERAS]), "identity", [0.5, 1, 1], 0.5, 1 / 3),
@@ -245,9 +246,9 @@ def identity_and_camera(identities, cameras):
         ),
     ],
 )
-def test_worked_example_of_the_documentation(forbidden, cmc, curve, mean_ap, mean_inp):
+def test_worked_example_of_the_documentation(excluded, cmc, curve, mean_ap, mean_inp):
     ranking = pytest.importorskip("crossreid.ops.ranking")
-    scores = ranking.evaluate_distance(np.array(DISTANCE), QUERY, GALLERY, forbidden=forbidden, cmc=cmc)
+    scores = ranking.evaluate_distance(np.array(DISTANCE), QUERY, GALLERY, excluded=excluded, cmc=cmc)
     assert scores.valid == 2 and scores.queries == 3
     assert scores.cmc[: len(curve)] == pytest.approx(curve)
     assert scores.cmc[len(curve) :] == pytest.approx(1)

@@ -48,7 +48,7 @@ def random_case(seed, queries=60, gallery=90, identities=12, cameras=4, ties=Tru
 def test_worked_example_same_place():
     place = np.array([3, 6, 6]), GALLERY[1]
     place = np.where(place[0] == 3, 2, place[0]), place[1]
-    scores = ranking.evaluate_distance(DISTANCE, QUERY, GALLERY[0], forbidden=place, cmc="identity", ranks=4)
+    scores = ranking.evaluate_distance(DISTANCE, QUERY, GALLERY[0], excluded=place, cmc="identity", ranks=4)
     assert scores.cmc == pytest.approx([0.5, 1, 1, 1])
     assert (scores.mean_ap, scores.mean_inp) == pytest.approx((0.5, 1 / 3))
     assert (scores.valid, scores.queries) == (2, 3)
@@ -81,7 +81,7 @@ def test_equals_plain_stable_sort(ties, rule, cmc):
         keys = np.full(len(query), -1), np.full(len(gallery), -2)
     expected = plain(distance, query, gallery, *keys, cmc == "identity", 20)
     given = rule_keys if rule == "place" else rule
-    options = {"forbidden": given, "cmc": cmc, "ranks": 20, "block": 7}
+    options = {"excluded": given, "cmc": cmc, "ranks": 20, "block": 7}
     scores = ranking.evaluate_distance(distance, query, gallery, query_camera, gallery_camera, **options)
     assert scores.cmc == pytest.approx(expected[0], abs=1e-9)
     assert (scores.mean_ap, scores.mean_inp, scores.valid) == pytest.approx(expected[1:], abs=1e-9)
@@ -200,7 +200,7 @@ def test_trials_share_one_pass():
         trials.append((rows, rule))
         alone.append(
             ranking.evaluate(
-                query, gallery[rows], query_ids, gallery_ids[rows], forbidden=rule, cmc="identity"
+                query, gallery[rows], query_ids, gallery_ids[rows], excluded=rule, cmc="identity"
             )
         )
     rows = ranking.blocks(query, gallery)
@@ -226,8 +226,8 @@ def test_the_distances_given_are_left_as_they_are():
     distance, ids = rng.random((9, 20)), (np.arange(9) % 4, np.arange(20) % 4)
     before = distance.copy()
     rule = np.arange(9) % 3, np.arange(20) % 3
-    scores = ranking.evaluate_distance(distance, *ids, forbidden=rule)
-    blockwise = ranking.evaluate_blocks(lambda start, stop: distance[start:stop], *ids, forbidden=rule)
+    scores = ranking.evaluate_distance(distance, *ids, excluded=rule)
+    blockwise = ranking.evaluate_blocks(lambda start, stop: distance[start:stop], *ids, excluded=rule)
     trial = [(np.arange(20), rule)]
     (trials,) = ranking.evaluate_trials(lambda start, stop: distance[start:stop], *ids, trial)
     assert scores.mean_ap == blockwise.mean_ap == trials.mean_ap

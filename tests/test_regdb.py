@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from tiny_layouts import assert_perfect, noise, picture, plain_scores, scores
+from tiny_layouts import assert_perfect, image, noise, plain_scores, scores
 
-from crossreid.data import regdb
+from crossreid.data.sets import regdb
 from crossreid.protocols.regdb import RegDB
 from crossreid.records import INFRARED, VISIBLE, UserError
 
@@ -21,7 +21,7 @@ def write(root, end="\n", folds=10):
                 f"{folder}/{person}/male_back_{letter}_{frame:05d}_{person}.bmp" for frame in (7, 8)
             ]
             for name in names[folder, person]:
-                picture(root / name, person)
+                image(root / name, person)
     (root / "idx").mkdir()
     for fold in range(1, folds + 1):
         for part in ("train", "test"):
@@ -100,7 +100,7 @@ def test_check_names_what_is_missing(tmp_path):
     root = write(tmp_path)
     (root / "Thermal/5/male_back_t_00008_5.bmp").unlink()
     texts = " ".join(finding.text for finding in regdb.check(root))
-    assert "1 of 32 listed pictures are missing, first Thermal/5/male_back_t_00008_5.bmp" in texts
+    assert "1 of 32 listed images are missing, first Thermal/5/male_back_t_00008_5.bmp" in texts
     assert "206 and 2060 expected" in texts
     (root / "idx/test_thermal_7.txt").unlink()
     assert "test_thermal_7.txt is missing" in " ".join(finding.text for finding in regdb.check(root))
@@ -119,10 +119,10 @@ ROWS = ["visible to thermal", "thermal to visible"]
 def test_known_scores(tmp_path):
     protocol = RegDB(write(tmp_path), fold=2)
     assert_perfect(protocol, ROWS)
-    assert protocol.cmc == "image" and "fold 2" in protocol.words
+    assert protocol.cmc == "image" and "fold 2" in protocol.description
     assert {image.identity for image in protocol.images} == {1, 3, 5, 7}
     # On a line, visible at the person's number and thermal a little more than two on: person 1 finds itself
-    # first, 3 after the two pictures of one other person, 5 and 7 after those of two.
+    # first, 3 after the two images of one other person, 5 and 7 after those of two.
     vectors = np.array([[i.identity + 2.25 * (i.modality == INFRARED)] for i in protocol.images], float)
     found = scores(protocol, vectors)
     assert found["visible to thermal"].cmc[:6].tolist() == [0.25, 0.25, 0.5, 0.5, 1, 1]
@@ -138,18 +138,18 @@ def test_random_scores_agree_with_the_slow_way(tmp_path):
     found = scores(protocol, vectors)
     for trial in protocol.trials():
         hit, precision = plain_scores(trial, protocol.images, vectors, "image")
-        assert (found[trial.row].cmc[0], found[trial.row].mean_ap) == pytest.approx((hit, precision))
+        assert (found[trial.subset].cmc[0], found[trial.subset].mean_ap) == pytest.approx((hit, precision))
 
 
 def test_worked_example():
-    """Three queries and six gallery pictures; values by hand."""
+    """Three queries and six gallery images; values by hand."""
     distance = np.array(
         [[0.5, 0.1, 0.2, 0.3, 0.05, 0.6], [0.4, 0.35, 0.1, 0.7, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]]
     )
     from crossreid.ops import ranking
 
     found = ranking.evaluate_distance(
-        distance, [1, 2, 4], [1, 1, 2, 2, 3, 3], forbidden=None, cmc=RegDB.cmc, ranks=6
+        distance, [1, 2, 4], [1, 1, 2, 2, 3, 3], excluded=None, cmc=RegDB.cmc, ranks=6
     )
     assert found.cmc.tolist() == [0.5, 1, 1, 1, 1, 1]
     assert (found.mean_ap, found.mean_inp) == pytest.approx((0.558333, 0.366667), abs=1e-6)

@@ -19,7 +19,7 @@ from PIL import Image
 from crossreid import records, report
 from crossreid.evaluation import stored
 from crossreid.records import UserError
-from crossreid.report import charts, drawing, embedding_map, evidence, figures, pictures, runs, tables
+from crossreid.report import charts, drawing, embedding_map, evidence, figures, runs, tables, thumbnails
 
 VOID = {"meta", "br", "img"}
 
@@ -67,7 +67,7 @@ def row(name, mean_ap, trials=3, step=0.02, length=20):
         for t in range(trials)
     ]
     return {
-        "row": name,
+        "subset": name,
         "cmc": cmc,
         "mean_ap": mean_ap,
         "mean_inp": mean_ap / 2,
@@ -110,7 +110,7 @@ def ranked(folder, name):
         ]
         lists.append(
             {
-                "row": name,
+                "subset": name,
                 "kind": kind,
                 "average_precision": precision,
                 "first_rank": min(hits, default=31),
@@ -132,11 +132,11 @@ def settings(**train):
         },
         "protocol": {"name": "sysu_mm01", "mode": "all"},
         "train": {"epochs": 60, "seed": 1, **train},
-        "evaluate": {"feature": "neck", "flip": True},
+        "evaluate": {"feature": "bn", "flip": True},
     }
 
 
-def make(folder, mean_ap=0.5, names=("all", "indoor"), pictures=True, features=True, **train):
+def make(folder, mean_ap=0.5, names=("all", "indoor"), images=True, features=True, **train):
     """A run folder with everything in it."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(settings(**train), sort_keys=False))
@@ -149,7 +149,7 @@ def make(folder, mean_ap=0.5, names=("all", "indoor"), pictures=True, features=T
                 "kind": "epoch",
                 "epoch": epoch,
                 "seconds": 12.3,
-                "rates": {"main": [rate / 10, rate, rate]},
+                "lrs": {"main": [rate / 10, rate, rate]},
                 "losses": {
                     "train/identity": identity,
                     "train/triplet": triplet,
@@ -175,16 +175,16 @@ def make(folder, mean_ap=0.5, names=("all", "indoor"), pictures=True, features=T
         }
     )
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    shown = folder.parent / f"{folder.name}-pictures"
+    shown = folder.parent / f"{folder.name}-images"
     shown.mkdir()
     evaluation = {
         "protocol": {
             "name": "sysu_mm01",
-            "words": "Infrared queries, visible gallery; ten draws of the gallery.",
+            "description": "Infrared queries, visible gallery; ten draws of the gallery.",
         },
         "method": "agw",
-        "feature": "neck",
-        "comparison": {"vector": "cosine", "stripes": None},
+        "feature": "bn",
+        "metric": {"feature": "cosine", "stripes": None},
         "checkpoint": "last.pt",
         "epoch": 59,
         "selection": "the last epoch",
@@ -194,7 +194,7 @@ def make(folder, mean_ap=0.5, names=("all", "indoor"), pictures=True, features=T
         "rows": [row(name, mean_ap) for name in names],
         "reranked": [row(name, mean_ap + 0.08) for name in names],
         "baselines": [{"name": "striped colour histogram", "rows": [row(name, 0.07) for name in names]}],
-        "ranked": [each for name in names for each in ranked(shown, name)] if pictures else [],
+        "ranked": [each for name in names for each in ranked(shown, name)] if images else [],
     }
     (folder / "evaluation.json").write_text(json.dumps(evaluation))
     if features:
@@ -203,7 +203,7 @@ def make(folder, mean_ap=0.5, names=("all", "indoor"), pictures=True, features=T
 
 
 def features(people=6, each=8):
-    """Vectors of people by four cameras, every second picture infrared: (N, 16), and the labels of N."""
+    """Vectors of people by four cameras, every second image infrared: (N, 16), and the labels of N."""
     rng = np.random.default_rng(0)
     centre = rng.normal(size=(people, 16))
     identity = np.repeat(np.arange(people), each)
@@ -218,7 +218,7 @@ def features(people=6, each=8):
 
 
 def write_features(folder, people=6, each=8):
-    """As an evaluation writes them: infrared pictures are searched for among the visible ones."""
+    """As an evaluation writes them: infrared images are searched for among the visible ones."""
     vectors, labels = features(people, each)
     images = [
         records.Image(folder / f"{row}.png", int(i), int(c), str(m), int(d))
@@ -227,16 +227,16 @@ def write_features(folder, people=6, each=8):
     query, gallery = (np.flatnonzero(labels["modality"] == name) for name in ("infrared", "visible"))
     keys = labels["camera"] // 2
     trial = records.Trial("all", query, gallery, (keys[query], keys[gallery]))
-    comparison = {"vector": "cosine", "stripes": None}
+    metric = {"feature": "cosine", "stripes": None}
     about = {
-        "protocol": {"name": "small", "words": "Few."},
-        "feature": "neck",
-        "comparison": comparison,
+        "protocol": {"name": "small", "description": "Few."},
+        "feature": "bn",
+        "metric": metric,
         "notes": [],
     }
     protocol = stored.Recorded("small", "Few.", "image", "trials", (), images, (trial,))
     embedding = records.Embedding(torch.from_numpy(vectors))
-    found = stored.Stored(protocol, embedding, records.Comparison(**comparison), about)
+    found = stored.Stored(protocol, embedding, records.Metric(**metric), about)
     stored.write_stored(folder / "features.npz", found)
     return found
 
@@ -305,7 +305,7 @@ def test_right_and_wrong_differ_by_more_than_colour(whole):
     assert len(page.having("li", class_="right")) == 2 * 7
     assert len(page.having("li", class_="wrong")) == 2 * 23
     assert whole.count("✓ 1<") == 2 and "✕ 10" in whole
-    assert ".wrong .picture { border-color: var(--wrong); border-style: dashed; }" in whole
+    assert ".wrong .image { border-color: var(--wrong); border-style: dashed; }" in whole
     texts = [a["alt"] for a in page.having("img")]
     assert len(texts) == 2 * 33 and all(texts)
     assert (
@@ -318,8 +318,8 @@ def test_tables_and_charts_are_named_for_all_readers(whole):
     page = Checker(whole)
     assert whole.count("<table>") == whole.count("<caption>")
     assert all(a.get("scope") for a in page.having("th"))
-    pictures = page.having("svg")
-    assert pictures and all(a["role"] == "img" and a["aria-label"] for a in pictures)
+    images = page.having("svg")
+    assert images and all(a["role"] == "img" and a["aria-label"] for a in images)
     assert whole.startswith('<!doctype html><html lang="en">') and "prefers-color-scheme: dark" in whole
 
 
@@ -350,7 +350,10 @@ def test_figures_can_be_saved_with_their_data(whole):
 def test_text_of_files_is_escaped(tmp_path):
     folder = make(tmp_path / "run", names=("<script>alert(1)</script>",), features=False)
     change(
-        folder, protocol={"name": "<b>", "words": '"><img src=x onerror=y>'}, method="<i>", notes=["<u>note"]
+        folder,
+        protocol={"name": "<b>", "description": '"><img src=x onerror=y>'},
+        method="<i>",
+        notes=["<u>note"],
     )
     (folder / "config.yaml").write_text(yaml.safe_dump({"train": {"<s>": "<q>"}}))
     page = Checker(written(tmp_path, folder))
@@ -360,7 +363,7 @@ def test_text_of_files_is_escaped(tmp_path):
 
 
 def test_choice_on_the_test_set_and_notes_are_loud(tmp_path):
-    folder = make(tmp_path / "run", pictures=False, features=False)
+    folder = make(tmp_path / "run", images=False, features=False)
     assert 'class="loud"' not in written(tmp_path, folder)
     change(folder, selection="stored features, /data/test/v.npz", epoch="<i>4</i>")
     assert 'class="loud"' not in (text := written(tmp_path, folder)) and "epoch &lt;i&gt;4" in text
@@ -374,7 +377,7 @@ def test_choice_on_the_test_set_and_notes_are_loud(tmp_path):
 
 
 def test_page_holds_what_there_is(tmp_path):
-    folder = make(tmp_path / "run", pictures=False, features=False)
+    folder = make(tmp_path / "run", images=False, features=False)
     (folder / "evaluation.json").unlink()
     text = written(tmp_path, folder)
     assert "not evaluated" in text and "Losses, phase train" in text and "Ranked lists" not in text
@@ -384,12 +387,12 @@ def test_page_holds_what_there_is(tmp_path):
     assert "not evaluated" in report.write_table([folder])
 
 
-def test_missing_pictures_leave_the_numbers(tmp_path):
+def test_missing_images_leave_the_numbers(tmp_path):
     folder = make(tmp_path / "run", names=("all",), features=False)
-    for path in (tmp_path / "run-pictures").iterdir():
-        path.write_bytes(b"no picture")
+    for path in (tmp_path / "run-images").iterdir():
+        path.write_bytes(b"no image")
     text = written(tmp_path, folder)
-    assert text.count("picture not found") == 33 and "<img" not in text
+    assert text.count("image not found") == 33 and "<img" not in text
 
 
 def test_folder_that_is_no_run(tmp_path):
@@ -405,7 +408,7 @@ def test_folder_that_is_no_run(tmp_path):
     ("file", "text"), [("evaluation.json", "{"), ("evaluation.json", "[1]"), ("config.yaml", "a: [")]
 )
 def test_files_that_cannot_be_read(tmp_path, file, text):
-    folder = make(tmp_path / "run", pictures=False, features=False)
+    folder = make(tmp_path / "run", images=False, features=False)
     (folder / file).write_text(text)
     with pytest.raises(UserError, match=file) as error:
         report.write([folder], tmp_path / "report.html")
@@ -426,8 +429,8 @@ def test_log_of_a_killed_and_resumed_run(tmp_path):
 
 def test_several_runs_side_by_side(tmp_path):
     folders = [
-        make(tmp_path / "first", 0.5, pictures=False, features=False),
-        make(tmp_path / "second", 0.6, pictures=False, features=False, epochs=80),
+        make(tmp_path / "first", 0.5, images=False, features=False),
+        make(tmp_path / "second", 0.6, images=False, features=False, epochs=80),
     ]
     text = written(tmp_path, *folders)
     page = Checker(text)
@@ -437,12 +440,12 @@ def test_several_runs_side_by_side(tmp_path):
     assert "Loss train/identity" in page.text and "first, re-ranked" in text
     assert page.text.count("first striped colour histogram") == 0
     assert len(re.findall(r"<th scope=\"row\"><span>striped colour histogram</span></th>", text)) == 2
-    change(folders[1], protocol={"name": "sysu_mm01", "words": "Other words."})
+    change(folders[1], protocol={"name": "sysu_mm01", "description": "Other words."})
     assert "must not be compared" in written(tmp_path, *folders)
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path):
-    folders = [make(tmp_path / name / "run", pictures=False, features=False) for name in "ab"]
+    folders = [make(tmp_path / name / "run", images=False, features=False) for name in "ab"]
     assert [run.name for run in runs.read_all(folders)] == ["a/run", "b/run"]
 
 
@@ -450,9 +453,9 @@ def test_average_over_folds(tmp_path):
     values = (0.4, 0.5, 0.9)
     folders = []
     for fold, value in enumerate(values):
-        folders.append(make(tmp_path / f"fold{fold}", value, pictures=False, features=False, seed=fold))
+        folders.append(make(tmp_path / f"fold{fold}", value, images=False, features=False, seed=fold))
     first = report.average(folders)[0]
-    assert first["row"] == "all" and first["runs"] == 3 and len(first["trials"]) == 3
+    assert first["subset"] == "all" and first["runs"] == 3 and len(first["trials"]) == 3
     assert first["mean"]["mean_ap"] == pytest.approx(0.6)
     assert first["std"]["mean_ap"] == pytest.approx((sum((v - 0.6) ** 2 for v in values) / 3) ** 0.5)
     assert first["mean"]["rank1"] == pytest.approx(np.mean([1 - (1 - v) for v in values]))
@@ -469,7 +472,7 @@ def test_average_over_folds(tmp_path):
 
 
 def test_table_by_hand(tmp_path):
-    folder = make(tmp_path / "a|b", 0.5, names=("all",), pictures=False, features=False)
+    folder = make(tmp_path / "a|b", 0.5, names=("all",), images=False, features=False)
     single = row("single", 0.25, trials=1)
     change(folder, rows=[row("all", 0.5), single], reranked=[], baselines=[])
     lines = report.write_table([folder]).splitlines()
@@ -541,7 +544,7 @@ def test_map_is_repeatable_and_limited(tmp_path, monkeypatch):
     first, second = (embedding_map.embedding_map(found, identities=4) for _ in range(2))
     assert first.coordinates.shape == (20, 2) and np.array_equal(first.coordinates, second.coordinates)
     assert len(np.unique(first.labels["identity"])) <= 4
-    assert first.note == "feature neck, test split, 20 of 48 images, 4 of 6 identities, seed 0"
+    assert first.note == "feature bn, test split, 20 of 48 images, 4 of 6 identities, seed 0"
     drawn = first.charts("m", "t-SNE")
     assert [chart.name for chart in drawn] == ["m-identity", "m-camera", "m-modality"]
     assert drawn[0].note.endswith("hollow: infrared") and not drawn[2].hollow
@@ -555,7 +558,7 @@ def test_map_is_repeatable_and_limited(tmp_path, monkeypatch):
 def test_map_leaves_out_whom_nobody_searches_for(tmp_path):
     found = write_features(tmp_path)
     trial = found.protocol.recorded[0]
-    few = records.Trial("all", trial.query[:8], trial.gallery)  # the infrared pictures of two people
+    few = records.Trial("all", trial.query[:8], trial.gallery)  # the infrared images of two people
     protocol = stored.Recorded("small", "Few.", "image", "trials", (), found.protocol.images, (few,))
     stored.write_stored(tmp_path / "features.npz", dataclasses.replace(found, protocol=protocol))
     drawn = embedding_map.embedding_map(evidence.read_features(tmp_path / "features.npz"))
@@ -563,7 +566,7 @@ def test_map_leaves_out_whom_nobody_searches_for(tmp_path):
 
 
 def test_file_without_trials_still_gives_a_map(tmp_path):
-    folder = make(tmp_path / "run", pictures=False)
+    folder = make(tmp_path / "run", images=False)
     vectors, labels = features()
     np.savez(folder / "features.npz", vectors=vectors, split="test", **labels)
     text = written(tmp_path, folder)
@@ -571,7 +574,7 @@ def test_file_without_trials_still_gives_a_map(tmp_path):
 
 
 def test_map_without_the_extra(tmp_path, monkeypatch):
-    folder = make(tmp_path / "run", pictures=False)
+    folder = make(tmp_path / "run", images=False)
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     assert "crossreid[plot]" in written(tmp_path, folder)
 
@@ -586,10 +589,10 @@ def test_thumbnails_of_rows_and_boxes(tmp_path):
 
     def opened(record):
         return np.asarray(
-            Image.open(io.BytesIO(base64.b64decode(pictures.thumbnail(record).partition(",")[2])))
+            Image.open(io.BytesIO(base64.b64decode(thumbnails.thumbnail(record).partition(",")[2])))
         )
 
-    assert opened({"path": tmp_path / "all.npy", "row": 1}).mean() == 255
+    assert opened({"path": tmp_path / "all.npy", "array_index": 1}).mean() == 255
     cut = opened({"path": tmp_path / "frame.png", "box": [30, 20, 50, 60]})
     assert cut.shape == (40, 20, 3) and cut[..., 0].mean() > 240 and cut[..., 1:].mean() < 12
-    assert pictures.thumbnail({"path": tmp_path / "all.npy", "row": 7}) is None
+    assert thumbnails.thumbnail({"path": tmp_path / "all.npy", "array_index": 7}) is None

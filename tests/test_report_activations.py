@@ -1,4 +1,4 @@
-"""Maps over pictures and aligned stripes, from the checkpoint in a run's folder."""
+"""Maps over images and aligned stripes, from the checkpoint in a run's folder."""
 
 import csv
 import dataclasses
@@ -43,7 +43,7 @@ def person(folder, number, camera):
         "identity": number,
         "camera": camera,
         "modality": modality,
-        "row": None,
+        "array_index": None,
         "box": None,
     }
 
@@ -52,7 +52,7 @@ def run_folder(folder, name):
     folder.mkdir()
     ranked = [
         {
-            "row": "all",
+            "subset": "all",
             "kind": kind,
             "average_precision": 0.5,
             "first_rank": 2,
@@ -148,13 +148,11 @@ def test_page_and_files_hold_the_maps(tmp_path):
     _, images, modality = evidence.shown([ranked["query"], *ranked["gallery"][:4]], made)
     maps = activations.look(made, images, modality, "obs")
     assert {row["map"] for row in rows} == set(maps)
-    told = [
-        float(row["value"]) for row in rows if row["picture"] == "2" and row["map"] == "activation, shared"
-    ]
+    told = [float(row["value"]) for row in rows if row["image"] == "2" and row["map"] == "activation, shared"]
     assert np.allclose(told, maps["activation, shared"][2].ravel(), atol=6e-5)
 
 
-def test_runs_without_checkpoint_or_pictures(tmp_path):
+def test_runs_without_checkpoint_or_images(tmp_path):
     folder = run_folder(tmp_path / "run", "agw")
     (folder / "1_1.png").unlink()
     text = report.write([folder], tmp_path / "report.html").read_text(encoding="utf-8")
@@ -196,9 +194,9 @@ def test_a_body_lower_in_its_box_is_matched_lower():
 
 def test_figure_of_stripes(tmp_path):
     rng = np.random.default_rng(0)
-    picture = np.zeros((32, 16, 3), np.uint8)
+    image = np.zeros((32, 16, 3), np.uint8)
     pairs = [
-        stripes.Pair((picture, picture), (unit(rng, 4, 8), unit(rng, 4, 8)), words, right)
+        stripes.Pair((image, image), (unit(rng, 4, 8), unit(rng, 4, 8)), words, right)
         for words, right in (("right, rank 1", True), ("wrong, rank 2", False), ("wrong, rank 5", False))
     ]
     figure = stripes.AlignedStripes("stripes", "Aligned stripes", pairs)
@@ -208,7 +206,7 @@ def test_figure_of_stripes(tmp_path):
         assert sum(float(row["distance"]) for row in steps) == pytest.approx(float(steps[0]["aligned"]))
         assert len(steps) == 7 and steps[0]["words"] == pair.words
     drawn = figure.draw()
-    assert sum(kind == "picture" for kind, _ in drawn.marks) == 6
+    assert sum(kind == "image" for kind, _ in drawn.marks) == 6
     words = [given["words"] for kind, given in drawn.marks if kind == "text"]
     assert f"aligned {stripes.matched(*pairs[0].stripes).aligned:.2f}" in words
 
@@ -243,7 +241,7 @@ def evaluated(tmp_path_factory, market):
                 "size": [64, 32],
                 "workers": 0,
             },
-            "protocol": {"name": "market1501"},
+            "protocol": {"name": "single_query"},
             "train": {"device": "cpu"},
             "evaluate": {"features": True, "verification": True, "examples": 8},
         }
@@ -253,7 +251,7 @@ def evaluated(tmp_path_factory, market):
     described = checkpoint.describe(made, "mvd", input=INPUT, settings=settings.to_dict(), trained={})
     checkpoint.save(folder / "last.pt", described)
     (folder / "config.yaml").write_text(settings.to_yaml())
-    scores = evaluation.evaluate(folder / "last.pt", settings=settings, out=folder, say=lambda text: None)
+    scores = evaluation.evaluate(folder / "last.pt", settings=settings, out=folder, log=lambda text: None)
     return folder, scores, made
 
 
@@ -289,9 +287,9 @@ def test_another_feature_is_embedded_again(evaluated):
     other = evidence.features(run, "rep")
     assert other.name == "rep" and other.vectors.shape == (len(stored.vectors), 4 * 8)
     assert np.array_equal(other.labels["identity"], stored.labels["identity"])
-    assert other.comparison == made.comparison("rep")
+    assert other.metric == made.metric("rep")
     with pytest.raises(UserError, match="obs, rep, both"):
-        evidence.features(run, "neck")
+        evidence.features(run, "bn")
     lost = dataclasses.replace(run, settings={})
     with pytest.raises(UserError, match="by which protocol"):
         evidence.features(lost, "rep")

@@ -6,7 +6,7 @@ import torch
 from test_report import features, make, write_features, written
 
 from crossreid.ops import distance, ranking
-from crossreid.records import Comparison, Image, Trial, UserError
+from crossreid.records import Image, Metric, Trial, UserError
 from crossreid.report import distances
 
 
@@ -27,8 +27,8 @@ def kept(values, labels, trial):
     value = distance.cosine(values[trial.query], values[trial.gallery]).numpy()
     same = labels["identity"][trial.query][:, None] == labels["identity"][trial.gallery]
     allowed = np.ones_like(same)
-    if trial.forbidden is not None:
-        allowed = np.asarray(trial.forbidden[0])[:, None] != np.asarray(trial.forbidden[1])
+    if trial.excluded is not None:
+        allowed = np.asarray(trial.excluded[0])[:, None] != np.asarray(trial.excluded[1])
     return value[same & allowed], value[~same & allowed]
 
 
@@ -59,7 +59,7 @@ def test_rates_and_histograms_equal_those_of_all_pairs(monkeypatch, block):
     monkeypatch.setattr(distances, "BLOCK_BYTES", block)
     vectors, labels = noisy()
     chosen = list(trials(labels))
-    found = distances.by_protocol(Protocol(labels, chosen), vectors, None, Comparison("cosine"))["all"]
+    found = distances.by_protocol(Protocol(labels, chosen), vectors, None, Metric("cosine"))["all"]
     pairs = [kept(torch.from_numpy(vectors), labels, trial) for trial in chosen]
     for position, kind in enumerate(("genuine", "impostor")):
         values = np.concatenate([pair[position] for pair in pairs])
@@ -81,13 +81,13 @@ def test_rates_and_histograms_equal_those_of_all_pairs(monkeypatch, block):
 def test_operating_points_are_those_of_the_metrics():
     vectors, labels = noisy(people=20, each=12)
     trial = next(trials(labels))
-    found = distances.by_protocol(Protocol(labels, [trial]), vectors, None, Comparison("cosine"))["all"]
+    found = distances.by_protocol(Protocol(labels, [trial]), vectors, None, Metric("cosine"))["all"]
     scores = ranking.evaluate(
         vectors[trial.query],
         vectors[trial.gallery],
         labels["identity"][trial.query],
         labels["identity"][trial.gallery],
-        forbidden=trial.forbidden,
+        excluded=trial.excluded,
         verification=True,
     )
     for rate in (1e-2, 1e-3):
@@ -141,7 +141,7 @@ def test_rule_that_disregards_everything():
     half = np.arange(4), np.arange(4, 8)
     trial = Trial("all", *half, (np.zeros(4, int), np.zeros(4, int)))
     with pytest.raises(UserError, match="every pair is disregarded"):
-        distances.by_protocol(Protocol(labels, [trial]), vectors, None, Comparison("cosine"))
+        distances.by_protocol(Protocol(labels, [trial]), vectors, None, Metric("cosine"))
 
 
 def test_stripes_count_where_the_method_compares_them():
@@ -150,14 +150,14 @@ def test_stripes_count_where_the_method_compares_them():
     stripes /= np.linalg.norm(stripes, axis=2, keepdims=True)
     trial = Trial("all", np.arange(0, 16, 2), np.arange(1, 16, 2))
     whole = [
-        distances.by_protocol(Protocol(labels, [trial]), vectors, stripes, Comparison("cosine", kind))["all"]
+        distances.by_protocol(Protocol(labels, [trial]), vectors, stripes, Metric("cosine", kind))["all"]
         for kind in (None, "unaligned")
     ]
     assert whole[1].edges[-1] > whole[0].edges[-1] + 0.3
 
 
 def test_page_shows_them_with_their_numbers(tmp_path):
-    folder = make(tmp_path / "run", pictures=False)
+    folder = make(tmp_path / "run", images=False)
     write_features(folder)
     text = written(tmp_path, folder)
     vectors, labels = features()
@@ -165,7 +165,7 @@ def test_page_shows_them_with_their_numbers(tmp_path):
     keys = labels["camera"] // 2
     trial = Trial("all", infrared, visible, (keys[infrared], keys[visible]))
     genuine, impostor = kept(torch.from_numpy(vectors), labels, trial)
-    assert f"{len(genuine)} genuine, {len(impostor)} impostor pairs; feature neck" in text
+    assert f"{len(genuine)} genuine, {len(impostor)} impostor pairs; feature bn" in text
     assert "ROC" in text and "TPR<br>@FPR=0.01" in text and "Distances within and across modalities" in text
-    several = written(tmp_path, folder, make(tmp_path / "other", pictures=False))
+    several = written(tmp_path, folder, make(tmp_path / "other", images=False))
     assert "ROC, all" in several and "Distances of other, all" in several

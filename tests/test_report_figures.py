@@ -68,9 +68,9 @@ def test_dashes_have_the_lengths_asked_for():
     assert bent == [[(0.0, 0.0), (3.0, 0.0), (3.0, 1.0)]]
 
 
-def test_pictures_are_inside_the_file():
+def test_images_are_inside_the_file():
     sheet = Drawing(20, 20)
-    sheet.picture(0, 0, 20, 20, np.full((8, 8, 3), (200, 30, 40), np.uint8))
+    sheet.image(0, 0, 20, 20, np.full((8, 8, 3), (200, 30, 40), np.uint8))
     assert np.abs(pixels(sheet)[10, 10] - (200, 30, 40)).max() <= 3
     assert 'href="data:image/jpeg;base64,' in drawing.svg(sheet, "red")
 

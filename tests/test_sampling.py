@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossreid.data.sampling import SAMPLERS, Labels, identities
-from crossreid.records import Image, UserError
+from crossreid.data.sampling import SAMPLERS
+from crossreid.records import Image, Labels, UserError, identities
 
 
 def images(counts, modality="visible", domain=0, cameras=2):

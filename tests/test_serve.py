@@ -10,15 +10,15 @@ from serving import CAMERAS, START, Colours, encoded, gallery, person
 from starlette.testclient import TestClient
 
 from crossreid.gallery import Entry, Filter, Gallery
-from crossreid.pictures import content_key
+from crossreid.images.decode import content_key
 from crossreid.records import UserError
 from crossreid.serve import create_app, upload
-from crossreid.serve.pictures import Pictures
+from crossreid.serve.images import EntryImages
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("pictures")
+    return tmp_path_factory.mktemp("images")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def filled(root):
 
 def client_of(filled, root, embedder=None, **settings):
     return TestClient(
-        create_app(filled, embedder or Colours(), pictures=root, **settings), base_url="http://127.0.0.1"
+        create_app(filled, embedder or Colours(), images=root, **settings), base_url="http://127.0.0.1"
     )
 
 
@@ -42,12 +42,12 @@ def search(client, pixels=None, **fields):
     files = (
         None
         if pixels is None
-        else {"picture": ("a.png", pixels if isinstance(pixels, bytes) else encoded(pixels))}
+        else {"image": ("a.png", pixels if isinstance(pixels, bytes) else encoded(pixels))}
     )
     return client.post("/api/search", data=fields, files=files or {"top": (None, str(fields.get("top", 20)))})
 
 
-def test_a_picture_finds_its_person(client):
+def test_an_image_finds_its_person(client):
     answer = search(client, person(3, 1), top=3)
     assert answer.status_code == 200
     found = answer.json()
@@ -56,7 +56,7 @@ def test_a_picture_finds_its_person(client):
     assert found["hits"][0]["distance"] == pytest.approx(0, abs=1e-5)
     assert found["hits"] == sorted(found["hits"], key=lambda hit: hit["distance"])
     assert found["query"]["entry"] is None
-    head, _, content = found["query"]["picture"].partition(",")
+    head, _, content = found["query"]["image"].partition(",")
     assert head == "data:image/jpeg;base64"
     assert Image.open(io.BytesIO(base64.b64decode(content))).size == (32, 64)
 
@@ -72,7 +72,7 @@ def test_distances_are_those_of_the_gallery(client, filled):
 def test_searching_from_an_entry_leaves_it_out(client):
     key = content_key(person(2, 0))
     found = search(client, key=key, top=23).json()
-    assert found["query"]["entry"]["key"] == key and found["query"]["picture"] is None
+    assert found["query"]["entry"]["key"] == key and found["query"]["image"] is None
     assert len(found["hits"]) == 23 and key not in {hit["entry"]["key"] for hit in found["hits"]}
     assert [hit["rank"] for hit in found["hits"]] == list(range(1, 24))
     assert {hit["entry"]["identity"] for hit in found["hits"][:2]} == {"p2"}
@@ -130,8 +130,8 @@ def test_entry_and_info(client):
     assert client.get("/api/entries/nothing").status_code == 404
 
 
-def test_pictures_are_fresh_jpegs_with_a_tag(client):
-    url = f"/api/entries/{content_key(person(1))}/picture"
+def test_images_are_fresh_jpegs_with_a_tag(client):
+    url = f"/api/entries/{content_key(person(1))}/image"
     small = client.get(url)
     assert small.headers["content-type"] == "image/jpeg" and "private" in small.headers["cache-control"]
     assert Image.open(io.BytesIO(small.content)).size == (32, 64)
@@ -145,7 +145,7 @@ def test_pictures_are_fresh_jpegs_with_a_tag(client):
 def test_what_was_deleted_is_gone_at_once(tmp_path):
     filled = gallery(tmp_path, Colours(), people=2)
     with client_of(filled, tmp_path) as client:
-        url = f"/api/entries/{content_key(person(1))}/picture"
+        url = f"/api/entries/{content_key(person(1))}/image"
         tag = client.get(url).headers["etag"]
         filled.delete(Filter(identities=("p1",)))
         assert client.get(url, headers={"If-None-Match": tag}).status_code == 404
@@ -153,7 +153,7 @@ def test_what_was_deleted_is_gone_at_once(tmp_path):
         assert {hit["entry"]["identity"] for hit in search(client, person(1)).json()["hits"]} == {"p0"}
 
 
-def test_the_modality_of_a_picture_is_never_guessed(filled, root):
+def test_the_modality_of_an_image_is_never_guessed(filled, root):
     embedder = Colours(modalities=("visible", "infrared"))
     with client_of(filled, root, embedder) as client:
         assert client.get("/api/info").json()["model"]["modalities"] == ["visible", "infrared"]
@@ -175,7 +175,7 @@ def test_a_gallery_of_another_model_is_refused(filled, root):
     other = Colours()
     other.fingerprint = "d1" * 32
     with pytest.raises(UserError, match="model"):
-        create_app(filled, other, pictures=root)
+        create_app(filled, other, images=root)
 
 
 # ---- bad input
@@ -184,27 +184,27 @@ def test_a_gallery_of_another_model_is_refused(filled, root):
 @pytest.mark.parametrize(
     ("content", "status", "words"),
     [
-        (b"not a picture", 422, "not a readable picture"),
-        (encoded(person(0))[:90], 422, "not a readable picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, "not a readable picture"),
-        (b"", 400, "either a picture or the key"),
+        (b"not an image", 422, "not a readable image"),
+        (encoded(person(0))[:90], 422, "not a readable image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, "not a readable image"),
+        (b"", 400, "either an image or the key"),
     ],
 )
-def test_what_is_no_picture_is_refused_in_words(client, content, status, words):
+def test_what_is_no_image_is_refused_in_words(client, content, status, words):
     answer = search(client, content)
     assert answer.status_code == status and words in answer.json()["error"]
     assert search(client, person(1)).status_code == 200
 
 
-def test_unusual_pictures_are_understood(client):
-    picture = Image.fromarray(person(4))
-    turned = picture.rotate(90, expand=True)
+def test_unusual_images_are_understood(client):
+    shown = Image.fromarray(person(4))
+    turned = shown.rotate(90, expand=True)
     exif = Image.Exif()
     exif[0x0112] = 6
-    frames = [picture, Image.fromarray(person(1))]
+    frames = [shown, Image.fromarray(person(1))]
     kinds = {
         "rotated": ("PNG", turned, {"exif": exif}),
-        "cmyk": ("TIFF", picture.convert("CMYK"), {}),
+        "cmyk": ("TIFF", shown.convert("CMYK"), {}),
         "animated": ("GIF", frames[0], {"save_all": True, "append_images": frames[1:]}),
     }
     for name, (kind, image, settings) in kinds.items():
@@ -245,7 +245,7 @@ def test_too_many_bytes_are_refused(filled, root):
         ({"modality": "thermal"}, "modality"),
         ({"camera": "a\0b", "top": "3"}, ""),
         ({"colour": "red"}, "Unknown field"),
-        ({"key": "x" * 500}, "either a picture or the key"),
+        ({"key": "x" * 500}, "either an image or the key"),
     ],
 )
 def test_wrong_fields_are_refused_in_words(client, fields, words):
@@ -266,14 +266,13 @@ def test_too_many_fields_are_refused(client):
     files = [("camera", (None, str(number))) for number in range(upload.FIELDS + 1)]
     assert client.post("/api/search", files=files).status_code == 400
     assert (
-        client.post("/api/search", files=[("picture", ("a", b"1")), ("picture", ("b", b"2"))]).status_code
-        == 400
+        client.post("/api/search", files=[("image", ("a", b"1")), ("image", ("b", b"2"))]).status_code == 400
     )
 
 
 def test_errors_tell_nothing_of_the_machine(filled, root, tmp_path, capsys):
     class Broken(Colours):
-        def __call__(self, pictures, modality=None):
+        def __call__(self, images, modality=None):
             raise RuntimeError(f"no space left on {tmp_path}")
 
     class BrokenGallery:
@@ -286,7 +285,7 @@ def test_errors_tell_nothing_of_the_machine(filled, root, tmp_path, capsys):
         def info(self):
             raise UserError(f"the gallery {tmp_path} is locked")
 
-    app = create_app(BrokenGallery(), Broken(), pictures=root)
+    app = create_app(BrokenGallery(), Broken(), images=root)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         answers = [search(client, person(1)), client.get("/api/entries"), client.get("/api/info")]
     for answer in answers:
@@ -318,7 +317,7 @@ def test_paths_cannot_leave_the_folder(tmp_path, path):
     filled.add([Entry(key="ab", path=path)], Colours()([person(0)]))
     with client_of(filled, root) as client:
         for size in ("thumbnail", "full"):
-            assert client.get("/api/entries/ab/picture", params={"size": size}).status_code == 404
+            assert client.get("/api/entries/ab/image", params={"size": size}).status_code == 404
         name = client.get("/api/entries/ab").json()["name"]
         assert str(tmp_path) not in name and ".." not in name.split("/")[:-1]
 
@@ -333,7 +332,7 @@ def test_links_are_followed_before_the_folder_is_compared(tmp_path):
     (root / "file.png").symlink_to(outside / "secret.png")
     (root / "alias.png").symlink_to(root / "own.png")
     (root / "round").symlink_to(root / "round")
-    shown = Pictures(Gallery.create(None, dimension=24, fingerprint="x"), root, 10**6)
+    shown = EntryImages(Gallery.create(None, dimension=24, fingerprint="x"), root, 10**6)
     assert shown.locate("own.png") == shown.locate("alias.png") == shown.locate(str(root / "own.png"))
     assert shown.locate("own.png") is not None
     for path in ("folder/secret.png", "file.png", "round", "folder", ".", "a\0b", "own.png/x", "x" * 5000):
@@ -342,7 +341,7 @@ def test_links_are_followed_before_the_folder_is_compared(tmp_path):
 
 def test_without_a_folder_only_the_kept_copies_are_shown(filled):
     with client_of(filled, None) as client:
-        url = f"/api/entries/{content_key(person(1))}/picture"
+        url = f"/api/entries/{content_key(person(1))}/image"
         assert client.get(url).status_code == client.get(url, params={"size": "full"}).status_code == 200
 
 
@@ -366,7 +365,7 @@ def test_the_interface_is_described(client):
         "/api/info",
         "/api/entries",
         "/api/entries/{key}",
-        "/api/entries/{key}/picture",
+        "/api/entries/{key}/image",
         "/api/search",
     }
     body = described["paths"]["/api/search"]["post"]["requestBody"]["content"]["multipart/form-data"]

@@ -4,7 +4,7 @@ import pytest
 from serving import Colours, gallery, person
 from starlette.testclient import TestClient
 
-from crossreid.pictures import content_key
+from crossreid.images.decode import content_key
 from crossreid.serve import create_app
 from crossreid.serve.guard import COOKIE, SESSIONS, Sessions
 
@@ -14,7 +14,7 @@ KEY = content_key(person(0))
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    return gallery(tmp_path_factory.mktemp("pictures"), Colours(), people=2)
+    return gallery(tmp_path_factory.mktemp("images"), Colours(), people=2)
 
 
 def client_of(filled, base="http://127.0.0.1:8000", **settings):
@@ -87,7 +87,7 @@ def test_a_link_from_elsewhere_opens_the_page_only(filled):
     headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
     with client_of(filled) as client:
         assert client.get("/", headers=headers).status_code == 200
-        assert client.get(f"/api/entries/{KEY}/picture", headers=headers).status_code == 403
+        assert client.get(f"/api/entries/{KEY}/image", headers=headers).status_code == 403
         assert client.get("/", headers={**headers, "sec-fetch-mode": "no-cors"}).status_code == 403
 
 
@@ -96,7 +96,7 @@ def test_without_the_token_nothing_is_shown(filled):
         for path in (
             "/api/info",
             "/api/entries",
-            f"/api/entries/{KEY}/picture",
+            f"/api/entries/{KEY}/image",
             "/api/openapi.json",
             "/api",
             "/page.js",

@@ -19,14 +19,14 @@ def browser():
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    with process(tmp_path_factory.mktemp("served") / "pictures", people=20, limit_bytes=2**20) as server:
+    with process(tmp_path_factory.mktemp("served") / "images", people=20, limit_bytes=2**20) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def telling(tmp_path_factory):
     """A server whose model tells visible and infrared apart."""
-    with process(tmp_path_factory.mktemp("served") / "pictures", ("visible", "infrared")) as server:
+    with process(tmp_path_factory.mktemp("served") / "images", ("visible", "infrared")) as server:
         yield server
 
 
@@ -38,8 +38,8 @@ def visit(browser, server, **settings):
 
 
 def upload(page, number, name="someone.png"):
-    picture = {"name": name, "mimeType": "image/png", "buffer": encoded(person(number, 1))}
-    page.set_input_files("#file", picture)
+    image = {"name": name, "mimeType": "image/png", "buffer": encoded(person(number, 1))}
+    page.set_input_files("#file", image)
 
 
 def settled(page):
@@ -59,7 +59,7 @@ def status(page, words):
 
 def test_upload_filter_click_through_and_back(browser, running):
     with visit(browser, running) as page:
-        assert "60 pictures" in page.inner_text("#about") and "3 cameras" in page.inner_text("#about")
+        assert "60 images" in page.inner_text("#about") and "3 cameras" in page.inner_text("#about")
         assert "check every result by eye" in page.inner_text(".notice")
         upload(page, 3)
         status(page, "20 results")
@@ -84,7 +84,7 @@ def test_upload_filter_click_through_and_back(browser, running):
         assert page.locator("#grid .card").count() == 20
         page.fill("[name=since]", "2001-01-01T00:00:00")
         page.fill("[name=until]", "2002-01-01T00:00:00")
-        page.wait_for_selector("text=No picture in the gallery passes these filters")
+        page.wait_for_selector("text=No image in the gallery passes these filters")
         page.click("#clear")
         status(page, "20 results")
 
@@ -171,7 +171,7 @@ def test_everything_can_be_reached_with_the_tab_key(browser, running):
         assert [name for name, visible in seen if not visible] == []
 
 
-def test_controls_and_pictures_have_names(browser, running):
+def test_controls_and_images_have_names(browser, running):
     with visit(browser, running) as page:
         upload(page, 5)
         page.wait_for_selector(RESULTS)
@@ -249,7 +249,7 @@ def test_errors_are_shown_and_leave(browser, running):
         upload(page, 1)
         page.wait_for_selector(RESULTS)
         for content, words in (
-            (b"no picture" * 9, "not a readable picture"),
+            (b"no image" * 9, "not a readable image"),
             (b"\xff" * (2**20 + 1), "at most 1 MB"),
         ):
             page.set_input_files("#file", {"name": "broken.jpg", "mimeType": "image/jpeg", "buffer": content})
@@ -267,9 +267,9 @@ def test_errors_are_shown_and_leave(browser, running):
         upload(page, 2)
         page.wait_for_selector("text=The server does not answer")
         page.unroute("**/api/search")
-        page.route("**/api/entries/*/picture*", lambda route: route.fulfill(status=404, body="{}"))
+        page.route("**/api/entries/*/image*", lambda route: route.fulfill(status=404, body="{}"))
         page.click("#show-gallery")
-        page.wait_for_selector("text=picture missing")
+        page.wait_for_selector("text=image missing")
 
 
 def test_a_busy_server_is_asked_again(browser, running):
@@ -356,7 +356,7 @@ def test_nothing_moves_while_it_loads(browser, running):
 
 
 def test_an_empty_gallery_says_so(browser, tmp_path):
-    with process(tmp_path / "pictures", people=0) as server, visit(browser, server) as page:
+    with process(tmp_path / "images", people=0) as server, visit(browser, server) as page:
         assert "The gallery is empty" in page.inner_text("#grid")
         upload(page, 1)
         status(page, "0 results")
@@ -364,7 +364,7 @@ def test_an_empty_gallery_says_so(browser, tmp_path):
 
 def test_login_in_the_browser(browser, tmp_path):
     token = "a token of many words"
-    with process(tmp_path / "pictures", token=token) as server, Visit(browser, server.address) as page:
+    with process(tmp_path / "images", token=token) as server, Visit(browser, server.address) as page:
         assert page.url.endswith("/login")
         page.fill("#token", "wrong")
         page.keyboard.press("Enter")

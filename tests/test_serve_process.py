@@ -17,12 +17,12 @@ from crossreid.records import UserError
 from crossreid.serve import server as serving_server
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are sent to the process")
-BODY = b"--b\r\ncontent-disposition: form-data; name=picture; filename=a\r\n\r\n"
+BODY = b"--b\r\ncontent-disposition: form-data; name=image; filename=a\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    with process(tmp_path_factory.mktemp("served") / "pictures") as server:
+    with process(tmp_path_factory.mktemp("served") / "images") as server:
         yield server
 
 
@@ -30,7 +30,7 @@ def ask(server, number, **fields):
     """(status, headers, parsed body) of one search over a connection of its own."""
     answer = httpx.post(
         f"{server.address}/api/search",
-        files={"picture": ("a.png", encoded(person(number, number % 3)))},
+        files={"image": ("a.png", encoded(person(number, number % 3)))},
         data={"top": "3", **fields},
         timeout=60,
         trust_env=False,
@@ -63,7 +63,7 @@ def test_a_hundred_searches_at_once_lose_nothing(running):
 
 
 def test_a_full_line_is_answered_with_503_and_when_to_return(tmp_path):
-    with process(tmp_path / "pictures", pause=1.5, waiting=4) as server:
+    with process(tmp_path / "images", pause=1.5, waiting=4) as server:
         with concurrent.futures.ThreadPoolExecutor(24) as threads:
             answers = list(threads.map(lambda number: ask(server, number % 8), range(24)))
         statuses = [status for status, _, _ in answers]
@@ -83,13 +83,13 @@ def test_clients_that_go_away_leave_nothing_behind(running):
 
 def test_a_large_upload_is_refused_with_a_reason(running):
     answer = httpx.post(
-        f"{running.address}/api/search", files={"picture": b"\0" * (12 * 2**20)}, timeout=60, trust_env=False
+        f"{running.address}/api/search", files={"image": b"\0" * (12 * 2**20)}, timeout=60, trust_env=False
     )
     assert answer.status_code == 413 and "10 MB" in answer.json()["error"]
 
 
 def test_a_client_that_leaves_the_line_is_not_searched_for(tmp_path):
-    with process(tmp_path / "pictures", pause=2.5, waiting=2) as server:
+    with process(tmp_path / "images", pause=2.5, waiting=2) as server:
         place = urlsplit(server.address)
         content = BODY + encoded(person(1)) + b"\r\n--b--\r\n"
         lines = []
@@ -108,7 +108,7 @@ def test_a_client_that_leaves_the_line_is_not_searched_for(tmp_path):
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_the_middle_of_an_upload(tmp_path, number):
-    with process(tmp_path / "pictures") as server:
+    with process(tmp_path / "images") as server:
         before = files_below(tmp_path)
         with half_an_upload(server):
             time.sleep(0.2)
@@ -121,7 +121,7 @@ def test_stopped_in_the_middle_of_an_upload(tmp_path, number):
 
 @posix
 def test_an_answer_under_way_is_finished_first(tmp_path):
-    with process(tmp_path / "pictures", pause=0.5) as server:
+    with process(tmp_path / "images", pause=0.5) as server:
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
             answer = threads.submit(ask, server, 2)
             patience = time.monotonic() + 60
@@ -165,9 +165,9 @@ def test_a_taken_port_and_a_wrong_host_are_named():
             command.run(["model.pt", "--gallery", "g", "--host", host])
 
 
-def test_the_folder_of_pictures_must_exist(tmp_path):
-    with pytest.raises(UserError, match="--pictures"):
-        command.run(["model.pt", "--gallery", "g", "--pictures", str(tmp_path / "none")])
+def test_the_folder_of_images_must_exist(tmp_path):
+    with pytest.raises(UserError, match="--images"):
+        command.run(["model.pt", "--gallery", "g", "--images", str(tmp_path / "none")])
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_the_command_serves_a_gallery_in_a_folder(trained, tmp_path, monkeypatch
     def run(app, listener, ready):
         ready(serving_server.address_of(listener))
         with TestClient(app, base_url="http://127.0.0.1") as client:
-            files = {"picture": encoded(person(1))}
+            files = {"image": encoded(person(1))}
             found = client.post("/api/search", files=files).json()
             assert found["hits"][0]["entry"]["key"] == "k1" and len(found["hits"]) == 3
             assert client.get("/api/info").json()["store"] == "lancedb"

@@ -6,24 +6,24 @@ import pytest
 from serving import Colours, encoded, gallery, person
 
 from crossreid.gallery import Filter
-from crossreid.pictures import content_key
+from crossreid.images.decode import content_key
 from crossreid.serve.refusal import Refusal
 from crossreid.serve.searcher import BATCH, Search, Searcher
 
 
 class Held(Colours):
-    """Waits in its first call until it is let go, so that a line forms behind it. Fails on a black picture."""
+    """Waits in its first call until it is let go, so that a line forms behind it. Fails on a black image."""
 
     def __init__(self):
         super().__init__()
         self.held, self.go = threading.Event(), threading.Event()
 
-    def __call__(self, pictures, modality=None):
+    def __call__(self, images, modality=None):
         self.held.set()
         assert self.go.wait(60)
-        if any(picture.max() == 0 for picture in pictures):
+        if any(image.max() == 0 for image in images):
             raise RuntimeError("black")
-        return super().__call__(pictures, modality)
+        return super().__call__(images, modality)
 
 
 @pytest.fixture
@@ -77,14 +77,14 @@ def test_filters_of_neighbours_do_not_mix(held):
         assert {hit.entry.camera for hit in answer.result(60).hits} == {cameras[number % 3]}
 
 
-def test_a_bad_picture_fails_alone(held, capsys):
+def test_a_bad_image_fails_alone(held, capsys):
     black = person(0) * 0
     searches = [wanted(1), Search(b"nonsense", None, None, Filter(), 3), wanted(2)]
     searches.append(Search(encoded(black), None, None, Filter(), 3))
     _, (one, nonsense, two, dark) = line_up(held, searches)
     held[0].go.set()
     assert people(one) == ["p1"] * 3 and people(two) == ["p2"] * 3
-    with pytest.raises(Refusal, match="not a readable picture") as refusal:
+    with pytest.raises(Refusal, match="not a readable image") as refusal:
         nonsense.result(60)
     assert refusal.value.status == 422
     with pytest.raises(Refusal) as refusal:
@@ -93,7 +93,7 @@ def test_a_bad_picture_fails_alone(held, capsys):
     assert "RuntimeError: black" in capsys.readouterr().err
 
 
-def test_entries_and_pictures_in_one_batch(held, filled):
+def test_entries_and_images_in_one_batch(held, filled):
     entry = filled.get(content_key(person(4)))
     gone = Search(None, type(entry)(key="gone"), None, Filter(), 2)
     _, (one, two, missing) = line_up(held, [Search(None, entry, None, Filter(), 2), wanted(4), gone])
@@ -113,7 +113,7 @@ def test_a_cancelled_search_is_not_embedded(held):
     assert held[0].batches == [1, 1]
 
 
-def test_large_pictures_are_not_all_decoded_at_once(filled):
+def test_large_images_are_not_all_decoded_at_once(filled):
     embedder = Held()
     searcher = Searcher(filled, embedder, waiting=100, limit_pixels=10**8)
     large = encoded(person(1, size=(2500, 2500)), "JPEG")

@@ -5,7 +5,7 @@ import pytest
 
 import crossreid
 from crossreid import checkpoint, operating_points
-from crossreid.shipped import SMALL, located
+from crossreid.bundled import SMALL, located
 from crossreid.synthetic import camera, person, render
 
 
@@ -17,12 +17,12 @@ def test_it_is_small_and_says_what_it_knows():
 
 def test_it_tells_people_apart_whom_it_has_never_seen():
     """Eight people of a domain that no training domain resembles, two visible cameras."""
-    pictures = [
+    images = [
         render(person(number, seed=5, domain="grid"), camera(place, seed=5, domain="grid"), view=place)
         for place in (1, 2)
         for number in range(8)
     ]
-    vectors = crossreid.Embedder("small")(pictures)
+    vectors = crossreid.Embedder("small")(images)
     similar = vectors[:8] @ vectors[8:].T
     assert np.mean(similar.argmax(1) == np.arange(8)) >= 0.75
 

@@ -1,4 +1,4 @@
-"""Finding data sets on disk, listing pictures, splitting by identity."""
+"""Finding data sets on disk, listing images, splitting by identity."""
 
 import os
 
@@ -23,7 +23,7 @@ def paragraph(error) -> str:
     return text
 
 
-def test_pictures_are_listed_by_name_without_strays(tmp_path):
+def test_images_are_listed_by_name_without_strays(tmp_path):
     for name in ("b.jpg", "a10.JPG", "a9.png", "Thumbs.db", ".hidden.jpg", "._a9.png", "notes.txt", "c.bmp"):
         touch(tmp_path / name)
     (tmp_path / "folder.jpg").mkdir()
@@ -140,7 +140,7 @@ def test_hold_out_never_takes_all_or_none():
 def test_query_and_gallery():
     images = [
         Image("a1", 1, 1), Image("a2", 1, 1), Image("a3", 1, 2), Image("a4", 1, 2),  # two cameras
-        Image("b1", 2, 1), Image("b2", 2, 2), Image("b3", 2, 3),  # one picture in each camera
+        Image("b1", 2, 1), Image("b2", 2, 2), Image("b3", 2, 3),  # one image in each camera
         Image("c1", 3, 1),  # alone
         Image("d1", 4, 1), Image("d2", 4, 1),  # one camera
     ]  # fmt: skip
@@ -151,7 +151,7 @@ def test_query_and_gallery():
 
 def toy(read, **fields):
     texts = dict.fromkeys(("paper", "obtain", "licence", "caveats", "layout"), "")
-    fields |= {"name": "toy", "title": "Toy", "folder": "Toy-1.0", "protocol": "market1501"}
+    fields |= {"name": "toy", "title": "Toy", "folder": "Toy-1.0", "protocol": "single_query"}
     return Source(read=read, **texts, **fields)
 
 

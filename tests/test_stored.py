@@ -15,8 +15,8 @@ from crossreid.__main__ import main
 from crossreid.data import two_folders
 from crossreid.evaluation import EvaluateConfig, evaluate_stored, score_rows
 from crossreid.evaluation.stored import Stored, is_stored, read_stored, write_stored
-from crossreid.protocols.market1501 import Market1501
-from crossreid.records import Comparison, Embedding, UserError
+from crossreid.protocols.single_query import SingleQuery
+from crossreid.records import Embedding, Metric, UserError
 
 
 def quiet(text):
@@ -25,7 +25,7 @@ def quiet(text):
 
 def numbers(folder):
     content = json.loads((folder / "evaluation.json").read_text())
-    return {key: content[key] for key in ("rows", "reranked", "ranked", "comparison", "feature", "protocol")}
+    return {key: content[key] for key in ("rows", "reranked", "ranked", "metric", "feature", "protocol")}
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +67,10 @@ def test_features_by_another_protocol(stripes_stored, market, tmp_path, capsys):
     assert main(["evaluate", model, *words]) == 0
     assert numbers_of_rows(tmp_path) == numbers_of_rows(tmp_path / "model")
     other = read_stored(stored)
-    few = Market1501.between(other.protocol.images[:3], other.protocol.images[30:], title="few")
+    few = SingleQuery.between(other.protocol.images[:3], other.protocol.images[30:], title="few")
     assert len(read_stored(stored, protocol=few).embedding) == 3 + len(other.protocol.images) - 30
     few.images[4] = type(few.images[4])(tmp_path / "new.jpg", 1, 1)
-    with pytest.raises(UserError, match=r"lack 1 of the \d+ pictures .*new\.jpg"):
+    with pytest.raises(UserError, match=r"lack 1 of the \d+ images .*new\.jpg"):
         read_stored(stored, protocol=few)
 
 
@@ -81,9 +81,9 @@ def numbers_of_rows(folder):
 def test_trials_and_rules_are_stored(sysu, tmp_path):
     protocol = protocols.get("sysu_mm01")(sysu)
     embedding = Embedding(torch.from_numpy(noise(protocol.images).astype(np.float32)))
-    about = {"feature": "x", "comparison": {"vector": "cosine", "stripes": None}, "notes": []}
-    about["protocol"] = {"name": protocol.name, "words": protocol.words}
-    write_stored(tmp_path / "f.npz", Stored(protocol, embedding, Comparison("cosine"), about))
+    about = {"feature": "x", "metric": {"feature": "cosine", "stripes": None}, "notes": []}
+    about["protocol"] = {"name": protocol.name, "description": protocol.description}
+    write_stored(tmp_path / "f.npz", Stored(protocol, embedding, Metric("cosine"), about))
     stored = read_stored(tmp_path / "f.npz")
     assert stored.protocol.images == [
         type(image)(
@@ -91,8 +91,8 @@ def test_trials_and_rules_are_stored(sysu, tmp_path):
         )
         for image in protocol.images
     ]
-    (expected,) = score_rows(protocol, embedding, Comparison("cosine"), EvaluateConfig()).values()
-    (found,) = evaluate_stored(stored, EvaluateConfig(), say=quiet).values()
+    (expected,) = score_rows(protocol, embedding, Metric("cosine"), EvaluateConfig()).values()
+    (found,) = evaluate_stored(stored, EvaluateConfig(), log=quiet).values()
     assert len(found.per_trial) == 10
     np.testing.assert_array_equal(found.cmc, expected.cmc)
 
@@ -103,7 +103,7 @@ def two_sides(rng, tmp_path, columns=True):
     vectors = rng.normal(size=(5, 6)).astype(np.float32)
     names = np.array([f"some/{p:04d}_c{c}s1_000001_00.jpg" for p, c in zip(who, seen)])
     for name, rows in (("q", [0, 2]), ("g", [1, 3, 4])):
-        table = {"vectors": vectors[rows], "path": names[rows], "fingerprint": "ab", "feature": "neck"}
+        table = {"vectors": vectors[rows], "path": names[rows], "fingerprint": "ab", "feature": "bn"}
         if columns:
             table |= {"identity": who[rows], "camera": seen[rows]}
         np.savez(tmp_path / f"{name}.npz", **table)
@@ -119,7 +119,7 @@ def test_two_files_of_vectors(tmp_path, columns, capsys):
     stored = read_stored(tmp_path / "q.npz", tmp_path / "g.npz")
     assert [image.identity for image in stored.protocol.images] == [3, 5, 3, 5, 9]
     assert [image.camera for image in stored.protocol.images] == [1, 1, 2, 2, 1]
-    (scores,) = evaluate_stored(stored, EvaluateConfig(), say=quiet).values()
+    (scores,) = evaluate_stored(stored, EvaluateConfig(), log=quiet).values()
     assert scores.mean_ap == pytest.approx(expected)
     assert main(["evaluate", str(tmp_path / "q.npz"), "--gallery", str(tmp_path / "g.npz")]) == 0
     assert f"{100 * expected:.2f}" in capsys.readouterr().out
@@ -131,7 +131,7 @@ def test_one_file_with_the_column_split(tmp_path):
     both = {key: np.concatenate([part[key] for part in parts]) for key in ("vectors", "identity", "camera")}
     split = np.array(["Query"] * 2 + ["gallery"] * 3)
     np.savez(tmp_path / "both.npz", **both, split=split)
-    (scores,) = evaluate_stored(read_stored(tmp_path / "both.npz"), EvaluateConfig(), say=quiet).values()
+    (scores,) = evaluate_stored(read_stored(tmp_path / "both.npz"), EvaluateConfig(), log=quiet).values()
     assert scores.mean_ap == pytest.approx(expected)
     np.savez(tmp_path / "none.npz", **both)
     with pytest.raises(UserError, match="does not say which vectors are queries"):
@@ -149,7 +149,7 @@ def test_one_file_with_the_column_split(tmp_path):
             {"vectors": np.zeros((3, 2)), "identity": np.zeros(2)},
             r"identity has the shape \(2,\), but there are 3",
         ),
-        ({"vectors": np.zeros((1, 2)), "split": ["query"]}, "does not say who is on each picture"),
+        ({"vectors": np.zeros((1, 2)), "split": ["query"]}, "does not say who is on each image"),
         (
             {"vectors": np.zeros((1, 2)), "path": ["anna.jpg"], "split": ["query"]},
             r"the name anna\.jpg does not say",
@@ -224,10 +224,10 @@ def test_the_exchange_format_of_sysu(sysu, tmp_path, name):
         savemat(tmp_path / f"net_cam{camera}.mat", {name: cell})
     assert is_stored(tmp_path) and is_stored(tmp_path / "net_cam1.mat") and not is_stored(sysu)
     embedding = Embedding(torch.from_numpy(vectors).float())
-    (expected,) = score_rows(protocol, embedding, Comparison("euclidean"), EvaluateConfig()).values()
+    (expected,) = score_rows(protocol, embedding, Metric("euclidean"), EvaluateConfig()).values()
     for path in (tmp_path, tmp_path / "net_cam3.mat"):
         stored = read_stored(path, protocol=protocol)
-        (found,) = evaluate_stored(stored, EvaluateConfig(), say=quiet).values()
+        (found,) = evaluate_stored(stored, EvaluateConfig(), log=quiet).values()
         assert found.mean_ap == pytest.approx(expected.mean_ap)
     with pytest.raises(UserError, match="name the settings and the data set"):
         read_stored(tmp_path)
@@ -264,12 +264,12 @@ def test_how_two_folders_are_read(tmp_path):
     query, gallery = two_folders.read(tmp_path / "people", tmp_path / "more")
     assert [image.identity for image in query] == [1] and [image.identity for image in gallery] == [1, 2]
     with pytest.raises(UserError, match="same_camera: false"):
-        Market1501.between(query, gallery, title="own")
-    assert len(Market1501.between(query, gallery, title="own", same_camera=False).trials()) == 1
+        SingleQuery.between(query, gallery, title="own")
+    assert len(SingleQuery.between(query, gallery, title="own", same_camera=False).trials()) == 1
     make("odd/hello.jpg", "empty/notes.txt")
     with pytest.raises(UserError, match=r"no identity in hello\.jpg"):
         two_folders.read(tmp_path / "odd", tmp_path / "g")
-    with pytest.raises(UserError, match="no pictures were found in"):
+    with pytest.raises(UserError, match="no images were found in"):
         two_folders.read(tmp_path / "q", tmp_path / "empty")
     query, _ = two_folders.read(tmp_path / "odd", tmp_path / "odd", pattern=r"(?P<identity>\w+)\.jpg")
     assert [image.identity for image in query] == [1]
@@ -305,27 +305,27 @@ def test_cameras_are_known_of_all_or_of_none(tmp_path):
 
 
 @pytest.mark.parametrize("identity", [["7", ""], [7.0, float("nan")]])
-def test_a_picture_of_nobody_is_named(tmp_path, identity):
+def test_an_image_of_nobody_is_named(tmp_path, identity):
     file = labelled(tmp_path / "q.npz", identity=identity, camera=[1, 1])
     with pytest.raises(UserError, match=r"row 1 \(.*has no identity"):
         read_stored(file, file)
 
 
-def test_people_of_one_frame_are_different_pictures(tmp_path):
+def test_people_of_one_frame_are_different_images(tmp_path):
     boxes = [[0, 0, 9, 9], [9, 0, 18, 9], [-1, -1, -1, -1]]
     query = labelled(tmp_path / "q.npz", identity=[1], path=["f.jpg"], box=boxes[:1])
     gallery = labelled(tmp_path / "g.npz", identity=[2, 1], path=["f.jpg", "g.jpg"], box=boxes[1:])
     protocol = read_stored(query, gallery, same_camera=False).protocol
     assert [image.box for image in protocol.images] == [(0, 0, 9, 9), (9, 0, 18, 9), None]
-    assert protocol.trials()[0].forbidden is None
+    assert protocol.trials()[0].excluded is None
 
 
 def test_notes_are_those_of_the_protocol_that_scores(tmp_path, market):
     usual, off = (protocols.get("market1501")(market, same_camera=way) for way in (True, False))
     embedding = Embedding(torch.from_numpy(noise(off.images)).float())
-    about = {"feature": "x", "comparison": {"vector": "cosine", "stripes": None}, "notes": list(off.notes)}
-    about["protocol"] = {"name": off.name, "words": off.words}
-    write_stored(tmp_path / "f.npz", Stored(off, embedding, Comparison("cosine"), about))
+    about = {"feature": "x", "metric": {"feature": "cosine", "stripes": None}, "notes": list(off.notes)}
+    about["protocol"] = {"name": off.name, "description": off.description}
+    write_stored(tmp_path / "f.npz", Stored(off, embedding, Metric("cosine"), about))
     assert "rule is off" in read_stored(tmp_path / "f.npz").about["notes"][0]
     assert read_stored(tmp_path / "f.npz", protocol=usual).about["notes"] == []
     sides = [labelled(tmp_path / f"{side}.npz", identity=[1, 2]) for side in "qg"]

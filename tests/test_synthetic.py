@@ -1,4 +1,4 @@
-"""Synthetic people: the same arguments give the same picture, clothes fit, infrared is not grey."""
+"""Synthetic people: the same arguments give the same image, clothes fit, infrared is not grey."""
 
 import dataclasses
 
@@ -81,7 +81,7 @@ def test_seasons_wear_different_things():
     assert short("market1501") > 3 * short("dukemtmc")
 
 
-def test_a_picture_is_a_function_of_its_arguments():
+def test_an_image_is_a_function_of_its_arguments():
     who, what = person(1), camera(2)
     first = render(who, what, moment(1, 0))
     render(who, camera(1), moment(1, 9))
@@ -104,15 +104,13 @@ def test_infrared_is_rendered_not_greyed():
             float
         )
 
-    picture = chest()
-    assert np.array_equal(picture[..., 0], picture[..., 1]) and np.array_equal(
-        picture[..., 0], picture[..., 2]
-    )
-    assert picture.mean(axis=(1, 2)).std() > 25  # stripes
-    # Other colours: the same infrared picture. Dyes that are equal in infrared: the stripes are gone.
-    assert np.array_equal(picture, chest(colour=(0.1, 0.9, 0.2), second=(0.9, 0.9, 0.9)))
+    image = chest()
+    assert np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 0], image[..., 2])
+    assert image.mean(axis=(1, 2)).std() > 25  # stripes
+    # Other colours: the same infrared image. Dyes that are equal in infrared: the stripes are gone.
+    assert np.array_equal(image, chest(colour=(0.1, 0.9, 0.2), second=(0.9, 0.9, 0.9)))
     assert chest(second_infrared=0.9).mean(axis=(1, 2)).std() < 15
-    assert chest(infrared=0.1).mean() < picture.mean() - 20
+    assert chest(infrared=0.1).mean() < image.mean() - 20
 
 
 def test_a_camera_shows_its_own_colours_and_light():
@@ -215,7 +213,7 @@ def test_styles_are_named_or_drawn():
         style("market")
 
 
-def test_contact_sheet_shows_every_picture():
+def test_contact_sheet_shows_every_image():
     cameras = [camera(1), camera(2)]
     sheet = np.asarray(contact_sheet([4, 7], cameras, images=2, occlusion=0.0))
     assert sheet.shape == (2 * 130, 4 * 66, 3)

@@ -5,8 +5,8 @@ import colorsys
 import numpy as np
 import pytest
 
+from crossreid.evaluation.baselines import raw_pixels, striped_histogram
 from crossreid.synthetic import camera, person, render
-from crossreid.synthetic.baselines import raw_pixels, striped_histogram
 from crossreid.synthetic.rendering import moment
 
 

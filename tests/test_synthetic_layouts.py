@@ -36,8 +36,8 @@ NAMES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_pictures():
-    """Plain pictures that still depend on all that a real one depends on; rendering has its own tests."""
+def quick_images():
+    """Plain images that still depend on all that a real one depends on; rendering has its own tests."""
 
     def quick(who, what, view, *, size, jitter, yaw):
         shade = zlib.crc32(repr((who, what, view, size, jitter, yaw)).encode()) % 251
@@ -64,7 +64,7 @@ def made(tmp_path_factory):
 
 
 def read(name, root, **settings):
-    module = import_module(f"crossreid.data.{'csv_table' if name == 'csv' else name}")
+    module = import_module(f"crossreid.data.sets.{'csv_table' if name == 'csv' else name}")
     return module.read(root, **settings)
 
 
@@ -139,11 +139,11 @@ def test_cuhk03_comes_out_of_its_container_as_it_went_in(made, tmp_path):
         folder = root / f"images_{word}"
         before[word] = {path.name: np.asarray(Image.open(path)) for path in folder.iterdir()}
         shutil.rmtree(folder)
-    import_module("crossreid.data.cuhk03").extract(root)
-    for word, pictures in before.items():
+    import_module("crossreid.data.sets.cuhk03").extract(root)
+    for word, images in before.items():
         after = {path.name: np.asarray(Image.open(path)) for path in (root / f"images_{word}").iterdir()}
-        assert after.keys() == pictures.keys()
-        assert all(np.array_equal(after[name], pictures[name]) for name in pictures)
+        assert after.keys() == images.keys()
+        assert all(np.array_equal(after[name], images[name]) for name in images)
 
 
 def test_cuhk_sysu_is_cut_out_of_its_scenes_as_it_was(made, tmp_path):
@@ -151,7 +151,7 @@ def test_cuhk_sysu_is_cut_out_of_its_scenes_as_it_was(made, tmp_path):
     shutil.copytree(made("cuhk_sysu"), root)
     before = {path.name: np.asarray(Image.open(path)) for path in (root / "cropped_image").iterdir()}
     shutil.rmtree(root / "cropped_image")
-    import_module("crossreid.data.cuhk_sysu").crop(root, workers=1)
+    import_module("crossreid.data.sets.cuhk_sysu").crop(root, workers=1)
     after = {path.name: np.asarray(Image.open(path)) for path in (root / "cropped_image").iterdir()}
     assert after.keys() == before.keys()
     assert all(np.array_equal(after[name], before[name]) for name in before)

@@ -1,4 +1,4 @@
-"""The reader of SYSU-MM01, on a small tree with the official numbers of pictures of some identities."""
+"""The reader of SYSU-MM01, on a small tree with the official numbers of images of some identities."""
 
 import hashlib
 from pathlib import Path
@@ -8,12 +8,12 @@ import pytest
 from scipy.io import savemat
 
 from crossreid import data
-from crossreid.data import sysu_mm01
+from crossreid.data.sets import sysu_mm01
 from crossreid.records import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "sysu"
 
-# Pictures in cameras 1 to 6; those of 6, 10, 17 and 21 are the real ones.
+# Images in cameras 1 to 6; those of 6, 10, 17 and 21 are the real ones.
 COUNTS = {
     2: (2, 0, 3, 1, 0, 2),
     4: (0, 2, 2, 0, 0, 1),
@@ -115,7 +115,7 @@ def test_damaged_copies_are_one_paragraph(root):
     write_ids(root, "test", [6, 4], ".mat")
     says("identity 4 is in the lists train_id and test_id")
     write_ids(root, "test", [500], ".mat")
-    says("no picture for query", "cam1/0001/0001.jpg")
+    says("no image for query", "cam1/0001/0001.jpg")
     (root / "cam6").rename(root / "Cam6")
     says("missing cam6", "rename Cam6")
 
@@ -133,9 +133,9 @@ def write_prepared(root):
         (modality, [image for image in data.read("sysu_mm01", root)["train"] if image.modality == modality])
         for modality in ("visible", "infrared")
     ):
-        pictures, labels = sysu_mm01.PREPARED[modality]
+        crops, labels = sysu_mm01.PREPARED[modality]
         target = {2: 0, 4: 1, 334: 2}
-        np.save(root / pictures, np.zeros((len(images), 4, 2, 3), np.uint8))
+        np.save(root / crops, np.zeros((len(images), 4, 2, 3), np.uint8))
         np.save(root / labels, np.array([target[image.identity] for image in images]))
 
 
@@ -147,17 +147,17 @@ def test_prepared_arrays(root):
     assert prepared["query"] == plain["query"] and prepared["gallery"] == plain["gallery"]
     for one, other in zip(plain["train"], prepared["train"], strict=True):
         assert (one.identity, one.camera, one.modality) == (other.identity, other.camera, other.modality)
-    assert [image.row for image in prepared["train"]] == [*range(8), *range(11)]
+    assert [image.array_index for image in prepared["train"]] == [*range(8), *range(11)]
     assert prepared["train"][8].path == root / "train_ir_resized_img.npy"
     part = data.read("sysu_mm01", root, prepared=True, trainval=False)
-    assert [image.row for image in part["train"]] == [*range(5), *range(8)]
-    assert all(image.row is None for image in part["validation"])
+    assert [image.array_index for image in part["train"]] == [*range(5), *range(8)]
+    assert all(image.array_index is None for image in part["validation"])
 
 
 def test_prepared_arrays_of_another_copy(root):
     write_prepared(root)
     (root / "cam6" / "0002" / "0003.jpg").write_bytes(b"x")
-    with pytest.raises(UserError, match="has 11 rows, and 12 pictures"):
+    with pytest.raises(UserError, match="has 11 rows, and 12 images"):
         data.read("sysu_mm01", root, prepared=True)
     (root / "train_rgb_resized_img.npy").write_bytes(b"nothing")
     with pytest.raises(UserError, match="not a readable array"):
@@ -191,7 +191,7 @@ def test_check_names_the_first_deviating_identity_and_camera(root):
         "exp/test_id.txt: 4 identities, 96 expected; the first that differs is 24, which is missing." in texts
     )
     assert any(
-        text.startswith("test identities in camera 1: 76 pictures of 2 identities found, 1374 of 56")
+        text.startswith("test identities in camera 1: 76 images of 2 identities found, 1374 of 56")
         for text in texts
     )
     savemat(root / "rand_perm_cam.mat", {"rand_perm_cam": cells()})
@@ -204,7 +204,7 @@ def test_check_names_the_first_deviating_identity_and_camera(root):
     texts = [finding.text for finding in sysu_mm01.check(root)]
     assert any(
         "2 folders differ" in text
-        and "identity 10, camera 4 (cam4/0010): 19 pictures found, 20 expected" in text
+        and "identity 10, camera 4 (cam4/0010): 19 images found, 20 expected" in text
         for text in texts
     )
     assert any("Thumbs.db" in text for text in texts) and any("first extra" in text for text in texts)
@@ -249,4 +249,4 @@ def test_a_whole_copy_is_as_expected(tmp_path):
     (tmp_path / "cam2" / "0010" / "0030.jpg").unlink()
     texts = [finding.text for finding in data.check("sysu_mm01", tmp_path)]
     assert "gallery: 6774 images found, 6775 expected." in texts
-    assert any("identity 10, camera 2 (cam2/0010): 29 pictures found, 30 expected" in text for text in texts)
+    assert any("identity 10, camera 2 (cam2/0010): 29 images found, 30 expected" in text for text in texts)

@@ -32,8 +32,8 @@ def test_the_numbers_of_each_epoch_are_scalars(experiment, tmp_path):
     assert scalars["losses/train/total"] == [
         (epoch, pytest.approx(line["losses"]["train/total"])) for epoch, line in enumerate(epochs)
     ]
-    assert scalars["rates/main/0"] == [
-        (e, pytest.approx(line["rates"]["main"][0])) for e, line in enumerate(epochs)
+    assert scalars["lrs/main/0"] == [
+        (e, pytest.approx(line["lrs"]["main"][0])) for e, line in enumerate(epochs)
     ]
     (row,) = scored[0]["rows"]
     assert scalars[f"rows/{row}/mean_ap"] == [

@@ -1,4 +1,4 @@
-"""Runs of a few steps: selection, start weights, resume under other settings, faulty data, two processes."""
+"""Runs of a few steps: selection, pretrained weights, resume under other settings, faulty data, two processes."""
 
 import json
 import shutil
@@ -149,9 +149,9 @@ def test_keeping_and_saving_do_not_change_the_weights(experiment, trained, tmp_p
 
 def test_starting_from_a_run_on_other_people(experiment, trained, tmp_path):
     start = (
-        "--train.start_from",
+        "--train.init_from",
         str(trained / "last.pt"),
-        "--train.optimizers.main.rate",
+        "--train.optimizers.main.lr",
         "0",
         "--train.epochs",
         "1",
@@ -169,7 +169,7 @@ def test_starting_from_a_run_on_other_people(experiment, trained, tmp_path):
     other = experiment | {"method": {"name": "alignedreid", "backbone": "tiny", "pretrained": None}}
     refused(lambda: run_with(other, tmp_path / "other", *start), "holds the method AGW", "AlignedReID")
     refused(
-        lambda: run_with(experiment, tmp_path / "other", "--train.start_from", "no.pt"),
+        lambda: run_with(experiment, tmp_path / "other", "--train.init_from", "no.pt"),
         "there is no checkpoint",
     )
     assert not (tmp_path / "other").exists()
@@ -251,7 +251,7 @@ def copy(market, tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_broken_picture_stops_an_epoch_with_its_name_or_is_passed_over(experiment, copy, tmp_path, workers):
+def test_a_broken_image_stops_an_epoch_with_its_name_or_is_passed_over(experiment, copy, tmp_path, workers):
     broken = sorted((copy / "bounding_box_train").glob("*.jpg"))[::3]
     for path in broken:
         path.write_bytes(path.read_bytes()[:200])
@@ -259,7 +259,7 @@ def test_a_broken_picture_stops_an_epoch_with_its_name_or_is_passed_over(experim
     refused(
         lambda: run_with(experiment, tmp_path / "run", *here, evaluate=False),
         str(copy / "bounding_box_train"),
-        "not a readable picture",
+        "not a readable image",
         "data.broken: skip",
     )
     if workers == "0":
@@ -268,7 +268,7 @@ def test_a_broken_picture_stops_an_epoch_with_its_name_or_is_passed_over(experim
         assert (run / "last.pt").exists() and (run / "evaluation.json").exists()
 
 
-def test_a_broken_picture_in_the_gallery_is_named(experiment, copy, trained, tmp_path):
+def test_a_broken_image_in_the_gallery_is_named(experiment, copy, trained, tmp_path):
     path = sorted((copy / "bounding_box_test").glob("0*.jpg"))[-1]
     path.write_bytes(b"")
     from crossreid import evaluation
@@ -297,7 +297,7 @@ def test_folders_that_are_missing_or_empty_and_batches_that_cannot_be_filled(exp
             "--data.roots.folder",
             str(tmp_path / "empty"),
         ),
-        "no pictures",
+        "no images",
     )
     file = tmp_path / "file"
     file.write_text("")
@@ -310,12 +310,12 @@ def test_folders_that_are_missing_or_empty_and_batches_that_cannot_be_filled(exp
     refused(attempt("--method.streams", "2"), "method.streams")
     refused(attempt("--data.loaders", "{meta: {sampler: identity}}"), "train")
     refused(attempt("--train.optimizers", "{head: {}}"), "head", "main")
-    refused(attempt("--evaluate.feature", "nonsense"), "'nonsense'", "neck")
+    refused(attempt("--evaluate.feature", "nonsense"), "'nonsense'", "bn")
     assert not run.exists()
 
 
-def test_identities_with_one_picture_are_repeated(experiment, copy, tmp_path):
-    """K pictures of a person who has one are that one K times, so the batch is full and the losses finite."""
+def test_identities_with_one_image_are_repeated(experiment, copy, tmp_path):
+    """K images of a person who has one are that one K times, so the batch is full and the losses finite."""
     kept = set()
     for path in sorted((copy / "bounding_box_train").glob("*.jpg")):
         person = path.name[:4]
@@ -368,7 +368,7 @@ def test_two_processes_with_an_evaluation_in_the_middle_and_an_odd_number_of_bat
     best = json.loads((run / "evaluation.json").read_text())
     from crossreid import evaluation
 
-    rows = evaluation.evaluate(run / "best.pt", settings=config.load(experiment), say=lambda text: None)
+    rows = evaluation.evaluate(run / "best.pt", settings=config.load(experiment), log=lambda text: None)
     (scores,) = rows.values()
     assert best["rows"][0]["mean_ap"] == pytest.approx(float(scores.mean_ap), abs=1e-4)
     assert best["rows"][0]["cmc"] == pytest.approx(scores.cmc.tolist(), abs=1e-6)

@@ -10,7 +10,7 @@ STILL = {"flip": 0, "size": (24, 12)}
 UNIT = {"mean": (0, 0, 0), "std": (1, 1, 1)}
 
 
-def picture(height, width, seed=0):
+def image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -29,7 +29,7 @@ def to_array(image):
 @pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize("given", [(128, 64), (37, 91), (300, 200), (24, 12)])
 def test_resize_is_pillows(name, given):
-    for array in (picture(*given), np.full((*given, 3), 255, np.uint8)):
+    for array in (image(*given), np.full((*given, 3), 255, np.uint8)):
         filtered = PILImage.fromarray(array).resize((12, 24), getattr(PILImage.Resampling, name.upper()))
         found = to_array(transforms.resize(transforms.from_array(array), (24, 12), name)).astype(int)
         different = np.abs(found - np.asarray(filtered).astype(int))
@@ -39,41 +39,41 @@ def test_resize_is_pillows(name, given):
 
 def test_test_transform_resizes_and_normalises():
     config = DataConfig(size=(24, 12))
-    arrays = [picture(48, 31), picture(24, 12, 1)]
+    arrays = [image(48, 31), image(24, 12, 1)]
     found = transforms.test_transform(config)(arrays)
     assert found.shape == (2, 3, 24, 12) and found.dtype == torch.float32 and found.is_contiguous()
     expected = (arrays[1] / 255 - np.array(config.mean)) / np.array(config.std)
     np.testing.assert_allclose(to_array(found[1]), expected, atol=1e-5)
 
 
-def test_nothing_drawn_leaves_the_picture():
-    array = picture(24, 12)
+def test_nothing_drawn_leaves_the_image():
+    array = image(24, 12)
     assert (to_array(augmented(DataConfig(**STILL), array)) == array).all()
 
 
 def test_flip_mirrors():
-    array = picture(24, 12)
+    array = image(24, 12)
     assert (to_array(augmented(DataConfig(size=(24, 12), flip=1), array)) == array[:, ::-1]).all()
 
 
 @pytest.mark.parametrize("top, left", [(0, 0), (3, 3), (6, 6), (1, 5), (4, 2)])
-def test_pad_crop_is_a_cut_of_the_padded_picture(top, left):
-    array = picture(24, 12)
+def test_pad_crop_is_a_cut_of_the_padded_image(top, left):
+    array = image(24, 12)
     padded = np.pad(array, ((3, 3), (3, 3), (0, 0)))
     found = to_array(transforms.pad_crop(transforms.from_array(array), 3, top, left))
     assert (found == padded[top : top + 24, left : left + 12]).all()
 
 
 def test_padding_reaches_every_offset():
-    array = picture(24, 12)
+    array = image(24, 12)
     padded = np.pad(array, ((1, 1), (1, 1), (0, 0)))
     cuts = {padded[t : t + 24, left : left + 12].tobytes() for t in range(3) for left in range(3)}
     config = DataConfig(**STILL, padding=1)
     assert {to_array(augmented(config, array, seed)).tobytes() for seed in range(100)} == cuts
 
 
-def test_translate_cuts_from_the_enlarged_picture():
-    array = picture(50, 30)
+def test_translate_cuts_from_the_enlarged_image():
+    array = image(50, 30)
     larger = to_array(transforms.resize(transforms.from_array(array), (288, 144), "bilinear"))
     for down, right in ((0, 0), (1, 1), (0.26, 0.74)):
         top, left = round(down * 32), round(right * 16)
@@ -84,7 +84,7 @@ def test_translate_cuts_from_the_enlarged_picture():
 
 
 def test_grey_is_pillows_and_can_spare_infrared():
-    array = picture(24, 12)
+    array = image(24, 12)
     expected = np.asarray(PILImage.fromarray(array).convert("L"))[:, :, None].repeat(3, 2)
     everyone, visible = DataConfig(**STILL, grey=1), DataConfig(**STILL, grey=1, grey_modality="visible")
     assert (to_array(augmented(everyone, array, modality=1)) == expected).all()
@@ -93,7 +93,7 @@ def test_grey_is_pillows_and_can_spare_infrared():
 
 
 def test_jitter_without_spread_changes_nothing_and_with_spread_something():
-    array = picture(24, 12)
+    array = image(24, 12)
     none = JitterConfig(brightness=0, contrast=0, saturation=0, hue=0)
     same = to_array(augmented(DataConfig(**STILL, jitter=none), array)).astype(int)
     assert np.abs(same - array).max() <= 2
@@ -138,7 +138,7 @@ def test_an_image_depends_on_its_own_generator_only():
     config = DataConfig(
         size=(24, 12), padding=2, translate=0.5, grey=0.5, jitter=JitterConfig(0.5), erase=EraseConfig()
     )
-    arrays = [picture(30, 20, seed) for seed in range(6)]
+    arrays = [image(30, 20, seed) for seed in range(6)]
     transform = transforms.train_transform(config)
     together = transform(arrays, [0] * 6, generators(6))
     for place, array in enumerate(arrays):

@@ -2,9 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from tiny_layouts import assert_perfect, picture, pictures
+from tiny_layouts import assert_perfect, image, images
 
-from crossreid.data import split_files, viper
+from crossreid.data import split_files
+from crossreid.data.sets import viper
 from crossreid.protocols.generalization import Generalization
 from crossreid.records import UserError
 
@@ -17,8 +18,8 @@ def cache(tmp_path, monkeypatch):
 
 
 def write(root):
-    pictures(root / "cam_a", [f"{n:03d}_45.bmp" for n in IDENTITIES])
-    pictures(root / "cam_b", [f"{n:03d}_{90 if n % 2 else 180}.bmp" for n in IDENTITIES])
+    images(root / "cam_a", [f"{n:03d}_45.bmp" for n in IDENTITIES])
+    images(root / "cam_b", [f"{n:03d}_{90 if n % 2 else 180}.bmp" for n in IDENTITIES])
     return root
 
 
@@ -54,13 +55,13 @@ def test_the_four_variants(tmp_path):
 
 def test_folders_of_the_authors_script_come_first(tmp_path):
     root = write(tmp_path)
-    pictures(root / "split_1a/train", ["p000_c1_d045.png", "p000_c2_d180.png"])
-    pictures(root / "split_1a/query", ["p873_c1_d045.png"])
-    pictures(root / "split_1a/gallery", ["p873_c2_d090.png"])
+    images(root / "split_1a/train", ["p000_c1_d045.png", "p000_c2_d180.png"])
+    images(root / "split_1a/query", ["p873_c1_d045.png"])
+    images(root / "split_1a/gallery", ["p873_c2_d090.png"])
     splits = viper.read(root)
     assert [(i.identity, i.camera) for i in splits["query"] + splits["gallery"]] == [(873, 1), (873, 2)]
     assert len(viper.read(root, variant="b")["query"]) == 4
-    picture(root / "split_1a/query/p000_c1_d045.png")
+    image(root / "split_1a/query/p000_c1_d045.png")
     with pytest.raises(UserError, match="split_1a"):
         viper.read(root)
 

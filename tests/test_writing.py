@@ -7,9 +7,9 @@ import pytest
 
 from crossreid import checkpoint
 from crossreid.__main__ import main
-from crossreid.data.writing import check_folder, replacing, write_json
+from crossreid.bundled import SMALL
+from crossreid.files import check_folder, replacing, write_json
 from crossreid.records import UserError
-from crossreid.shipped import SMALL
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def test_commands_name_the_place_before_their_work(trained, market, file, capsys
 
     for place in (
         "report.page.sections",
-        "export.Trained",
+        "export.writing.Trained",
         "synthetic.writing._render_all",
-        "pictures.decode",
+        "images.decode.decode",
         "originals.to_original",
     ):
         monkeypatch.setattr(f"crossreid.{place}", work)

@@ -4,22 +4,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from crossreid.ops import ranking
 from crossreid.protocols.results import mean_scores
 
 
-def picture(path: Path, shade: int = 0, size=(4, 8)) -> Path:
-    """A picture of one shade, width 4 and height 8."""
+def image(path: Path, shade: int = 0, size=(4, 8)) -> Path:
+    """An image of one shade, width 4 and height 8."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Picture.new("RGB", size, (shade % 256, 128, 255 - shade % 256)).save(path)
+    PILImage.new("RGB", size, (shade % 256, 128, 255 - shade % 256)).save(path)
     return path
 
 
-def pictures(root: Path, names) -> None:
+def images(root: Path, names) -> None:
     for shade, name in enumerate(names):
-        picture(root / name, shade)
+        image(root / name, shade)
 
 
 def scores(protocol, vectors) -> dict:
@@ -34,11 +34,11 @@ def scores(protocol, vectors) -> dict:
             identity[trial.query],
             identity[trial.gallery],
             metric="euclidean",
-            forbidden=trial.forbidden,
+            excluded=trial.excluded,
             cmc=protocol.cmc,
             ranks=20,
         )
-        rows.setdefault(trial.row, []).append(found)
+        rows.setdefault(trial.subset, []).append(found)
     return {row: mean_scores(found, protocol.average) for row, found in rows.items()}
 
 
@@ -67,8 +67,8 @@ def plain_scores(trial, images, vectors, cmc: str):
         order = sorted(
             range(len(trial.gallery)), key=lambda g: np.sum((vectors[query] - vectors[trial.gallery[g]]) ** 2)
         )
-        if trial.forbidden is not None:
-            order = [g for g in order if trial.forbidden[0][q] != trial.forbidden[1][g]]
+        if trial.excluded is not None:
+            order = [g for g in order if trial.excluded[0][q] != trial.excluded[1][g]]
         right = [images[trial.gallery[g]].identity == images[query].identity for g in order]
         if not any(right):
             continue

@@ -1,4 +1,4 @@
-"""Say how alike a model finds two pictures, and what such a distance was worth in its evaluation."""
+"""Say how alike a model finds two images, and what such a distance was worth in its evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def run(words: list[str]) -> None:
     words_of.add_argument(
         "model", help="a checkpoint, an exported model, or small, which comes with crossreid"
     )
-    words_of.add_argument("a", help="a picture of a person")
+    words_of.add_argument("a", help="an image of a person")
     words_of.add_argument("b", help="another")
     words_of.add_argument(
         "--modality",
@@ -30,10 +30,10 @@ def run(words: list[str]) -> None:
     chosen = words_of.parse_args(words)
     if len(chosen.modality or ()) > 2:
         raise UserError(
-            f"--modality names {len(chosen.modality)} modalities: give one for both pictures, or one for each"
+            f"--modality names {len(chosen.modality)} modalities: give one for both images, or one for each"
         )
     from crossreid.embedder import Embedder, modality_of
-    from crossreid.pictures import decode
+    from crossreid.images.decode import decode
 
     pair = (chosen.a, chosen.b)
     # Before the model is loaded, so that a wrong name is told at once.
@@ -45,7 +45,7 @@ def run(words: list[str]) -> None:
             modality = [modality_of(path) for path in pair]
         except UserError as error:
             raise UserError(
-                f"this model treats visible and infrared pictures differently, and the folders of {chosen.a} and "
+                f"this model treats visible and infrared images differently, and the folders of {chosen.a} and "
                 f"{chosen.b} do not say which they are: give --modality visible, --modality infrared, or one for each, "
                 "such as --modality visible infrared"
             ) from error
@@ -57,14 +57,14 @@ def run(words: list[str]) -> None:
     kinds = tuple(modality or (VISIBLE, VISIBLE))
     places = operating_points.place(points, distance, kinds)
     if points and not places:
-        source += f" compared no {kinds[0]} pictures with {kinds[1]} ones"
+        source += f" compared no {kinds[0]} images with {kinds[1]} ones"
     print(words_for(distance, places, source))
 
 
 def words_for(distance: float, places: list[Place], source: str) -> str:
-    """What can be said of two pictures at this distance.
+    """What can be said of two images at this distance.
 
-    places: where the distance lies in the rows of the model's evaluation that compared such pictures; source: which
+    places: where the distance lies in the rows of the model's evaluation that compared such images; source: which
     evaluation that is, or why there is none.
     """
     lines = [
@@ -79,10 +79,10 @@ def words_for(distance: float, places: list[Place], source: str) -> str:
     for place in places:
         true = _share(place.true_positive, place.genuine)
         false = _share(place.false_positive, place.impostor)
-        lines.append(f"  {place.row}: {true} pairs of one person, {false} pairs of two people")
+        lines.append(f"  {place.subset}: {true} pairs of one person, {false} pairs of two people")
     lines.append(
         "These are rates over the people and cameras of that evaluation; other places have other rates. They do not "
-        "say whether these two pictures show one person."
+        "say whether these two images show one person."
     )
     return "\n".join(lines)
 

@@ -15,7 +15,7 @@ def run(words: list[str]) -> None:
     check = acts.add_parser("check", help="compare a copy on disk with what is known of the data set")
     make = acts.add_parser("make", help="write a synthetic copy in the data set's own layout")
     prepare = acts.add_parser(
-        "prepare", help="decode pictures once, into arrays that training maps into memory"
+        "prepare", help="decode images once, into arrays that training maps into memory"
     )
     for act in (check, make, prepare):
         act.add_argument("name", help="name of the data set, as `crossreid data list` shows it")
@@ -24,7 +24,7 @@ def run(words: list[str]) -> None:
     make.add_argument(
         "--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)"
     )
-    make.add_argument("--images", type=int, help="pictures of a person in a camera (default: by data set)")
+    make.add_argument("--images", type=int, help="images of a person in a camera (default: by data set)")
     make.add_argument(
         "--jitter", type=float, default=1.0, help="how badly boxes fit, 0 exactly (default: %(default)s)"
     )

@@ -1,4 +1,4 @@
-"""Turn pictures into vectors in a file.
+"""Turn images into vectors in a file.
 
 Goes on where it was when it is given again after an interruption.
 """
@@ -22,7 +22,7 @@ def run(words: list[str]) -> None:
     words_of.add_argument(
         "images",
         nargs="+",
-        help="pictures, folders, patterns such as 'shop/*.jpg', or CSV tables with a column path and perhaps modality, "
+        help="images, folders, patterns such as 'shop/*.jpg', or CSV tables with a column path and perhaps modality, "
         "x0, y0, x1, y1 (a box in pixels), and any others, which are carried over",
     )
     words_of.add_argument(
@@ -32,15 +32,15 @@ def run(words: list[str]) -> None:
         help="what to write: .npz (everything), .csv, or .npy (vectors alone)",
     )
     words_of.add_argument(
-        "--modality", choices=MODALITIES, help="of all pictures of which no table says another"
+        "--modality", choices=MODALITIES, help="of all images of which no table says another"
     )
     words_of.add_argument(
         "--feature", help="which of the method's vectors (default: the method's own choice)"
     )
     words_of.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
-    words_of.add_argument("--batch", type=int, default=64, help="pictures at once (default: %(default)s)")
+    words_of.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
     words_of.add_argument(
-        "--skip-bad", action="store_true", help="leave out pictures that cannot be read, and list them"
+        "--skip-bad", action="store_true", help="leave out images that cannot be read, and list them"
     )
     chosen = words_of.parse_args(words)
     if chosen.batch < 1:
@@ -54,11 +54,11 @@ def run(words: list[str]) -> None:
     bad = unreadable(rows)
     if bad and not chosen.skip_bad:
         raise UserError(
-            f"{len(bad)} of {len(rows)} pictures cannot be read: {several(list(bad.values()))}. Nothing was embedded "
+            f"{len(bad)} of {len(rows)} images cannot be read: {several(list(bad.values()))}. Nothing was embedded "
             "yet: mend or remove them, or leave them out with --skip-bad."
         )
     if len(bad) == len(rows):
-        raise UserError(f"none of the {len(rows)} pictures can be read: {several(list(bad.values()))}.")
+        raise UserError(f"none of the {len(rows)} images can be read: {several(list(bad.values()))}.")
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
@@ -81,6 +81,6 @@ def run(words: list[str]) -> None:
         where = done.written if done.written.suffix.lower() == ".npz" else f"{done.written}.skipped.csv"
         reasons = several([reason for _, reason in done.skipped])
         print(
-            f"left out {len(done.skipped)} of {len(rows)} pictures, listed in {where}: {reasons}",
+            f"left out {len(done.skipped)} of {len(rows)} images, listed in {where}: {reasons}",
             file=sys.stderr,
         )

@@ -28,15 +28,15 @@ def run(words: list[str]) -> None:
         "--split",
         choices=("test", "validation"),
         default="test",
-        help="pictures to score on (default: %(default)s)",
+        help="images to score on (default: %(default)s)",
     )
-    parser.add_argument("--query", type=Path, metavar="DIR", help="folder of pictures to search for")
+    parser.add_argument("--query", type=Path, metavar="DIR", help="folder of images to search for")
     parser.add_argument(
-        "--gallery", type=Path, metavar="DIR", help="folder of pictures, or features, to search among"
+        "--gallery", type=Path, metavar="DIR", help="folder of images, or features, to search among"
     )
     parser.add_argument(
         "--pattern",
-        help="regular expression that finds identity and camera in a picture's path, such as "
+        help="regular expression that finds identity and camera in an image's path, such as "
         "'(?P<identity>\\d+)_c(?P<camera>\\d)' (default: names as in Market-1501, or a folder for each person)",
     )
     parser.add_argument(
@@ -48,8 +48,8 @@ def run(words: list[str]) -> None:
     )
     parser.add_argument("--device", help="short for --train.device; cpu, cuda, npu, ...")
     chosen, overrides = parsing.parse(parser, words)
+    from crossreid.export.using import is_exported
     from crossreid.exported import evaluate as evaluate_exported
-    from crossreid.exported import is_exported
 
     if is_exported(chosen.model):
         _no_folders(chosen, "an exported model")
@@ -73,12 +73,12 @@ def run(words: list[str]) -> None:
 
     rows, settings = (_stored if is_stored(chosen.model) else _checkpoint)(chosen, overrides)
     if rows and settings.protocol_name == "generalization":
-        from crossreid.evaluation import brief
+        from crossreid.evaluation import summary
         from crossreid.report.generalization_table import generalization_table
 
         print(
             generalization_table(
-                {row: [brief(trial) for trial in found.per_trial] for row, found in rows.items()}
+                {row: [summary(trial) for trial in found.per_trial] for row, found in rows.items()}
             )
         )
     if chosen.out and rows:
@@ -106,9 +106,9 @@ def _checkpoint(chosen, overrides):
         if not (chosen.query and chosen.gallery):
             raise UserError("two folders are needed, one of queries with --query and one with --gallery")
         from crossreid.data import two_folders
-        from crossreid.protocols.market1501 import Market1501
+        from crossreid.protocols.single_query import SingleQuery
 
-        tree = tree | {"protocol": {"name": "market1501"}}
+        tree = tree | {"protocol": {"name": "single_query"}}
         settings = config.load(tree, overrides)
         sides = two_folders.read(
             chosen.query,
@@ -119,7 +119,7 @@ def _checkpoint(chosen, overrides):
         )
         sides = _told_apart(sides, chosen)
         title = f"{chosen.query.name} in {chosen.gallery.name}"
-        protocol = Market1501.between(*sides, title=title, same_camera=settings.protocol["same_camera"])
+        protocol = SingleQuery.between(*sides, title=title, same_camera=settings.protocol["same_camera"])
     else:
         settings = config.load(tree, overrides)
     _prepare(chosen.out, settings)
@@ -130,7 +130,7 @@ def _checkpoint(chosen, overrides):
 
 
 def _told_apart(sides, chosen):
-    """The pictures with their modality by their folders, where nobody said it and the model must know it."""
+    """The images with their modality by their folders, where nobody said it and the model must know it."""
     from crossreid import checkpoint
     from crossreid.embedder import modality_of
 
@@ -147,7 +147,7 @@ def _told_apart(sides, chosen):
             )
         except UserError:
             raise UserError(
-                "this model treats visible and infrared pictures differently, and nothing says which those in "
+                "this model treats visible and infrared images differently, and nothing says which those in "
                 f"{side[0].path.parent} are: give {option} visible or infrared, or a pattern with the group modality"
             ) from None
     return told
@@ -158,7 +158,7 @@ def _stored(chosen, overrides):
     from crossreid.evaluation.stored import read_stored, recorded_settings
 
     if chosen.query:
-        raise UserError("--query names a folder of pictures, but stored features were given: leave it out")
+        raise UserError("--query names a folder of images, but stored features were given: leave it out")
     changed = [word for word in overrides if word.startswith(("--protocol.", "--data."))]
     tree = config.load(chosen.config).to_dict() if chosen.config else recorded_settings(chosen.model)
     # Of features whose settings are unknown any method will do: its settings are not looked at.

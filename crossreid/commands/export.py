@@ -15,7 +15,7 @@ def run(words: list[str]) -> None:
     parser.add_argument("--half", action="store_true", help="float16 weights; the error is measured and said")
     parser.add_argument("--overwrite", action="store_true", help="replace the exported model in that folder")
     chosen = parser.parse_args(words)
-    from crossreid.export import export
+    from crossreid.export.writing import export
 
     export(
         chosen.checkpoint, chosen.out, feature=chosen.feature, half=chosen.half, overwrite=chosen.overwrite

@@ -1,6 +1,6 @@
-"""Put pictures into a gallery that can be searched.
+"""Put images into a gallery that can be searched.
 
-Pictures that are in it already are passed over, so the same command goes on where it was stopped.
+Images that are in it already are passed over, so the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -20,25 +20,23 @@ def run(words: list[str]) -> None:
     parser.add_argument(
         "images",
         nargs="+",
-        help="pictures, folders, patterns such as 'shop/*.jpg', or CSV tables with a column path and perhaps camera, "
+        help="images, folders, patterns such as 'shop/*.jpg', or CSV tables with a column path and perhaps camera, "
         "time, identity, modality, x0, y0, x1, y1 (a box in pixels), and others; with --source a data set's folder",
     )
     parser.add_argument("--gallery", required=True, help=f"{filters.PLACE}; made if it is not there")
-    parser.add_argument(
-        "--source", help="the pictures are a data set of this name: see `crossreid data list`"
-    )
+    parser.add_argument("--source", help="the images are a data set of this name: see `crossreid data list`")
     parser.add_argument("--split", nargs="+", help="only these splits of the data set, such as query gallery")
-    parser.add_argument("--camera", help="of all pictures of which no table says another")
+    parser.add_argument("--camera", help="of all images of which no table says another")
     parser.add_argument("--modality", choices=MODALITIES, help="likewise")
     parser.add_argument("--time", help="likewise: 2026-11-21T04:30:00 (UTC), or seconds since 1970")
     parser.add_argument("--identity", help="likewise")
     parser.add_argument(
         "--root", type=Path, help="keep paths relative to this folder (default: absolute paths)"
     )
-    parser.add_argument("--no-thumbnails", action="store_true", help="keep no small copies of the pictures")
+    parser.add_argument("--no-thumbnails", action="store_true", help="keep no small copies of the images")
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=64, help="pictures at once (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
     chosen = parser.parse_args(words)
     if chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: expected 1 or more")
@@ -70,18 +68,18 @@ def run(words: list[str]) -> None:
         total = gallery.info().entries
     reasons = parsing.several([reason for _, reason in done.bad])
     if done.bad and len(done.bad) == len(candidates):
-        raise UserError(f"none of the {len(candidates)} pictures can be read: {reasons}.")
+        raise UserError(f"none of the {len(candidates)} images can be read: {reasons}.")
     known = f", {done.known} were there already and stay as they are" if done.known else ""
-    print(f"{chosen.gallery}: {done.new} pictures added{known}; it holds {total}")
+    print(f"{chosen.gallery}: {done.new} images added{known}; it holds {total}")
     if done.assumed:
         print(
-            f"of {done.assumed} pictures nothing says whether they are visible or infrared: they count as visible "
+            f"of {done.assumed} images nothing says whether they are visible or infrared: they count as visible "
             "(--modality, or a column modality, says otherwise)",
             file=sys.stderr,
         )
     if done.bad:
         print(
-            f"left out {len(done.bad)} of {len(candidates)} pictures: {reasons}",
+            f"left out {len(done.bad)} of {len(candidates)} images: {reasons}",
             file=sys.stderr,
         )
 
@@ -98,7 +96,7 @@ def _candidates(chosen):
         return listed(chosen.images, **given, time=time, root=chosen.root)
     if any(given.values()) or chosen.time or len(chosen.images) > 1:
         raise UserError(
-            "a data set knows the cameras, times, modalities and identities of its pictures: give its folder, --source "
+            "a data set knows the cameras, times, modalities and identities of its images: give its folder, --source "
             "and perhaps --split, and none of these"
         )
     from crossreid import data

@@ -21,7 +21,7 @@ def run(words: list[str]) -> None:
     )
     parser.add_argument(
         "--feature",
-        help="show distances, map, activation and stripes of this feature of the method; embeds the test pictures "
+        help="show distances, map, activation and stripes of this feature of the method; embeds the test images "
         "again unless the run has stored it (default: the stored one)",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Look for the person of a picture in a gallery."""
+"""Look for the person of an image in a gallery."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ def run(words: list[str]) -> None:
     parser.add_argument(
         "model", help="the model the gallery was made with: a checkpoint, an exported model, or small"
     )
-    parser.add_argument("picture", help="the person to look for")
+    parser.add_argument("image", help="the person to look for")
     parser.add_argument("--gallery", required=True, help=filters.PLACE)
     parser.add_argument("--top", type=int, default=20, help="length of the list (default: %(default)s)")
-    parser.add_argument(
-        "--query-modality", choices=MODALITIES, help="of the picture (default: by its folder)"
-    )
+    parser.add_argument("--query-modality", choices=MODALITIES, help="of the image (default: by its folder)")
     parser.add_argument(
         "--box",
         type=int,
         nargs=4,
         metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
-        help="where in the picture the person is",
+        help="where in the image the person is",
     )
     filters.add_filter(parser, "looked through")
     parser.add_argument(
@@ -37,12 +35,12 @@ def run(words: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON and not a table")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the list as a table")
     parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write it as a page with the pictures in it"
+        "--html", type=Path, metavar="FILE", help="also write it as a page with the images in it"
     )
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
     chosen = parser.parse_args(words)
-    from crossreid.data.writing import check_folder
+    from crossreid.files import check_folder
 
     for out, suffixes in ((chosen.csv, (".csv",)), (chosen.html, (".html", ".htm"))):
         if out is None:
@@ -57,10 +55,10 @@ def run(words: list[str]) -> None:
             raise UserError(f"the folder of {out} does not exist: make it first")
         check_folder(out.absolute().parent)
     from crossreid.gallery import Gallery, lists
-    from crossreid.pictures import crop, decode
+    from crossreid.images.decode import crop, decode
 
     condition = filters.chosen_filter(chosen)
-    pixels = decode(chosen.picture)
+    pixels = decode(chosen.image)
     if chosen.box is not None:
         pixels = crop(pixels, chosen.box)
     from crossreid.embedder import Embedder
@@ -72,7 +70,7 @@ def run(words: list[str]) -> None:
             embedder([pixels], modality=modality), chosen.top, condition, chosen.approximate, chosen.rerank
         )
         if chosen.html is not None:
-            lists.write_html(chosen.html, chosen.picture, pixels, modality, hits, gallery)
+            lists.write_html(chosen.html, chosen.image, pixels, modality, hits, gallery)
         if chosen.csv is not None:
             lists.write_csv(chosen.csv, hits)
     if chosen.json:
@@ -90,11 +88,11 @@ def _modality(chosen, embedder) -> str | None:
     from crossreid.embedder import modality_of
 
     try:
-        return modality_of(chosen.picture)
+        return modality_of(chosen.image)
     except UserError:
         if len(embedder.modalities) < 2:
             return None
         raise UserError(
-            f"this model treats visible and infrared pictures differently, and nothing says which {chosen.picture} is: "
+            f"this model treats visible and infrared images differently, and nothing says which {chosen.image} is: "
             "give --query-modality visible or --query-modality infrared"
         ) from None

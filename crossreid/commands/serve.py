@@ -18,9 +18,9 @@ def run(words: list[str]) -> None:
     )
     parser.add_argument("--gallery", required=True, help="what `crossreid index` made")
     parser.add_argument(
-        "--pictures",
+        "--images",
         type=Path,
-        help="folder below which the pictures lie; without it the small copies in the gallery are shown",
+        help="folder below which the images lie; without it the small copies in the gallery are shown",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (default: this machine only)"
@@ -55,10 +55,8 @@ def run(words: list[str]) -> None:
     from crossreid.serve import create_app, server
 
     token = None if chosen.token_file is None else read_token(chosen.token_file)
-    if chosen.pictures is not None and not chosen.pictures.is_dir():
-        raise UserError(
-            f"--pictures {chosen.pictures}: is no folder; give the one below which the pictures lie"
-        )
+    if chosen.images is not None and not chosen.images.is_dir():
+        raise UserError(f"--images {chosen.images}: is no folder; give the one below which the images lie")
     listener = server.listen(chosen.host, chosen.port)
     with listener:
         loopback = server.is_loopback(listener)
@@ -74,7 +72,7 @@ def run(words: list[str]) -> None:
         embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
         with Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint, read_only=True) as gallery:
             app = create_app(
-                gallery, embedder, pictures=chosen.pictures, token=token, names=chosen.name, loopback=loopback
+                gallery, embedder, images=chosen.images, token=token, names=chosen.name, loopback=loopback
             )
             if not loopback:
                 print(

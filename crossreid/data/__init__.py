@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossreid.data import (
+from crossreid.data.sets import (
     csv_table,
     cuhk02,
     cuhk03,
@@ -115,7 +115,7 @@ def describe() -> str:
         for split, counts in source.expected.items():
             cameras = "" if counts.cameras is None else f", {counts.cameras} cameras"
             about = "" if counts.exact else " (quoted, not certain)"
-            numbers = f"{counts.identities} identities, {counts.images} pictures{cameras}{about}"
+            numbers = f"{counts.identities} identities, {counts.images} images{cameras}{about}"
             lines.append(f"    {split}: {numbers}")
         facts = (("from", source.obtain), ("terms", source.licence), ("mind", source.caveats))
         lines += [f"    {what}: {text}" for what, text in facts if text]

@@ -10,16 +10,16 @@ DISTRACTOR = 0
 
 
 def everything(splits: Mapping[str, list[Image]]) -> dict[str, list[Image]]:
-    """All pictures of all splits as the split ``train``, each once and without distractors.
+    """All images of all splits as the split ``train``, each once and without distractors.
 
-    Distractors are the pictures of identity 0 where only the gallery has that number. There is no query and
+    Distractors are the images of identity 0 where only the gallery has that number. There is no query and
     no
     gallery afterwards: what was trained on is never tested on.
     """
     elsewhere = {image.identity for split, images in splits.items() if split != "gallery" for image in images}
     dropped = {DISTRACTOR} - elsewhere if "gallery" in splits else set()
     images = {
-        (image.path, image.row, image.box): image
+        (image.path, image.array_index, image.box): image
         for split in splits.values()
         for image in split
         if image.identity not in dropped

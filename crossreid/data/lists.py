@@ -1,4 +1,4 @@
-"""Text files that list pictures: a path below the data set's folder and a number on each line."""
+"""Text files that list images: a path below the data set's folder and a number on each line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_list(path: Path) -> list[tuple[str, int]]:
         name = name.strip().replace("\\", "/")
         if not name or not label.isdecimal():
             raise UserError(
-                f"{path}, line {number}, is {line.strip()[:80]!r}: a picture's path and a number with one "
+                f"{path}, line {number}, is {line.strip()[:80]!r}: an image's path and a number with one "
                 "blank between them were expected. Copy the file again from the data set's archive."
             )
         parts = PurePosixPath(name).parts
@@ -34,7 +34,7 @@ def read_list(path: Path) -> list[tuple[str, int]]:
             )
         entries.append((name, int(label)))
     if not entries:
-        raise UserError(f"{path} lists no pictures: copy it again from the data set's archive.")
+        raise UserError(f"{path} lists no images: copy it again from the data set's archive.")
     return entries
 
 
@@ -54,17 +54,17 @@ def read_numbers(path: Path) -> list[int]:
 
 
 def require_folders(root: Path, names: Iterable[str], title: str) -> None:
-    """Raise UserError naming the first folder, of those the listed pictures lie in, that is missing."""
+    """Raise UserError naming the first folder, of those the listed images lie in, that is missing."""
     for folder in sorted({os.path.dirname(name) for name in names}):
         if not os.path.isdir(os.path.join(root, folder)):
             raise UserError(
                 f"{title}: {os.path.join(root, folder)} is missing, although the lists of the data set name "
-                f"pictures in it. The copy is incomplete, or letters differ in case; unpack it again."
+                f"images in it. The copy is incomplete, or letters differ in case; unpack it again."
             )
 
 
 def absent(root: Path, names: Sequence[str]) -> list[Finding]:
-    """One error naming how many of the listed pictures are missing and the first of them; or nothing."""
+    """One error naming how many of the listed images are missing and the first of them; or nothing."""
     present: dict[str, set[str]] = {}
     missing = []
     for name in names:
@@ -79,7 +79,7 @@ def absent(root: Path, names: Sequence[str]) -> list[Finding]:
     if not missing:
         return []
     return [
-        Finding("error", f"{len(missing)} of {len(names)} listed pictures are missing, first {missing[0]}.")
+        Finding("error", f"{len(missing)} of {len(names)} listed images are missing, first {missing[0]}.")
     ]
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data.combining import everything
-from crossreid.data.sampling import SAMPLERS, Labels, identities
+from crossreid.data.sampling import SAMPLERS
 from crossreid.data.splitting import hold_out
-from crossreid.pictures import crop, decode
-from crossreid.records import MODALITIES, Batch, Image, UserError
+from crossreid.images.decode import crop, decode
+from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, identities
 
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
 # Keeps apart the random numbers of sampler epochs, of augmentations and of stand-ins for broken files.
@@ -120,7 +120,7 @@ class DataConfig:
             of one holds that one's, and the others go to all. all_images trains on every split of any data
             set.
         size: Height and width of the network's input, in pixels.
-        interpolation: Filter that resizes pictures: bilinear, bicubic or lanczos.
+        interpolation: Filter that resizes images: bilinear, bicubic or lanczos.
         mean: Mean of each channel that is subtracted, for pixels from 0 to 1.
         std: Standard deviation that each channel is divided by, for pixels from 0 to 1.
         flip: Probability that a training image is mirrored.
@@ -134,10 +134,10 @@ class DataConfig:
         cameras_as_domains: Whether each camera counts as a domain, for methods that need several.
         loaders: The streams of batches that the method's phases draw from, by name.
         workers: Processes that prepare batches; 0 prepares them in the training process.
-        broken: What a picture that cannot be read does to training: stop, or skip (another picture of the
+        broken: What an image that cannot be read does to training: stop, or skip (another image of the
             same identity and modality stands in).
         prepared: Whether to train from the array that 'crossreid data prepare' made for this size and
-            interpolation, instead of decoding the pictures again in every epoch.
+            interpolation, instead of decoding the images again in every epoch.
         validation: Share of the training identities that is held out for validation. A data set with an
             official validation split holds out that split instead as soon as this is above 0.
     """
@@ -353,14 +353,14 @@ def test_loader(
 
 
 def read_image(image: Image) -> np.ndarray:
-    """The pixels of one picture as (h, w, 3) uint8 RGB, the EXIF orientation applied and the box cut out.
+    """The pixels of one image as (h, w, 3) uint8 RGB, the EXIF orientation applied and the box cut out.
 
-    What becomes of palettes, CMYK, 16 bits and transparency: see ``crossreid.pictures.decode``. A box reaching over
-    the edge of its frame is cut at the edge. Arrays come from a memory map.
+    What becomes of palettes, CMYK, 16 bits and transparency: see ``crossreid.images.decode``. A box reaching over the
+    edge of its frame is cut at the edge. Arrays come from a memory map.
     Raises UserError naming the file when it cannot be read.
     """
-    if image.row is not None:
-        pixels = _read_row(image.path, image.row)
+    if image.array_index is not None:
+        pixels = _read_row(image.path, image.array_index)
     else:
         try:
             pixels = decode(image.path)
@@ -379,7 +379,7 @@ def _read_row(path: Path, row: int) -> np.ndarray:
         array = _memory_map(str(path), os.stat(path).st_mtime_ns)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path}: is not a readable array of prepared pictures ({error}); prepare it again"
+            f"{path}: is not a readable array of prepared images ({error}); prepare it again"
         ) from error
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != 3):
         raise UserError(
@@ -387,7 +387,7 @@ def _read_row(path: Path, row: int) -> np.ndarray:
             f"width, 3)"
         )
     if not 0 <= row < len(array):
-        raise UserError(f"{path}: has {len(array)} pictures but number {row} was asked for; prepare it again")
+        raise UserError(f"{path}: has {len(array)} images but number {row} was asked for; prepare it again")
     pixels = array[row]
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
@@ -424,7 +424,7 @@ class _Batches:
         return draw, position, Batch(images=pixels, **fields), boxes, broken
 
     def _read(self, row: int, draw: int, place: int, broken: list[str]) -> tuple[np.ndarray, int]:
-        """The pixels, and the row that they are of: another of that identity and modality for a broken picture, of
+        """The pixels, and the row that they are of: another of that identity and modality for a broken image, of
         its own domain if there is one."""
         try:
             return read_image(self.images[row]), row

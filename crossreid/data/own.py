@@ -70,14 +70,14 @@ def splits_of(images: Mapping[str, Sequence[Image]], train_share: float, seed: i
 def remarks(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
     """What may surprise in own data: identities with one image, a single camera, queries without a match."""
     findings = []
-    pictures = Counter(image.identity for found in splits.values() for image in found)
-    alone = sorted(identity for identity, count in pictures.items() if count == 1)
+    images = Counter(image.identity for found in splits.values() for image in found)
+    alone = sorted(identity for identity, count in images.items() if count == 1)
     if alone:
         findings.append(
             Finding(
                 "warning",
-                f"{len(alone)} of {len(pictures)} identities have a single picture, the first is "
-                f"{alone[0]}: such a person cannot be found, and in training has no other picture to be "
+                f"{len(alone)} of {len(images)} identities have a single image, the first is "
+                f"{alone[0]}: such a person cannot be found, and in training has no other image to be "
                 f"compared with.",
             )
         )
@@ -86,7 +86,7 @@ def remarks(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
         findings.append(
             Finding(
                 "warning",
-                f"all pictures have camera {cameras[0]}: evaluation must then switch the same-camera rule "
+                f"all images have camera {cameras[0]}: evaluation must then switch the same-camera rule "
                 f"off (protocol.same_camera: false), or be given the cameras.",
             )
         )
@@ -99,7 +99,7 @@ def remarks(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
         findings.append(
             Finding(
                 "warning",
-                f"{len(lost)} of {len(queries)} queries have no picture of the same person from another "
+                f"{len(lost)} of {len(queries)} queries have no image of the same person from another "
                 f"camera in the gallery, the first is {lost[0].path}: they are left out of the scores.",
             )
         )

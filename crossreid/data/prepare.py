@@ -1,4 +1,4 @@
-"""Work done once for each copy of a data set: cutting out, unpacking and decoding pictures."""
+"""Work done once for each copy of a data set: cutting out, unpacking and decoding images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import cuhk03, cuhk_sysu, split_files, sysu_mm01
+from crossreid.data import split_files
 from crossreid.data.combining import everything
-from crossreid.data.writing import clear_leftovers, replacing, write_json
+from crossreid.data.sets import cuhk03, cuhk_sysu, sysu_mm01
+from crossreid.files import clear_leftovers, replacing, write_json
 from crossreid.records import Image, UserError
 
 
@@ -31,13 +32,13 @@ def prepare(
     """Prepare a copy of a data set and return the file or folder that is new.
 
     SYSU-MM01 gets its resized arrays in the originals' format; CUHK03 and CUHK-SYSU get their folders of
-    pictures if these are missing; after that, and for any other data set, the training pictures are decoded
+    images if these are missing; after that, and for any other data set, the training images are decoded
     into one array.
 
     size: height and width in pixels.
     interpolation: bilinear (the default), bicubic or lanczos (the default for SYSU-MM01, as in the
         originals).
-    settings: of the reader, such as all_images; they choose the pictures.
+    settings: of the reader, such as all_images; they choose the images.
     """
     from crossreid import data
 
@@ -57,7 +58,7 @@ def prepare(
 
 
 def training_images(read: Callable, root: Path, **settings) -> list[Image]:
-    """Pictures of the training and validation splits, each once; of all folds unless ``fold`` is given."""
+    """Images of the training and validation splits, each once; of all folds unless ``fold`` is given."""
     known = inspect.signature(read).parameters
     everywhere = settings.get("all_images") and "all_images" not in known
     if everywhere:
@@ -77,10 +78,10 @@ def training_images(read: Callable, root: Path, **settings) -> list[Image]:
 def decode(
     images: Sequence[Image], root: Path, size: tuple[int, int], interpolation: str = "bilinear"
 ) -> Path:
-    """Decode and resize pictures into one array below ``root``, which ``decoded`` then finds.
+    """Decode and resize images into one array below ``root``, which ``decoded`` then finds.
 
-    The array is uint8 of shape (pictures, height, width, 3); a JSON file beside it says which row is which
-    picture. Training with that size and interpolation sees the very same pixels with it as without it.
+    The array is uint8 of shape (images, height, width, 3); a JSON file beside it says which row is which
+    image. Training with that size and interpolation sees the very same pixels with it as without it.
 
     images: with paths below ``root``, neither rows of another array nor boxes.
     Returns the path of the array. Either both files are complete or neither is there.
@@ -94,13 +95,13 @@ def decode(
     array, index = _names(root, size, interpolation)
     names = [_relative(image, root) for image in images]
     if not names:
-        raise UserError(f"there are no training pictures in {root} to prepare: check the copy.")
+        raise UserError(f"there are no training images in {root} to prepare: check the copy.")
     # The index goes first: an array without its index is never used.
     index.unlink(missing_ok=True)
     clear_leftovers(array)
     with replacing(array) as temporary:
         _fill(temporary, images, size, pixels, root.name)
-    write_json(index, {"size": list(size), "interpolation": interpolation, "pictures": names})
+    write_json(index, {"size": list(size), "interpolation": interpolation, "images": names})
     return array
 
 
@@ -109,51 +110,51 @@ def decoded(
 ) -> list[Image]:
     """The same images as rows of the array that ``decode`` wrote for this size and interpolation.
 
-    Raises UserError if there is none, or it lacks one of the pictures.
+    Raises UserError if there is none, or it lacks one of the images.
     """
     root = Path(root).expanduser()
     array, index = _names(root, size, interpolation)
     remake = (
         f"Make it with 'crossreid data prepare' for {root}, size {size[0]} {size[1]} and interpolation "
-        f"{interpolation}, or train without prepared pictures."
+        f"{interpolation}, or train without prepared images."
     )
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
-        row = {name: position for position, name in enumerate(content["pictures"])}
+        row = {name: position for position, name in enumerate(content["images"])}
         shape = np.load(array, mmap_mode="r", allow_pickle=False).shape
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         raise UserError(
-            f"there is no complete array of prepared pictures {array.name} in {root}. {remake}"
+            f"there is no complete array of prepared images {array.name} in {root}. {remake}"
         ) from None
     if shape != (len(row), *size, 3):
-        raise UserError(f"{array} has the shape {shape}, but its index names {len(row)} pictures. {remake}")
+        raise UserError(f"{array} has the shape {shape}, but its index names {len(row)} images. {remake}")
     found = []
     for image in images:
         name = _relative(image, root)
         if name not in row:
             raise UserError(f"{array} does not hold {name}. {remake}")
-        found.append(replace(image, path=array, row=row[name]))
+        found.append(replace(image, path=array, array_index=row[name]))
     return found
 
 
 def sysu_arrays(root: Path, *, size: tuple[int, int] = (288, 144)) -> Path:
     """Write the four arrays of SYSU-MM01's 395 training identities as DDAG, AGW and their ports read them.
 
-    ``train_rgb_resized_img.npy`` and ``train_ir_resized_img.npy`` hold uint8 RGB of shape (pictures, height,
+    ``train_rgb_resized_img.npy`` and ``train_ir_resized_img.npy`` hold uint8 RGB of shape (images, height,
     width, 3), resized by Pillow's Lanczos filter; the two ``_label.npy`` hold int64 positions of the
-    identities in sorted order. Pictures are in order of identity, camera and file name. Either all four are
+    identities in sorted order. Images are in order of identity, camera and file name. Either all four are
     new or none is.
 
     Returns the folder they are in.
     """
-    from PIL import Image as Picture
+    from PIL import Image as PILImage
 
     def pixels(image: Image) -> np.ndarray:
         try:
-            with Picture.open(image.path) as picture:
-                return np.asarray(picture.convert("RGB").resize(size[::-1], Picture.Resampling.LANCZOS))
+            with PILImage.open(image.path) as shown:
+                return np.asarray(shown.convert("RGB").resize(size[::-1], PILImage.Resampling.LANCZOS))
         except OSError as error:
-            raise UserError(f"{image.path} is not a readable picture ({error}): restore it.") from error
+            raise UserError(f"{image.path} is not a readable image ({error}): restore it.") from error
 
     root = sysu_mm01.find(root)
     images = sysu_mm01.read(root)["train"]
@@ -177,14 +178,14 @@ def _fill(path: Path, images: Sequence[Image], size: tuple[int, int], pixels: Ca
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(images), *size, 3))
     _reserve(path)
     step = 256
-    # Decoding and resizing leave the interpreter's lock; few pictures at a time keep the memory small.
+    # Decoding and resizing leave the interpreter's lock; few images at a time keep the memory small.
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(images), desc=title, unit="picture", disable=None, leave=False) as bar,
+        tqdm(total=len(images), desc=title, unit="image", disable=None, leave=False) as bar,
     ):
         for start in range(0, len(images), step):
-            for row, picture in enumerate(pool.map(pixels, images[start : start + step]), start):
-                array[row] = picture
+            for row, shown in enumerate(pool.map(pixels, images[start : start + step]), start):
+                array[row] = shown
                 bar.update()
     array.flush()
 
@@ -199,7 +200,7 @@ def _reserve(path: Path) -> None:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise UserError(
-                    f"{path.parent} has no room for the {wanted / 2**30:.1f} GiB of prepared pictures: free "
+                    f"{path.parent} has no room for the {wanted / 2**30:.1f} GiB of prepared images: free "
                     "some, or prepare a smaller size."
                 ) from error
 
@@ -210,6 +211,6 @@ def _names(root: Path, size: tuple[int, int], interpolation: str) -> tuple[Path,
 
 
 def _relative(image: Image, root: Path) -> str:
-    if image.row is not None or image.box is not None or not image.path.is_relative_to(root):
-        raise UserError(f"{image.path} is not a whole picture below {root}: only these can be prepared.")
+    if image.array_index is not None or image.box is not None or not image.path.is_relative_to(root):
+        raise UserError(f"{image.path} is not a whole image below {root}: only these can be prepared.")
     return image.path.relative_to(root).as_posix()

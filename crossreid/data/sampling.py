@@ -3,65 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 
 import numpy as np
 
-from crossreid.records import MODALITIES, Image, UserError
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What sampling and training know of N images.
-
-    target: (N,) int64 class index, 0 to classes - 1.
-    camera: (N,) int64, the data set's own number.
-    modality: (N,) int64, 0 visible and 1 infrared.
-    domain: (N,) int64, 0 to domains - 1.
-    """
-
-    target: np.ndarray
-    camera: np.ndarray
-    modality: np.ndarray
-    domain: np.ndarray
-
-    @classmethod
-    def of(cls, images: Sequence[Image]) -> Labels:
-        """Labels of these images; classes are numbered by sorted (domain, identity), see ``identities``."""
-        classes = {key: index for index, key in enumerate(identities(images))}
-
-        def column(values) -> np.ndarray:
-            return np.fromiter(values, np.int64, count=len(images))
-
-        return cls(
-            target=column(classes[image.domain, image.identity] for image in images),
-            camera=column(image.camera for image in images),
-            modality=column(MODALITIES.index(image.modality) for image in images),
-            domain=column(image.domain for image in images),
-        )
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    @property
-    def classes(self) -> int:
-        return int(self.target.max()) + 1 if len(self) else 0
-
-    @property
-    def domains(self) -> int:
-        return int(self.domain.max()) + 1 if len(self) else 0
-
-    def cameras_as_domains(self) -> Labels:
-        """The same labels with every camera (of every data set) as a domain of its own, numbered from 0."""
-        pairs = np.stack([self.domain, self.camera], axis=1)
-        dense = np.unique(pairs, axis=0, return_inverse=True)[1]
-        return replace(self, domain=dense.reshape(-1).astype(np.int64))
-
-
-def identities(images: Sequence[Image]) -> list[tuple[int, int]]:
-    """The (domain, identity) of each class index, sorted."""
-    return sorted({(image.domain, image.identity) for image in images})
+from crossreid.records import MODALITIES, Labels, UserError
 
 
 class IdentitySampler:

@@ -1,4 +1,4 @@
-"""What is known of a data set, and what the readers share: finding the folder and listing its pictures."""
+"""What is known of a data set, and what the readers share: finding the folder and listing its images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Finding:
 class Source:
     """A data set: where it comes from, how it lies on disk, how it is read and what a complete copy holds.
 
-    obtain: where to apply and under which terms. licence: the terms of use of the pictures in a few words.
+    obtain: where to apply and under which terms. licence: the terms of use of the images in a few words.
     layout: the small tree that is expected on disk. folder: usual folder name below ``CROSSREID_DATA``.
     read: ``read(root, **settings)`` gives images by split: ``train``, ``query``, ``gallery``, and
         ``validation`` where the data set defines one.
@@ -92,10 +92,10 @@ def find_root(root: str | os.PathLike, wanted: Sequence[str], title: str = "the 
 
 
 def image_names(folder: str | os.PathLike) -> list[str]:
-    """Names of the pictures directly in a folder, sorted as plain strings.
+    """Names of the images directly in a folder, sorted as plain strings.
 
-    Hidden files, ``Thumbs.db``, folders and anything without the suffix of a picture are skipped.
-    Raises UserError if the folder is missing or unreadable, or a picture is a link that leads nowhere.
+    Hidden files, ``Thumbs.db``, folders and anything without the suffix of an image are skipped.
+    Raises UserError if the folder is missing or unreadable, or an image is a link that leads nowhere.
     """
     names = []
     try:
@@ -127,16 +127,16 @@ def folder_names(folder: str | os.PathLike) -> list[str]:
 
 
 def strays(folder: Path, pattern: re.Pattern) -> list[Finding]:
-    """What does not belong in a folder of pictures, for checks: one finding for each kind, naming the first.
+    """What does not belong in a folder of images, for checks: one finding for each kind, naming the first.
 
-    Files that are not pictures and folders are skipped by readers, thus warnings; pictures whose name does
-    not match ``pattern`` in full, and pictures without a single byte, are errors. Hidden files are left
+    Files that are not images and folders are skipped by readers, thus warnings; images whose name does
+    not match ``pattern`` in full, and images without a single byte, are errors. Hidden files are left
     unmentioned.
     """
     kinds = {
-        ("error", "pictures with an unexpected name"): [],
-        ("error", "pictures of zero bytes"): [],
-        ("warning", "entries that are not pictures and are not read"): [],
+        ("error", "images with an unexpected name"): [],
+        ("error", "images of zero bytes"): [],
+        ("warning", "entries that are not images and are not read"): [],
     }
     unexpected, empty, other = kinds.values()
     try:

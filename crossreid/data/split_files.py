@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data.source import Counts, Finding
-from crossreid.data.writing import write_json
+from crossreid.files import write_json
 from crossreid.records import UserError
 
 SPLITS = 10
@@ -140,7 +140,7 @@ def check_folds(read: Callable, root: Path, expected: Mapping[str, Counts]) -> l
 
 
 def require(condition: bool, path: Path | None, what: str) -> None:
-    """Raise UserError saying that a split file does not fit the pictures, unless the condition holds."""
+    """Raise UserError saying that a split file does not fit the images, unless the condition holds."""
     if not condition:
         where = path or "the generated splits"
         raise UserError(f"{where}: {what}. {_mend(path) if path else ''}".strip())

@@ -41,7 +41,7 @@ def hold_out(images: Sequence[Image], share: float, seed: int = 0) -> tuple[list
 def query_and_gallery(images: Sequence[Image]) -> tuple[list[Image], list[Image]]:
     """Choose queries: the first image of each identity in each camera and modality; the rest is the gallery.
 
-    Where that would leave an identity without any gallery image (one picture in each camera), only its first
+    Where that would leave an identity without any gallery image (one image in each camera), only its first
     image is a query. An identity with a single image goes to the gallery, where it is a distractor.
     Both lists keep the order given.
     """

@@ -1,4 +1,4 @@
-"""From decoded pictures to normalised tensors: what training and testing do to an image, step by step.
+"""From decoded images to normalised tensors: what training and testing do to an image, step by step.
 
 The steps work on (3, H, W) uint8 tensors. Random numbers come from one generator per image, so an image's
 augmentation depends on nothing but that generator. Padding and cropping, flipping and greyscale commute in
@@ -105,8 +105,8 @@ def resize(image: torch.Tensor, size: tuple[int, int], interpolation: str) -> to
     if tuple(image.shape[1:]) == tuple(size):
         return image
     if interpolation == "lanczos":
-        picture = PILImage.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
-        return from_array(np.array(picture.resize((size[1], size[0]), _PIL_FILTERS["lanczos"])))
+        shown = PILImage.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+        return from_array(np.array(shown.resize((size[1], size[0]), _PIL_FILTERS["lanczos"])))
     return functional.interpolate(
         image.contiguous()[None], size=tuple(size), mode=interpolation, antialias=True
     )[0]

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossreid.data import folder, own
+from crossreid.data import own
+from crossreid.data.sets import folder
 from crossreid.data.source import folder_names, image_names
 from crossreid.records import Image, UserError
 
@@ -26,19 +27,19 @@ def read(
     """The queries and the gallery, each sorted by path; an identity has the same number in both.
 
     pattern: as of the data set ``folder``: a regular expression with the groups identity and, if wanted, camera and
-        modality. Without one, sub-folders are persons; pictures that lie directly in a folder must be named as in
+        modality. Without one, sub-folders are persons; images that lie directly in a folder must be named as in
         Market-1501, 0002_c1s1_000451_03.jpg, and those of its junk identity -1 are left out.
-    same_camera: pictures of one person by one camera will be disregarded, so cameras must be told of all or of none.
+    same_camera: images of one person by one camera will be disregarded, so cameras must be told of all or of none.
     modalities: of the queries and of the gallery, where the pattern does not tell it.
 
-    Raises UserError naming the first picture that does not fit.
+    Raises UserError naming the first image that does not fit.
     """
     sides = []
     for place, modality in zip((Path(query).expanduser(), Path(gallery).expanduser()), modalities):
         rows = _side(place, pattern)
         if not rows:
             raise UserError(
-                f"no pictures were found in {place}: give a folder of pictures, or of folders of one person each"
+                f"no images were found in {place}: give a folder of images, or of folders of one person each"
             )
         if modality is not None:
             rows = [(*row[:3], own.modality(modality, str(place))) for row in rows]
@@ -58,7 +59,7 @@ def read(
 
 
 def camera_numbers(cameras: Sequence[str | None], place: str, same_camera: bool) -> dict[str | None, int]:
-    """A number for each camera, 1 for pictures of which none is told.
+    """A number for each camera, 1 for images of which none is told.
 
     Raises UserError where only some cameras are told and ``same_camera`` makes them matter: an unknown camera must
     not be taken for a known one.
@@ -66,9 +67,9 @@ def camera_numbers(cameras: Sequence[str | None], place: str, same_camera: bool)
     numbers = own.numbers(camera for camera in cameras if camera is not None)
     if same_camera and numbers and None in cameras:
         raise UserError(
-            f"{place}: the camera of {sum(camera is None for camera in cameras)} of {len(cameras)} pictures is not "
+            f"{place}: the camera of {sum(camera is None for camera in cameras)} of {len(cameras)} images is not "
             "told, so whether they are by the query's camera is unknown. Tell it of all (in the names, a pattern with "
-            "the group camera, or the column camera), or let pictures of one camera count (protocol.same_camera: "
+            "the group camera, or the column camera), or let images of one camera count (protocol.same_camera: "
             "false)"
         )
     return numbers | {None: 1}
@@ -85,7 +86,7 @@ def fields(expression: re.Pattern, name: str, place) -> tuple[str, str | None]:
     found = match.groupdict() if match else {}
     if not found.get("identity"):
         raise UserError(
-            f"{place}: the name {name} does not say whom the picture shows: names such as 0002_c1s1_000451_03.jpg, "
+            f"{place}: the name {name} does not say whom the image shows: names such as 0002_c1s1_000451_03.jpg, "
             "or a pattern with the groups identity and camera, are expected"
         )
     return found["identity"], found.get("camera") or None

@@ -13,22 +13,21 @@ import torch
 from tqdm import tqdm
 
 from crossreid import __version__, checkpoint, data, operating_points, protocols
+from crossreid.bundled import located
 from crossreid.data.loading import test_loader, training_set
-from crossreid.data.writing import write_json
 from crossreid.engine import Engine, check_device
 from crossreid.evaluation.scoring import LISTED, distance_rows, ranked_lists, rerank_rows, score_rows
 from crossreid.evaluation.stored import Stored, write_stored
+from crossreid.files import write_json
 from crossreid.methods.base import Method
 from crossreid.ops import memory
-from crossreid.protocols.results import as_json, brief, people, sentence, table
-from crossreid.records import Comparison, Embedding, Scores, UserError
-from crossreid.shipped import located
+from crossreid.protocols.results import as_json, people, sentence, summary, table
+from crossreid.records import Embedding, Metric, Scores, UserError
 
 __all__ = [
     "LISTED",
     "EvaluateConfig",
     "baselines",
-    "brief",
     "check_feature",
     "distance_rows",
     "embed",
@@ -39,6 +38,7 @@ __all__ = [
     "score",
     "score_rows",
     "sentence",
+    "summary",
     "table",
 ]
 
@@ -110,7 +110,7 @@ def embed(
                 out = method.embed(
                     pixels.to(engine.device), modality=modality.to(engine.device), feature=feature
                 )
-            parts = [out.vector] if out.stripes is None else [out.vector, out.stripes]
+            parts = [out.feature] if out.stripes is None else [out.feature, out.stripes]
             if not found:
                 found = _room(parts, len(rows), len(images))
             for whole, part in zip(found, parts):
@@ -160,7 +160,10 @@ def protocol_of(settings, *, split: str = "test", held_out=None):
     if "targets" in takes:
         root = {name: data.locate(name, settings.data.roots) for name in given["targets"]}
     else:
-        root = data.locate(given.get("source", settings.protocol_name), settings.data.roots)
+        root = data.locate(
+            given.get("source", "market1501" if "source" in takes else settings.protocol_name),
+            settings.data.roots,
+        )
     return kind(root, split=split, **given)
 
 
@@ -175,7 +178,7 @@ def score(method: Method, protocol, settings, engine: Engine) -> dict[str, Score
     embedding = embed(
         method, protocol.images, settings.data, engine, feature=config.feature, batch=config.batch
     )
-    return score_rows(protocol, embedding, method.comparison(config.feature), config, engine.device)
+    return score_rows(protocol, embedding, method.metric(config.feature), config, engine.device)
 
 
 def evaluate(
@@ -185,7 +188,7 @@ def evaluate(
     protocol=None,
     out: Path | None = None,
     engine: Engine | None = None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     split: str = "test",
 ) -> dict[str, Scores]:
     """Score a checkpoint by a protocol and write ``evaluation.json`` into ``out``.
@@ -213,21 +216,21 @@ def evaluate(
     )
     if not engine.main:
         return {}
-    comparison = method.comparison(config.feature)
+    metric = method.metric(config.feature)
     about = {
-        "protocol": {"name": protocol.name, "words": protocol.words},
+        "protocol": {"name": protocol.name, "description": protocol.description},
         "method": settings.method_name,
         "feature": config.feature or method.features[0],
-        "comparison": {"vector": comparison.vector, "stripes": comparison.stripes},
+        "metric": {"feature": metric.feature, "stripes": metric.stripes},
         "checkpoint": path.name,
         "epoch": method.trained.get("epoch"),
         "selection": _selection(settings, path, split),
         "notes": list(protocol.notes),
     }
-    content = _results(protocol, embedding, comparison, config, about, engine.device, say)
+    content = _results(protocol, embedding, metric, config, about, engine.device, log)
     if config.baseline:
-        for name, scores in baselines(protocol, settings).items():
-            say(f"baseline: {name}\n" + table(scores))
+        for name, scores in baseline_scores(protocol, settings).items():
+            log(f"baseline: {name}\n" + table(scores))
             content["baselines"].append(
                 {"name": name, "rows": [as_json(row, s) for row, s in scores.items()]}
             )
@@ -235,7 +238,7 @@ def evaluate(
     if out is not None:
         write_json(Path(out) / "evaluation.json", content)
         if config.features:
-            stored = Stored(protocol, embedding, comparison, about, settings.to_dict())
+            stored = Stored(protocol, embedding, metric, about, settings.to_dict())
             write_stored(Path(out) / "features.npz", stored, split)
     return rows
 
@@ -246,16 +249,14 @@ def evaluate_stored(
     *,
     out: Path | None = None,
     device: str = "cpu",
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> dict[str, Scores]:
     """Score stored features (see ``crossreid.evaluation.stored``) as ``evaluate`` does those it has just made."""
     if config.baseline:
-        raise UserError(
-            "evaluate.baseline needs the pictures and a checkpoint, but stored features were given"
-        )
+        raise UserError("evaluate.baseline needs the images and a checkpoint, but stored features were given")
     check_device(device)
     content = _results(
-        stored.protocol, stored.embedding, stored.comparison, config, stored.about, torch.device(device), say
+        stored.protocol, stored.embedding, stored.metric, config, stored.about, torch.device(device), log
     )
     rows = content.pop("scores")
     if out is not None:
@@ -263,41 +264,41 @@ def evaluate_stored(
     return rows
 
 
-def _results(protocol, embedding, comparison, config, about, device, say) -> dict:
-    """Score, say the tables, and return the content of ``evaluation.json`` with the ``scores`` themselves."""
-    rows = score_rows(protocol, embedding, comparison, config, device)
+def _results(protocol, embedding, metric, config, about, device, log) -> dict:
+    """Score, log the tables, and return the content of ``evaluation.json`` with the ``scores`` themselves."""
+    rows = score_rows(protocol, embedding, metric, config, device)
     modality = [image.modality for image in protocol.images]
-    say(protocol.words)
-    say(table(rows))
+    log(protocol.description)
+    log(table(rows))
     content = about | {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"crossreid": __version__, "torch": torch.__version__},
         "rows": [as_json(name, scores) for name, scores in rows.items()],
-        "ranked": ranked_lists(protocol, embedding, comparison, rows, config.examples),
+        "ranked": ranked_lists(protocol, embedding, metric, rows, config.examples),
         "operating_points": operating_points.measure(
-            embedding.vector.cpu().numpy(), people(protocol)[0], modality, protocol.trials()
+            embedding.feature.cpu().numpy(), people(protocol)[0], modality, protocol.trials()
         ),
         "baselines": [],
         "scores": rows,
     }
     if config.rerank:
-        reranked = rerank_rows(protocol, embedding, comparison, config, device)
-        say("with k-reciprocal re-ranking (RK)\n" + table(reranked))
+        reranked = rerank_rows(protocol, embedding, metric, config, device)
+        log("with k-reciprocal re-ranking (RK)\n" + table(reranked))
         content["reranked"] = [as_json(name, scores) for name, scores in reranked.items()]
     return content
 
 
-def baselines(protocol, settings) -> dict[str, dict[str, Scores]]:
+def baseline_scores(protocol, settings) -> dict[str, dict[str, Scores]]:
     """Scores of vectors that need no training: striped colour histograms and raw pixels."""
     from crossreid.data.loading import read_image
-    from crossreid.synthetic import baselines as plain
+    from crossreid.evaluation import baselines as plain
 
     size = (64, 32)
-    from PIL import Image as Picture
+    from PIL import Image as PILImage
 
     pixels = np.stack(
         [
-            np.asarray(Picture.fromarray(read_image(image)).resize(size[::-1], Picture.BILINEAR))
+            np.asarray(PILImage.fromarray(read_image(image)).resize(size[::-1], PILImage.BILINEAR))
             for image in protocol.images
         ]
     )
@@ -306,7 +307,7 @@ def baselines(protocol, settings) -> dict[str, dict[str, Scores]]:
         name: score_rows(
             protocol,
             Embedding(torch.from_numpy(np.asarray(vectors(pixels), np.float32))),
-            Comparison("cosine"),
+            Metric("cosine"),
             EvaluateConfig(ranks=settings.evaluate.ranks),
         )
         for name, vectors in kinds.items()

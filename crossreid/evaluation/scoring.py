@@ -9,33 +9,31 @@ import torch
 
 from crossreid.ops import ranking
 from crossreid.protocols.results import mean_scores, people
-from crossreid.records import Comparison, Embedding, Scores, Trial
+from crossreid.records import Embedding, Metric, Scores, Trial
 
 LISTED = 10
 
 
-def distance_rows(comparison: Comparison, query: Embedding, gallery: Embedding) -> torch.Tensor:
-    """Distances (Q, G) as the comparison defines them; see ``records.Comparison``."""
-    return distance_blocks(comparison, query, gallery)(0, len(query))
+def distance_rows(metric: Metric, query: Embedding, gallery: Embedding) -> torch.Tensor:
+    """Distances (Q, G) as the metric defines them; see ``records.Metric``."""
+    return distance_blocks(metric, query, gallery)(0, len(query))
 
 
-def distance_blocks(
-    comparison: Comparison, query: Embedding, gallery: Embedding, device=None
-) -> ranking.Rows:
-    """Distances of Q queries to G gallery images, block by block, as the comparison defines them; see
-    ``records.Comparison``.
+def distance_blocks(metric: Metric, query: Embedding, gallery: Embedding, device=None) -> ranking.Rows:
+    """Distances of Q queries to G gallery images, block by block, as the metric defines them; see
+    ``records.Metric``.
 
     device: where they are computed, by default where the embeddings are.
     """
     shape = len(query), len(gallery)
     vectors = None
-    if comparison.vector:
-        vectors = ranking.blocks(query.vector, gallery.vector, comparison.vector, device)
-    if comparison.stripes is None:
+    if metric.feature:
+        vectors = ranking.blocks(query.feature, gallery.feature, metric.feature, device)
+    if metric.stripes is None:
         return vectors
     from crossreid.ops import alignment
 
-    compare = alignment.aligned if comparison.stripes == "aligned" else alignment.unaligned
+    compare = alignment.aligned if metric.stripes == "aligned" else alignment.unaligned
     x, y = (part.stripes if device is None else part.stripes.to(device) for part in (query, gallery))
 
     def rows(start: int, stop: int) -> torch.Tensor:
@@ -45,9 +43,7 @@ def distance_blocks(
     return ranking.Rows(shape, rows)
 
 
-def score_rows(
-    protocol, embedding: Embedding, comparison: Comparison, config, device=None
-) -> dict[str, Scores]:
+def score_rows(protocol, embedding: Embedding, metric: Metric, config, device=None) -> dict[str, Scores]:
     """Scores of every row of the protocol, each the mean over its trials.
 
     config: an ``EvaluateConfig``. device: where distances are computed.
@@ -56,39 +52,37 @@ def score_rows(
     identity, camera = people(protocol)
     how = {"cmc": protocol.cmc, "ranks": config.ranks, "verification": config.verification, "progress": True}
     rows: dict[str, list[Scores]] = {}
-    for (row, _), some in groupby(protocol.trials(), key=lambda trial: (trial.row, trial.query.tobytes())):
+    for (row, _), some in groupby(protocol.trials(), key=lambda trial: (trial.subset, trial.query.tobytes())):
         trials = list(some)
         query = trials[0].query
         gallery = trials[0].gallery
         if len(trials) > 1:
             gallery = np.unique(np.concatenate([trial.gallery for trial in trials]))
-        distances = distance_blocks(comparison, take(embedding, query), take(embedding, gallery), device)
+        distances = distance_blocks(metric, take(embedding, query), take(embedding, gallery), device)
         people_of = identity[query], identity[gallery]
         if len(trials) > 1:
-            chosen = [(np.searchsorted(gallery, trial.gallery), trial.forbidden) for trial in trials]
+            chosen = [(np.searchsorted(gallery, trial.gallery), trial.excluded) for trial in trials]
             found = ranking.evaluate_trials(distances, *people_of, chosen, **how)
         else:
             cameras = camera[query], camera[gallery]
-            forbidden = trials[0].forbidden
-            found = [ranking.evaluate_blocks(distances, *people_of, *cameras, forbidden=forbidden, **how)]
+            excluded = trials[0].excluded
+            found = [ranking.evaluate_blocks(distances, *people_of, *cameras, excluded=excluded, **how)]
         rows.setdefault(row, []).extend(found)
     return {row: mean_scores(found, protocol.average) for row, found in rows.items()}
 
 
-def rerank_rows(
-    protocol, embedding: Embedding, comparison: Comparison, config, device=None
-) -> dict[str, Scores]:
+def rerank_rows(protocol, embedding: Embedding, metric: Metric, config, device=None) -> dict[str, Scores]:
     """The same after k-reciprocal re-ranking (k1, k2 and weight of ``config``), which is done for each trial, since
     the gallery's own neighbours take part."""
     from crossreid.ops import rerank
 
-    both = comparison.vector and comparison.stripes
-    use = "both" if both else "stripes" if comparison.stripes else "vector"
+    both = metric.feature and metric.stripes
+    use = "both" if both else "stripes" if metric.stripes else "vector"
     identity, camera = people(protocol)
     rows: dict[str, list[Scores]] = {}
     for trial in protocol.trials():
         query, gallery = take(embedding, trial.query), take(embedding, trial.gallery)
-        unit = query.vector, gallery.vector
+        unit = query.feature, gallery.feature
         if use != "stripes":
             # The published algorithm takes squared Euclidean distances of unit vectors whatever the method's own.
             unit = [torch.nn.functional.normalize(vectors, dim=1) for vectors in unit]
@@ -98,7 +92,7 @@ def rerank_rows(
             k2=config.k2,
             weight=config.weight,
             use=use,
-            unaligned=comparison.stripes == "unaligned",
+            unaligned=metric.stripes == "unaligned",
             query_stripes=query.stripes,
             gallery_stripes=gallery.stripes,
             device=device,
@@ -110,17 +104,17 @@ def rerank_rows(
             identity[trial.gallery],
             camera[trial.query],
             camera[trial.gallery],
-            forbidden=trial.forbidden,
+            excluded=trial.excluded,
             cmc=protocol.cmc,
             ranks=config.ranks,
             progress=True,
         )
-        rows.setdefault(trial.row, []).append(found)
+        rows.setdefault(trial.subset, []).append(found)
     return {row: mean_scores(found, protocol.average) for row, found in rows.items()}
 
 
 def ranked_lists(
-    protocol, embedding: Embedding, comparison: Comparison, rows: dict[str, Scores], count: int
+    protocol, embedding: Embedding, metric: Metric, rows: dict[str, Scores], count: int
 ) -> list[dict]:
     """Ranked lists of the best, the median and the worst queries of each row's first trial, in the metrics' order;
     plain values for ``evaluation.json``."""
@@ -128,7 +122,7 @@ def ranked_lists(
     identity, _ = people(protocol)
     first: dict[str, Trial] = {}
     for trial in protocol.trials():
-        first.setdefault(trial.row, trial)
+        first.setdefault(trial.subset, trial)
     for row, trial in first.items():
         scores = rows[row].per_trial[0] if rows[row].per_trial else rows[row]
         precision = scores.per_query["average_precision"]
@@ -141,14 +135,14 @@ def ranked_lists(
         )
         numbers = np.array([number for _, number in chosen], np.int64)
         query = embedding[trial.query[numbers]]
-        forbidden = trial.forbidden and (trial.forbidden[0][numbers], trial.forbidden[1])
-        distances = distance_rows(comparison, query, take(embedding, trial.gallery)).numpy()
-        best = ranking.ranked(distances, forbidden=forbidden, top=LISTED)
+        excluded = trial.excluded and (trial.excluded[0][numbers], trial.excluded[1])
+        distances = distance_rows(metric, query, take(embedding, trial.gallery)).numpy()
+        best = ranking.ranked(distances, excluded=excluded, top=LISTED)
         for (kind, number), away, nearest in zip(chosen, distances, best):
             person = protocol.images[trial.query[number]]
             listed.append(
                 {
-                    "row": row,
+                    "subset": row,
                     "kind": kind,
                     "average_precision": float(precision[number]),
                     "first_rank": float(scores.per_query["first_rank"][number]),
@@ -179,6 +173,6 @@ def _shown(image) -> dict:
         "identity": image.identity,
         "camera": image.camera,
         "modality": image.modality,
-        "row": image.row,
+        "array_index": image.array_index,
         "box": image.box,
     }

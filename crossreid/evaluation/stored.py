@@ -3,14 +3,14 @@
 Three forms are read.
 
 ``features.npz`` of an evaluation holds everything: vectors, stripes, who is on each image, and the trials. It is
-scored again without the model, the pictures or the data set.
+scored again without the model, the images or the data set.
 
 A ``.npz`` with ``vectors`` (N, D) and, for each of them, ``identity``, perhaps ``camera``, and ``split`` (query or
 gallery), as ``crossreid embed`` makes it of a table with these columns; or two such files, one for each. Without
 ``identity`` the names under ``path`` are read.
 
 ``PREFIXcam1.mat`` to ``PREFIXcam6.mat``, the exchange format of SYSU-MM01's own evaluation: a cell ``feature`` (or
-``feature_test``) in each, with a matrix for each identity, a row for each picture in the order of the names.
+``feature_test``) in each, with a matrix for each identity, a row for each image in the order of the names.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crossreid.data import matlab, two_folders
+from crossreid.data import two_folders
 from crossreid.data.own import modality as modality_of
 from crossreid.data.own import numbers
 from crossreid.data.source import image_names
-from crossreid.data.writing import replacing
-from crossreid.protocols.market1501 import Market1501
-from crossreid.records import MODALITIES, VISIBLE, Comparison, Embedding, Image, Trial, UserError
+from crossreid.files import replacing
+from crossreid.formats import matlab
+from crossreid.protocols.single_query import SingleQuery
+from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, Trial, UserError
 
 _FORM = 1
 _LABELS = ("identity", "camera", "modality", "domain")
@@ -41,31 +42,31 @@ _MAT = re.compile(r"(.*?)cam([1-6])\.mat")
 class Stored:
     """Features with all that scoring them needs.
 
-    protocol: as in ``crossreid.protocols``. embedding: of its images. comparison: how they are compared. about: what
+    protocol: as in ``crossreid.protocols``. embedding: of its images. metric: how they are compared. about: what
     ``evaluation.json`` says of their origin. settings: those of the evaluation that wrote them, a plain dict, where
     they are known.
     """
 
     protocol: object
     embedding: Embedding
-    comparison: Comparison
+    metric: Metric
     about: dict
     settings: dict | None = None
 
     def under(self, protocol) -> Stored:
-        """The same features by another protocol, whose pictures must be among those embedded."""
+        """The same features by another protocol, whose images must be among those embedded."""
         known = {_place(image): row for row, image in enumerate(self.protocol.images)}
         missing = [image for image in protocol.images if _place(image) not in known]
         if missing:
             raise UserError(
-                f"the features lack {len(missing)} of the {len(protocol.images)} pictures that this protocol needs, "
+                f"the features lack {len(missing)} of the {len(protocol.images)} images that this protocol needs, "
                 f"the first is {missing[0].path}: evaluate the checkpoint by this protocol, or score the features "
                 "by the one they were made for"
             )
         rows = np.array([known[_place(image)] for image in protocol.images])
-        about = self.about | {"protocol": {"name": protocol.name, "words": protocol.words}}
+        about = self.about | {"protocol": {"name": protocol.name, "description": protocol.description}}
         about["notes"] = list(protocol.notes)
-        return Stored(protocol, self.embedding[rows], self.comparison, about, self.settings)
+        return Stored(protocol, self.embedding[rows], self.metric, about, self.settings)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Recorded:
     """A protocol as a file recorded it."""
 
     name: str
-    words: str
+    description: str
     cmc: str
     average: str
     notes: tuple[str, ...]
@@ -89,16 +90,18 @@ def write_stored(path: Path, stored: Stored, split: str = "test") -> None:
     protocol, embedding = stored.protocol, stored.embedding
     arrays = {name: np.array([getattr(image, name) for image in protocol.images]) for name in _LABELS}
     arrays["path"] = np.array([str(image.path.resolve()) for image in protocol.images], dtype=str)
-    arrays["row"] = np.array([-1 if image.row is None else image.row for image in protocol.images])
+    arrays["array_index"] = np.array(
+        [-1 if image.array_index is None else image.array_index for image in protocol.images]
+    )
     arrays["box"] = np.array([image.box or (-1,) * 4 for image in protocol.images])
     if embedding.stripes is not None:
         arrays["stripes"] = embedding.stripes.numpy()
     names = []
     for number, trial in enumerate(protocol.trials()):
-        names.append(trial.row)
+        names.append(trial.subset)
         arrays[f"query_{number}"], arrays[f"gallery_{number}"] = trial.query, trial.gallery
-        if trial.forbidden is not None:
-            arrays[f"forbidden_query_{number}"], arrays[f"forbidden_gallery_{number}"] = trial.forbidden
+        if trial.excluded is not None:
+            arrays[f"excluded_query_{number}"], arrays[f"excluded_gallery_{number}"] = trial.excluded
     record = {
         "form": _FORM,
         "cmc": protocol.cmc,
@@ -110,7 +113,7 @@ def write_stored(path: Path, stored: Stored, split: str = "test") -> None:
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
-            vectors=embedding.vector.numpy(),
+            vectors=embedding.feature.numpy(),
             split=split,
             feature=stored.about["feature"],
             record=json.dumps(record),
@@ -141,7 +144,7 @@ def read_stored(
     if path.suffix == ".mat" or path.is_dir():
         if protocol is None:
             raise UserError(
-                f"{path} holds features by camera, identity and order of the pictures: name the settings and the data "
+                f"{path} holds features by camera, identity and order of the images: name the settings and the data "
                 "set they belong to, such as --config agw_sysu_mm01 --data.roots.sysu_mm01 FOLDER"
             )
         return _of_cameras(path, protocol)
@@ -184,7 +187,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     if vectors is None or vectors.ndim != 2 or vectors.dtype.kind != "f" or not len(vectors):
         held = f"vectors of shape {vectors.shape}" if vectors is not None else ", ".join(arrays) or "nothing"
         raise UserError(f"{path} holds {held}: {expected}")
-    for name in (*_LABELS, "path", "row"):
+    for name in (*_LABELS, "path", "array_index"):
         if name in arrays and arrays[name].shape != (len(vectors),):
             raise UserError(
                 f"{path}: {name} has the shape {arrays[name].shape}, but there are {len(vectors)} vectors: one value "
@@ -214,23 +217,23 @@ def _recorded(arrays, path: Path) -> Stored:
                 int(camera),
                 str(modality),
                 int(domain),
-                row=None if row < 0 else int(row),
+                array_index=None if row < 0 else int(row),
                 box=None if edges[0] < 0 else tuple(edges),
             )
             for name, identity, camera, modality, domain, row, edges in zip(
-                *(arrays[name] for name in ("path", *_LABELS, "row")), box, strict=True
+                *(arrays[name] for name in ("path", *_LABELS, "array_index")), box, strict=True
             )
         ]
         trials = []
         for number, row in enumerate(record["trials"]):
-            forbidden = None
-            if f"forbidden_query_{number}" in arrays:
-                forbidden = arrays[f"forbidden_query_{number}"], arrays[f"forbidden_gallery_{number}"]
-            trials.append(Trial(row, arrays[f"query_{number}"], arrays[f"gallery_{number}"], forbidden))
-        about, comparison = record["about"], Comparison(**record["about"]["comparison"])
+            excluded = None
+            if f"excluded_query_{number}" in arrays:
+                excluded = arrays[f"excluded_query_{number}"], arrays[f"excluded_gallery_{number}"]
+            trials.append(Trial(row, arrays[f"query_{number}"], arrays[f"gallery_{number}"], excluded))
+        about, metric = record["about"], Metric(**record["about"]["metric"])
         protocol = Recorded(
             about["protocol"]["name"],
-            about["protocol"]["words"],
+            about["protocol"]["description"],
             record["cmc"],
             record["average"],
             tuple(about["notes"]),
@@ -244,16 +247,16 @@ def _recorded(arrays, path: Path) -> Stored:
             f"{path} is incomplete ({type(error).__name__}: {error}): write it again with `crossreid evaluate "
             "--evaluate.features true`"
         ) from error
-    if comparison.stripes and "stripes" not in arrays:
+    if metric.stripes and "stripes" not in arrays:
         raise UserError(
             f"{path} was made to compare stripes and holds none: write it again with `crossreid evaluate "
             "--evaluate.features true`"
         )
-    return Stored(protocol, _embedding(arrays), comparison, about, record.get("settings"))
+    return Stored(protocol, _embedding(arrays), metric, about, record.get("settings"))
 
 
 def _place(image: Image) -> tuple:
-    return image.path.resolve(), image.row, image.box
+    return image.path.resolve(), image.array_index, image.box
 
 
 def _table(sides, pattern, same_camera) -> Stored:
@@ -299,12 +302,12 @@ def _table(sides, pattern, same_camera) -> Stored:
         ]
         for side in columns
     ]
-    protocol = Market1501.between(*images, title="Stored features", same_camera=same_camera)
+    protocol = SingleQuery.between(*images, title="Stored features", same_camera=same_camera)
     feature = str(table.get("feature", "")) or "vector"
     method = str(table.get("model", "")) or "unknown"
     about = _about(protocol, "cosine", path, f"stored features, {' and '.join(names)}", method, feature)
     embedding = Embedding(torch.from_numpy(np.concatenate(vectors)).float())
-    return Stored(protocol, embedding, Comparison("cosine"), about)
+    return Stored(protocol, embedding, Metric("cosine"), about)
 
 
 def _about(
@@ -312,10 +315,10 @@ def _about(
 ) -> dict:
     """What ``evaluation.json`` says of vectors alone."""
     return {
-        "protocol": {"name": protocol.name, "words": protocol.words},
+        "protocol": {"name": protocol.name, "description": protocol.description},
         "method": method,
         "feature": feature,
-        "comparison": {"vector": distance, "stripes": None},
+        "metric": {"feature": distance, "stripes": None},
         "checkpoint": path.name,
         "epoch": None,
         "selection": selection,
@@ -325,7 +328,7 @@ def _about(
 
 @dataclass(frozen=True)
 class _Row:
-    """Of one vector: identity is None for junk pictures, which no protocol reads, camera where nothing tells it."""
+    """Of one vector: identity is None for junk images, which no protocol reads, camera where nothing tells it."""
 
     path: Path
     identity: str | None
@@ -348,13 +351,13 @@ def _columns(table, path: Path, pattern) -> list[_Row]:
             at = people.index(None)
             raise UserError(
                 f"{path}: row {at} ({names[at]}) has no identity, and so does not say whom it shows: name the person, "
-                "or leave the picture out"
+                "or leave the image out"
             )
         cameras = [_text(value) for value in table.get("camera", [""] * count)]
         return list(map(_Row, names, people, cameras, modality, boxes))
     if "path" not in table:
         raise UserError(
-            f"{path} does not say who is on each picture: the columns identity and camera were expected, or path, "
+            f"{path} does not say who is on each image: the columns identity and camera were expected, or path, "
             "with names such as 0002_c1s1_000451_03.jpg. For embedding, give a table (.csv) with these columns."
         )
     expression = two_folders.compiled(pattern)
@@ -407,7 +410,7 @@ def _of_cameras(path: Path, protocol) -> Stored:
         if image.camera not in files:
             raise UserError(
                 f"{path.parent if path.is_file() else path} has no file for camera {image.camera}, of which the "
-                "protocol needs pictures"
+                "protocol needs images"
             )
         if image.camera not in cells:
             cells[image.camera] = _cell(files[image.camera])
@@ -422,7 +425,7 @@ def _of_cameras(path: Path, protocol) -> Stored:
         if matrix.ndim != 2 or len(matrix) != count:
             raise UserError(
                 f"{files[image.camera]} has the shape {matrix.shape} for identity {image.identity}, of whom "
-                f"{folder} holds {count} pictures: a row for each was expected. Features and data set do not belong "
+                f"{folder} holds {count} images: a row for each was expected. Features and data set do not belong "
                 "together."
             )
         vectors.append(matrix[order[folder][image.path.name]])
@@ -433,7 +436,7 @@ def _of_cameras(path: Path, protocol) -> Stored:
         )
     about = _about(protocol, "euclidean", path, f"stored features, {path}")
     embedding = Embedding(torch.from_numpy(np.stack(vectors)).float())
-    return Stored(protocol, embedding, Comparison("euclidean"), about)
+    return Stored(protocol, embedding, Metric("euclidean"), about)
 
 
 def _cell(path: Path) -> list[np.ndarray]:

@@ -1,13 +1,5 @@
-"""Exported models: what ``crossreid export`` wrote, used without torch.
-
-    model        the files of a folder as a function from pixels to vectors
-    scoring      ranks and means in NumPy
-    evaluation   a protocol's scores
-
-Only numpy, Pillow and onnxruntime are needed here, and nothing but them is imported.
-"""
+"""Scoring of exported models: ``scoring`` holds ranks and means in NumPy, ``evaluation`` a protocol's scores."""
 
 from crossreid.exported.evaluation import evaluate
-from crossreid.exported.model import Exported, fit, is_exported
 
-__all__ = ["Exported", "evaluate", "fit", "is_exported"]
+__all__ = ["evaluate"]

@@ -13,9 +13,10 @@ import numpy as np
 
 from crossreid import __version__, data, operating_points, protocols
 from crossreid.data.loading import read_image
-from crossreid.data.writing import write_json
+from crossreid.export.using import Exported
 from crossreid.exported import scoring
-from crossreid.exported.model import Exported, fit
+from crossreid.files import write_json
+from crossreid.images.resize import fit
 from crossreid.protocols.results import as_json, mean_scores, people, table
 from crossreid.records import MODALITIES, Embedding, Scores, UserError
 
@@ -35,7 +36,7 @@ def evaluate(
     split: str = "test",
     out: Path | None = None,
     device: str = "cpu",
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> dict[str, Scores]:
     """Score an exported model on the test split of a protocol, print the table, and return its rows.
 
@@ -49,7 +50,7 @@ def evaluate(
     """
     if split != "test":
         raise UserError(
-            f"an exported model is scored on the split test, but {split} was asked for: which pictures were held out "
+            f"an exported model is scored on the split test, but {split} was asked for: which images were held out "
             "for validation is known with the training data, so score the checkpoint"
         )
     model = Exported(path, device)
@@ -59,29 +60,29 @@ def evaluate(
     if missing:
         raise UserError(
             f"{path} is the {model.modalities[0]} half of a model, but this protocol also has {missing.pop()} "
-            "pictures: give the folder that holds both"
+            "images: give the folder that holds both"
         )
     embedding = _embed(model, protocol.images, config["batch"])
     rows: dict[str, list[Scores]] = {}
     identity, _ = people(protocol)
     for trial in protocol.trials():
-        compare = scoring.distances(model.comparison, embedding[trial.query], embedding[trial.gallery])
+        compare = scoring.distances(model.metric, embedding[trial.query], embedding[trial.gallery])
         found = scoring.score(
             compare,
             identity[trial.query],
             identity[trial.gallery],
-            trial.forbidden,
+            trial.excluded,
             cmc=protocol.cmc,
             ranks=config["ranks"],
         )
-        rows.setdefault(trial.row, []).append(found)
+        rows.setdefault(trial.subset, []).append(found)
     means = {row: mean_scores(trials, protocol.average) for row, trials in rows.items()}
-    say(protocol.words)
-    say(table(means))
+    log(protocol.description)
+    log(table(means))
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         modality = [image.modality for image in protocol.images]
-        points = operating_points.measure(embedding.vector, identity, modality, protocol.trials())
+        points = operating_points.measure(embedding.feature, identity, modality, protocol.trials())
         content = _content(model, path, protocol, means) | {"operating_points": points}
         write_json(Path(out) / "evaluation.json", content)
     return means
@@ -94,7 +95,7 @@ def _embed(model: Exported, images, batch: int) -> Embedding:
         pixels = np.stack([fit(read_image(image), model.size, model.interpolation) for image in some])
         parts.append(model(pixels, np.array([MODALITIES.index(image.modality) for image in some])))
     stripes = None if parts[0].stripes is None else np.concatenate([part.stripes for part in parts])
-    return Embedding(np.concatenate([part.vector for part in parts]), stripes)
+    return Embedding(np.concatenate([part.feature for part in parts]), stripes)
 
 
 def _protocol(tree: Mapping):
@@ -104,7 +105,7 @@ def _protocol(tree: Mapping):
     if name is None:
         raise UserError(
             "the exported model records no protocol, because its weights were not trained here: name one, such as "
-            "--protocol.name market1501 --data.roots.market1501 FOLDER"
+            "--protocol.name single_query --data.roots.market1501 FOLDER"
         )
     kind = protocols.get(name)
     takes = [
@@ -118,7 +119,7 @@ def _protocol(tree: Mapping):
     if "targets" in takes:
         targets = given.get("targets", inspect.signature(kind).parameters["targets"].default)
         return kind({target: data.locate(target, roots) for target in targets}, **given)
-    return kind(data.locate(given.get("source", name), roots), **given)
+    return kind(data.locate(given.get("source", "market1501" if "source" in takes else name), roots), **given)
 
 
 def _changed(tree: Mapping, changes: Sequence[str]) -> dict:
@@ -171,10 +172,10 @@ def _unknown(what: str, key: str, known: Sequence[str]) -> str:
 
 def _content(model: Exported, path, protocol, rows: Mapping[str, Scores]) -> dict:
     return {
-        "protocol": {"name": protocol.name, "words": protocol.words},
+        "protocol": {"name": protocol.name, "description": protocol.description},
         "method": model.method,
         "feature": model.feature,
-        "comparison": {"vector": model.comparison.vector, "stripes": model.comparison.stripes},
+        "metric": {"feature": model.metric.feature, "stripes": model.metric.stripes},
         "checkpoint": Path(path).name,
         "epoch": model.trained.get("epoch"),
         "selection": f"the exported model {Path(path).name} ({model.precision})",

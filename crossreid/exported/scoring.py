@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from crossreid.records import Comparison, Embedding, Scores, UserError
+from crossreid.records import Embedding, Metric, Scores, UserError
 
 BLOCK_BYTES = 64 * 2**20
 
@@ -19,7 +19,7 @@ def score(
     rows: Callable[[int, int], np.ndarray],
     query_ids: np.ndarray,
     gallery_ids: np.ndarray,
-    forbidden: tuple[np.ndarray, np.ndarray] | None = None,
+    excluded: tuple[np.ndarray, np.ndarray] | None = None,
     *,
     cmc: str = "image",
     ranks: int = 50,
@@ -28,7 +28,7 @@ def score(
     """Scores of a search whose distances are made block by block.
 
     rows: called with the first query and the last plus one, returns their distances (stop - start, G).
-    query_ids (Q,), gallery_ids (G,): identities. forbidden: pairs whose numbers (Q,) and (G,) are equal are
+    query_ids (Q,), gallery_ids (G,): identities. excluded: pairs whose numbers (Q,) and (G,) are equal are
         disregarded. cmc, ranks: as in ``crossreid.ops.ranking.evaluate``.
 
     Raises UserError when a distance is not finite, or when no query has a valid match.
@@ -37,8 +37,8 @@ def score(
     for start in range(0, len(query_ids), block):
         for query, row in enumerate(rows(start, min(start + block, len(query_ids))), start):
             if not np.isfinite(row).all():
-                raise UserError(f"a distance of query {query} is not a finite number: look at its picture")
-            allowed = np.ones(len(row), bool) if forbidden is None else forbidden[1] != forbidden[0][query]
+                raise UserError(f"a distance of query {query} is not a finite number: look at its image")
+            allowed = np.ones(len(row), bool) if excluded is None else excluded[1] != excluded[0][query]
             order = np.flatnonzero(allowed)
             identities = gallery_ids[order[np.argsort(row[order], kind="stable")]]
             places = np.flatnonzero(identities == query_ids[query]) + 1
@@ -50,7 +50,7 @@ def score(
     valid = ~np.isnan(first)
     if not valid.any():
         raise UserError(
-            f"none of the {len(query_ids)} queries has a valid match among the {len(gallery_ids)} gallery pictures: "
+            f"none of the {len(query_ids)} queries has a valid match among the {len(gallery_ids)} gallery images: "
             "check that both number their identities alike, and the cameras"
         )
     hit = (identity_rank if cmc == "identity" else first)[valid]
@@ -70,24 +70,22 @@ def score(
     )
 
 
-def distances(
-    comparison: Comparison, query: Embedding, gallery: Embedding
-) -> Callable[[int, int], np.ndarray]:
-    """A function of (start, stop) that gives these queries' distances (stop - start, G), see ``Comparison``.
+def distances(metric: Metric, query: Embedding, gallery: Embedding) -> Callable[[int, int], np.ndarray]:
+    """A function of (start, stop) that gives these queries' distances (stop - start, G), see ``Metric``.
 
-    Vectors are of unit length, so that the Euclidean comparisons follow from the cosine.
+    Vectors are of unit length, so that the Euclidean metrics follow from the cosine.
     """
 
     def rows(start: int, stop: int) -> np.ndarray:
         total = 0
-        if comparison.vector:
-            total = 1 - query.vector[start:stop] @ gallery.vector.T
-            if comparison.vector != "cosine":
+        if metric.feature:
+            total = 1 - query.feature[start:stop] @ gallery.feature.T
+            if metric.feature != "cosine":
                 total *= 2
-            if comparison.vector == "euclidean":
+            if metric.feature == "euclidean":
                 total = np.sqrt(np.maximum(total, 0))
-        if comparison.stripes:
-            aligned = comparison.stripes == "aligned"
+        if metric.stripes:
+            aligned = metric.stripes == "aligned"
             total = total + stripe_distances(query.stripes[start:stop], gallery.stripes, aligned)
         return total
 

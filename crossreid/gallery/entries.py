@@ -18,11 +18,11 @@ NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One picture in a gallery.
+    """One image in a gallery.
 
-    key: names it; ``crossreid.pictures.content_key`` makes one of the pixels, so that the same picture added twice is
-        one entry.
-    path: where the picture lies, as whoever added it wishes to find it again.
+    key: names it; ``crossreid.images.decode.content_key`` makes one of the pixels, so that the same image added twice
+        is one entry.
+    path: where the image lies, as whoever added it wishes to find it again.
     modality: ``"visible"`` or ``"infrared"``.
     camera, identity: any text, None where not known.
     time: when it was taken, in seconds since 1970 (UTC), None where not known.
@@ -123,7 +123,7 @@ def checked(entry: Entry, added: float | None) -> Entry:
     """The entry as stores get it. Raises UserError that names what no store could hold."""
     name = f"the entry {entry.path or entry.key!r}"
     if not entry.key:
-        raise UserError(f"{name} has no key: crossreid.pictures.content_key makes one of the pixels")
+        raise UserError(f"{name} has no key: crossreid.images.decode.content_key makes one of the pixels")
     _modality(entry.modality, name)
     for what in ("key", "path", "camera", "identity"):
         value = getattr(entry, what)

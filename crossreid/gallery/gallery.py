@@ -20,7 +20,7 @@ DAY = 86400.0
 
 
 class Gallery:
-    """Pictures of people by what a model says of them; ``Gallery.create`` and ``Gallery.open`` give one.
+    """Images of people by what a model says of them; ``Gallery.create`` and ``Gallery.open`` give one.
 
     Vectors of any length come in and are kept with unit length; distances are 1 - cosine. One gallery holds the
     vectors of one model: its fingerprint is kept, and ``open`` compares it. A gallery is a context manager.
@@ -81,32 +81,32 @@ class Gallery:
                 f"the gallery {self._store.where or 'in memory'} holds vectors of the model "
                 f"{facts.model or 'without a name'} with the fingerprint {facts.fingerprint[:16]}, and the model given "
                 f"has {fingerprint[:16]}: distances between the vectors of two models mean nothing. Use the model "
-                "the gallery was made with, or index the pictures again into a new gallery"
+                "the gallery was made with, or index the images again into a new gallery"
             )
 
     def add(
         self,
         entries: Sequence[Entry],
         vectors: np.ndarray,
-        pictures: Sequence[bytes | None] | None = None,
+        images: Sequence[bytes | None] | None = None,
     ) -> int:
-        """Add entries with their vectors (N, D), and perhaps a small encoded picture of each.
+        """Add entries with their vectors (N, D), and perhaps a small encoded image of each.
 
         An entry whose key is there already is left as it is. Returns the number of new rows, and returns only when
         they would survive the end of this process by any means.
         """
         self._writable()
         vectors = self._checked(vectors, [entry.path or entry.key for entry in entries])
-        if len(entries) != len(vectors) or (pictures is not None and len(pictures) != len(entries)):
+        if len(entries) != len(vectors) or (images is not None and len(images) != len(entries)):
             raise UserError(
                 f"{len(entries)} entries came with {len(vectors)} vectors"
-                + (f" and {len(pictures)} pictures" if pictures is not None else "")
+                + (f" and {len(images)} images" if images is not None else "")
                 + ": expected one for each"
             )
         now = time.time()
         rows = {}
-        for entry, vector, picture in zip(entries, vectors, pictures or [None] * len(entries)):
-            rows.setdefault(entry.key, Row(checked(entry, now), vector, picture))
+        for entry, vector, image in zip(entries, vectors, images or [None] * len(entries)):
+            rows.setdefault(entry.key, Row(checked(entry, now), vector, image))
         return self._store.insert(list(rows.values())) if rows else 0
 
     def search(
@@ -161,9 +161,9 @@ class Gallery:
         """The unit vector (D,) float32 of that key."""
         return self._store.vectors([key]).get(key)
 
-    def picture(self, key: str) -> bytes | None:
-        """The small picture that was added with that key."""
-        return self._store.picture(key)
+    def image(self, key: str) -> bytes | None:
+        """The small image that was added with that key."""
+        return self._store.image(key)
 
     def entries(self, filter: Filter = EVERYTHING, start: int = 0, count: int = 100) -> list[Entry]:
         """A page of entries, in an order that is the same while nothing is written."""
@@ -176,7 +176,7 @@ class Gallery:
         return self._store.count(filter)
 
     def delete(self, filter: Filter) -> int:
-        """Remove the entries within the filter, their vectors and pictures, and return how many there were. A filter
+        """Remove the entries within the filter, their vectors and images, and return how many there were. A filter
         without conditions removes all. When this returns, nothing of them is left in memory or in the gallery's folder;
         a Milvus server removes the bytes in its own time."""
         self._writable()
@@ -259,7 +259,7 @@ class Gallery:
             name = f" ({names[place]})" if names is not None and place < len(names) else ""
             raise UserError(
                 f"the vector of row {place}{name} is zero or not a finite number, so it has no direction: look at that "
-                "picture and at the model"
+                "image and at the model"
             )
         return _unit(vectors)
 

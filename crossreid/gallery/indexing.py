@@ -1,8 +1,8 @@
-"""Many pictures into a gallery: what ``crossreid index`` does.
+"""Many images into a gallery: what ``crossreid index`` does.
 
     fill(gallery, embedder, listed(["shop"]))
 
-A picture that is in the gallery already is recognised by its pixels, before anything is embedded, so that the same call
+An image that is in the gallery already is recognised by its pixels, before anything is embedded, so that the same call
 goes on where it was.
 """
 
@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid import embedding_files, pictures
+from crossreid import embedding_files
 from crossreid.gallery.entries import Entry, Value, checked
 from crossreid.gallery.gallery import Gallery
 from crossreid.gallery.moments import moment
 from crossreid.gallery.thumbnails import EDGES, thumbnail
+from crossreid.images.decode import content_key, crop, decode
 from crossreid.records import INFRARED, VISIBLE, Image, UserError
 
 THREADS, BATCH, ADD = embedding_files.THREADS, 64, 512
@@ -27,7 +28,7 @@ THREADS, BATCH, ADD = embedding_files.THREADS, 64, 512
 
 @dataclass(frozen=True)
 class Candidate:
-    """A picture that may go into a gallery.
+    """An image that may go into a gallery.
 
     file: where it lies. box: (left, top, right, bottom) of the person in it, or None for all of it. row: its place in a
         prepared array, or None.
@@ -42,14 +43,14 @@ class Candidate:
     identity: str | None = None
     columns: Mapping[str, Value] = field(default_factory=dict)
     box: tuple[int, int, int, int] | None = None
-    row: int | None = None
+    array_index: int | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What ``fill`` did.
 
-    new: pictures that were added. known: that were there before, or twice among those given.
+    new: images that were added. known: that were there before, or twice among those given.
     assumed: of which nothing said whether they are visible or infrared, and that count as visible.
     bad: path and reason of each that was left out.
     """
@@ -69,11 +70,11 @@ def listed(
     identity: str | None = None,
     root: Path | None = None,
 ) -> list[Candidate]:
-    """The pictures that files, folders (with all below them), patterns and tables name.
+    """The images that files, folders (with all below them), patterns and tables name.
 
     A table (``.csv``) has the column ``path`` (relative to the table) and perhaps ``camera``, ``time``, ``identity``,
     ``modality``, ``x0``, ``y0``, ``x1``, ``y1`` (a box in pixels), and any others, which are kept as text.
-    modality, camera, time, identity: of all pictures of which no table says another.
+    modality, camera, time, identity: of all images of which no table says another.
     root: paths in the gallery are relative to this folder; without it they are absolute.
     """
     candidates = []
@@ -96,7 +97,7 @@ def listed(
 
 
 def of_images(splits: Mapping[str, Sequence[Image]], root: Path | None = None) -> list[Candidate]:
-    """The pictures of a data set as ``crossreid.data.read`` gives them; the column ``split`` says which split each is
+    """The images of a data set as ``crossreid.data.read`` gives them; the column ``split`` says which split each is
     of. Cameras and identities keep the data set's own numbers."""
     return [
         Candidate(
@@ -106,9 +107,9 @@ def of_images(splits: Mapping[str, Sequence[Image]], root: Path | None = None) -
             str(image.camera),
             image.time,
             str(image.identity),
-            {"split": split} | ({} if image.row is None else {"row": image.row}),
+            {"split": split} | ({} if image.array_index is None else {"row": image.array_index}),
             image.box,
-            image.row,
+            image.array_index,
         )
         for split, images in splits.items()
         for image in images
@@ -128,7 +129,7 @@ def fill(
     embedder: a ``crossreid.Embedder``. thumbnails: also keep a JPEG of at most 96 x 192 pixels of each.
     progress: a bar with the time left; None shows it on a terminal.
 
-    A picture that cannot be read is left out, and listed in the outcome. What was added stays when this is
+    An image that cannot be read is left out, and listed in the outcome. What was added stays when this is
     interrupted. Raises UserError when the gallery is of another model, or the model must be told modalities and cannot.
     """
     from tqdm import tqdm
@@ -161,7 +162,7 @@ def fill(
     with tqdm(
         total=len(candidates),
         desc="index",
-        unit="picture",
+        unit="image",
         disable=None if progress is None else not progress,
     ) as bar:
         for found in _decoded(candidates, thumbnails):
@@ -187,7 +188,7 @@ def _path(path: Path, root: Path | None) -> str:
         return path.resolve().relative_to(root.resolve()).as_posix()
     except ValueError:
         raise UserError(
-            f"{path} does not lie below {root}: give a folder that holds all pictures, or leave it out"
+            f"{path} does not lie below {root}: give a folder that holds all images, or leave it out"
         ) from None
 
 
@@ -209,8 +210,8 @@ def _with_modalities(candidates: Sequence[Candidate], embedder) -> tuple[list[Ca
     if unknown and (len(embedder.modalities) > 1 or embedder.modalities == (INFRARED,)):
         others = f" and {len(unknown) - 1} others" if len(unknown) > 1 else ""
         raise UserError(
-            f"this model treats visible and infrared pictures differently, and of {unknown[0]}{others} nothing says "
-            "which they are: give --modality visible or --modality infrared, or list the pictures in a table with the "
+            f"this model treats visible and infrared images differently, and of {unknown[0]}{others} nothing says "
+            "which they are: give --modality visible or --modality infrared, or list the images in a table with the "
             "columns path and modality"
         )
     return found, len(unknown)
@@ -218,7 +219,7 @@ def _with_modalities(candidates: Sequence[Candidate], embedder) -> tuple[list[Ca
 
 def _decoded(candidates: Sequence[Candidate], thumbnails: bool) -> Iterator:
     """(entry, pixels, thumbnail) of each candidate, or (path, reason)."""
-    groups = (list(group) for _, group in groupby(candidates, key=lambda each: (each.file, each.row)))
+    groups = (list(group) for _, group in groupby(candidates, key=lambda each: (each.file, each.array_index)))
     return embedding_files.ahead_of(_parts, groups, thumbnails)
 
 
@@ -231,14 +232,14 @@ def _parts(candidates: list[Candidate], thumbnails: bool) -> list:
     found = []
     for each in candidates:
         try:
-            part = frame if each.box is None else pictures.crop(frame, each.box)
+            part = frame if each.box is None else crop(frame, each.box)
         except UserError as error:
             found.append((each.path, str(error)))
             continue
         columns = dict(each.columns)
         if each.box is not None:
             columns |= dict(zip(EDGES, map(int, each.box)))
-        key = pictures.content_key(frame, each.box)
+        key = content_key(frame, each.box)
         try:
             entry = checked(
                 Entry(key, each.path, each.modality, each.camera, each.time, each.identity, columns), None
@@ -252,8 +253,8 @@ def _parts(candidates: list[Candidate], thumbnails: bool) -> list:
 
 
 def _pixels(candidate: Candidate) -> np.ndarray:
-    if candidate.row is None:
-        return pictures.decode(candidate.file)
+    if candidate.array_index is None:
+        return decode(candidate.file)
     from crossreid.data.loading import read_image
 
-    return read_image(Image(candidate.file, 0, 0, row=candidate.row))
+    return read_image(Image(candidate.file, 0, 0, array_index=candidate.array_index))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data.writing import write_json
+from crossreid.files import write_json
 from crossreid.gallery.entries import Entry, Filter, tag, tags
 from crossreid.gallery.locking import writing
 from crossreid.gallery.nearest import Nearest
@@ -78,7 +78,7 @@ class LanceStore:
         except Exception as error:
             raise UserError(
                 f"the table of the gallery {folder} cannot be opened ({str(error).splitlines()[0]}): the folder is not "
-                "complete; copy it again, or index the pictures again into a new one"
+                "complete; copy it again, or index the images again into a new one"
             ) from error
 
     @property
@@ -164,11 +164,11 @@ class LanceStore:
 
         return self._read(vectors) if keys else {}
 
-    def picture(self, key: str) -> bytes | None:
-        def picture(table):
-            return self._query(table, Filter(keys=(key,)), ("picture",)).limit(1).to_list()
+    def image(self, key: str) -> bytes | None:
+        def image(table):
+            return self._query(table, Filter(keys=(key,)), ("image",)).limit(1).to_list()
 
-        return next((row["picture"] for row in self._read(picture)), None)
+        return next((row["image"] for row in self._read(image)), None)
 
     def delete(self, filter: Filter) -> int:
         condition = _condition(filter)
@@ -325,7 +325,7 @@ def _schema(dimension: int):
             pa.field("names", text, nullable=False),
             pa.field("added", number, nullable=False),
             pa.field("age", number, nullable=False),
-            pa.field("picture", pa.binary()),
+            pa.field("image", pa.binary()),
             pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
         ]
     )
@@ -343,7 +343,7 @@ def _table(rows: Sequence[Row], dimension: int):
         "tags": [_lines(sorted(tags(entry))) for entry in entries],
         "names": [json.dumps(sorted(entry.columns)) for entry in entries],
         "age": [entry.added if entry.time is None else entry.time for entry in entries],
-        "picture": [row.picture for row in rows],
+        "image": [row.image for row in rows],
         "vector": pa.FixedSizeListArray.from_arrays(vectors, dimension),
     }
     return pa.table(values, schema=schema)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid import pictures
-from crossreid.data.writing import replacing
+from crossreid.files import replacing
 from crossreid.gallery.entries import Hit
 from crossreid.gallery.moments import written
 from crossreid.gallery.thumbnails import EDGES, thumbnail
+from crossreid.images.decode import crop, decode
 from crossreid.records import UserError
 
 FIELDS = ("rank", "distance", "identity", "camera", "modality", "time", "path", "key")
@@ -60,7 +60,7 @@ def write_html(
 ) -> None:
     """A page without anything outside of it.
 
-    query: the pixels (H, W, 3) that were looked for. gallery: where small copies of the pictures are asked for; the
+    query: the pixels (H, W, 3) that were looked for. gallery: where small copies of the images are asked for; the
     file of an entry is read where there is none.
     """
     cards = [_card("query", modality or "", title, thumbnail(query))]
@@ -70,7 +70,7 @@ def write_html(
             f"{name} {texts[name]}" for name in ("identity", "camera", "modality", "time") if texts[name]
         )
         cards.append(
-            _card(f"{hit.rank}: {hit.distance:.4f}", facts, hit.entry.path, _picture(hit.entry, gallery))
+            _card(f"{hit.rank}: {hit.distance:.4f}", facts, hit.entry.path, _image(hit.entry, gallery))
         )
     note = "Nearest first; the number is the distance, 1 - cosine." if hits else "Nothing was found."
     text = PAGE.format(title=html.escape(title), note=note, cards="\n".join(cards))
@@ -102,24 +102,24 @@ small {{ opacity: .7; }}
 """
 
 
-def _card(head: str, facts: str, path: str, picture: bytes | None) -> str:
-    if picture is None:
-        shown = '<div class="none">no picture</div>'
+def _card(head: str, facts: str, path: str, image: bytes | None) -> str:
+    if image is None:
+        shown = '<div class="none">no image</div>'
     else:
-        kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
-        shown = f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(picture).decode()}">'
+        kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+        shown = f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(image).decode()}">'
     head, facts, path = map(html.escape, (head, facts, path))
     return f"<figure>{shown}<figcaption><strong>{head}</strong>{facts}<br><small>{path}</small></figcaption></figure>"
 
 
-def _picture(entry, gallery) -> bytes | None:
-    kept = gallery.picture(entry.key)
+def _image(entry, gallery) -> bytes | None:
+    kept = gallery.image(entry.key)
     if kept is not None or not Path(entry.path).is_file():
         return kept
     try:
-        pixels = pictures.decode(entry.path)
+        pixels = decode(entry.path)
         if all(edge in entry.columns for edge in EDGES):
-            pixels = pictures.crop(pixels, [entry.columns[edge] for edge in EDGES])
+            pixels = crop(pixels, [entry.columns[edge] for edge in EDGES])
     except UserError:
         return None
     return thumbnail(pixels)

@@ -22,7 +22,7 @@ class MemoryStore:
     def __init__(self, facts: Facts):
         self.facts = facts
         self._entries: list[Entry] = []
-        self._pictures: dict[str, bytes] = {}
+        self._images: dict[str, bytes] = {}
         self._places: dict[str, int] = {}
         self._codes: dict[str, int] = {}
         self._arrays = {
@@ -51,8 +51,8 @@ class MemoryStore:
                 self._arrays[name][place] = value
             self._entries.append(entry)
             self._places[entry.key] = place
-            if row.picture is not None:
-                self._pictures[entry.key] = row.picture
+            if row.image is not None:
+                self._images[entry.key] = row.image
         return len(rows)
 
     def nearest(
@@ -77,15 +77,15 @@ class MemoryStore:
         vectors = self._arrays["vector"]
         return {key: vectors[self._places[key]].copy() for key in keys if key in self._places}
 
-    def picture(self, key: str) -> bytes | None:
-        return self._pictures.get(key)
+    def image(self, key: str) -> bytes | None:
+        return self._images.get(key)
 
     def delete(self, filter: Filter) -> int:
         gone = self._chosen(filter)
         kept = np.ones(len(self._entries), bool)
         kept[gone] = False
         for place in gone:
-            self._pictures.pop(self._entries[place].key, None)
+            self._images.pop(self._entries[place].key, None)
         # New arrays: what was deleted is not to linger behind the end of the old ones.
         self._arrays = {name: array[: len(kept)][kept] for name, array in self._arrays.items()}
         self._entries = [entry for entry, stays in zip(self._entries, kept) if stays]
@@ -131,7 +131,7 @@ class MemoryStore:
             if wanted:
                 codes = [self._codes[text] for text in wanted if text in self._codes]
                 chosen = chosen[np.isin(columns[name][chosen], codes)]
-        # A missing time is not a number, which every comparison refuses.
+        # A missing time is not a number, which every metric refuses.
         if filter.since is not None:
             chosen = chosen[columns["time"][chosen] >= filter.since]
         if filter.until is not None:

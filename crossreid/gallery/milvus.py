@@ -141,8 +141,8 @@ class MilvusStore:
         rows = self._named(named, ["id", "vector"])
         return {named[row["id"]]: np.asarray(row["vector"], np.float32) for row in rows}
 
-    def picture(self, key: str) -> bytes | None:
-        text = "".join(row["picture"] for row in self._named([_digest(key)], ["picture"]))
+    def image(self, key: str) -> bytes | None:
+        text = "".join(row["image"] for row in self._named([_digest(key)], ["image"]))
         return base64.b64decode(text) if text else None
 
     def delete(self, filter: Filter) -> int:
@@ -193,7 +193,7 @@ class MilvusStore:
         schema.add_field(
             "tags", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=TAGS, max_length=64
         )
-        for name in ("entry", "picture"):
+        for name in ("entry", "image"):
             schema.add_field(name, DataType.VARCHAR, max_length=TEXT)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=facts.dimension)
         index = self._index("FLAT", {})
@@ -297,10 +297,10 @@ def _values(name: str, row: Row) -> dict:
         "age": float(entry.added if entry.time is None else entry.time),
         "tags": sorted(map(_digest, tags(entry))),
         "entry": json.dumps({field: getattr(entry, field) for field in Entry.__slots__}, ensure_ascii=False),
-        "picture": base64.b64encode(row.picture or b"").decode(),
+        "image": base64.b64encode(row.image or b"").decode(),
         "vector": row.vector.tolist(),
     }
-    for what in ("entry", "picture"):
+    for what in ("entry", "image"):
         length = len(values[what].encode("utf-8"))
         if length > TEXT or len(values["tags"]) > TAGS:
             raise UserError(

@@ -52,11 +52,11 @@ def facts_from(text: str, where: str) -> Facts:
 
 @dataclass(frozen=True)
 class Row:
-    """An entry with its unit vector (D,) float32 and, perhaps, a small picture as it was encoded."""
+    """An entry with its unit vector (D,) float32 and, perhaps, a small image as it was encoded."""
 
     entry: Entry
     vector: np.ndarray
-    picture: bytes | None = None
+    image: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class Store(Protocol):
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """Vectors (D,) float32 of those keys that are there."""
 
-    def picture(self, key: str) -> bytes | None:
-        """The small picture that was given with the entry."""
+    def image(self, key: str) -> bytes | None:
+        """The small image that was given with the entry."""
 
     def delete(self, filter: Filter) -> int:
         """Remove rows, from disk too, and return how many."""

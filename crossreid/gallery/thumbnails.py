@@ -1,11 +1,11 @@
-"""Small copies of pictures, which a gallery keeps beside their vectors."""
+"""Small copies of images, which a gallery keeps beside their vectors."""
 
 from __future__ import annotations
 
 import io
 
 import numpy as np
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 # Enough for a look, and little beside a vector.
 SIZE = 96, 192
@@ -15,7 +15,7 @@ EDGES = ("left", "top", "right", "bottom")
 
 def thumbnail(pixels: np.ndarray) -> bytes:
     """A JPEG of (H, W, 3) uint8, at most 96 x 192 pixels large."""
-    picture, file = Picture.fromarray(pixels), io.BytesIO()
-    picture.thumbnail(SIZE)
-    picture.save(file, format="JPEG", quality=85)
+    image, file = PILImage.fromarray(pixels), io.BytesIO()
+    image.thumbnail(SIZE)
+    image.save(file, format="JPEG", quality=85)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Triplet losses of whole pictures and of their aligned stripes, over the same triplets."""
+"""Triplet losses of whole images and of their aligned stripes, over the same triplets."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def aligned_triplet(
     """Triplet losses with the farthest positive and the nearest negative of each anchor.
 
     Luo et al. 2019 (AlignedReID++). Both are chosen by the Euclidean distance of the vectors, and the loss of
-    the stripes takes the aligned distances to the same two pictures. The anchor counts among its positives,
-    at distance 1e-6. Of equal distances the first picture is taken.
+    the stripes takes the aligned distances to the same two images. The anchor counts among its positives,
+    at distance 1e-6. Of equal distances the first image is taken.
 
     vectors: (N, D), not necessarily of unit length.
     stripes: (N, S, C), of unit length, or None.

@@ -54,7 +54,7 @@ def domain_triplet(
     return loss.sum() / negatives.any(dim=1).sum().clamp_min(1)
 
 
-def shuffle(vectors: torch.Tensor, targets: torch.Tensor, domains: torch.Tensor) -> torch.Tensor:
+def inter_domain_shuffle(vectors: torch.Tensor, targets: torch.Tensor, domains: torch.Tensor) -> torch.Tensor:
     """Pulls the farthest image of another domain nearer than the nearest other identity of the own domain.
 
     Choi et al. 2021 (MetaBIN, arXiv 2011.14670), the inter-domain shuffle loss. Shapes and result are those

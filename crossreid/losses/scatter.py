@@ -9,7 +9,7 @@ from crossreid.ops.precision import in_float32
 
 
 @in_float32
-def scatter(vectors: torch.Tensor, domains: torch.Tensor) -> torch.Tensor:
+def intra_domain_scatter(vectors: torch.Tensor, domains: torch.Tensor) -> torch.Tensor:
     """Mean cosine similarity of the images of a domain to their centre; minimised, it spreads them.
 
     Choi et al. 2021 (MetaBIN, arXiv 2011.14670), the intra-domain scatter loss.

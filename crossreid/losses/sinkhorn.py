@@ -9,7 +9,11 @@ from crossreid.ops.precision import in_float32
 
 @in_float32
 def sinkhorn(
-    first: torch.Tensor, second: torch.Tensor, blur: float = 0.01, iterations: int = 100, enough: float = 0.1
+    first: torch.Tensor,
+    second: torch.Tensor,
+    blur: float = 0.01,
+    iterations: int = 100,
+    tolerance: float = 0.1,
 ) -> torch.Tensor:
     """Entropic optimal transport between two sets of N vectors, each of weight 1 / N, over squared distances.
 
@@ -18,7 +22,7 @@ def sinkhorn(
     MVD's program. The gradient runs through all iterations.
 
     first, second: (N, D). blur: weight of the entropy, in units of squared distance.
-    iterations: how many at most; they end once the potentials of the first set change by less than ``enough``
+    iterations: how many at most; they end once the potentials of the first set change by less than ``tolerance``
         in sum.
     """
     cost = (first[:, None] - second[None]).square().sum(2)
@@ -28,7 +32,7 @@ def sinkhorn(
         before = u
         u = blur * (weight - _logsumexp((u[:, None] + v - cost) / blur, 1)) + u
         v = blur * (weight - _logsumexp((u[:, None] + v - cost) / blur, 0)) + v
-        if (u - before).detach().abs().sum() < enough:
+        if (u - before).detach().abs().sum() < tolerance:
             break
     return (((u[:, None] + v - cost) / blur).exp() * cost).sum()
 

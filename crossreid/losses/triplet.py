@@ -40,7 +40,7 @@ def modality_centres(
 
     vectors: (N, D). identities, modalities (0 or 1): (N,) integers.
 
-    Returns the centres (M, D) and their identities (M,), identities ascending and visible before infrared.
+    Returns the centroids (M, D) and their identities (M,), identities ascending and visible before infrared.
     """
     groups, place, counts = torch.unique(2 * identities + modalities, return_inverse=True, return_counts=True)
     sums = vectors.new_zeros(len(groups), vectors.shape[1]).index_add(0, place, vectors)

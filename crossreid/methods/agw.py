@@ -17,9 +17,9 @@ from crossreid.losses.triplet import batch_hard_triplet
 from crossreid.losses.weighted_triplet import weighted_triplet
 from crossreid.methods import streams
 from crossreid.methods.base import Method, Progress
-from crossreid.nn import weights
 from crossreid.nn.neck import classifier, neck
 from crossreid.nn.pooling import POOLINGS
+from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
 from crossreid.nn.stems import Stems
 from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError
@@ -30,7 +30,7 @@ class Config:
     """Settings of AGW.
 
     backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
-    pretrained: start weights, see ``crossreid.nn.weights.start``; null for random ones.
+    pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; null for random ones.
     streams: 2 gives each modality a stem of its own (visible-infrared), 1 treats all images alike.
     last_stride: stride of the last stage.
     attention: non-local blocks in the second and third stage.
@@ -40,8 +40,8 @@ class Config:
     margin: of the batch-hard triplet, in units of distance; null for the soft margin.
     stable, normalize: variants of the weighted loss, see ``crossreid.losses.weighted_triplet``.
     smoothing: label smoothing of the identity loss.
-    backbone_rate: share of the learning rate that stems, body and non-local blocks get; 1 suits random weights.
-    recompute: trade time for memory in training, see ``crossreid.nn.recompute``.
+    backbone_lr_factor: share of the learning rate that stems, body and non-local blocks get; 1 suits random weights.
+    gradient_checkpointing: trade time for memory in training, see ``crossreid.nn.gradient_checkpointing``.
     """
 
     backbone: str = "resnet50"
@@ -56,15 +56,15 @@ class Config:
     stable: bool = False
     normalize: bool = False
     smoothing: float = 0.0
-    backbone_rate: float = 0.1
-    recompute: bool = False
+    backbone_lr_factor: float = 0.1
+    gradient_checkpointing: bool = False
 
 
 class AGW(Method):
-    """See the module. ``neck`` is the pooled vector after batch normalisation, ``pooled`` the one before."""
+    """See the module. ``bn`` is the pooled vector after batch normalisation, ``global`` the one before."""
 
     Config = Config
-    features = ("neck", "pooled")
+    features = ("bn", "global")
     unit_length = True
 
     def __init__(self, config: Config, classes: int, domains: int = 1):
@@ -82,14 +82,14 @@ class AGW(Method):
             config.last_stride,
             stem=not two,
             nonlocal_width=width,
-            recompute=config.recompute,
+            gradient_checkpointing=config.gradient_checkpointing,
         )
         self.stems = Stems(self.backbone) if two else None
         self.neck = neck(self.backbone.channels)
         self.classifier = classifier(self.backbone.channels, classes)
         self.pool = POOLINGS[config.pooling]
         stems = tuple(self.stems.children()) if two else ()
-        weights.start(self.backbone, config.pretrained, config.backbone, stems)
+        load_pretrained(self.backbone, config.pretrained, config.backbone, stems)
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """L = L_id + L_wrt. The triplets are of pooled vectors, not of unit length, from both modalities."""
@@ -109,7 +109,7 @@ class AGW(Method):
         if feature not in (None, *self.features):
             raise UserError(f"AGW has no feature {feature!r}: choose one of {', '.join(self.features)}")
         pooled = self.pool(self.feature_map(images, modality))
-        return Embedding(F.normalize(pooled if feature == "pooled" else self.neck(pooled)))
+        return Embedding(F.normalize(pooled if feature == "global" else self.neck(pooled)))
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) before pooling."""
@@ -120,9 +120,9 @@ class AGW(Method):
         slow = streams.body_parameters(self.backbone, self.stems)
         return {
             "main": [
-                {"params": slow, "name": "backbone", "rate": self.config.backbone_rate},
-                {"params": [self.neck.weight], "name": "neck", "rate": 1.0},
-                {"params": list(self.classifier.parameters()), "name": "classifier", "rate": 1.0},
+                {"params": slow, "name": "backbone", "lr_factor": self.config.backbone_lr_factor},
+                {"params": [self.neck.weight], "name": "neck", "lr_factor": 1.0},
+                {"params": list(self.classifier.parameters()), "name": "classifier", "lr_factor": 1.0},
             ]
         }
 

@@ -2,7 +2,7 @@
 
 Luo et al., "AlignedReID++: Dynamically matching local information for person re-identification", Pattern
 Recognition 94, 2019. One residual network gives a map; its mean is the global vector, the maximum over the
-width of each of its rows is a stripe. The distance of two pictures is the squared Euclidean distance of their
+width of each of its rows is a stripe. The distance of two images is the squared Euclidean distance of their
 unit vectors plus the cost of the cheapest alignment of their stripes (``crossreid.ops.alignment``), a plain
 sum.
 
@@ -24,17 +24,17 @@ from crossreid.methods.base import Method, Progress
 from crossreid.nn import backbones
 from crossreid.nn.pooling import average
 from crossreid.ops.precision import in_float32
-from crossreid.records import Batch, Comparison, Embedding, UserError
+from crossreid.records import Batch, Embedding, Metric, UserError
 
 LOSSES = ("identity", "global", "local")
 STRIPES = ("raw", "projected")
 LOCAL_DISTANCES = ("aligned", "unaligned")
 COMPARISONS = {
-    "global_local": Comparison("squared_euclidean_unit", "aligned"),
-    "global": Comparison("squared_euclidean_unit"),
-    "local": Comparison(None, "aligned"),
-    "global_local_unaligned": Comparison("squared_euclidean_unit", "unaligned"),
-    "local_unaligned": Comparison(None, "unaligned"),
+    "global_local": Metric("squared_euclidean_unit", "aligned"),
+    "global": Metric("squared_euclidean_unit"),
+    "local": Metric(None, "aligned"),
+    "global_local_unaligned": Metric("squared_euclidean_unit", "unaligned"),
+    "local_unaligned": Metric(None, "unaligned"),
 }
 _PROJECTED = 128
 
@@ -44,8 +44,8 @@ class Config:
     """Settings of AlignedReID++.
 
     backbone: a name that ``crossreid.nn.backbones`` knows.
-    pretrained: start weights, see ``crossreid.nn.weights.start``; null for random ones.
-    flavour: of the backbone. ``mindspore_alignedreid`` pads and normalises as the MindSpore program does,
+    pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; null for random ones.
+    variant: of the backbone. ``mindspore_alignedreid`` pads and normalises as the MindSpore program does,
         whose checkpoints need it; with the other one the same weights give other vectors.
     last_stride: stride of the last stage; 1 or 2; 2 makes 8 stripes of an image 256 high.
     evaluate_stripes: raw, the rows of the map; projected, the 128 channels that training compares.
@@ -59,7 +59,7 @@ class Config:
 
     backbone: str = "resnet50"
     pretrained: str | None = "timm"
-    flavour: str = "torchvision"
+    variant: str = "torchvision"
     last_stride: int = 2
     evaluate_stripes: str = "raw"
     losses: tuple[str, ...] = LOSSES
@@ -70,7 +70,7 @@ class Config:
 
 
 class AlignedReID(Method):
-    """See the module. A feature says what takes part in the comparison: the global vector, the stripes, or
+    """See the module. A feature says what takes part in the metric: the global vector, the stripes, or
     both, the stripes aligned unless it ends in ``unaligned``. The global vector is not of unit length."""
 
     Config = Config
@@ -79,7 +79,7 @@ class AlignedReID(Method):
     def __init__(self, config: Config, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
         _check(config)
-        self.backbone = backbones.backbone(config.backbone, config.last_stride, config.flavour)
+        self.backbone = backbones.backbone(config.backbone, config.last_stride, config.variant)
         # A part that no loss reaches must not exist: training on several processes waits for its gradients.
         if "identity" in config.losses:
             self.classifier = nn.Linear(self.backbone.channels, classes)
@@ -108,9 +108,9 @@ class AlignedReID(Method):
     def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
         """See ``Method.embed``. Vector (N, C), not of unit length; stripes (N, S, C), of unit length, or None
         for the feature ``global``: those of a large gallery would fill the memory."""
-        comparison = self.comparison(feature)
+        metric = self.metric(feature)
         maps = self.feature_map(images)
-        if comparison.stripes is None:
+        if metric.stripes is None:
             return Embedding(average(maps))
         raw = self.config.evaluate_stripes == "raw"
         return Embedding(average(maps), _unit_stripes(maps.amax(3)) if raw else self.projected(maps))
@@ -124,7 +124,7 @@ class AlignedReID(Method):
         rows = F.relu(self.local_bn(maps)).amax(3, keepdim=True)
         return _unit_stripes(self.local_conv(rows).squeeze(3))
 
-    def comparison(self, feature: str | None = None) -> Comparison:
+    def metric(self, feature: str | None = None) -> Metric:
         """See ``COMPARISONS``; the first is the default."""
         if feature not in (None, *self.features):
             raise UserError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from crossreid.records import Batch, Comparison, Embedding
+from crossreid.records import Batch, Embedding, Metric
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Progress:
     """Read-only clock of a run.
 
     epoch, iteration: both from 0; ``iteration`` counts inside the epoch.
-    rates: optimizer name -> learning rate of each of its groups, in force now.
+    lrs: optimizer name -> learning rate of each of its groups, in force now.
     loss_scale: factor the loop multiplies the loss with before backward (float16), 1 otherwise.
     """
 
     epoch: int = 0
     iteration: int = 0
     iterations_per_epoch: int = 1
-    rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    lrs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     loss_scale: float = 1.0
 
     @property
@@ -88,15 +88,15 @@ class Method(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define embed(images, modality, feature)")
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
-        """The last map (N, C, H, W) before pooling, for activation pictures."""
+        """The last map (N, C, H, W) before pooling, for activation images."""
         raise NotImplementedError(f"{type(self).__name__} does not give a feature map")
 
-    def comparison(self, feature: str | None = None) -> Comparison:
+    def metric(self, feature: str | None = None) -> Metric:
         """How embeddings of this feature are compared."""
-        return Comparison("cosine")
+        return Metric("cosine")
 
     def parameter_groups(self) -> dict[str, list[dict]]:
-        """Optimizer name -> its groups. A group is ``{"params": [...], "name": ..., "rate": factor of the
+        """Optimizer name -> its groups. A group is ``{"params": [...], "name": ..., "lr_factor": factor of the
         optimizer's learning rate (default 1), "weight_decay": ... (default the optimizer's), "bounds": (low, high)
         (optional, kept after every step)}``. Every trainable parameter belongs to exactly one group."""
         return {"main": [{"params": [p for p in self.parameters() if p.requires_grad], "name": "all"}]}
@@ -107,7 +107,7 @@ class Method(nn.Module):
 
     def check(self, batch_labels) -> None:
         """Raise ValueError with one paragraph when the training data cannot serve this method. Called once before
-        training with the labels (see ``crossreid.data.sampling.Labels``) of all training images."""
+        training with the labels (see ``crossreid.records.Labels``) of all training images."""
 
 
 def modality_indices(modality, count: int, device) -> torch.Tensor:

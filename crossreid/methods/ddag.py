@@ -20,11 +20,11 @@ from crossreid.losses.identity import identity_loss
 from crossreid.losses.triplet import batch_hard_triplet, modality_centres
 from crossreid.methods import streams
 from crossreid.methods.base import Method, Progress
-from crossreid.nn import weights
 from crossreid.nn.graph_attention import IdentityGraph
 from crossreid.nn.neck import classifier, neck
 from crossreid.nn.part_attention import PartAttention
 from crossreid.nn.pooling import average
+from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
 from crossreid.nn.stems import Stems
 from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError
@@ -35,7 +35,7 @@ class Config:
     """Settings of DDAG.
 
     backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
-    pretrained: start weights, see ``crossreid.nn.weights.start``; null for random ones.
+    pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; null for random ones.
     part: horizontal parts of the attention inside an image; 0 for no such attention.
     graph: the attention between images, in training.
     heads, width: parallel layers of the graph and the width of each; 0 heads as in the MindSpore port, whose
@@ -44,18 +44,18 @@ class Config:
     margin: of the triplet loss, in units of distance.
     streams: 2 gives each modality a stem of its own, 1 treats all images alike (MindSpore port).
     last_stride: stride of the last stage, 1; 2 in the MindSpore port.
-    flavour: padding and normalisation, a name of ``crossreid.nn.resnet.FLAVOURS``.
+    variant: padding and normalisation, a name of ``crossreid.nn.resnet.VARIANTS``.
     after_neck: the triplet loss and the graph take the vector after batch normalisation (MindSpore port), not
         before.
     neck_bias: the biases of the necks are learned (MindSpore port).
     part_bias: the part attention's linear layers have biases; not in the MindSpore port.
     graph_schedule: epoch, w as above, or step as in the MindSpore port: w(0) = 0, then after every step 1 / (1 +
         mean of L over the epoch's steps so far). Each process then has its own w until the end of the epoch.
-    centres: the triplet loss compares the means of each identity's images of a modality, not the images
+    centroids: the triplet loss compares the means of each identity's images of a modality, not the images
         (MindSpore port, ``--triloss Center``).
     losses: id+tri, or id to leave the triplet loss out; those of part attention and graph follow their switches.
-    backbone_rate: share of the learning rate that stems and body get; 1 suits random weights.
-    recompute: trade time for memory in training, see ``crossreid.nn.recompute``.
+    backbone_lr_factor: share of the learning rate that stems and body get; 1 suits random weights.
+    gradient_checkpointing: trade time for memory in training, see ``crossreid.nn.gradient_checkpointing``.
     """
 
     backbone: str = "resnet50"
@@ -68,23 +68,23 @@ class Config:
     margin: float = 0.3
     streams: int = 2
     last_stride: int = 1
-    flavour: str = "torchvision"
+    variant: str = "torchvision"
     after_neck: bool = False
     neck_bias: bool = False
     part_bias: bool = True
     graph_schedule: str = "epoch"
-    centres: bool = False
+    centroids: bool = False
     losses: str = "id+tri"
-    backbone_rate: float = 0.1
-    recompute: bool = False
+    backbone_lr_factor: float = 0.1
+    gradient_checkpointing: bool = False
 
 
 class DDAG(Method):
-    """See the module. ``neck`` is the pooled vector after batch normalisation, ``attended`` the one with part
+    """See the module. ``bn`` is the pooled vector after batch normalisation, ``part`` the one with part
     attention. ``graph_weight`` is w of the coming epoch."""
 
     Config = Config
-    features = ("attended", "neck")
+    features = ("part", "bn")
     unit_length = True
 
     def __init__(self, config: Config, classes: int, domains: int = 1):
@@ -103,9 +103,13 @@ class DDAG(Method):
             raise UserError(f"method.dropout is {config.dropout}: give a probability from 0 to below 1")
         two = config.streams == 2
         self.modalities = MODALITIES if two else (VISIBLE,)
-        self.features = ("attended", "neck") if config.part else ("neck",)
+        self.features = ("part", "bn") if config.part else ("bn",)
         self.backbone = resnet(
-            config.backbone, config.last_stride, config.flavour, stem=not two, recompute=config.recompute
+            config.backbone,
+            config.last_stride,
+            config.variant,
+            stem=not two,
+            gradient_checkpointing=config.gradient_checkpointing,
         )
         self.stems = Stems(self.backbone) if two else None
         channels, frozen = self.backbone.channels, not config.neck_bias
@@ -121,7 +125,7 @@ class DDAG(Method):
             if config.graph_schedule == "step":
                 self.register_buffer("epoch_total", torch.zeros(2))  # sum and number of the epoch's losses
         stems = tuple(self.stems.children()) if two else ()
-        weights.start(self.backbone, config.pretrained, config.backbone, stems)
+        load_pretrained(self.backbone, config.pretrained, config.backbone, stems)
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """The losses of the module's equation; ``base`` is their sum without the graph's."""
@@ -132,7 +136,7 @@ class DDAG(Method):
         losses = {"identity": identity_loss(self.classifier(vectors), batch.target)}
         if self.config.losses == "id+tri":
             anchors = compared, batch.target
-            if self.config.centres:
+            if self.config.centroids:
                 anchors = modality_centres(compared, batch.target, batch.modality)
             losses["triplet"] = batch_hard_triplet(*anchors, self.config.margin)
         if self.part is not None:
@@ -164,11 +168,11 @@ class DDAG(Method):
         if feature not in (None, *self.features):
             raise UserError(
                 f"this DDAG has no feature {feature!r}: choose one of {', '.join(self.features)} "
-                "(attended needs method.part above 0)"
+                "(part needs method.part above 0)"
             )
         maps = self.feature_map(images, modality)
         vectors = self.neck(average(maps))
-        if (feature or self.features[0]) == "attended":
+        if (feature or self.features[0]) == "part":
             vectors = self.part(maps, vectors)
         return Embedding(F.normalize(vectors))
 
@@ -179,11 +183,11 @@ class DDAG(Method):
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Stems and body apart from the rest."""
         slow = streams.body_parameters(self.backbone, self.stems)
-        groups = [{"params": slow, "name": "backbone", "rate": self.config.backbone_rate}]
+        groups = [{"params": slow, "name": "backbone", "lr_factor": self.config.backbone_lr_factor}]
         for name in ("neck", "classifier", "part", "graph"):
             if (module := getattr(self, name)) is not None:
                 learned = [p for p in module.parameters() if p.requires_grad]
-                groups.append({"params": learned, "name": name, "rate": 1.0})
+                groups.append({"params": learned, "name": name, "lr_factor": 1.0})
         return {"main": groups}
 
     def check(self, batch_labels) -> None:

@@ -28,15 +28,15 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from crossreid.losses.domain_triplet import shuffle
+from crossreid.losses.domain_triplet import inter_domain_shuffle
 from crossreid.losses.identity import identity_loss
-from crossreid.losses.scatter import scatter
+from crossreid.losses.scatter import intra_domain_scatter
 from crossreid.losses.triplet import batch_hard_triplet
 from crossreid.methods.base import Method, Phase, Progress
-from crossreid.nn import weights
 from crossreid.nn.batch_instance_norm import BatchInstanceNorm, HalfInstanceNorm, statistics_held
 from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.nn.pooling import average
+from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import NETWORKS, resnet
 from crossreid.records import Batch, Embedding, UserError
 
@@ -65,7 +65,7 @@ class Config:
     on DukeMTMC-reID (3 on Market-1501).
 
     backbone: one of ``BACKBONES``.
-    pretrained: start weights, see ``crossreid.nn.weights.start``; MobileNets take the path of
+    pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; MobileNets take the path of
         deep-person-reid's file ``mobilenetv2_1.4.pth`` or ``mobilenetv2_1.0.pth``; null for random ones.
     norm: ``bin``, each branch with its own affine pair; ``bin_shared``, one pair; without gates ``bn``,
         ``in``, or ``half`` (half of the channels each), which need ``meta`` off.
@@ -103,10 +103,10 @@ class Config:
 
 
 class MetaBIN(Method):
-    """The maps averaged ("pooled"), then batch normalisation ("neck"), then a classifier while training."""
+    """The maps averaged ("global"), then batch normalisation ("bn"), then a classifier while training."""
 
     Config = Config
-    features = ("neck", "pooled")
+    features = ("bn", "global")
 
     def __init__(self, config: Config, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
@@ -147,7 +147,7 @@ class MetaBIN(Method):
         gates = [value for name, value in named if name.endswith("gate")]
         biases = [value for name, value in named if name.endswith("bias")]
         others = [value for name, value in named if not name.endswith(("gate", "bias"))]
-        main = [{"params": others, "name": "weights"}, {"params": biases, "name": "biases", "rate": 2.0}]
+        main = [{"params": others, "name": "weights"}, {"params": biases, "name": "biases", "lr_factor": 2.0}]
         if not gates:
             return {"main": main}
         bounded = {"params": gates, "name": "gates", "weight_decay": 0.0, "bounds": (0.0, 1.0)}
@@ -180,7 +180,7 @@ class MetaBIN(Method):
         if feature not in (None, *self.features):
             raise UserError(f"MetaBIN has no feature {feature!r}: choose one of {', '.join(self.features)}")
         pooled = self._pool(images)
-        return Embedding(pooled if feature == "pooled" else self.neck(pooled))
+        return Embedding(pooled if feature == "global" else self.neck(pooled))
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         return self.backbone(images)
@@ -209,7 +209,7 @@ class MetaBIN(Method):
         branches and layers without batch normalisation keep their fresh affine pairs, as published."""
         config = self.config
         plain = BACKBONES[config.backbone](last_stride=config.last_stride)
-        weights.start(plain, config.pretrained, config.backbone)
+        load_pretrained(plain, config.pretrained, config.backbone)
         batch = config.norm in ("bin", "bin_shared", "bn")
         values = {name: value for name, value in plain.state_dict().items() if batch or value.ndim == 4}
         self.backbone.load_state_dict(values, strict=False)
@@ -221,8 +221,8 @@ class MetaBIN(Method):
         compute = {
             "cross_entropy": lambda: self._cross_entropy(pooled, batch.target),
             "triplet": lambda: batch_hard_triplet(pooled, batch.target, self.config.margin),
-            "shuffle": lambda: shuffle(pooled, batch.target, batch.domain),
-            "scatter": lambda: scatter(pooled, batch.domain),
+            "shuffle": lambda: inter_domain_shuffle(pooled, batch.target, batch.domain),
+            "scatter": lambda: intra_domain_scatter(pooled, batch.domain),
         }
         return {name: compute[name]() for name in names}
 
@@ -307,15 +307,15 @@ class MetaBIN(Method):
     def _inner_rate(self, name: str, progress: Progress) -> float:
         """The virtual step's rate for a parameter; ``parameter_groups`` says which learning rate it has."""
         optimizer, group = ("gates", 0) if name.endswith("gate") else ("main", int(name.endswith("bias")))
-        if optimizer not in progress.rates:
+        if optimizer not in progress.lrs:
             raise ValueError(
                 f"the meta step needs the learning rate of {optimizer!r}: pass for example "
-                "Progress(rates={'main': (0.01, 0.02), 'gates': (0.1,)})"
+                "Progress(lrs={'main': (0.01, 0.02), 'gates': (0.1,)})"
             )
         # From the clock, not a count of calls: with accumulated gradients one step takes several calls.
         step = progress.epoch * progress.iterations_per_epoch + progress.iteration + 1
         period = max(int(progress.iterations_per_epoch * self.config.inner_period), 1)
-        return progress.rates[optimizer][group] * triangle(step, period, *self.config.inner_ratio)
+        return progress.lrs[optimizer][group] * triangle(step, period, *self.config.inner_ratio)
 
 
 def gate_histograms(gates: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:

@@ -26,9 +26,9 @@ from crossreid.losses.prior import divergence_from_normal
 from crossreid.losses.sinkhorn import sinkhorn
 from crossreid.losses.triplet import batch_hard_triplet, modality_centres
 from crossreid.methods.base import Method, Progress
-from crossreid.nn import weights
 from crossreid.nn.channel_attention import ChannelAttention
 from crossreid.nn.pooling import average
+from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
 from crossreid.records import Batch, Embedding, UserError
 
@@ -44,9 +44,9 @@ class Profile:
     sampled: the bottleneck is the conventional one, see ``Bottleneck``.
     margins: the loss on distances tells modalities apart (``modality_margin``), else it is the batch-hard
         triplet.
-    last_stride, flavour: of the backbones. attention: channel attention before their last three stages.
+    last_stride, variant: of the backbones. attention: channel attention before their last three stages.
     neck_bias: the neck's bias is learned.
-    backbone_rate, smoothing, normalize: see ``Config``, which may say otherwise.
+    backbone_lr_factor, smoothing, normalize: see ``Config``, which may say otherwise.
     grey: weights of red, green and blue. grey_first: the shared branch sees the grey version first, which
         only its running statistics notice.
     """
@@ -56,10 +56,10 @@ class Profile:
     sampled: bool = False
     margins: bool = True
     last_stride: int = 1
-    flavour: str = "torchvision"
+    variant: str = "torchvision"
     attention: bool = True
     neck_bias: bool = False
-    backbone_rate: float = 1.0
+    backbone_lr_factor: float = 1.0
     smoothing: float = 0.1
     normalize: str = "joint"
     grey: tuple[float, float, float] = (0.2989, 0.5870, 0.1140)
@@ -80,10 +80,10 @@ PROFILES = {
         distilled=None,
         margins=False,
         last_stride=2,
-        flavour="mindspore",
+        variant="mindspore",
         attention=False,
         neck_bias=True,
-        backbone_rate=0.1,
+        backbone_lr_factor=0.1,
         smoothing=0.0,
         normalize="parts",
         grey=(0.2989, 0.5870, 0.1440),
@@ -105,25 +105,25 @@ class Config:
     """Settings of MVD; the defaults are those of the released program. Where null, the profile decides.
 
     profile: authors (what the released program really computes), paper (divergences as they are written
-        there), conventional (the paper's comparison: an information bottleneck that is sampled) or mindspore
+        there), conventional (the paper's metric: an information bottleneck that is sampled) or mindspore
         (the port: another network, no distillation). See ``PROFILES``.
     backbone: a name of ``crossreid.nn.resnet.NETWORKS``; each of the three branches is one.
-    pretrained: start weights, see ``crossreid.nn.weights.start``; null for random ones.
+    pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; null for random ones.
     width: of z.
     normalize: joint brings the four parts of an embedding to unit length together, parts one by one (the
         port).
     smoothing: of the identity loss's labels, 0.1; the port has 0.
-    backbone_rate: share of the learning rate that the branches before the bottlenecks get, 1; the port's 0.1
+    backbone_lr_factor: share of the learning rate that the branches before the bottlenecks get, 1; the port's 0.1
         suits pretrained weights alone.
-    margins, radii: of the distances inside a modality and across, see ``crossreid.losses.modality_margin``.
-    margin: of the port's triplets, in units of distance. centres: these compare the means of each identity's
+    margins, cross_margins: of the distances inside a modality and across, see ``crossreid.losses.modality_margin``.
+    margin: of the port's triplets, in units of distance. centroids: these compare the means of each identity's
         images of a modality, not the images (the port's ``--triloss CenterTri``).
     identity, metric: factors of the losses on classes and on distances.
     mutual, self_distillation, cross_distillation, representation: factors of the other losses; the last, mutual
         learning of the shared representations, is in the paper alone.
     prior: factor of the conventional bottleneck's divergence from its prior; 0.001 as Alemi et al. have it.
     temperature: of self-distillation, and in the paper's form of cross-distillation.
-    recompute: trade time for memory in training, see ``crossreid.nn.recompute``.
+    gradient_checkpointing: trade time for memory in training, see ``crossreid.nn.gradient_checkpointing``.
     """
 
     profile: str = "authors"
@@ -132,11 +132,11 @@ class Config:
     width: int = 512
     normalize: str | None = None
     smoothing: float | None = None
-    backbone_rate: float | None = None
+    backbone_lr_factor: float | None = None
     margins: tuple[float, float] = (0.9, 1.0)
-    radii: tuple[float, float] = (2.2, 2.0)
+    cross_margins: tuple[float, float] = (2.2, 2.0)
     margin: float = 0.3
-    centres: bool = False
+    centroids: bool = False
     identity: float = 1.0
     metric: float = 1.0
     mutual: float = 8.0
@@ -145,7 +145,7 @@ class Config:
     representation: float = 2.0
     prior: float = 0.001
     temperature: float = 1.0
-    recompute: bool = False
+    gradient_checkpointing: bool = False
 
 
 class Encoder(nn.Module):
@@ -154,7 +154,11 @@ class Encoder(nn.Module):
     def __init__(self, config: Config, profile: Profile, classes: int):
         super().__init__()
         self.backbone = resnet(
-            config.backbone, profile.last_stride, profile.flavour, stem=False, recompute=config.recompute
+            config.backbone,
+            profile.last_stride,
+            profile.variant,
+            stem=False,
+            gradient_checkpointing=config.gradient_checkpointing,
         )
         self.stem = self.backbone.new_stem()
         self.attention = nn.ModuleList(ChannelAttention() for _ in range(3 * profile.attention))
@@ -249,7 +253,7 @@ class MVD(Method):
             raise UserError(f"method.width is {config.width}: give the width of z, 2 or more")
         if config.temperature <= 0:
             raise UserError(f"method.temperature is {config.temperature}: give a number above 0")
-        own = {name: getattr(config, name) for name in ("normalize", "smoothing", "backbone_rate")}
+        own = {name: getattr(config, name) for name in ("normalize", "smoothing", "backbone_lr_factor")}
         own = {name: value for name, value in own.items() if value is not None}
         self.profile = replace(PROFILES[config.profile], **own)
         self.encoders = nn.ModuleDict({name: Encoder(config, self.profile, classes) for name in BRANCHES})
@@ -307,15 +311,15 @@ class MVD(Method):
 
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Backbones with necks and classifiers, and bottlenecks."""
-        groups = (("encoders", self.profile.backbone_rate), ("bottlenecks", 1.0))
+        groups = (("encoders", self.profile.backbone_lr_factor), ("bottlenecks", 1.0))
         return {
             "main": [
                 {
                     "params": [p for p in getattr(self, name).parameters() if p.requires_grad],
                     "name": name,
-                    "rate": rate,
+                    "lr_factor": lr_factor,
                 }
-                for name, rate in groups
+                for name, lr_factor in groups
             ]
         }
 
@@ -327,7 +331,7 @@ class MVD(Method):
     def _start(self) -> None:
         first, *others = self.encoders.values()
         config = self.config
-        weights.start(first.backbone, config.pretrained, config.backbone, (first.stem,))
+        load_pretrained(first.backbone, config.pretrained, config.backbone, (first.stem,))
         if config.pretrained is not None:
             for other in others:
                 other.backbone.load_state_dict(first.backbone.state_dict())
@@ -347,10 +351,10 @@ class MVD(Method):
         config = self.config
         if not self.profile.margins:
             anchors = vectors, batch.target
-            if config.centres:
+            if config.centroids:
                 anchors = modality_centres(vectors, batch.target, batch.modality)
             return batch_hard_triplet(*anchors, config.margin)
-        return modality_margin(vectors, batch.target, batch.modality, config.margins, config.radii)
+        return modality_margin(vectors, batch.target, batch.modality, config.margins, config.cross_margins)
 
     def _mutual(self, infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """What the specific branches learn of one another's logits."""

@@ -7,8 +7,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from crossreid.nn import weights
 from crossreid.nn.mobilenet import MobileNetV2
+from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import NETWORKS, resnet
 from crossreid.records import UserError
 
@@ -21,12 +21,12 @@ OTHERS = {
 }
 
 
-def backbone(name: str, last_stride: int = 1, flavour: str = "torchvision") -> nn.Module:
+def backbone(name: str, last_stride: int = 1, variant: str = "torchvision") -> nn.Module:
     """A network with fresh weights: images (N, 3, H, W) to maps (N, channels, H/16 or 32, W/16 or 32).
 
     name: one of ``crossreid.nn.resnet.NETWORKS`` or of ``OTHERS``.
     last_stride: 1 or 2, of the step before the last stage; with 2 the map has 1/32 of the image's height.
-    flavour: see ``crossreid.nn.resnet``; the other networks have only ``torchvision``.
+    variant: see ``crossreid.nn.resnet``; the other networks have only ``torchvision``.
 
     The map of ``densenet121`` (Huang et al. 2017) is that of its last normalisation, before any rectifier, as
     AlignedReID++ uses it. ``shufflenet_v2_1.0`` is Ma et al. 2018, for which trained weights exist; the program of
@@ -36,10 +36,10 @@ def backbone(name: str, last_stride: int = 1, flavour: str = "torchvision") -> n
     if name not in OTHERS:
         if name not in NETWORKS:
             raise UserError(f"unknown backbone {name!r}: choose one of {', '.join((*NETWORKS, *OTHERS))}")
-        return resnet(name, last_stride, flavour)
-    if flavour != "torchvision":
+        return resnet(name, last_stride, variant)
+    if variant != "torchvision":
         raise UserError(
-            f"the backbone {name} has no flavour {flavour!r}, which belongs to residual networks: use 'torchvision'"
+            f"the backbone {name} has no variant {variant!r}, which belongs to residual networks: use 'torchvision'"
         )
     if name.startswith("mobilenet"):
         return MobileNetV2(float(name.rpartition("_")[2]), last_stride=last_stride)
@@ -47,13 +47,13 @@ def backbone(name: str, last_stride: int = 1, flavour: str = "torchvision") -> n
 
 
 def start(network: nn.Module, pretrained: str | None, name: str) -> list[str]:
-    """Fill it with trained weights, as ``crossreid.nn.weights.start`` does, which says what may be given."""
+    """Fill it with pretrained weights; see ``crossreid.nn.pretrained.load_pretrained`` for what may be given."""
     if pretrained == "timm" and name in OTHERS and "timm" not in OTHERS[name]:
         raise UserError(
             f"timm has no weights for the backbone {name}: set method.pretrained to the path of {OTHERS[name]}, copied "
             "from any computer, or to null to start from random weights"
         )
-    return weights.start(network, pretrained, name, names=_dense_name if name == "densenet121" else None)
+    return load_pretrained(network, pretrained, name, names=_dense_name if name == "densenet121" else None)
 
 
 def _dense_name(key: str) -> str:

@@ -2,7 +2,7 @@
 
 A file of our own instead of timm's: the stem must come twice for two modalities, the normalisation must be
 replaceable, the MindSpore ports pad differently, and blocks of attention sit between the residual blocks.
-Weights come from timm and torchvision by name (``crossreid.nn.weights``).
+Weights come from timm and torchvision by name (``crossreid.nn.pretrained``).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from crossreid.nn.gradient_checkpointing import checkpointed
 from crossreid.nn.nonlocal_block import NonLocal
-from crossreid.nn.recompute import recomputed
 from crossreid.records import UserError
 
 
 @dataclass(frozen=True)
-class Flavour:
+class Variant:
     """What differs between frameworks though the names and weights are the same.
 
     same_padding: pad at the bottom and right first, so that the output has ceil(size / stride) rows and
@@ -36,52 +36,55 @@ class Flavour:
     last_momentum: float = 0.1
 
 
-FLAVOURS = {
-    "torchvision": Flavour(),
-    "mindspore": Flavour(same_padding=True, last_eps=1e-3, last_momentum=0.003),
-    "mindspore_alignedreid": Flavour(same_padding=True, eps=1e-4, last_eps=1e-4),
+VARIANTS = {
+    "torchvision": Variant(),
+    "mindspore": Variant(same_padding=True, last_eps=1e-3, last_momentum=0.003),
+    "mindspore_alignedreid": Variant(same_padding=True, eps=1e-4, last_eps=1e-4),
 }
 
 
 def resnet(
     name: str,
     last_stride: int = 1,
-    flavour: str | Flavour = "torchvision",
+    variant: str | Variant = "torchvision",
     norm: Callable[[int], nn.Module] | None = None,
     stem: bool = True,
     nonlocal_width: int | str | None = None,
-    recompute: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> ResNet:
     """A residual network by name, with fresh weights.
 
     name: one of ``NETWORKS``; ``"tiny"`` is a small one for computers without an accelerator.
     last_stride: stride of the last stage, 1 or 2. With 1 an image of 256 x 128 gives a map of 16 x 8. Nothing
         is dilated.
-    flavour: a name of ``FLAVOURS`` or a ``Flavour``.
+    variant: a name of ``VARIANTS`` or a ``Variant``.
     norm: channels -> normalisation layer, in the place of every batch normalisation; the epsilons of the
-        flavour then do not apply.
+        variant then do not apply.
     stem: whether the network has a stem of its own; without it, ``forward`` takes the map of a ``Stem``.
     nonlocal_width: inner width of the non-local blocks of AGW, a number or ``"half"`` of the channels; None
         for no such blocks.
-    recompute: in training keep the maps between the blocks alone, see ``crossreid.nn.recompute``.
+    gradient_checkpointing: in training keep the maps between the blocks alone, see
+        ``crossreid.nn.gradient_checkpointing``.
     """
     if name not in NETWORKS:
         raise UserError(f"unknown backbone {name!r}: choose one of {', '.join(NETWORKS)}")
-    if isinstance(flavour, str):
-        if flavour not in FLAVOURS:
-            raise UserError(f"unknown backbone flavour {flavour!r}: choose one of {', '.join(FLAVOURS)}")
-        flavour = FLAVOURS[flavour]
+    if isinstance(variant, str):
+        if variant not in VARIANTS:
+            raise UserError(f"unknown backbone variant {variant!r}: choose one of {', '.join(VARIANTS)}")
+        variant = VARIANTS[variant]
     block, counts, base = NETWORKS[name]
-    return ResNet(block, counts, base, last_stride, flavour, norm, stem, nonlocal_width, recompute)
+    return ResNet(
+        block, counts, base, last_stride, variant, norm, stem, nonlocal_width, gradient_checkpointing
+    )
 
 
 class Stem(nn.Module):
     """The first convolution, its normalisation and the max pooling: (N, 3, H, W) to (N, base, H/4, W/4)."""
 
-    def __init__(self, base: int, flavour: Flavour = FLAVOURS["torchvision"], norm=None):
+    def __init__(self, base: int, variant: Variant = VARIANTS["torchvision"], norm=None):
         super().__init__()
-        self.conv1, self.bn1 = _stem_layers(base, flavour, norm)
-        self.same_padding = flavour.same_padding
+        self.conv1, self.bn1 = _stem_layers(base, variant, norm)
+        self.same_padding = variant.same_padding
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return _stem(self, images)
@@ -90,20 +93,22 @@ class Stem(nn.Module):
 class ResNet(nn.Module):
     """See ``resnet``. ``channels`` is the width of the last map, ``base`` that of the stem."""
 
-    def __init__(self, block, counts, base, last_stride, flavour, norm, stem, nonlocal_width, recompute):
+    def __init__(
+        self, block, counts, base, last_stride, variant, norm, stem, nonlocal_width, gradient_checkpointing
+    ):
         super().__init__()
-        self.recompute = recompute
-        self.base, self.flavour, self.norm = base, flavour, norm
-        self.same_padding = flavour.same_padding
+        self.gradient_checkpointing = gradient_checkpointing
+        self.base, self.variant, self.norm = base, variant, norm
+        self.same_padding = variant.same_padding
         self.has_stem = stem
         if stem:
-            self.conv1, self.bn1 = _stem_layers(base, flavour, norm)
+            self.conv1, self.bn1 = _stem_layers(base, variant, norm)
         inputs = base
         for stage, count in enumerate(counts):
             width, stride = base << stage, (1, 2, 2, last_stride)[stage]
             blocks = []
             for index in range(count):
-                blocks.append(block(inputs, width, stride if index == 0 else 1, flavour, norm))
+                blocks.append(block(inputs, width, stride if index == 0 else 1, variant, norm))
                 inputs = width * block.expansion
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
             if nonlocal_width is not None and stage in _NONLOCAL:
@@ -118,7 +123,7 @@ class ResNet(nn.Module):
 
     def new_stem(self) -> Stem:
         """Another stem that fits this network."""
-        stem = Stem(self.base, self.flavour, self.norm)
+        stem = Stem(self.base, self.variant, self.norm)
         nn.init.kaiming_normal_(stem.conv1.weight, mode="fan_out", nonlinearity="relu")
         return stem
 
@@ -141,7 +146,7 @@ class ResNet(nn.Module):
 
     def run(self, module: nn.Module, maps: torch.Tensor) -> torch.Tensor:
         """``module(maps)``, computed again for the gradient when the network was told so."""
-        return recomputed(module, maps) if self.recompute else module(maps)
+        return checkpointed(module, maps) if self.gradient_checkpointing else module(maps)
 
 
 class BasicBlock(nn.Module):
@@ -149,14 +154,14 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs, width, stride, flavour, norm):
+    def __init__(self, inputs, width, stride, variant, norm):
         super().__init__()
-        normal, last = _norms(flavour, norm)
-        self.conv1 = _conv(inputs, width, 3, stride, flavour)
+        normal, last = _norms(variant, norm)
+        self.conv1 = _conv(inputs, width, 3, stride, variant)
         self.bn1 = normal(width)
-        self.conv2 = _conv(width, width, 3, 1, flavour)
+        self.conv2 = _conv(width, width, 3, 1, variant)
         self.bn2 = last(width)
-        self.downsample = _shortcut(inputs, width, stride, flavour, normal)
+        self.downsample = _shortcut(inputs, width, stride, variant, normal)
 
     def forward(self, maps):
         out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
@@ -169,16 +174,16 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs, width, stride, flavour, norm):
+    def __init__(self, inputs, width, stride, variant, norm):
         super().__init__()
-        normal, last = _norms(flavour, norm)
-        self.conv1 = _conv(inputs, width, 1, 1, flavour)
+        normal, last = _norms(variant, norm)
+        self.conv1 = _conv(inputs, width, 1, 1, variant)
         self.bn1 = normal(width)
-        self.conv2 = _conv(width, width, 3, stride, flavour)
+        self.conv2 = _conv(width, width, 3, stride, variant)
         self.bn2 = normal(width)
-        self.conv3 = _conv(width, 4 * width, 1, 1, flavour)
+        self.conv3 = _conv(width, 4 * width, 1, 1, variant)
         self.bn3 = last(4 * width)
-        self.downsample = _shortcut(inputs, 4 * width, stride, flavour, normal)
+        self.downsample = _shortcut(inputs, 4 * width, stride, variant, normal)
 
     def forward(self, maps):
         out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
@@ -213,30 +218,30 @@ def _pad_same(maps, kernel, stride, value):
     return F.pad(maps, (left, right, top, bottom), value=value)
 
 
-def _conv(inputs, outputs, kernel, stride, flavour):
-    if flavour.same_padding:
+def _conv(inputs, outputs, kernel, stride, variant):
+    if variant.same_padding:
         return SameConv2d(inputs, outputs, kernel, stride, bias=False)
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
 
 
-def _norms(flavour, norm):
+def _norms(variant, norm):
     """How to make a normalisation of a given width, and the last one of a block."""
     if norm is not None:
         return norm, norm
     return (
-        partial(nn.BatchNorm2d, eps=flavour.eps),
-        partial(nn.BatchNorm2d, eps=flavour.last_eps, momentum=flavour.last_momentum),
+        partial(nn.BatchNorm2d, eps=variant.eps),
+        partial(nn.BatchNorm2d, eps=variant.last_eps, momentum=variant.last_momentum),
     )
 
 
-def _shortcut(inputs, outputs, stride, flavour, norm):
+def _shortcut(inputs, outputs, stride, variant, norm):
     if stride == 1 and inputs == outputs:
         return None
-    return nn.Sequential(_conv(inputs, outputs, 1, stride, flavour), norm(outputs))
+    return nn.Sequential(_conv(inputs, outputs, 1, stride, variant), norm(outputs))
 
 
-def _stem_layers(base, flavour, norm):
-    return _conv(3, base, 7, 2, flavour), _norms(flavour, norm)[0](base)
+def _stem_layers(base, variant, norm):
+    return _conv(3, base, 7, 2, variant), _norms(variant, norm)[0](base)
 
 
 def _stem(module, images):

@@ -1,9 +1,9 @@
-"""Distances between pictures described stripe by stripe, which may stand at different heights.
+"""Distances between images described stripe by stripe, which may stand at different heights.
 
 AlignedReID++ (Luo et al. 2019), dynamically matching local information: the distance of two stripes is tanh(e
-/ 2) of their Euclidean distance e, and two pictures are as far apart as the cheapest path from the pair of
-top stripes to the pair of bottom stripes, going one stripe down in either picture at each step. Stripes are
-expected of unit length. The distance of a picture to itself is not zero, since a path has to leave the
+/ 2) of their Euclidean distance e, and two images are as far apart as the cheapest path from the pair of
+top stripes to the pair of bottom stripes, going one stripe down in either image at each step. Stripes are
+expected of unit length. The distance of an image to itself is not zero, since a path has to leave the
 diagonal.
 """
 
@@ -20,7 +20,7 @@ BLOCK = 64, 256
 
 
 def aligned(x, y, floor: float = 0.0, device=None) -> torch.Tensor:
-    """Distance along the cheapest path for all pairs of pictures.
+    """Distance along the cheapest path for all pairs of images.
 
     x: (M, S, C), y: (N, S', C), unit stripes from top to bottom, tensors or arrays; S and S' may differ.
     floor: smallest value of the squared distance of two stripes; 0 in evaluation, 1e-12 in training.
@@ -35,7 +35,7 @@ def aligned(x, y, floor: float = 0.0, device=None) -> torch.Tensor:
 
 
 def unaligned(x, y, floor: float = 0.0, device=None) -> torch.Tensor:
-    """Sum of the distances of stripes at equal height for all pairs of pictures.
+    """Sum of the distances of stripes at equal height for all pairs of images.
 
     x: (M, S, C), y: (N, S, C); the rest as in ``aligned``. Returns (M, N), from 0 to S.
     """
@@ -47,7 +47,7 @@ def aligned_pairs(x: torch.Tensor, y: torch.Tensor, floor: float = 1e-12) -> tor
     """Distance along the cheapest path of x[n] to y[n]: (N, S, C), (N, S', C) -> (N,), differentiable."""
     _check(x, y)
     if len(x) != len(y):
-        raise ValueError(f"pairs need as many pictures on both sides, but there are {len(x)} and {len(y)}")
+        raise ValueError(f"pairs need as many images on both sides, but there are {len(x)} and {len(y)}")
     squares = x.square().sum(2)[:, :, None] + y.square().sum(2)[:, None, :] - 2 * x @ y.mT
     return _cheapest(torch.tanh(squares.clamp_min(floor).sqrt() / 2).permute(1, 2, 0))
 
@@ -57,20 +57,20 @@ def unaligned_pairs(x: torch.Tensor, y: torch.Tensor, floor: float = 1e-12) -> t
     """Sum of the distances of the stripes at equal height of x[n] and y[n]. (N, S, C) twice -> (N,)."""
     _check(x, y, equal=True)
     if len(x) != len(y):
-        raise ValueError(f"pairs need as many pictures on both sides, but there are {len(x)} and {len(y)}")
+        raise ValueError(f"pairs need as many images on both sides, but there are {len(x)} and {len(y)}")
     squares = x.square().sum(2) + y.square().sum(2) - 2 * (x * y).sum(2)
     return torch.tanh(squares.clamp_min(floor).sqrt() / 2).sum(1)
 
 
 def alignment_path(x, y) -> list[tuple[int, int]]:
-    """The cheapest path for one pair of pictures, (S, C) and (S', C): which stripe meets which, from top to
+    """The cheapest path for one pair of images, (S, C) and (S', C): which stripe meets which, from top to
     bottom.
 
     Of two equally cheap ways back the one along the stripes of ``y`` is taken.
     """
     x, y = tensor(x).detach(), tensor(y).detach()
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(f"one picture is (S, C), but the shapes are {tuple(x.shape)} and {tuple(y.shape)}")
+        raise ValueError(f"one image is (S, C), but the shapes are {tuple(x.shape)} and {tuple(y.shape)}")
     steps = torch.tanh(torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist") / 2)
     cost = [[0.0] * len(y) for _ in x]
     for i in range(len(x)):
@@ -113,7 +113,7 @@ def _all_pairs(x, y, floor, device, path):
     if device.type == "cpu":
         memory.require(
             dtype.itemsize * len(x) * len(y),
-            f"the distances of {len(x)} to {len(y)} pictures, whole,",
+            f"the distances of {len(x)} to {len(y)} images, whole,",
             "compare a few hundred of the first with all of the second at a time, and give such blocks to "
             "ranking.evaluate_blocks, as `crossreid evaluate` does",
         )
@@ -123,7 +123,7 @@ def _all_pairs(x, y, floor, device, path):
     high, wide = BLOCK if device.type == "cpu" else (512, 8192)
     with full_products(), without_autocast(device.type):
         for left in range(0, len(y), wide):
-            # the picture is the last axis, so that the product and every step run over contiguous pictures
+            # the image is the last axis, so that the product and every step run over contiguous images
             part = y[left : left + wide].permute(2, 1, 0).contiguous()
             part_square = y_square[left : left + wide].T.contiguous()
             for top in range(0, len(x), high):
@@ -154,15 +154,15 @@ def _block(x, x_square, y, y_square, floor, path, compiled, out):
 
 
 def _squares(stripes, side):
-    """Squared lengths (N, S), of a few pictures at a time so that no copy of all the stripes is made."""
+    """Squared lengths (N, S), of a few images at a time so that no copy of all the stripes is made."""
     squares = [part.square().sum(2) for part in stripes.split(256)]
     squares = torch.cat(squares) if squares else stripes.new_empty(stripes.shape[:2])
     bad = torch.nonzero(~torch.isfinite(squares))
     if len(bad):
-        picture, stripe = bad[0].tolist()
+        image, stripe = bad[0].tolist()
         raise UserError(
-            f"stripe {stripe} of picture {picture} of the {side} set is not made of finite numbers: look at "
-            f"that picture, and at the training that gave these weights"
+            f"stripe {stripe} of image {image} of the {side} set is not made of finite numbers: look at "
+            f"that image, and at the training that gave these weights"
         )
     return squares
 
@@ -173,7 +173,7 @@ def _check(x, y, equal=False):
             "stripes need the shapes (M, S, C) and (N, S', C)"
             + (" with S = S', since without alignment only stripes at equal height meet" if equal else "")
             + f", but they are {tuple(x.shape)} and {tuple(y.shape)}: embed both sets with the same model and "
-            "the same height of pictures"
+            "the same height of images"
         )
     if not x.shape[1] or not y.shape[1]:
         raise UserError(

@@ -72,7 +72,7 @@ def rank_rows(
 ):
     """Average precision, inverse negative penalty, first rank and first rank among identities of each row.
 
-    rows: (B, G) distances; overwritten with infinity where the pair is forbidden.
+    rows: (B, G) distances; overwritten with infinity where the pair is excluded.
     identity, key: (B,) codes of the queries, -1 for none such in the gallery.
     members, ends: gallery indices grouped by identity code, and where each group ends; same_key, key_ends: by
         key.
@@ -119,7 +119,7 @@ def rank_rows(
 
 @compiled
 def align_unit(products, x_square, y_square, out):
-    """Cost of the cheapest path for a block of pictures with stripes of unit length.
+    """Cost of the cheapest path for a block of images with stripes of unit length.
 
     products: (m, S, S', n) inner products of stripes; x_square: (m, S), y_square: (S', n); out: (m, n).
     For distances up to 2 the continued fraction of tanh, cut after five terms, is exact to float32.

@@ -75,7 +75,7 @@ def evaluate_blocks(
     query_cameras=None,
     gallery_cameras=None,
     *,
-    forbidden="same_camera",
+    excluded="same_camera",
     cmc: str = "image",
     ranks: int = 50,
     block: int | None = None,
@@ -88,7 +88,7 @@ def evaluate_blocks(
         called once a block, in order; what it returns is left as it is, unless it is a ``Rows``.
     query_ids, gallery_ids, query_cameras, gallery_cameras: (Q,) and (G,) whole numbers; cameras may be left
         out.
-    forbidden: which pairs are disregarded: ``"same_camera"`` those of the same identity and camera (nothing
+    excluded: which pairs are disregarded: ``"same_camera"`` those of the same identity and camera (nothing
         when no cameras are given), None nothing, or two arrays (Q,) and (G,): pairs whose numbers are equal,
         of any identity.
     cmc: ``"image"`` ranks images, ``"identity"`` the nearest image of each identity (SYSU-MM01, LLCM).
@@ -99,7 +99,7 @@ def evaluate_blocks(
 
     Raises UserError naming the first distance that is not finite, or when no query has a valid match.
     """
-    task = _Task(query_ids, gallery_ids, query_cameras, gallery_cameras, forbidden, cmc, ranks, verification)
+    task = _Task(query_ids, gallery_ids, query_cameras, gallery_cameras, excluded, cmc, ranks, verification)
     if isinstance(rows, Rows):
         task.check(*rows.shape)
     _run(rows, [(task, None)], task.queries, len(task.gallery_identity), block, progress)
@@ -122,15 +122,15 @@ def evaluate_trials(
 
     rows: as in ``evaluate_blocks``: distances to every image that any trial has in its gallery, the G of
         gallery_ids (G,).
-    trials: for each the gallery rows (T,) in the trial's order, and its forbidden pairs as None or two arrays
+    trials: for each the gallery rows (T,) in the trial's order, and its excluded pairs as None or two arrays
         (Q,) and (T,).
     The rest as in ``evaluate_blocks``. Returns one Scores a trial.
     """
     gallery_ids = _codes_of(gallery_ids, "gallery identities")
     tasks = []
-    for chosen, forbidden in trials:
+    for chosen, excluded in trials:
         chosen = np.asarray(chosen)
-        task = _Task(query_ids, gallery_ids[chosen], None, None, forbidden, cmc, ranks, verification)
+        task = _Task(query_ids, gallery_ids[chosen], None, None, excluded, cmc, ranks, verification)
         tasks.append((task, chosen))
     _run(rows, tasks, len(query_ids), len(gallery_ids), block, progress)
     return [task.scores() for task, _ in tasks]
@@ -143,7 +143,7 @@ def ranked(
     query_cameras=None,
     gallery_cameras=None,
     *,
-    forbidden="same_camera",
+    excluded="same_camera",
     top: int = 10,
     queries: int | None = None,
 ) -> np.ndarray:
@@ -151,7 +151,7 @@ def ranked(
 
     distance: (Q, G), or a function as ``evaluate_blocks`` takes it (then ``queries`` says how many, unless
         identities do).
-    Identities, cameras, forbidden: as in ``evaluate``; without identities nothing is forbidden unless by two
+    Identities, cameras, excluded: as in ``evaluate``; without identities nothing is excluded unless by two
         arrays.
 
     Returns (Q, top) int64 gallery indices, -1 where fewer items are left.
@@ -164,7 +164,7 @@ def ranked(
         queries = len(query_ids)
     elif queries is None:
         raise ValueError("distances given by a function need the number of queries: pass queries=")
-    query_key, gallery_key = _forbidden(forbidden, query_ids, gallery_ids, query_cameras, gallery_cameras)
+    query_key, gallery_key = _excluded(excluded, query_ids, gallery_ids, query_cameras, gallery_cameras)
     nearest = np.full((queries, top), -1, np.int64)
     for start in range(0, queries, 256):
         stop = min(start + 256, queries)
@@ -272,14 +272,14 @@ class _Task:
     """What is asked of one set of queries against one gallery, and what has been found so far."""
 
     def __init__(
-        self, query_ids, gallery_ids, query_cameras, gallery_cameras, forbidden, cmc, ranks, verification
+        self, query_ids, gallery_ids, query_cameras, gallery_cameras, excluded, cmc, ranks, verification
     ):
         if cmc not in ("image", "identity"):
             raise UserError(f"unknown kind of CMC {cmc!r}: choose image or identity")
         if ranks < 1:
             raise UserError(f"the CMC curve needs at least one rank, but ranks is {ranks}")
         self.cmc, self.ranks = cmc, ranks
-        keys = _forbidden(forbidden, query_ids, gallery_ids, query_cameras, gallery_cameras)
+        keys = _excluded(excluded, query_ids, gallery_ids, query_cameras, gallery_cameras)
         self.cameras = (
             None if query_cameras is None else (np.unique(query_cameras), np.unique(gallery_cameras))
         )
@@ -532,18 +532,18 @@ def _groups(codes):
     return np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))
 
 
-def _forbidden(rule, query_ids, gallery_ids, query_cameras, gallery_cameras):
-    """Two arrays of keys, or (None, None) when nothing is forbidden."""
+def _excluded(rule, query_ids, gallery_ids, query_cameras, gallery_cameras):
+    """Two arrays of keys, or (None, None) when nothing is excluded."""
     if rule is None:
         return None, None
     if not isinstance(rule, str):
-        query_key, gallery_key = (_codes_of(keys, "forbidden keys") for keys in rule)
+        query_key, gallery_key = (_codes_of(keys, "excluded keys") for keys in rule)
         if query_ids is not None:
-            _same_length(query_key, query_ids, "forbidden keys of queries")
-            _same_length(gallery_key, gallery_ids, "forbidden keys of gallery items")
+            _same_length(query_key, query_ids, "excluded keys of queries")
+            _same_length(gallery_key, gallery_ids, "excluded keys of gallery items")
         return query_key, gallery_key
     if rule != "same_camera":
-        raise UserError(f"unknown rule {rule!r} for forbidden pairs: choose same_camera, None or two arrays")
+        raise UserError(f"unknown rule {rule!r} for excluded pairs: choose same_camera, None or two arrays")
     if query_cameras is None and gallery_cameras is None:
         return None, None
     if query_cameras is None or gallery_cameras is None or query_ids is None or gallery_ids is None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crossreid.data.writing import replacing
-from crossreid.nn.mindspore import read_checkpoint, torch_names, write_checkpoint
-from crossreid.nn.weights import read_pickle, state_dict
+from crossreid.files import replacing
+from crossreid.formats.mindspore import read_checkpoint, torch_names, write_checkpoint
+from crossreid.formats.pytorch import read_pickle, state_dict
 from crossreid.records import UserError
 
 # Name of the method -> the key under which the program's own files keep the weights. Asked in this order.

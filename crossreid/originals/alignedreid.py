@@ -38,7 +38,7 @@ _MINDSPORE_BACK = (
 )
 _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _UNCOUNTED = ((r".*\.num_batches_tracked$", "MindSpore does not count batches"),)
-FLAVOUR = "mindspore_alignedreid"
+VARIANT = "mindspore_alignedreid"
 # torchvision's own names, below ``base``.
 _DENSENET = ((r"base\.", "backbone."), *_LOCAL, (r"classifier\.", "classifier."))
 _DENSENET_BACK = (
@@ -61,10 +61,10 @@ def recognises(state: Mapping[str, torch.Tensor]) -> bool:
 def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
     """Turn their weights into ours.
 
-    state: a MindSpore file's with PyTorch's words for each layer (``crossreid.nn.mindspore.torch_names``).
+    state: a MindSpore file's with PyTorch's words for each layer (``crossreid.formats.mindspore.torch_names``).
 
     Returns what is needed to build the method (method, config, classes, domains, input, origin), the weights
-    by our names, and nothing left out. A MindSpore file sets the backbone's flavour. Raises UserError for a
+    by our names, and nothing left out. A MindSpore file sets the backbone's variant. Raises UserError for a
     network other than the published ones.
     """
     mindspore = "base.conv1.weight" in state
@@ -82,7 +82,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
         "config": {
             "backbone": backbone,
             "pretrained": None,
-            "flavour": FLAVOUR if mindspore else "torchvision",
+            "variant": VARIANT if mindspore else "torchvision",
             "evaluate_stripes": stripes,
         },
         "classes": len(weights["classifier.weight"]),
@@ -103,7 +103,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
 def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Turn our weights into those of the PyTorch program; the inverse of ``read``.
 
-    The form does not record the flavour: of weights trained with ``mindspore_alignedreid`` that program
+    The form does not record the variant: of weights trained with ``mindspore_alignedreid`` that program
     computes other vectors.
     """
     _writable(state)
@@ -114,15 +114,15 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def write_mindspore(state: Mapping[str, torch.Tensor], config: Mapping) -> dict[str, torch.Tensor]:
     """Turn our weights into those of the port to MindSpore, without its optimiser's state.
 
-    config: settings of the method; only weights trained with the flavour ``mindspore_alignedreid`` mean the same there.
+    config: settings of the method; only weights trained with the variant ``mindspore_alignedreid`` mean the same there.
     """
     _writable(state)
-    flavour = config.get("flavour")
-    if flavour != FLAVOUR or "backbone.layer3.5.conv3.weight" not in state:
+    variant = config.get("variant")
+    if variant != VARIANT or "backbone.layer3.5.conv3.weight" not in state:
         raise UserError(
             "the port of AlignedReID++ to MindSpore has a residual network that pads otherwise, and would compute "
-            f"other vectors from weights of the flavour {flavour!r} or of another network: only models with "
-            f"method.flavour {FLAVOUR!r} can be written in its form"
+            f"other vectors from weights of the variant {variant!r} or of another network: only models with "
+            f"method.variant {VARIANT!r} can be written in its form"
         )
     renamed, _ = rename(state, _MINDSPORE_BACK, _UNCOUNTED, "our AlignedReID++")
     norms = {name.removesuffix("running_mean") for name in renamed if name.endswith("running_mean")}

@@ -67,7 +67,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
 
     Returns what is needed to build the method (method, config, classes, domains, input, origin), the weights
     by our names, and why each name left out was left out. The programs write part attention and graph into
-    every file, also of runs without them; such a model is used by its feature ``neck``.
+    every file, also of runs without them; such a model is used by its feature ``bn``.
     """
     port = "resnet50.conv1.weight" in state
     rules, unused = (_MINDSPORE, _MINDSPORE_UNUSED) if port else ((*_HEADS, *TRUNK), _UNUSED)
@@ -92,7 +92,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
         config |= {
             "streams": 1,
             "last_stride": 2,
-            "flavour": "mindspore",
+            "variant": "mindspore",
             "after_neck": True,
             "neck_bias": True,
             "part_bias": False,

@@ -6,7 +6,7 @@ A protocol is built from the folder of its data and its settings, and then has
     images   every image to embed, once
     cmc      "image" or "identity": which kind of cumulative matching curve belongs to it
     average  "trials" or "queries": over what the mean of a row's trials goes, see ``results.mean_scores``
-    words    the protocol with its settings, in a few plain sentences for the report
+    description  the protocol with its settings, in a few plain sentences for the report
     notes    what departs from the usual and must be said loudly
     trials() who is searched for where, as indices into ``images``
 """
@@ -18,13 +18,14 @@ import difflib
 from crossreid.protocols.cuhk03 import CUHK03
 from crossreid.protocols.generalization import Generalization
 from crossreid.protocols.llcm import LLCM
-from crossreid.protocols.market1501 import Market1501
 from crossreid.protocols.regdb import RegDB
+from crossreid.protocols.single_query import SingleQuery
 from crossreid.protocols.sysu_mm01 import SysuMM01
 from crossreid.records import UserError
 
 PROTOCOLS: dict[str, type] = {
-    "market1501": Market1501,
+    "single_query": SingleQuery,
+    "market1501": SingleQuery,  # the name by which papers on Market-1501 know it
     "sysu_mm01": SysuMM01,
     "regdb": RegDB,
     "llcm": LLCM,

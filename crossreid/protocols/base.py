@@ -9,7 +9,7 @@ class Protocol:
     """Who is searched for where. What each has is told in ``crossreid.protocols``."""
 
     name: str
-    words: str
+    description: str
     images: list[Image]
     cmc = "image"
     average = "trials"

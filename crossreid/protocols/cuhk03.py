@@ -1,4 +1,4 @@
-"""CUHK03's own metric: a gallery of a single picture of each identity, drawn anew many times."""
+"""CUHK03's own metric: a gallery of a single image of each identity, drawn anew many times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import cuhk03
+from crossreid.data.sets import cuhk03
 from crossreid.data.splitting import query_and_gallery
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
@@ -17,14 +17,14 @@ from crossreid.records import Image, Trial, UserError
 class CUHK03(Protocol):
     """The single-shot metric of Li et al. 2014 on the 700 test identities of the newer protocol.
 
-    Each repetition draws one gallery picture of each identity, evenly. A query counts in those repetitions whose
-    picture of its own identity is of the other camera: given that, the picture is drawn evenly from the other
-    camera's, exactly as when each query draws its own gallery after the pictures of its camera are left out, as
+    Each repetition draws one gallery image of each identity, evenly. A query counts in those repetitions whose
+    image of its own identity is of the other camera: given that, the image is drawn evenly from the other
+    camera's, exactly as when each query draws its own gallery after the images of its camera are left out, as
     published code does. A query's numbers are the means over those repetitions, and every query counts alike. So
     one gallery serves all queries, and the means agree with that code's up to the luck of the draw.
 
-    The usual evaluation of this protocol is the one of Market-1501, with all gallery pictures:
-    ``market1501``.
+    The usual evaluation of this protocol is the one of Market-1501, with all gallery images:
+    ``single_query``.
 
     boxes: ``detected`` or ``labelled``.
     repetitions: galleries drawn.
@@ -63,9 +63,9 @@ class CUHK03(Protocol):
         self.images = query + gallery
         self._queries = np.arange(len(query))
         self._repetitions, self._seed = repetitions, seed
-        self.words = (
+        self.description = (
             f"CUHK03, {boxes} boxes, 767 training and 700 test identities, single-shot metric: mean of "
-            f"{repetitions} repetitions, each with one gallery picture of each identity, drawn at random "
+            f"{repetitions} repetitions, each with one gallery image of each identity, drawn at random "
             f"(seed {seed}). A query's numbers are means over those repetitions that drew its identity from "
             "another camera than its own."
         )

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from crossreid import data
-from crossreid.data import split_files, viper
+from crossreid.data import split_files
+from crossreid.data.sets import viper
 from crossreid.data.splitting import query_and_gallery
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
@@ -76,11 +77,11 @@ class Generalization(Protocol):
                 f"protocol generalization has no split {split!r}: choose 'test', or hold out training "
                 "identities (data.validation) to validate on."
             )
-        self.words = (
+        self.description = (
             "Data sets that were not trained on: "
             f"{', '.join(dict.fromkeys(row for row, *_ in self._searches))}. GRID, VIPeR, PRID and i-LIDS "
-            f"are means over {folds} random splits, other sets are tested once. Gallery pictures of the "
-            "query's identity from the query's camera are left out. The curve counts pictures."
+            f"are means over {folds} random splits, other sets are tested once. Gallery images of the "
+            "query's identity from the query's camera are left out. The curve counts images."
         )
 
     def trials(self) -> list[Trial]:
@@ -96,7 +97,7 @@ class Generalization(Protocol):
         """Indices of images, each of which is kept, and later embedded, once for all folds."""
         found = []
         for image in images:
-            key = (domain, image.path, image.row, image.box)
+            key = (domain, image.path, image.array_index, image.box)
             if key not in self._index:
                 self._index[key] = len(self.images)
                 self.images.append(replace(image, domain=domain))

@@ -1,4 +1,4 @@
-"""LLCM: all pictures of one modality search one picture per identity and camera of the other."""
+"""LLCM: all images of one modality search one image per identity and camera of the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import llcm
+from crossreid.data.sets import llcm
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
 from crossreid.protocols.sysu_mm01 import seeded_gallery
@@ -19,7 +19,7 @@ class LLCM(Protocol):
 
     trials: galleries drawn, by Python's generator seeded with the number of the trial from 0; averaged.
     flipped: for visible to infrared do as the released scripts do, not as they say: the drawn infrared
-        pictures are the queries, and all visible pictures the gallery.
+        images are the queries, and all visible images the gallery.
     split: ``"test"``, or ``"validation"`` for held-out training images.
     images: those held-out images, of both modalities.
     """
@@ -51,16 +51,16 @@ class LLCM(Protocol):
         self._trials, self._flipped = trials, flipped
         how = (
             "for visible to infrared with the roles exchanged as in the released scripts: the drawn infrared "
-            "pictures search all visible ones"
+            "images search all visible ones"
             if flipped
             else "in both directions by the literal definition"
         )
-        self.words = (
-            f"LLCM, mean of {trials} trials, {how}. Every picture of one modality of the {split} identities "
-            "is a query; the gallery is one picture of each identity in each camera of the other, drawn by "
-            "Python's generator seeded with the number of the trial. Pictures of the query's identity from "
+        self.description = (
+            f"LLCM, mean of {trials} trials, {how}. Every image of one modality of the {split} identities "
+            "is a query; the gallery is one image of each identity in each camera of the other, drawn by "
+            "Python's generator seeded with the number of the trial. Images of the query's identity from "
             "the query's camera are left out, and queries without a match. The curve counts identities, the "
-            "average precision pictures."
+            "average precision images."
         )
 
     def trials(self) -> list[Trial]:

@@ -1,4 +1,4 @@
-"""RegDB: every test picture of one modality searches all test pictures of the other, in both directions."""
+"""RegDB: every test image of one modality searches all test images of the other, in both directions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import regdb
+from crossreid.data.sets import regdb
 from crossreid.protocols.base import Protocol
 from crossreid.records import INFRARED, VISIBLE, Image, Trial, UserError
 
@@ -45,9 +45,9 @@ class RegDB(Protocol):
             for modality in (VISIBLE, INFRARED)
         }
         who = "test" if split == "test" else "held-out training"
-        self.words = (
-            f"RegDB, fold {fold} of 10. Every picture of the {who} identities of one modality is a query; "
-            "the gallery is every picture of the other. No pair is left out. The curve counts pictures. "
+        self.description = (
+            f"RegDB, fold {fold} of 10. Every image of the {who} identities of one modality is a query; "
+            "the gallery is every image of the other. No pair is left out. The curve counts images. "
             "Published numbers are means over ten models, each trained and tested on its own fold."
         )
 

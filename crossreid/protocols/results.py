@@ -10,7 +10,7 @@ import numpy as np
 from crossreid.records import Scores
 
 
-def brief(scores: Scores) -> dict[str, float]:
+def summary(scores: Scores) -> dict[str, float]:
     """The numbers of a results table, as fractions."""
     # A curve shorter than the rank ends where every image has been looked at, so its last value holds on.
     return (
@@ -35,14 +35,14 @@ def table(rows: Mapping[str, Scores]) -> str:
     width = max([len(row) for row in rows] + [4]) + 2
     lines = ["".ljust(width) + "".join(name.rjust(max(9, len(name) + 2)) for name in (*names, *extra))]
     for row, scores in rows.items():
-        numbers = brief(scores)
+        numbers = summary(scores)
         cells = [
             f"{100 * numbers[key]:.2f}".rjust(max(9, len(name) + 2))
             for key, name in zip((*keys, *extra), (*names, *extra))
         ]
         lines.append(row.ljust(width) + "".join(cells))
         if len(scores.per_trial) > 1:
-            spread = [brief(trial) for trial in scores.per_trial]
+            spread = [summary(trial) for trial in scores.per_trial]
             cells = [
                 f"±{100 * np.std([trial[key] for trial in spread]):.2f}".rjust(max(9, len(name) + 2))
                 for key, name in zip((*keys, *extra), (*names, *extra))
@@ -101,14 +101,14 @@ def mean_scores(scores: Sequence[Scores], over: str = "trials") -> Scores:
 def as_json(name: str, scores: Scores) -> dict:
     """A row as ``evaluation.json`` holds it."""
     return {
-        "row": name,
+        "subset": name,
         "cmc": [float(value) for value in scores.cmc],
         "mean_ap": float(scores.mean_ap),
         "mean_inp": float(scores.mean_inp),
         "verification": {k: float(v) for k, v in scores.verification.items() if np.isfinite(v)},
         "valid": int(scores.valid),
         "queries": int(scores.queries),
-        "trials": [brief(trial) for trial in scores.per_trial],
+        "trials": [summary(trial) for trial in scores.per_trial],
     }
 
 

@@ -1,4 +1,4 @@
-"""Rules for pairs to disregard, as numbers that two such pictures share."""
+"""Rules for pairs to disregard, as numbers that two such images share."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from crossreid.records import Image
 
 
 def identity_and_camera(images: Sequence[Image]) -> np.ndarray:
-    """(N,) int64: equal for two pictures exactly if identity, camera and domain are."""
+    """(N,) int64: equal for two images exactly if identity, camera and domain are."""
     keys = np.array([(image.domain, image.identity, image.camera) for image in images], dtype=np.int64)
     return np.unique(keys.reshape(-1, 3), axis=0, return_inverse=True)[1].reshape(-1)

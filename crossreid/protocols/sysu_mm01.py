@@ -1,4 +1,4 @@
-"""SYSU-MM01: infrared queries search a gallery of one or ten visible pictures per identity and camera."""
+"""SYSU-MM01: infrared queries search a gallery of one or ten visible images per identity and camera."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import matlab, sysu_mm01
+from crossreid.data.sets import sysu_mm01
+from crossreid.formats import matlab
 from crossreid.protocols.base import Protocol
 from crossreid.records import INFRARED, VISIBLE, Image, Trial, UserError
 
@@ -21,7 +22,7 @@ class SysuMM01(Protocol):
     """The protocol of Wu et al. 2017, with the galleries of the owner's files or seeded ones.
 
     mode: ``"all"`` searches cameras 1, 2, 4 and 5, ``"indoor"`` only 1 and 2.
-    shots: pictures drawn from each identity and gallery camera, 1 or 10.
+    shots: images drawn from each identity and gallery camera, 1 or 10.
     trials: 1 to 10 galleries, averaged.
     gallery: ``"official"`` takes the draws of the owner's rand_perm_cam.mat; ``"python"`` seeds Python's
         generator with the number of the trial, as DDAG and AGW do; ``"auto"`` is official where the copy has
@@ -66,7 +67,7 @@ class SysuMM01(Protocol):
         places = _places(visible, CAMERAS[mode])
         if not places:
             raise UserError(
-                f"SYSU-MM01 in {root}: no {split} identity has a picture in the gallery cameras "
+                f"SYSU-MM01 in {root}: no {split} identity has an image in the gallery cameras "
                 f"{', '.join(map(str, CAMERAS[mode]))} of mode {mode!r}. The validation identities were "
                 f"taken outdoors only: use mode 'all'; otherwise complete the copy (crossreid data check "
                 f"sysu_mm01)."
@@ -87,7 +88,7 @@ class SysuMM01(Protocol):
         self._queries = np.arange(len(query))
         self._row = mode
         identities = len({image.identity for image in query})
-        self.words = _words(mode, shots, trials, official, f"{identities} {split} identities")
+        self.description = _words(mode, shots, trials, official, f"{identities} {split} identities")
 
     def trials(self) -> list[Trial]:
         places = PLACES[[image.camera for image in self.images]]
@@ -102,7 +103,7 @@ def seeded_gallery(
 ) -> list[tuple[int, int, int]]:
     """Draw (identity, camera, position in the sorted folder) for one trial, in order of identity and camera.
 
-    counts: pictures by (identity, camera), gallery cameras only. Folders without pictures consume no random
+    counts: images by (identity, camera), gallery cameras only. Folders without images consume no random
         number.
 
     One shot follows DDAG and AGW exactly: Python's generator seeded with the number of the trial. They have
@@ -141,7 +142,7 @@ def official_gallery(
             positions = ()
         if len(positions) != counts[identity, camera]:
             raise UserError(
-                f"SYSU-MM01: cam{camera}/{identity:04d} has {counts[identity, camera]} pictures, but "
+                f"SYSU-MM01: cam{camera}/{identity:04d} has {counts[identity, camera]} images, but "
                 f"rand_perm_cam.mat counts {len(positions)} there: the copy is incomplete or has stray "
                 f"files. Run crossreid data check sysu_mm01, or set protocol.gallery to python."
             )
@@ -166,7 +167,7 @@ def _places(images: Iterable[Image], cameras: tuple[int, ...]) -> dict[tuple[int
 
 def _words(mode: str, shots: int, trials: int, official: bool, who: str) -> str:
     where = "cameras 1, 2, 4 and 5 (all-search)" if mode == "all" else "cameras 1 and 2 (indoor-search)"
-    many = "one picture" if shots == 1 else "ten pictures"
+    many = "one image" if shots == 1 else "ten images"
     if official:
         how = "drawn by the owner's rand_perm_cam.mat"
     elif shots == 1:
@@ -175,10 +176,10 @@ def _words(mode: str, shots: int, trials: int, official: bool, who: str) -> str:
         how = "drawn by a rule of this library (numpy's RandomState seeded with the number of the trial)"
     mean = "one trial" if trials == 1 else f"mean of {trials} trials"
     return (
-        f"SYSU-MM01, {mode}, {shots}-shot, {mean}. Every infrared picture of the {who} is a query; the "
-        f"gallery is {many} for each identity in each of {where}, {how}. Pictures of camera 2 are left out "
+        f"SYSU-MM01, {mode}, {shots}-shot, {mean}. Every infrared image of the {who} is a query; the "
+        f"gallery is {many} for each identity in each of {where}, {how}. Images of camera 2 are left out "
         f"for queries of camera 3, which is the same room, whoever they show. Queries without a match are "
-        f"left out. The curve counts identities, the average precision pictures."
+        f"left out. The curve counts identities, the average precision images."
     )
 
 

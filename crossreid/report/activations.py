@@ -1,4 +1,4 @@
-"""Where on the body a network looks: maps of its activation, and of what makes two pictures alike, over pictures."""
+"""Where on the body a network looks: maps of its activation, and of what makes two images alike, over images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEAT = ((10, 7, 35), (78, 18, 108), (158, 42, 99), (222, 81, 58), (251, 155, 6),
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture with what lies over it.
+    """One image with what lies over it.
 
     pixels: (H, W, 3) uint8. maps: name -> (h, w) from 0 to 1. words: lines above it. right: whether it shows the
         query's person, None for the query itself.
@@ -38,7 +38,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Activations:
-    """A query and its nearest pictures in the first line, their maps below."""
+    """A query and its nearest images in the first line, their maps below."""
 
     name: str
     title: str
@@ -49,7 +49,7 @@ class Activations:
     @property
     def description(self) -> str:
         words = "; ".join(" ".join(each.words) for each in self.seen)
-        return f"{self.title}. Pictures: {words}. Below each: {', '.join(self.maps)}."
+        return f"{self.title}. Images: {words}. Below each: {', '.join(self.maps)}."
 
     def csv(self) -> str:
         rows = [
@@ -58,7 +58,7 @@ class Activations:
             for name, values in each.maps.items()
             for (y, x), value in np.ndenumerate(values)
         ]
-        return table(["picture", "role", "map", "row", "column", "value"], rows)
+        return table(["image", "role", "map", "row", "column", "value"], rows)
 
     def draw(self) -> Drawing:
         wide = (WIDTH - LEFT - 10) / (LISTED + 1) - GAP
@@ -66,7 +66,7 @@ class Activations:
         high = min(wide * height / width, 2.4 * wide)
         top = 32
         sheet = Drawing(WIDTH, top + (len(self.maps) + 1) * (high + GAP) + (18 if self.note else 4))
-        for line, name in enumerate(("picture", *self.maps)):
+        for line, name in enumerate(("image", *self.maps)):
             middle = top + line * (high + GAP) + high / 2
             words = name.split(", ")
             for index, word in enumerate(words):
@@ -78,9 +78,9 @@ class Activations:
                 sheet.text(x + wide / 2, 12 + 14 * index, word, colour, "middle", bold=not index)
             laid = [each.pixels, *(overlay(each.pixels, each.maps[name]) for name in self.maps)]
             for line, pixels in enumerate(laid):
-                about = f"{' '.join(each.words)}: {('picture', *self.maps)[line]}"
+                about = f"{' '.join(each.words)}: {('image', *self.maps)[line]}"
                 y = top + line * (high + GAP)
-                sheet.picture(x, y, wide, high, pixels, about)
+                sheet.image(x, y, wide, high, pixels, about)
                 if not line and each.right is not None:
                     sheet.rectangle(
                         x, y, wide, high, border=colour, thickness=2.4, dash="" if each.right else "5 3"
@@ -91,7 +91,7 @@ class Activations:
 
 
 def overlay(pixels: np.ndarray, values: np.ndarray, strength: float = 0.6) -> np.ndarray:
-    """A map (h, w) of 0 to 1 laid over a picture (H, W, 3) uint8, which turns grey below it."""
+    """A map (h, w) of 0 to 1 laid over an image (H, W, 3) uint8, which turns grey below it."""
     from PIL import Image
 
     size = pixels.shape[1], pixels.shape[0]
@@ -105,7 +105,7 @@ def overlay(pixels: np.ndarray, values: np.ndarray, strength: float = 0.6) -> np
 
 
 def energy(maps) -> np.ndarray:
-    """(N, C, h, w) features -> (N, h, w) length of each place's feature, from 0 to 1 over each picture."""
+    """(N, C, h, w) features -> (N, h, w) length of each place's feature, from 0 to 1 over each image."""
     return _scaled(maps.float().square().sum(1).sqrt().numpy())
 
 
@@ -120,14 +120,14 @@ def branches(method) -> dict:
 
 
 def look(method, images, modality, feature: str | None = None) -> dict[str, np.ndarray]:
-    """What the network makes of pictures, the first of them a query and the others compared with it.
+    """What the network makes of images, the first of them a query and the others compared with it.
 
     images: (N, 3, H, W) normalised. modality: (N,) indices.
 
     Returns name -> (N, h, w) from 0 to 1: ``activation``, the length of the feature at each place, one for each branch
     of the method; and ``similarity``, where the method embeds by way of its feature maps: the places whose features
-    raise the cosine of picture and query more than the picture's mean feature does, weighed by the gradient of the
-    cosine (as in Grad-CAM, Selvaraju et al. 2017); for the query itself its cosine with the second picture.
+    raise the cosine of image and query more than the image's mean feature does, weighed by the gradient of the
+    cosine (as in Grad-CAM, Selvaraju et al. 2017); for the query itself its cosine with the second image.
     """
     import torch
 
@@ -139,12 +139,12 @@ def look(method, images, modality, feature: str | None = None) -> dict[str, np.n
             found[f"activation, {name}" if name else "activation"] = energy(maps)
     with _kept(parts.values()) as kept, torch.enable_grad():
         vectors = torch.nn.functional.normalize(
-            method.embed(images, modality=modality, feature=feature).vector
+            method.embed(images, modality=modality, feature=feature).feature
         )
         if kept and len(vectors) > 1:
             others = torch.cat([vectors[1:2], vectors[:1].expand(len(vectors) - 1, -1)]).detach()
             slopes = torch.autograd.grad((vectors * others).sum(), kept)
-            # A picture's places are compared with each other: what all of them have in common tells none apart.
+            # An image's places are compared with each other: what all of them have in common tells none apart.
             alike = sum(
                 (slope.mean((2, 3), keepdim=True) * (maps - maps.mean((2, 3), keepdim=True))).sum(1)
                 for slope, maps in zip(slopes, kept)
@@ -202,8 +202,8 @@ def section(runs: Sequence[Run], feature: str | None = None) -> Section:
         return Section("Activation", "".join(said))
     words = (
         "<p>Activation: how long the network's last feature is at each place, from least (dark) to most (yellow) "
-        "within each picture. Similarity: the places that bring a picture and the query together more than the rest "
-        "of the picture does, and for the query those that bring it to the first of the list. The maps have few "
+        "within each image. Similarity: the places that bring an image and the query together more than the rest "
+        "of the image does, and for the query those that bring it to the first of the list. The maps have few "
         "cells; they are smoothed for the eye, and the CSV holds them as they are. <code>crossreid report RUN "
         "--figures FOLDER</code> saves these figures.</p>"
     )
@@ -211,7 +211,7 @@ def section(runs: Sequence[Run], feature: str | None = None) -> Section:
 
 
 def first_of_each_kind(lists: Sequence[dict]) -> list[dict]:
-    first = [each for each in lists if each["row"] == lists[0]["row"]]
+    first = [each for each in lists if each["subset"] == lists[0]["subset"]]
     return list({each["kind"]: each for each in reversed(first)}.values())[::-1]
 
 
@@ -234,6 +234,6 @@ def _figure(run: Run, method, feature, ranked: dict, several: bool) -> Activatio
         f"activation-{slug(run.name)}-{slug(str(ranked['kind']))}",
         f"What {who} looks at: {KINDS.get(ranked['kind'], ranked['kind'])}",
         seen,
-        f"row {ranked['row']}, feature {feature or method.features[0]}",
+        f"row {ranked['subset']}, feature {feature or method.features[0]}",
         tuple(maps),
     )

@@ -13,10 +13,10 @@ from crossreid.report.tables import MEASURES, all_results, number
 def found_by_rank(runs: Sequence[Run]) -> list[Chart]:
     found = [result for result in all_results(runs) if result.row.get("cmc")]
     charts = []
-    for row in dict.fromkeys(str(result.row["row"]) for result in found):
+    for row in dict.fromkeys(str(result.row["subset"]) for result in found):
         lines = []
         for result in found:
-            if str(result.row["row"]) == row:
+            if str(result.row["subset"]) == row:
                 cmc = result.row["cmc"][:20]
                 label = (result.system or "this run") if len(runs) == 1 else result.label
                 lines.append(Line(label, list(range(1, len(cmc) + 1)), cmc))
@@ -47,13 +47,13 @@ def training(runs: Sequence[Run]) -> list[Chart]:
     for name, lines in losses.items():
         title = f"Loss {name}" if several else f"Losses, phase {name}"
         charts.append(Chart(f"loss-{slug(name)}", title, "Epoch", "Mean over the epoch", lines))
-    rates = {}
+    lrs = {}
     for run in runs:
-        for name, line in _series(run, _rates).items():
-            rates.setdefault(name.partition(" ")[0], []).append(
+        for name, line in _series(run, _lrs).items():
+            lrs.setdefault(name.partition(" ")[0], []).append(
                 Line(f"{run.name}, {name}" if several else name, *line)
             )
-    for name, lines in rates.items():
+    for name, lines in lrs.items():
         values = [y for line in lines for y in line.y]
         wide = min(values) > 0 and max(values) > 20 * min(values)
         charts.append(
@@ -98,10 +98,10 @@ def _series(run: Run, values) -> dict[str, tuple[list, list]]:
     return series
 
 
-def _rates(epoch: dict) -> dict[str, float]:
+def _lrs(epoch: dict) -> dict[str, float]:
     """The rates of an epoch by name of optimizer and group, groups of equal rate together."""
     named = {}
-    for optimizer, groups in (epoch.get("rates") or {}).items():
+    for optimizer, groups in (epoch.get("lrs") or {}).items():
         for value in dict.fromkeys(groups):
             numbers = [index + 1 for index, other in enumerate(groups) if other == value]
             alone = len(numbers) == len(groups)

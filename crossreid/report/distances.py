@@ -1,4 +1,4 @@
-"""How far apart pictures of one person and of two are: histograms, and the rates of accepting pairs.
+"""How far apart images of one person and of two are: histograms, and the rates of accepting pairs.
 
 The distances come block by block, twice. Those of genuine pairs, which are few, are kept; of the impostor pairs never
 more than a block: the first time over, each falls into one of a million fine bins, the second time those in the bins
@@ -14,7 +14,7 @@ from html import escape
 
 import numpy as np
 
-from crossreid.records import Comparison, UserError
+from crossreid.records import Metric, UserError
 from crossreid.report.charts import Chart, Histogram, Line
 from crossreid.report.evidence import people
 from crossreid.report.figures import Section, slug
@@ -91,7 +91,7 @@ def measure(trials: Sequence[Trial], kinds: Sequence[str], rates=RATES) -> Dista
         first.append((genuine, _Wanted(fine, rates) if fine.any() and len(genuine) else None))
     if low > high:
         raise UserError(
-            "there is no pair of pictures to compare: every pair is disregarded by the protocol's rule."
+            "there is no pair of images to compare: every pair is disregarded by the protocol's rule."
         )
     # The fewer pairs the smallest kind has, the wider the bars (as the rule of Rice has it, with half more of them).
     edges = _edges(low, high, min(MOST_BINS, max(20, round(3 * sizes[sizes > 0].min() ** (1 / 3)))))
@@ -162,7 +162,7 @@ def _edges(low: float, high: float, bins: int) -> np.ndarray:
     return np.round(np.arange(first, last + 1) * step, 12)
 
 
-def by_protocol(protocol, vectors, stripes, comparison: Comparison) -> dict[str, Distances]:
+def by_protocol(protocol, vectors, stripes, metric: Metric) -> dict[str, Distances]:
     """Row -> the distances of its trials, with the pairs left out that the metrics leave out."""
     identity = people(
         [image.domain for image in protocol.images], [image.identity for image in protocol.images]
@@ -170,10 +170,10 @@ def by_protocol(protocol, vectors, stripes, comparison: Comparison) -> dict[str,
     rows: dict[str, list[Trial]] = {}
     for trial in protocol.trials():
         query, gallery = np.asarray(trial.query), np.asarray(trial.gallery)
-        rows.setdefault(trial.row, []).append(
+        rows.setdefault(trial.subset, []).append(
             Trial(
-                _rows(vectors, stripes, comparison, query, gallery),
-                _genuine_or_impostor(identity[query], identity[gallery], trial.forbidden),
+                _rows(vectors, stripes, metric, query, gallery),
+                _genuine_or_impostor(identity[query], identity[gallery], trial.excluded),
                 len(query),
                 len(gallery),
             )
@@ -181,20 +181,20 @@ def by_protocol(protocol, vectors, stripes, comparison: Comparison) -> dict[str,
     return {row: measure(trials, ("genuine", "impostor")) for row, trials in rows.items()}
 
 
-def _genuine_or_impostor(query, gallery, forbidden):
+def _genuine_or_impostor(query, gallery, excluded):
     def kinds(start, stop):
         kind = (query[start:stop, None] != gallery).astype(np.int64)
-        if forbidden is not None:
-            kind[np.asarray(forbidden[0])[start:stop, None] == np.asarray(forbidden[1])] = -1
+        if excluded is not None:
+            kind[np.asarray(excluded[0])[start:stop, None] == np.asarray(excluded[1])] = -1
         return kind
 
     return kinds
 
 
 def within_and_across(labels: dict[str, np.ndarray], key: str, rows: Callable) -> Distances:
-    """All pairs of pictures by different cameras, within one modality or domain and across two; each pair once.
+    """All pairs of images by different cameras, within one modality or domain and across two; each pair once.
 
-    key: ``modality`` or ``domain``. rows: the distances (stop - start, N) of these pictures to all.
+    key: ``modality`` or ``domain``. rows: the distances (stop - start, N) of these images to all.
     """
     person = people(labels["domain"], labels["identity"])
     camera = people(labels["domain"], labels["camera"]) if "camera" in labels else np.arange(len(person))
@@ -217,7 +217,7 @@ def _plural(key: str) -> str:
     return {"modality": "modalities", "domain": "domains"}[key]
 
 
-def _rows(vectors, stripes, comparison: Comparison, query, gallery) -> Callable:
+def _rows(vectors, stripes, metric: Metric, query, gallery) -> Callable:
     """The distances of queries from ``start`` to ``stop`` to the gallery, as the metrics compute them."""
     import torch
 
@@ -228,28 +228,28 @@ def _rows(vectors, stripes, comparison: Comparison, query, gallery) -> Callable:
     def part(values, rows):
         return None if values is None else torch.from_numpy(values[rows])
 
-    if comparison.stripes is None:
-        blocks = ranking.blocks(part(vectors, query), part(vectors, gallery), comparison.vector)
+    if metric.stripes is None:
+        blocks = ranking.blocks(part(vectors, query), part(vectors, gallery), metric.feature)
         return lambda start, stop: blocks(start, stop).numpy()
     left = Embedding(part(vectors, query), part(stripes, query))
     right = Embedding(part(vectors, gallery), part(stripes, gallery))
-    return lambda start, stop: evaluation.distance_rows(comparison, left[start:stop], right).numpy()
+    return lambda start, stop: evaluation.distance_rows(metric, left[start:stop], right).numpy()
 
 
 def section(found: Sequence[tuple]) -> Section:
     """Of (run, features) pairs; a run whose file does not tell the trials says so in its place."""
     several, said, measured, figures = len(found) > 1, [], {}, []
     for run, features in found:
-        comparison = features.comparison
-        if features.protocol is None or comparison is None:
+        metric = features.metric
+        if features.protocol is None or metric is None:
             said.append(
                 f"<p>No distances of {escape(run.name)}: its features.npz does not say who is searched for where. "
                 "<code>crossreid evaluate</code> writes one that does.</p>"
             )
             continue
-        measured[run.name] = by_protocol(features.protocol, features.vectors, features.stripes, comparison)
+        measured[run.name] = by_protocol(features.protocol, features.vectors, features.stripes, metric)
         name = f" of {run.name}" if several else ""
-        unit = _axis(comparison)
+        unit = _axis(metric)
         for row, distances in measured[run.name].items():
             sums = ", ".join(f"{int(count.sum()):,} {kind}" for kind, count in distances.counts.items())
             figures.append(
@@ -265,7 +265,7 @@ def section(found: Sequence[tuple]) -> Section:
         for key in ("modality", "domain"):
             if key in features.labels and len(np.unique(features.labels[key])) > 1:
                 chosen = np.flatnonzero(features.searched())
-                rows = _rows(features.vectors, features.stripes, comparison, chosen, chosen)
+                rows = _rows(features.vectors, features.stripes, metric, chosen, chosen)
                 labels = {label: values[chosen] for label, values in features.labels.items()}
                 distances = within_and_across(labels, key, rows)
                 figures.append(
@@ -288,14 +288,14 @@ def section(found: Sequence[tuple]) -> Section:
     return Section("Distances", _words() + "".join(said) + _operating_points(measured), figures)
 
 
-def _axis(comparison: Comparison) -> str:
+def _axis(metric: Metric) -> str:
     parts = {
         "cosine": "1 - cosine",
         "euclidean": "Euclidean",
         "squared_euclidean_unit": "2 - 2 cosine",
         None: "",
-    }[comparison.vector]
-    stripes = f"{comparison.stripes} stripes" if comparison.stripes else ""
+    }[metric.feature]
+    stripes = f"{metric.stripes} stripes" if metric.stripes else ""
     return f"Distance ({' + '.join(filter(None, (parts, stripes)))})"
 
 

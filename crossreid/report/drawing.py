@@ -83,9 +83,9 @@ class Drawing:
             power=str(power),
         )
 
-    def picture(self, x, y, width, height, pixels: np.ndarray, about="") -> None:
+    def image(self, x, y, width, height, pixels: np.ndarray, about="") -> None:
         """pixels: (h, w, 3) uint8, stretched over the place."""
-        self._add("picture", x=x, y=y, width=width, height=height, pixels=pixels, about=about)
+        self._add("image", x=x, y=y, width=width, height=height, pixels=pixels, about=about)
 
     def lay(self, other: Drawing, x: float = 0.0, y: float = 0.0) -> None:
         """Lay all marks of another sheet on this one, moved by (x, y)."""
@@ -181,7 +181,7 @@ def _text(paint, x, y, words, colour, anchor, size, bold, turned, power) -> str:
     return f"<text{place}{style}{paint(fill=colour)}>{escape(words)}{raised}</text>"
 
 
-def _picture(paint, x, y, width, height, pixels, about) -> str:
+def _image(paint, x, y, width, height, pixels, about) -> str:
     return _titled(
         "image",
         f' x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}" preserveAspectRatio="none" '
@@ -196,7 +196,7 @@ _ELEMENTS = {
     "rectangle": _rectangle,
     "circle": _circle,
     "text": _text,
-    "picture": _picture,
+    "image": _image,
 }
 
 
@@ -297,7 +297,7 @@ class _Canvas:
             self.draw.text((at, foot), piece, fill=_colour(colour), font=font, anchor="ls", **heavy)
             at += wide
 
-    def picture(self, x, y, width, height, pixels, about) -> None:
+    def image(self, x, y, width, height, pixels, about) -> None:
         from PIL import Image
 
         size = round(width * self.scale), round(height * self.scale)

@@ -24,7 +24,7 @@ class EmbeddingMap:
     note: str
 
     def charts(self, name: str, title: str) -> list[Scatter]:
-        """By identity, and by camera, modality and domain where there is more than one of them. Infrared pictures
+        """By identity, and by camera, modality and domain where there is more than one of them. Infrared images
         are hollow where there are others."""
         about = [
             ", ".join(f"{key} {values[row]}" for key, values in self.labels.items())
@@ -106,7 +106,7 @@ def section(found: Sequence[tuple], identities: int, seed: int) -> Section:
     if not charts:
         return Section("Embedding map")
     words = (
-        "<p>Each point is a picture; t-SNE lays pictures with similar vectors near each other. Distances "
+        "<p>Each point is an image; t-SNE lays images with similar vectors near each other. Distances "
         "between far groups and the axes themselves mean nothing. Hold the pointer over a point to read what it "
         "is.</p>"
     )

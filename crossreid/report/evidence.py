@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from crossreid.records import MODALITIES, Comparison, Image, UserError
+from crossreid.records import MODALITIES, Image, Metric, UserError
 from crossreid.report.runs import Run
 
 LABELS = ("identity", "camera", "modality", "domain")
@@ -20,7 +20,7 @@ class Features:
     """The vectors of a protocol's images, in its order.
 
     vectors: (N, D). stripes: (N, S, C) or None. labels: ``identity`` and, where known, ``camera``, ``modality`` and
-        ``domain`` -> (N,). split: of the data set. name: which of the method's features. protocol, comparison: who is
+        ``domain`` -> (N,). split: of the data set. name: which of the method's features. protocol, metric: who is
         searched for where and how vectors are compared; None where the file does not say.
     """
 
@@ -30,7 +30,7 @@ class Features:
     split: str
     name: str
     protocol: object = None
-    comparison: Comparison | None = None
+    metric: Metric | None = None
 
     def searched(self) -> np.ndarray:
         """(N,) whether the image shows a person who is searched for. Others need not be a person at all: the
@@ -71,7 +71,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
         from crossreid.evaluation.stored import read_stored
 
         stored = read_stored(path)
-        vectors = stored.embedding.vector.numpy()
+        vectors = stored.embedding.feature.numpy()
     count = 0 if vectors is None else len(vectors)
     labels = {key: found[key] for key in LABELS if key in found}
     if "identity" not in labels or any(each.shape != (count,) for each in labels.values()):
@@ -87,7 +87,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
     if not whole:
         return Features(vectors, None, labels, split, name)
     stripes = None if stored.embedding.stripes is None else stored.embedding.stripes.numpy()
-    return Features(vectors, stripes, labels, split, name, stored.protocol, stored.comparison)
+    return Features(vectors, stripes, labels, split, name, stored.protocol, stored.metric)
 
 
 def embed(run: Run, name: str) -> Features:
@@ -102,7 +102,7 @@ def embed(run: Run, name: str) -> Features:
     found = evaluation.embed(method, data.images, inputs, engine, feature=name)
     labels = {key: np.array([getattr(image, key) for image in data.images]) for key in LABELS}
     stripes = None if found.stripes is None else found.stripes.numpy()
-    return Features(found.vector.numpy(), stripes, labels, "test", name, data, method.comparison(name))
+    return Features(found.feature.numpy(), stripes, labels, "test", name, data, method.metric(name))
 
 
 def weights(run: Run) -> Path | None:
@@ -142,19 +142,19 @@ def protocol(run: Run):
 
 
 def image(record: dict) -> Image:
-    """A picture as ``evaluation.json`` lists it."""
+    """An image as ``evaluation.json`` lists it."""
     return Image(
         Path(record["path"]),
         record.get("identity", 0),
         record.get("camera", 0),
         record.get("modality") or MODALITIES[0],
-        row=record.get("row"),
+        array_index=record.get("array_index"),
         box=tuple(record["box"]) if record.get("box") is not None else None,
     )
 
 
 def shown(records, method):
-    """Pictures of ranked lists as the method takes them: pixels (N, H, W, 3) uint8 at its size, the normalised
+    """Images of ranked lists as the method takes them: pixels (N, H, W, 3) uint8 at its size, the normalised
     tensor (N, 3, H, W), and the modalities (N,) as indices."""
     import torch
 

@@ -1,7 +1,7 @@
 """Figures in the page, and as files beside it.
 
 A figure is anything with a ``name`` (of its files), a ``title``, a ``description`` in words, ``draw()`` and ``csv()``:
-the charts, the map, the pictures with something laid over them. It is drawn once; the page, SVG and PNG are three ways
+the charts, the map, the images with something laid over them. It is drawn once; the page, SVG and PNG are three ways
 of writing that drawing.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from crossreid.data.writing import replacing
+from crossreid.files import replacing
 from crossreid.report.drawing import Drawing, data_uri, png, svg
 
 TITLE = 30  # height of the title of a figure that is a file
@@ -66,7 +66,7 @@ def write(figures: Sequence, folder: Path) -> list[Path]:
 
 
 def in_page(figures: Sequence) -> str:
-    """The figures as HTML, side by side where there is room. Charts carry their files; pictures would carry
+    """The figures as HTML, side by side where there is room. Charts carry their files; images would carry
     themselves three times over and leave that to ``write``."""
     if not figures:
         return ""
@@ -75,8 +75,8 @@ def in_page(figures: Sequence) -> str:
 
 def _one(figure) -> str:
     sheet = figure.draw()
-    shows_pictures = any(kind == "picture" for kind, _ in sheet.marks)
-    saved = "" if shows_pictures else _links(figure)
+    shows_images = any(kind == "image" for kind, _ in sheet.marks)
+    saved = "" if shows_images else _links(figure)
     return (
         f"<figure><figcaption>{escape(figure.title)}</figcaption>"
         f"{svg(sheet, figure.description)}{saved}</figure>"

@@ -36,7 +36,7 @@ def section(runs: Sequence[Run]) -> Section:
         return Section("Gates")
     words = (
         "<p>Each gate mixes two normalisations of its channel: by the statistics of the batch (BN, gate 1) and by "
-        "those of the picture alone (IN, gate 0). Gates are counted in tenths, so a layer's share of BN is "
+        "those of the image alone (IN, gate 0). Gates are counted in tenths, so a layer's share of BN is "
         "known to within a tenth.</p>"
     )
     chart = Chart(

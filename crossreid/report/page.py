@@ -9,7 +9,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from crossreid.data.writing import check_folder, replacing
+from crossreid.files import check_folder, replacing
 from crossreid.report import (
     activations,
     curves,
@@ -48,7 +48,7 @@ def write(
     runs: run folders; each contributes what it holds. out: the file, or a folder that shall hold
         ``report.html``. figures_to: a folder for each figure as SVG, PNG and CSV.
 
-    The page asks for nothing from elsewhere: pictures, charts and the files behind its links are inside it.
+    The page asks for nothing from elsewhere: images, charts and the files behind its links are inside it.
     Raises UserError for a folder that is not a run, or a file in it that cannot be understood, and, before anything is
     drawn, for a place that cannot be written to.
     """
@@ -132,7 +132,7 @@ def _introduction(runs: Sequence[Run]) -> str:
         name = f"<b>{escape(run.name)}</b>: " if len(runs) > 1 else ""
         parts.append(f'<p class="quiet">{name}{" · ".join(fact for fact in facts if fact)}</p>')
     protocols = {
-        str(run.evaluation["protocol"].get("words")) for run in runs if run.evaluation.get("protocol")
+        str(run.evaluation["protocol"].get("description")) for run in runs if run.evaluation.get("protocol")
     }
     if len(protocols) > 1:
         parts.append(

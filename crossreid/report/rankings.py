@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from crossreid.report.figures import Section
-from crossreid.report.pictures import thumbnail
 from crossreid.report.runs import Run
+from crossreid.report.thumbnails import thumbnail
 
 KINDS = {"good": "Good queries", "median": "Median queries", "worst": "Worst queries"}
 
@@ -20,11 +20,11 @@ def section(runs: Sequence[Run]) -> Section:
             continue
         if len(runs) > 1:
             parts.append(f"<h3>{escape(run.name)}</h3>")
-        rows = list(dict.fromkeys(str(each["row"]) for each in lists))
+        rows = list(dict.fromkeys(str(each["subset"]) for each in lists))
         for row in rows:
             body = []
             for kind in dict.fromkeys([*KINDS, *(each["kind"] for each in lists)]):
-                chosen = [each for each in lists if str(each["row"]) == row and each["kind"] == kind]
+                chosen = [each for each in lists if str(each["subset"]) == row and each["kind"] == kind]
                 if chosen:
                     body.append(f"<h4>{escape(KINDS.get(kind, str(kind)))}</h4>")
                     body += [_ranking(each) for each in chosen]
@@ -34,10 +34,10 @@ def section(runs: Sequence[Run]) -> Section:
         return Section("Ranked lists")
     return Section(
         "Ranked lists",
-        "<p>Left: the picture searched for. Right of the line: the gallery, nearest first, without the "
-        "pictures that the protocol disregards. A right person has a solid frame and ✓, a wrong one a "
+        "<p>Left: the image searched for. Right of the line: the gallery, nearest first, without the "
+        "images that the protocol disregards. A right person has a solid frame and ✓, a wrong one a "
         "dashed frame and ✕; the number on a "
-        "picture is its rank, the one below it its distance.</p>" + "".join(parts),
+        "image is its rank, the one below it its distance.</p>" + "".join(parts),
     )
 
 
@@ -47,7 +47,7 @@ def _ranking(ranked: dict) -> str:
     if ranked.get("average_precision") is not None:
         facts.append(f"Average precision {100 * ranked['average_precision']:.1f} %")
     if ranked.get("first_rank") is not None:
-        facts.append(f"first right picture at rank {ranked['first_rank']:g}")
+        facts.append(f"first right image at rank {ranked['first_rank']:g}")
     items = []
     for rank, record in enumerate(ranked["gallery"], start=1):
         right = bool(record["right"])
@@ -71,13 +71,9 @@ def _person(record: dict, role: str, mark: str, about: str) -> str:
     words = ", ".join(str(value) if key == "modality" else f"{key} {value}" for key, value in known.items())
     source = thumbnail(record)
     alt = escape(f"{role}: {words}", quote=True)
-    picture = (
-        f'<img src="{source}" alt="{alt}">' if source else '<span class="missing">picture not found</span>'
-    )
+    image = f'<img src="{source}" alt="{alt}">' if source else '<span class="missing">image not found</span>'
     below = "<br>".join(
         escape(str(value) if key == "modality" else f"{'id' if key == 'identity' else key} {value}")
         for key, value in known.items()
     )
-    return (
-        f'<figure><div class="picture">{picture}{mark}</div><figcaption>{about}{below}</figcaption></figure>'
-    )
+    return f'<figure><div class="image">{image}{mark}</div><figcaption>{about}{below}</figcaption></figure>'

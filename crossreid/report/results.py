@@ -19,13 +19,13 @@ from crossreid.report.tables import (
 )
 
 WORDS = {
-    "Rank-1": "the share of queries whose nearest allowed gallery picture shows the right person; rank-5, "
-    "-10 and -20: at least one right picture among the first 5, 10 or 20. The CMC curve draws this share "
+    "Rank-1": "the share of queries whose nearest allowed gallery image shows the right person; rank-5, "
+    "-10 and -20: at least one right image among the first 5, 10 or 20. The CMC curve draws this share "
     "for every rank.",
-    "mAP": "mean average precision: how near the top of the list all right pictures of a query stand, "
+    "mAP": "mean average precision: how near the top of the list all right images of a query stand, "
     "averaged over queries.",
-    "mINP": "mean inverse negative penalty: the number of right pictures of a query over the rank of the "
-    "last of them, averaged over queries. It is low where even one right picture is hard to find.",
+    "mINP": "mean inverse negative penalty: the number of right images of a query over the rank of the "
+    "last of them, averaged over queries. It is low where even one right image is hard to find.",
 }
 
 
@@ -55,7 +55,11 @@ def _results(runs: Sequence[Run]) -> str:
 def _tiles(found: Sequence[Result]) -> str:
     row = found[0].row
     baseline = next(
-        (each for each in found if each.system not in ("", "re-ranked") and each.row["row"] == row["row"]),
+        (
+            each
+            for each in found
+            if each.system not in ("", "re-ranked") and each.row["subset"] == row["subset"]
+        ),
         None,
     )
     tiles = []
@@ -69,7 +73,7 @@ def _tiles(found: Sequence[Result]) -> str:
             beside.append(f"{baseline.system}: {percent(number(baseline.row, measure), digits=1)} %")
         small = "".join(f"<small>{escape(each)}</small>" for each in beside)
         tiles.append(
-            f"<div><dt>{MEASURES[measure]}, {escape(str(row['row']))}</dt><dd>{text} %{small}</dd></div>"
+            f"<div><dt>{MEASURES[measure]}, {escape(str(row['subset']))}</dt><dd>{text} %{small}</dd></div>"
         )
     return f'<dl class="tiles">{"".join(tiles)}</dl>'
 
@@ -80,8 +84,8 @@ def _table(found: Sequence[Result], alone: bool) -> str:
     head = [*(MEASURES[key] for key in measures), *names, "Trials", "Queries"]
     head = "".join(f'<th scope="col">{escape(name).replace("@", "<br>@")}</th>' for name in head)
     bodies = []
-    for row in dict.fromkeys(str(result.row["row"]) for result in found):
-        lines = [result for result in found if str(result.row["row"]) == row]
+    for row in dict.fromkeys(str(result.row["subset"]) for result in found):
+        lines = [result for result in found if str(result.row["subset"]) == row]
         cells = "".join(_results_line(result, measures, names, alone) for result in lines)
         span = len(measures) + len(names) + 3
         bodies.append(
@@ -89,7 +93,7 @@ def _table(found: Sequence[Result], alone: bool) -> str:
             f'colspan="{span}">{escape(row)}</th></tr>{cells}</tbody>'
         )
     spreads = any(len(result.row.get("trials") or ()) > 1 for result in found)
-    caption = "Per cent, over the queries that have at least one right picture in the gallery."
+    caption = "Per cent, over the queries that have at least one right image in the gallery."
     if spreads:
         caption += " After ±: the standard deviation over the trials (population)."
     return (
@@ -128,13 +132,13 @@ def _protocol(run: Run) -> str:
     parts = []
     if protocol:
         parts.append(
-            f"<p><b>{escape(str(protocol.get('name', '')))}.</b> {escape(str(protocol.get('words', '')))}</p>"
+            f"<p><b>{escape(str(protocol.get('name', '')))}.</b> {escape(str(protocol.get('description', '')))}</p>"
         )
-    comparison = evaluation.get("comparison") or {}
+    metric = evaluation.get("metric") or {}
     compared = [
-        f"{name}: {escape(str(comparison[name]).replace('_', ' '))}"
-        for name in ("vector", "stripes")
-        if comparison.get(name)
+        f"{name}: {escape(str(metric[name]).replace('_', ' '))}"
+        for name in ("feature", "stripes")
+        if metric.get(name)
     ]
     facts = []
     if evaluation.get("feature"):

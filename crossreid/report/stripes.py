@@ -1,4 +1,4 @@
-"""Pictures of people matched stripe by stripe: which stripe meets which on the cheapest path."""
+"""Images of people matched stripe by stripe: which stripe meets which on the cheapest path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEAR, FAR = (33, 89, 196), (214, 176, 150)
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures and their stripes.
+    """Two images and their stripes.
 
     pixels: two of (H, W, 3) uint8. stripes: (S, C) and (S', C), of unit length, from top to bottom. words: what the
         pair is, such as ``right, rank 1``. right: whether both show one person.
@@ -56,7 +56,7 @@ def matched(left, right) -> Matched:
 
 @dataclass(frozen=True)
 class AlignedStripes:
-    """Pairs of pictures with lines between the stripes that meet; the nearer two stripes, the bluer and thicker
+    """Pairs of images with lines between the stripes that meet; the nearer two stripes, the bluer and thicker
     their line."""
 
     name: str
@@ -108,7 +108,7 @@ def _draw(pair: Pair) -> Drawing:
     sheet.text(10, 14, pair.words, colour, bold=True)
     lefts = (10, 10 + wide + BETWEEN)
     for x, pixels, stripes in zip(lefts, pair.pixels, pair.stripes):
-        sheet.picture(x, top, wide, high, pixels, pair.words)
+        sheet.image(x, top, wide, high, pixels, pair.words)
         for border in range(1, len(stripes)):
             y = top + high * border / len(stripes)
             sheet.path([(x, y), (x + wide, y)], "#ffffff", 0.7)
@@ -140,7 +140,7 @@ def _draw(pair: Pair) -> Drawing:
 
 
 def section(runs: Sequence[Run], feature: str | None = None) -> Section:
-    """For methods with stripes: of the first good, median and worst query, the nearest right and wrong picture."""
+    """For methods with stripes: of the first good, median and worst query, the nearest right and wrong image."""
     from crossreid.report import evidence
     from crossreid.report.activations import first_of_each_kind
 
@@ -152,7 +152,7 @@ def section(runs: Sequence[Run], feature: str | None = None) -> Section:
         try:
             method = evidence.model(run)
             wanted = [feature, run.evaluation.get("feature"), *method.features]
-            named = [name for name in wanted if name in method.features and method.comparison(name).stripes]
+            named = [name for name in wanted if name in method.features and method.metric(name).stripes]
             if not named:
                 continue
             pairs = [
@@ -167,13 +167,13 @@ def section(runs: Sequence[Run], feature: str | None = None) -> Section:
                 f"stripes-{slug(run.name)}",
                 f"Aligned stripes{name}",
                 pairs,
-                f"row {lists[0]['row']}, feature {named[0]}",
+                f"row {lists[0]['subset']}, feature {named[0]}",
             )
         )
     if not figures:
         return Section("Aligned stripes", "".join(said))
     words = (
-        "<p>Left the query, right the nearest picture of the right and of a wrong person. Lines join the stripes that "
+        "<p>Left the query, right the nearest image of the right and of a wrong person. Lines join the stripes that "
         "meet on the cheapest path from top to bottom; the bluer and thicker, the nearer the two. Below: the sum "
         "along the path, and the sum over stripes at equal height. A path has more steps than there are "
         "stripes, hence also the mean of each.</p>"
@@ -182,7 +182,7 @@ def section(runs: Sequence[Run], feature: str | None = None) -> Section:
 
 
 def _pairs(method, feature: str, ranked: dict) -> list[Pair]:
-    """The query with the nearest right and the nearest wrong picture of its list."""
+    """The query with the nearest right and the nearest wrong image of its list."""
     import torch
 
     from crossreid.report import evidence

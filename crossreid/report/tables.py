@@ -113,9 +113,9 @@ def average_runs(runs: Sequence[Run]) -> list[dict]:
                 "least one row was expected. Run `crossreid evaluate` on its checkpoint first."
             )
     first = runs[0]
-    names = [row["row"] for row in first.evaluation["rows"]]
+    names = [row["subset"] for row in first.evaluation["rows"]]
     for run in runs[1:]:
-        others = [row["row"] for row in run.evaluation["rows"]]
+        others = [row["subset"] for row in run.evaluation["rows"]]
         protocols = [each.evaluation.get("protocol", {}).get("name") for each in (first, run)]
         if set(others) != set(names) or protocols[0] != protocols[1]:
             raise UserError(
@@ -125,7 +125,7 @@ def average_runs(runs: Sequence[Run]) -> list[dict]:
                 "again with one protocol."
             )
     return [
-        _averaged([next(row for row in run.evaluation["rows"] if row["row"] == name) for run in runs])
+        _averaged([next(row for row in run.evaluation["rows"] if row["subset"] == name) for run in runs])
         for name in names
     ]
 
@@ -139,7 +139,7 @@ def repeated(runs: Sequence[Run]) -> bool:
     alike = {
         (
             run.evaluation.get("protocol", {}).get("name"),
-            frozenset(row["row"] for row in run.evaluation["rows"]),
+            frozenset(row["subset"] for row in run.evaluation["rows"]),
         )
         for run in runs
     }
@@ -179,7 +179,7 @@ def write_table(runs: Sequence[Path]) -> str:
 def _line(result: Result) -> list[str]:
     row = result.row
     numbers = [percent(number(row, measure), spread(row, measure)) for measure in MEASURES]
-    return [result.label, str(row["row"]), *numbers, str(len(row.get("trials") or ()) or 1)]
+    return [result.label, str(row["subset"]), *numbers, str(len(row.get("trials") or ()) or 1)]
 
 
 def _averaged(rows: Sequence[dict]) -> dict:
@@ -188,7 +188,7 @@ def _averaged(rows: Sequence[dict]) -> dict:
     cmc = np.mean([row["cmc"][:length] for row in rows], axis=0).tolist() if length else []
     rates = [row.get("verification") or {} for row in rows]
     averaged = {
-        "row": rows[0]["row"],
+        "subset": rows[0]["subset"],
         "cmc": cmc,
         "mean_ap": _mean(_trials({"trials": trials}, "mean_ap")),
         "mean_inp": _mean(_trials({"trials": trials}, "mean_inp")),

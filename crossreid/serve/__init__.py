@@ -4,7 +4,7 @@
     guard     who may ask: host name, origin, token; and the headers of every answer
     upload    forms read into memory, never to disk
     searcher  one thread that embeds and searches, in batches, with a bounded line before it
-    pictures  files under one folder, and small copies of them
+    images  files under one folder, and small copies of them
     describe  the description of the interface as a page
     server    a listening socket, and an orderly end
     page/     the page itself: HTML, CSS and JavaScript as they are sent

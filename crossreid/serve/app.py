@@ -26,7 +26,7 @@ from crossreid.records import MODALITIES, UserError
 from crossreid.serve import upload
 from crossreid.serve.describe import SEARCH_BODY, described
 from crossreid.serve.guard import COOKIE, SESSION_SECONDS, Guard, Sessions, session_of
-from crossreid.serve.pictures import Pictures
+from crossreid.serve.images import EntryImages
 from crossreid.serve.refusal import Refusal
 from crossreid.serve.searcher import Search, Searcher
 
@@ -52,7 +52,7 @@ def create_app(
     gallery,
     embedder,
     *,
-    pictures: Path | None = None,
+    images: Path | None = None,
     token: str | None = None,
     names: Iterable[str] = (),
     loopback: bool = True,
@@ -63,15 +63,15 @@ def create_app(
     """The search page as an ASGI application, a FastAPI application behind a guard.
 
     gallery: a ``Gallery``; it is only read. embedder: the ``Embedder`` of the model that made the gallery's vectors.
-    pictures: the folder below which the entries' files lie; None shows the small copies that the gallery keeps.
+    images: the folder below which the entries' files lie; None shows the small copies that the gallery keeps.
     token: what to ask for, at a login form or in the header ``Authorization: Bearer``; None asks for nothing.
     names, loopback: see ``Guard``.
-    limit_bytes, limit_pixels: of an uploaded picture. waiting: searches in the line before more are refused.
+    limit_bytes, limit_pixels: of an uploaded image. waiting: searches in the line before more are refused.
     Raises UserError when the gallery holds vectors of another model.
     """
     gallery.require(embedder.fingerprint)
     sessions = None if token is None else Sessions(token)
-    shown = Pictures(gallery, pictures, limit_pixels)
+    shown = EntryImages(gallery, images, limit_pixels)
     searcher = Searcher(gallery, embedder, waiting=waiting, limit_pixels=limit_pixels)
     modalities = tuple(embedder.modalities)
 
@@ -84,7 +84,7 @@ def create_app(
     app = FastAPI(
         title="crossreid search",
         version=__version__,
-        description="Find pictures of the same person in a gallery. Everything here only reads.",
+        description="Find images of the same person in a gallery. Everything here only reads.",
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
@@ -146,22 +146,18 @@ def create_app(
         return record(await known(key))
 
     @app.get(
-        "/api/entries/{key}/picture",
-        summary="Its picture",
+        "/api/entries/{key}/image",
+        summary="Its image",
         tags=["gallery"],
         response_class=Response,
         responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Unchanged"}},
     )
-    async def picture(
-        request: Request, key: str, size: Literal["thumbnail", "full"] = "thumbnail"
-    ) -> Response:
+    async def image(request: Request, key: str, size: Literal["thumbnail", "full"] = "thumbnail") -> Response:
         # Found before the tag is compared: what was deleted is not to be confirmed as unchanged.
         content = await looked_up(partial(shown.jpeg, full=size == "full"), key, request.app.state.decoders)
         if content is None:
             await known(key)
-            raise Refusal(
-                404, "The picture of this entry cannot be shown: its file is missing or unreadable."
-            )
+            raise Refusal(404, "The image of this entry cannot be shown: its file is missing or unreadable.")
         tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         headers = {"ETag": tag, "Cache-Control": "private, max-age=300"}
         if tag in request.headers.get("if-none-match", ""):
@@ -170,7 +166,7 @@ def create_app(
 
     @app.post(
         "/api/search",
-        summary="A ranked list for a picture, or for an entry of the gallery",
+        summary="A ranked list for an image, or for an entry of the gallery",
         tags=["search"],
         openapi_extra={"requestBody": SEARCH_BODY},
     )
@@ -184,7 +180,7 @@ def create_app(
         return {
             "query": {
                 "entry": wanted.entry and record(wanted.entry),
-                "picture": preview,
+                "image": preview,
                 "modality": wanted.modality,
             },
             "hits": [
@@ -200,7 +196,7 @@ def create_app(
             raise Refusal(400, f"Unknown field {sorted(unknown)[0][:40]!r} in the form; see /api.")
         one = {name: values[-1].strip() for name, values in fields.items()}
         if bool(one.get("key")) == (content is not None):
-            raise Refusal(400, "Send either a picture or the key of an entry.")
+            raise Refusal(400, "Send either an image or the key of an entry.")
         try:
             top = int(one.get("top") or 20)
         except ValueError:
@@ -209,10 +205,10 @@ def create_app(
             raise Refusal(400, f"The number of results must be a whole number from 1 to {LONGEST_LIST}.")
         modality = one.get("query_modality") or None
         if modality not in (None, *MODALITIES):
-            raise Refusal(400, f"The modality of the picture must be {' or '.join(MODALITIES)}.")
+            raise Refusal(400, f"The modality of the image must be {' or '.join(MODALITIES)}.")
         if content is not None and modality is None and len(modalities) > 1:
             raise Refusal(
-                400, "Say whether the picture is visible or infrared: this model treats them differently."
+                400, "Say whether the image is visible or infrared: this model treats them differently."
             )
         chosen = _filter(
             [camera for camera in fields.get("camera", []) if camera],
@@ -237,7 +233,7 @@ def create_app(
     async def known(key: str) -> Entry:
         found = await looked_up(gallery.get, key)
         if found is None:
-            raise Refusal(404, "There is no such picture in the gallery.")
+            raise Refusal(404, "There is no such image in the gallery.")
         return found
 
     async def looked_up(function, key: str, limiter=None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 SEARCH_FIELDS = {
-    "picture": {"type": "string", "format": "binary", "description": "the picture; or give a key"},
+    "image": {"type": "string", "format": "binary", "description": "the image; or give a key"},
     "key": {
         "type": "string",
         "description": "key of an entry to search with; it is left out of its own list",
@@ -13,7 +13,7 @@ SEARCH_FIELDS = {
     "query_modality": {
         "type": "string",
         "enum": ["visible", "infrared"],
-        "description": "of the picture; needed where the model tells them apart (see /api/info)",
+        "description": "of the image; needed where the model tells them apart (see /api/info)",
     },
     "camera": {
         "type": "array",
@@ -42,7 +42,7 @@ SEARCH_BODY = {
     "required": True,
     "content": {"multipart/form-data": {"schema": {"type": "object", "properties": SEARCH_FIELDS}}},
 }
-NOTES = """<p>Every answer is JSON but pictures, which are JPEG. An error has a status from 400 and the form
+NOTES = """<p>Every answer is JSON but images, which are JPEG. An error has a status from 400 and the form
 <code>{"error": "what is wrong"}</code>. <b>503</b> with <code>Retry-After</code> means that the line of searches is
 full: wait that many seconds and ask again. Where a token is set, send <code>Authorization: Bearer TOKEN</code>.</p>
 <p>For programs: <a href="/api/openapi.json">openapi.json</a>.</p>"""

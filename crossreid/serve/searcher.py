@@ -1,4 +1,4 @@
-"""One thread that turns pictures into ranked lists, with a bounded line before it."""
+"""One thread that turns images into ranked lists, with a bounded line before it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crossreid import pictures
 from crossreid.gallery import Entry, Filter, Hit
+from crossreid.images.decode import decode
 from crossreid.records import UserError
-from crossreid.serve.pictures import preview
+from crossreid.serve.images import preview
 from crossreid.serve.refusal import Refusal
 
 BATCH = 16
-# Pictures of a batch are decoded together only up to here, so that a line of large ones does not fill the memory.
+# Images of a batch are decoded together only up to here, so that a line of large ones does not fill the memory.
 BATCH_PIXELS = 16_000_000
 
 
 @dataclass(eq=False)
 class Search:
-    """One search: with the bytes of a picture, or with an entry of the gallery.
+    """One search: with the bytes of an image, or with an entry of the gallery.
 
-    modality: of the picture. filter, top: of the list. answer: becomes an Answer, or fails with a Refusal.
+    modality: of the image. filter, top: of the list. answer: becomes an Answer, or fails with a Refusal.
     """
 
-    picture: bytes | None
+    image: bytes | None
     entry: Entry | None
     modality: str | None
     filter: Filter
@@ -40,7 +40,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Answer:
-    """hits: the ranked list. preview: the picture as it was understood, a small JPEG; None for an entry."""
+    """hits: the ranked list. preview: the image as it was understood, a small JPEG; None for an entry."""
 
     hits: list[Hit]
     preview: bytes | None
@@ -50,7 +50,7 @@ class Searcher:
     """Searches one after another in a thread of its own, as many together as are waiting.
 
     waiting: how many requests may be in the line or on their way to it; more are refused at once.
-    limit_pixels: larger pictures are refused before they are decoded.
+    limit_pixels: larger images are refused before they are decoded.
     """
 
     def __init__(self, gallery, embedder, *, waiting: int, limit_pixels: int):
@@ -63,7 +63,7 @@ class Searcher:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place in the line, to be taken before the picture is received; for the event loop's thread only."""
+        """A place in the line, to be taken before the image is received; for the event loop's thread only."""
         if self._taken >= self._waiting:
             raise Refusal(
                 503, f"The server is busy: {self._taken} searches are waiting. Try again shortly.", 2
@@ -109,10 +109,10 @@ class Searcher:
         together: list[tuple[Search, np.ndarray]] = []
         pixels = 0
         for search in searches:
-            if search.picture is None:
+            if search.image is None:
                 continue
             try:
-                array = pictures.decode(search.picture, limit_pixels=self._limit_pixels, name="The picture")
+                array = decode(search.image, limit_pixels=self._limit_pixels, name="The image")
             except UserError as error:
                 _fail(search, Refusal(422, _sentence(error)))
             except Exception as error:
@@ -123,7 +123,7 @@ class Searcher:
                 if pixels > BATCH_PIXELS:
                     self._embed(together)
                     together, pixels = [], 0
-            search.picture = None
+            search.image = None
         self._embed(together)
         self._rank([each for each in searches if each.entry is not None])
 
@@ -136,7 +136,7 @@ class Searcher:
             vectors = self._embedder(list(arrays), modality=modality)
             previews = [preview(array) for array in arrays]
         except Exception as error:
-            if len(together) > 1:  # one picture that upsets the model is not to fail its neighbours
+            if len(together) > 1:  # one image that upsets the model is not to fail its neighbours
                 for pair in together:
                     self._embed([pair])
             else:
@@ -166,7 +166,7 @@ class Searcher:
         found = [(search, self._gallery.vector(search.entry.key)) for search in searches]
         for search, vector in found:
             if vector is None:
-                _fail(search, Refusal(404, "That picture is no longer in the gallery."))
+                _fail(search, Refusal(404, "That image is no longer in the gallery."))
         found = [pair for pair in found if pair[1] is not None]
         if found:
             vectors = np.stack([vector for _, vector in found])
@@ -190,5 +190,5 @@ def _fail(search: Search, error: Exception) -> None:
 
 
 def _sentence(error: UserError) -> str:
-    """What the decoder says of "The picture", as a sentence."""
-    return f"{str(error).replace('The picture: the file ', 'The picture ').replace('The picture: ', 'The picture ')}."
+    """What the decoder says of "The image", as a sentence."""
+    return f"{str(error).replace('The image: the file ', 'The image ').replace('The image: ', 'The image ')}."

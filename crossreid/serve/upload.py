@@ -14,14 +14,14 @@ from starlette.requests import ClientDisconnect
 from crossreid.serve.refusal import Refusal
 
 SECONDS = 60
-# Fields other than the picture.
+# Fields other than the image.
 FIELDS, FIELD_BYTES = 2000, 65536
 
 
 async def form(request: Request, limit_bytes: int) -> tuple[dict[str, list[str]], bytes | None]:
-    """The fields by name, in order, and the bytes of the file ``picture`` or None.
+    """The fields by name, in order, and the bytes of the file ``image`` or None.
 
-    limit_bytes: of the picture. Raises Refusal: too large (413), too slow (408), not a form (415), damaged (400).
+    limit_bytes: of the image. Raises Refusal: too large (413), too slow (408), not a form (415), damaged (400).
     """
     content = await body(request, limit_bytes + FIELDS * 64 + FIELD_BYTES)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -33,7 +33,7 @@ async def form(request: Request, limit_bytes: int) -> tuple[dict[str, list[str]]
         return _grouped(pairs), None
     if kind != "multipart/form-data":
         raise Refusal(
-            415, "Expected a form (multipart/form-data) with a picture, or with the key of an entry."
+            415, "Expected a form (multipart/form-data) with an image, or with the key of an entry."
         )
 
     async def once():
@@ -48,16 +48,16 @@ async def form(request: Request, limit_bytes: int) -> tuple[dict[str, list[str]]
         parsed = await parser.parse()
     except (MultiPartException, KeyError, UnicodeDecodeError, ValueError):
         raise Refusal(400, "The form could not be read: it is damaged or has too many fields.") from None
-    pairs, picture = [], None
+    pairs, image = [], None
     for name, value in parsed.multi_items():
         if not isinstance(value, UploadFile):
             pairs.append((name, value))
-        elif name == "picture":
-            picture = await value.read()
+        elif name == "image":
+            image = await value.read()
             await value.close()
-    if picture is not None and len(picture) > limit_bytes:
+    if image is not None and len(image) > limit_bytes:
         raise _too_large(limit_bytes)
-    return _grouped(pairs), picture or None
+    return _grouped(pairs), image or None
 
 
 async def body(request: Request, limit: int) -> bytes:
@@ -79,9 +79,9 @@ async def body(request: Request, limit: int) -> bytes:
                 else:
                     parts.append(part)
     except TimeoutError:
-        raise Refusal(408, f"The picture did not arrive within {SECONDS} seconds.") from None
+        raise Refusal(408, f"The image did not arrive within {SECONDS} seconds.") from None
     except ClientDisconnect:
-        raise Refusal(400, "The connection was closed before the picture had arrived.") from None
+        raise Refusal(400, "The connection was closed before the image had arrived.") from None
     if too_large:
         raise _too_large(limit)
     return b"".join(parts)
@@ -89,7 +89,7 @@ async def body(request: Request, limit: int) -> bytes:
 
 def _too_large(limit: int) -> Refusal:
     return Refusal(
-        413, f"The picture is larger than the {max(limit // 2**20, 1)} MB allowed: shrink it and try again."
+        413, f"The image is larger than the {max(limit // 2**20, 1)} MB allowed: shrink it and try again."
     )
 
 

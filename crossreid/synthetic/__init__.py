@@ -2,7 +2,7 @@
 read.
 
 write("market1501", "data/Market-1501")      a data set
-render(person(1), camera(2), 0)               one picture (H, W, 3) uint8
+render(person(1), camera(2), 0)               one image (H, W, 3) uint8
 contact_sheet([1, 2, 3], [camera(1), camera(2)])
 """
 

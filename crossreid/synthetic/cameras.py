@@ -1,4 +1,4 @@
-"""Cameras: where they stand, how they see colour and light, and what they do to a picture."""
+"""Cameras: where they stand, how they see colour and light, and what they do to an image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Camera:
     kind: of the scene. horizon: where wall meets floor, 0 top to 1 bottom. pitch: radians downwards.
     facing: the yaw at which most people walk past it, radians. balance: gains of red, green and blue.
     exposure: gain of all three. light: from where the light comes, -1 left to 1 right. ambient: share of
-    light without direction. blur: standard deviation, share of the picture's height. noise: standard
+    light without direction. blur: standard deviation, share of the image's height. noise: standard
     deviation, share of full scale. quality: of the JPEG files.
     """
 
@@ -91,7 +91,7 @@ def camera(
 
 
 def develop(light: np.ndarray, what: Camera, rng: np.random.Generator) -> np.ndarray:
-    """Linear light (H, W, C) float, changed in place, to the picture (H, W, 3) uint8 that the camera
+    """Linear light (H, W, C) float, changed in place, to the image (H, W, 3) uint8 that the camera
     delivers."""
     look = what.style
     height, width, channels = light.shape
@@ -107,27 +107,27 @@ def develop(light: np.ndarray, what: Camera, rng: np.random.Generator) -> np.nda
             [gain * np.exp(part) for gain, part in zip(what.balance, spread)], np.float32
         )
         light *= gains
-    picture = np.sqrt(np.clip(light, 0, 1, out=light), out=light)
+    image = np.sqrt(np.clip(light, 0, 1, out=light), out=light)
     if what.modality != INFRARED and look.saturation != 1:
-        grey = picture @ np.array([0.3, 0.59, 0.11], np.float32)
-        picture = grey[:, :, None] + np.float32(look.saturation) * (picture - grey[:, :, None])
+        grey = image @ np.array([0.3, 0.59, 0.11], np.float32)
+        image = grey[:, :, None] + np.float32(look.saturation) * (image - grey[:, :, None])
     if look.contrast != 1:
-        picture = np.float32(0.45) + np.float32(look.contrast) * (picture - np.float32(0.45))
-    picture = np.clip(picture * np.float32(255), 0, 255).astype(np.uint8)
+        image = np.float32(0.45) + np.float32(look.contrast) * (image - np.float32(0.45))
+    image = np.clip(image * np.float32(255), 0, 255).astype(np.uint8)
     if channels == 1:
-        picture = picture[:, :, 0]
+        image = image[:, :, 0]
     radius = what.blur * height * between(rng, 0.6, 1.4)
     if radius > 0.25:
-        picture = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius)))
+        image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
     grain = _grain()
-    need = picture.size
+    need = image.size
     start = int(rng.integers(grain.size - need))
     strength = what.noise * 255 * (1.6 if what.modality == INFRARED else 1.0)
-    noise = grain[start : start + need].reshape(picture.shape) * np.float32(strength)
-    picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
+    noise = grain[start : start + need].reshape(image.shape) * np.float32(strength)
+    image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if channels == 1:
-        picture = np.repeat(picture[:, :, None], 3, axis=2)
-    return picture
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    return image
 
 
 @lru_cache(maxsize=1)

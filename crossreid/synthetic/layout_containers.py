@@ -1,4 +1,4 @@
-"""Layouts whose pictures lie inside something: CUHK03 in a MATLAB file, CUHK-SYSU in scenes."""
+"""Layouts whose images lie inside something: CUHK03 in a MATLAB file, CUHK-SYSU in scenes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from PIL import Image
 
 from crossreid.synthetic.keys import generator
-from crossreid.synthetic.plans import Picture, Plan, cells, matlab
+from crossreid.synthetic.plans import Crop, Plan, cells, matlab
 
 BOXES = {"detected": 1.0, "labeled": 0.3}
 
 
 def cuhk03(identities: int, images: int | None, seed: int) -> Plan:
-    """``cuhk-03.mat`` (HDF5) with up to five pictures of each person in each view of five pairs of cameras,
-    the two files of the newer protocol, and the pictures already taken out."""
+    """``cuhk-03.mat`` (HDF5) with up to five images of each person in each view of five pairs of cameras,
+    the two files of the newer protocol, and the images already taken out."""
     plan, images = Plan(), min(images or 4, 5)
     counts = [identities - 4 * (identities // 8), *[identities // 8] * 4]
     persons = [
@@ -36,7 +36,7 @@ def cuhk03(identities: int, images: int | None, seed: int) -> Plan:
                 name = f"{pair}_{number:03d}_{view}_{column + 1:02d}.png"
                 camera = 2 * pair + view - 2
                 path = f"images_{word}/{name}"
-                plan.pictures.append(Picture(path, place + 1, camera, index, size=(160, 60), jitter=jitter))
+                plan.images.append(Crop(path, place + 1, camera, index, size=(160, 60), jitter=jitter))
                 names.append(name)
                 labels.append(place)
                 views.append(view)
@@ -59,7 +59,7 @@ def cuhk03(identities: int, images: int | None, seed: int) -> Plan:
 
 
 def _archive(root: Path, counts: list[int], testsets: list[np.ndarray]) -> None:
-    """Put the pictures into ``cuhk-03.mat`` as MATLAB 7.3 does: cells are references, arrays lie
+    """Put the images into ``cuhk-03.mat`` as MATLAB 7.3 does: cells are references, arrays lie
     transposed."""
     import h5py
 
@@ -78,11 +78,11 @@ def _archive(root: Path, counts: list[int], testsets: list[np.ndarray]) -> None:
                 inner = np.empty((10, count), h5py.ref_dtype)
                 for number in range(1, count + 1):
                     for column in range(10):
-                        picture = (
+                        image = (
                             root / f"images_{word}/{pair}_{number:03d}_{1 + column // 5}_{column + 1:02d}.png"
                         )
-                        if picture.is_file():
-                            pixels = np.asarray(Image.open(picture)).transpose(2, 1, 0)
+                        if image.is_file():
+                            pixels = np.asarray(Image.open(image)).transpose(2, 1, 0)
                             inner[column, number - 1] = keep(pixels, b"uint8").ref
                         else:
                             empty = keep(np.zeros(2, np.uint64), b"double")
@@ -132,8 +132,8 @@ def cuhk_sysu(identities: int, images: int | None, seed: int) -> Plan:
             name = f"p{identity:05d}_n{number:02d}_s{scene:05d}_hard{hard}.png"
             people.setdefault(identity, []).append((f"s{scene}.jpg", (x, y, width - 1, height - 1), hard))
             boxes[name] = (scene, x, y, width, height)
-            picture = Picture(f"cropped_image/{name}", identity, 1 + scene % 5, number, size=(height, width))
-            plan.pictures.append(picture)
+            image = Crop(f"cropped_image/{name}", identity, 1 + scene % 5, number, size=(height, width))
+            plan.images.append(image)
     plan.files["annotation/Person.mat"] = matlab({"Person": _annotation(people)})
     plan.folders.append("Image/SSM")
     plan.finish = partial(_scenes, boxes=boxes, seed=seed)

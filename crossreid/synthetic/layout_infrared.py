@@ -1,4 +1,4 @@
-"""Layouts with visible and infrared pictures: SYSU-MM01, RegDB, LLCM."""
+"""Layouts with visible and infrared images: SYSU-MM01, RegDB, LLCM."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from crossreid.records import INFRARED, VISIBLE
 from crossreid.synthetic.keys import between, generator
-from crossreid.synthetic.plans import Picture, Plan, cameras_of, lines, matlab
+from crossreid.synthetic.plans import Crop, Plan, cameras_of, lines, matlab
 
 
 def sysu_mm01(identities: int, images: int | None, seed: int) -> Plan:
@@ -29,7 +29,7 @@ def sysu_mm01(identities: int, images: int | None, seed: int) -> Plan:
                 for index in range(images):
                     rng = generator("sysu size", seed, identity, camera, index)
                     height = int(rng.integers(136, 169))
-                    picture = Picture(
+                    image = Crop(
                         f"cam{camera}/{identity:04d}/{index + 1:04d}.jpg",
                         identity,
                         camera,
@@ -38,7 +38,7 @@ def sysu_mm01(identities: int, images: int | None, seed: int) -> Plan:
                         2 if camera == 3 else camera,
                         (height, int(height * between(rng, 0.44, 0.52))),
                     )
-                    plan.pictures.append(picture)
+                    plan.images.append(image)
     chosen["available"] = sorted(order)
     for split, members in chosen.items():
         plan.files[f"exp/{split}_id.txt"] = lines([",".join(map(str, members))])
@@ -47,7 +47,7 @@ def sysu_mm01(identities: int, images: int | None, seed: int) -> Plan:
 
 
 def regdb(identities: int, images: int | None, seed: int) -> Plan:
-    """Ten visible and ten infrared pictures of each person from one dual camera; ten random halves of the
+    """Ten visible and ten infrared images of each person from one dual camera; ten random halves of the
     persons; front or back as the name says."""
     plan, images = Plan(), images or 10
     words = {"v": ("Visible", "visible", VISIBLE), "t": ("Thermal", "thermal", INFRARED)}
@@ -63,7 +63,7 @@ def regdb(identities: int, images: int | None, seed: int) -> Plan:
                 path = f"{folder}/{identity}/{gender}_{view}_{letter}_{frame:05d}_{identity}.bmp"
                 yaw = (np.pi if back else 0.0) + between(rng, -0.5, 0.5)
                 camera, place = (1 if letter == "v" else 2), 1
-                plan.pictures.append(Picture(path, identity, camera, index, modality, place, yaw=yaw))
+                plan.images.append(Crop(path, identity, camera, index, modality, place, yaw=yaw))
                 names.setdefault((letter, identity), []).append(path)
     for trial in range(1, 11):
         order = [int(n) + 1 for n in generator("regdb trial", seed, trial).permutation(identities)]
@@ -98,7 +98,7 @@ def llcm(identities: int, images: int | None, seed: int) -> Plan:
                     path = f"{folder}/{identity:04d}/{name}"
                     # The two modalities come from two lenses side by side.
                     number = camera if word == "vis" else camera + 100
-                    plan.pictures.append(Picture(path, identity, number, index, modality, camera, (144, 64)))
+                    plan.images.append(Crop(path, identity, number, index, modality, camera, (144, 64)))
                     listed[f"{part}_{word}"].append(f"{path} {labels[identity]}")
     plan.files["idx/test_id.txt"] = lines([",".join(map(str, tested))])
     for name, rows in listed.items():

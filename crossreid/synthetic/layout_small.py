@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from crossreid.synthetic.keys import between, generator
-from crossreid.synthetic.plans import STRANGERS, Picture, Plan, matlab
+from crossreid.synthetic.plans import STRANGERS, Crop, Plan, matlab
 
 
 def grid(identities: int, images: int | None, seed: int) -> Plan:
-    """One probe and one gallery picture of each person from two of eight cameras, three times as many
+    """One probe and one gallery image of each person from two of eight cameras, three times as many
     strangers 0 in the gallery, and ten partitions into halves."""
     plan = Plan()
 
@@ -21,7 +21,7 @@ def grid(identities: int, images: int | None, seed: int) -> Plan:
         # The running number of a stranger keeps two of them from having one name.
         frame = frame if number else who % STRANGERS + 30000
         name = f"{number:04d}_{camera}_{frame}_{x}_{y}_{width}_{height}.jpeg"
-        plan.pictures.append(Picture(f"{folder}/{name}", who, camera, index, size=(height, width)))
+        plan.images.append(Crop(f"{folder}/{name}", who, camera, index, size=(height, width)))
 
     for identity in range(1, identities + 1):
         first, second = (int(c) + 1 for c in generator("grid", seed, identity).permutation(8)[:2])
@@ -40,7 +40,7 @@ def grid(identities: int, images: int | None, seed: int) -> Plan:
 
 
 def prid2011(identities: int, images: int | None, seed: int) -> Plan:
-    """One picture in each of two cameras; at most 200 persons pass both; strangers, others in each camera,
+    """One image in each of two cameras; at most 200 persons pass both; strangers, others in each camera,
     are numbered from 201."""
     plan = Plan()
     for camera, word, strangers in ((1, "cam_a", identities), (2, "cam_b", 3 * identities)):
@@ -48,12 +48,12 @@ def prid2011(identities: int, images: int | None, seed: int) -> Plan:
         others = [(201 + n, camera * STRANGERS + n) for n in range(strangers)]
         for number, who in shared + others:
             path = f"single_shot/{word}/person_{number:04d}.png"
-            plan.pictures.append(Picture(path, who, camera, 0))
+            plan.images.append(Crop(path, who, camera, 0))
     return plan
 
 
 def ilids(identities: int, images: int | None, seed: int) -> Plan:
-    """About four pictures of each person, from two cameras that the names do not tell."""
+    """About four images of each person, from two cameras that the names do not tell."""
     plan = Plan()
     for identity in range(1, identities + 1):
         rng = generator("ilids", seed, identity)
@@ -61,12 +61,12 @@ def ilids(identities: int, images: int | None, seed: int) -> Plan:
             path = f"images/{identity:04d}{index + 1:03d}.jpg"
             height = int(rng.integers(120, 161))
             size = (height, int(height * between(rng, 0.40, 0.52)))
-            plan.pictures.append(Picture(path, identity, 1 + index % 2, index, size=size))
+            plan.images.append(Crop(path, identity, 1 + index % 2, index, size=size))
     return plan
 
 
 def viper(identities: int, images: int | None, seed: int) -> Plan:
-    """One picture in each of two cameras, 48 x 128 pixels, with the angle of view in the name; numbers have
+    """One image in each of two cameras, 48 x 128 pixels, with the angle of view in the name; numbers have
     gaps."""
     plan = Plan()
     for identity in range(1, identities + 1):
@@ -76,5 +76,5 @@ def viper(identities: int, images: int | None, seed: int) -> Plan:
             step = first if camera == 1 else first + 1 + int(rng.integers(2))
             path = f"{word}/{identity + identity // 7:03d}_{45 * step:03d}.bmp"
             yaw = np.pi / 4 * step + between(rng, -0.2, 0.2)
-            plan.pictures.append(Picture(path, identity, camera, 0, size=(128, 48), yaw=yaw))
+            plan.images.append(Crop(path, identity, camera, 0, size=(128, 48), yaw=yaw))
     return plan

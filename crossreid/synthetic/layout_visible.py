@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crossreid.synthetic.keys import generator
-from crossreid.synthetic.plans import STRANGERS, Picture, Plan, cameras_of, lines
+from crossreid.synthetic.plans import STRANGERS, Crop, Plan, cameras_of, lines
 
 
 def market1501(identities: int, images: int | None, seed: int) -> Plan:
@@ -14,7 +14,7 @@ def market1501(identities: int, images: int | None, seed: int) -> Plan:
     def add(folder, number, who, camera, index, jitter=1.0):
         frame = who % 10000 * 100 + index % 100
         name = f"{number}_c{camera}s{1 + index // 100}_{frame:06d}_{1 + index % 4:02d}.jpg"
-        plan.pictures.append(Picture(f"{folder}/{name}", who, camera, index, jitter=jitter))
+        plan.images.append(Crop(f"{folder}/{name}", who, camera, index, jitter=jitter))
 
     for identity in range(1, identities + 1):
         train = identity % 2 == 1
@@ -38,7 +38,7 @@ def dukemtmc(identities: int, images: int | None, seed: int) -> Plan:
 
     def add(folder, who, camera, index, number=None):
         name = f"{number or who:04d}_c{camera}_f{who % 10000 * 600 + index:07d}.jpg"
-        plan.pictures.append(Picture(f"{folder}/{name}", who, camera, index))
+        plan.images.append(Crop(f"{folder}/{name}", who, camera, index))
 
     for identity in range(1, identities + 1):
         for camera in cameras_of(identity, seed, 8, 4):
@@ -54,7 +54,7 @@ def dukemtmc(identities: int, images: int | None, seed: int) -> Plan:
 
 def msmt17(identities: int, images: int | None, seed: int) -> Plan:
     """A third trains, the others are for testing and numbered from 0 again; fifteen cameras, two to five for
-    each person; the last picture of each camera is for validation or, of test persons, the query."""
+    each person; the last image of each camera is for validation or, of test persons, the query."""
     plan, images = Plan(), images or 4
     listed: dict[str, list[str]] = {"train": [], "val": [], "query": [], "gallery": []}
     trained = max(2, identities // 3)
@@ -67,7 +67,7 @@ def msmt17(identities: int, images: int | None, seed: int) -> Plan:
                 hour = ("morning", "noon", "afternoon")[index % 3]
                 time = f"{day}{hour}_{index + 8:04d}_{index % 3}"
                 name = f"{label:04d}/{label:04d}_{number:03d}_{camera:02d}_{time}.jpg"
-                plan.pictures.append(Picture(f"{part}/{name}", identity, camera, index, size=(144, 64)))
+                plan.images.append(Crop(f"{part}/{name}", identity, camera, index, size=(144, 64)))
                 last = index == images - (part == "train") and images > 1
                 split = ("val" if last else "train") if part == "train" else ("query" if last else "gallery")
                 listed[split].append(f"{name} {label}")
@@ -78,7 +78,7 @@ def msmt17(identities: int, images: int | None, seed: int) -> Plan:
 
 
 def cuhk02(identities: int, images: int | None, seed: int) -> Plan:
-    """Five pairs of cameras, the first with half of the persons, numbered anew in each; two pictures in each
+    """Five pairs of cameras, the first with half of the persons, numbered anew in each; two images in each
     of the two cameras."""
     plan, images = Plan(), images or 2
     counts = [identities - 4 * (identities // 8), *[identities // 8] * 4]
@@ -90,7 +90,7 @@ def cuhk02(identities: int, images: int | None, seed: int) -> Plan:
             for view in (1, 2):
                 for index in range(images):
                     path = f"P{pair}/cam{view}/{number:03d}_{index + 1}.png"
-                    plan.pictures.append(Picture(path, identity, 2 * pair + view - 2, index, size=(160, 60)))
+                    plan.images.append(Crop(path, identity, 2 * pair + view - 2, index, size=(160, 60)))
     return plan
 
 
@@ -110,7 +110,7 @@ def folder(identities: int, images: int | None, seed: int) -> Plan:
     file's name; the pattern ``(?P<identity>\\d+)/c(?P<camera>\\d+)`` finds both."""
     return Plan(
         [
-            Picture(f"{split}/{identity:04d}/c{camera}_{index + 1:04d}.jpg", identity, camera, index)
+            Crop(f"{split}/{identity:04d}/c{camera}_{index + 1:04d}.jpg", identity, camera, index)
             for split, identity, camera, index in own(identities, images or 4, seed)
         ]
     )
@@ -126,7 +126,7 @@ def csv(identities: int, images: int | None, seed: int) -> Plan:
     for number, (split, identity, camera, index) in enumerate(entries[place] for place in order):
         modality = "infrared" if camera == 4 else "visible"
         path = f"images/{number:06d}.jpg"
-        plan.pictures.append(Picture(path, identity, camera, index, modality))
+        plan.images.append(Crop(path, identity, camera, index, modality))
         rows.append(f"{path},{identity},{camera},{modality},{split}")
     plan.files["images.csv"] = lines(rows)
     return plan

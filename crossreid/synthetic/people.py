@@ -1,4 +1,4 @@
-"""Identities: everything about a person that is the same in every picture of that person."""
+"""Identities: everything about a person that is the same in every image of that person."""
 
 from __future__ import annotations
 

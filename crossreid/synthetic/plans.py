@@ -17,7 +17,7 @@ STRANGERS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Picture:
+class Crop:
     """One file to render.
 
     path: below the root, with the data set's own name. identity: who is rendered. camera, place: see
@@ -38,11 +38,11 @@ class Picture:
 
 @dataclass
 class Plan:
-    """pictures: what to render. files: path -> bytes to write as they are. folders: to be there even without
+    """images: what to render. files: path -> bytes to write as they are. folders: to be there even without
     a file. finish: None, or called with the
-    root when all pictures are there, for containers of pictures."""
+    root when all images are there, for containers of images."""
 
-    pictures: list[Picture] = field(default_factory=list)
+    images: list[Crop] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     finish: Callable[[Path], None] | None = None

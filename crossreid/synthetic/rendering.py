@@ -1,4 +1,4 @@
-"""One picture of one person: the figure painted with its materials, in front of a place, through a camera."""
+"""One image of one person: the figure painted with its materials, in front of a place, through a camera."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def render(
     occlusion: float = 0.12,
     yaw: float | None = None,
 ) -> np.ndarray:
-    """The picture (H, W, 3) uint8 of a person: a pure function of its arguments.
+    """The image (H, W, 3) uint8 of a person: a pure function of its arguments.
 
     view: names the moment; it settles pose, framing, light and noise.
     modality: the camera's own if None.
     size: (height, width) in pixels. jitter: strength of the errors of the box, 0 to 2. occlusion: share of
-    pictures in which something stands in front. yaw: orientation in radians (0 front, pi back), drawn if
+    images in which something stands in front. yaw: orientation in radians (0 front, pi back), drawn if
     None.
     """
     modality = modality or camera.modality
@@ -77,10 +77,10 @@ def render(
         ground *= np.float32(0.55)  # the lamp fades with the square of the distance
     _shadow(ground, foot, scale, camera)
     alpha = paint[:, :, channels:]
-    picture = ground * (1 - alpha) + paint[:, :, :channels]
+    image = ground * (1 - alpha) + paint[:, :, :channels]
     if rng.random() < occlusion:
-        _occlude(picture, rng, infrared)
-    return develop(picture, camera, rng)
+        _occlude(image, rng, infrared)
+    return develop(image, camera, rng)
 
 
 def _average(fine: np.ndarray) -> np.ndarray:
@@ -222,9 +222,9 @@ def _shadow(ground: np.ndarray, foot: tuple[float, float], scale: float, camera:
     ground[top:] *= (1 - 0.5 * np.exp(-(x * x + y * y)))[:, :, None]
 
 
-def _occlude(picture: np.ndarray, rng: np.random.Generator, infrared: bool) -> None:
+def _occlude(image: np.ndarray, rng: np.random.Generator, infrared: bool) -> None:
     """Something in front of the person: a post, a low wall, a hedge, or somebody's arm at the side."""
-    height, width, channels = picture.shape
+    height, width, channels = image.shape
     colour = np.array([between(rng, 0.8, 1.25) for _ in range(channels)], np.float32) * np.float32(
         between(rng, 0.03, 0.4)
     )
@@ -233,11 +233,11 @@ def _occlude(picture: np.ndarray, rng: np.random.Generator, infrared: bool) -> N
         wide = max(2, int(width * between(rng, 0.06, 0.14)))
         left = int(rng.integers(0, width - wide))
         across = np.linspace(-1, 1, wide, dtype=np.float32)
-        picture[:, left : left + wide] = colour * (0.35 + 0.65 * np.sqrt(1 - across * across))[:, None]
+        image[:, left : left + wide] = colour * (0.35 + 0.65 * np.sqrt(1 - across * across))[:, None]
     elif kind == 1:
         top = int(height * between(rng, 0.66, 0.86))
-        picture[top:] = colour
-        picture[top : top + 3] = np.minimum(colour * 1.7 + 0.05, 1)
+        image[top:] = colour
+        image[top : top + 3] = np.minimum(colour * 1.7 + 0.05, 1)
     elif kind == 2:
         top = height * between(rng, 0.66, 0.84)
         noise = cloth_noise()
@@ -245,16 +245,16 @@ def _occlude(picture: np.ndarray, rng: np.random.Generator, infrared: bool) -> N
         leaves = noise[np.ix_(np.arange(height) * 3 & 127, np.arange(width) * 3 & 127)][:, :, None]
         green = np.array([0.5] if infrared else [0.05, 0.12, 0.03], np.float32)
         cover = np.arange(height)[:, None] > edge
-        picture[cover] = np.clip(green * (1 + 0.45 * leaves), 0.005, 1)[cover]
+        image[cover] = np.clip(green * (1 + 0.45 * leaves), 0.005, 1)[cover]
     else:
         wide = max(2, int(width * between(rng, 0.12, 0.26)))
         reach = np.sqrt(np.linspace(0, 1, height, dtype=np.float32)) * wide
         columns = np.arange(width)
         columns = columns if rng.random() < 0.5 else columns[::-1]
         cover = columns < reach[:, None]
-        picture[cover] = colour * 0.7
+        image[cover] = colour * 0.7
 
 
 def moment(identity: int, index: int) -> tuple:
-    """The ``view`` of picture ``index`` of an identity, for ``render``."""
+    """The ``view`` of image ``index`` of an identity, for ``render``."""
     return ("moment", identity, index)

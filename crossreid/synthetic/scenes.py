@@ -23,7 +23,7 @@ _KINDS = {
 
 @lru_cache(maxsize=64)
 def scene(place: int, kind: str, domain: str, seed: int, horizon: float) -> dict[str, Image.Image]:
-    """A wide picture of one place, as ``{"visible": RGB, "infrared": L}``, HEIGHT x WIDTH pixels.
+    """A wide image of one place, as ``{"visible": RGB, "infrared": L}``, HEIGHT x WIDTH pixels.
 
     horizon: where the wall meets the floor, 0 top to 1 bottom.
     """

@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures at a glance."""
+"""Contact sheets: many images at a glance."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def contact_sheet(
     jitter: float = 1.0,
     occlusion: float = 0.12,
 ) -> Image.Image:
-    """A picture with one row for each identity and ``images`` columns for each camera.
+    """An image with one row for each identity and ``images`` columns for each camera.
 
-    size: (height, width) of each picture in pixels; zoom: whole number by which they are enlarged.
+    size: (height, width) of each image in pixels; zoom: whole number by which they are enlarged.
     """
     gap = 2
     height, width = size
@@ -37,9 +37,9 @@ def contact_sheet(
         for column in range(columns):
             what = cameras[column // images]
             view = moment(identity, column % images)
-            picture = render(who, what, view, size=size, jitter=jitter, occlusion=occlusion)
+            image = render(who, what, view, size=size, jitter=jitter, occlusion=occlusion)
             y, x = row * (height + gap), column * (width + gap)
-            sheet[y : y + height, x : x + width] = picture
+            sheet[y : y + height, x : x + width] = image
     sheet = Image.fromarray(sheet)
     return (
         sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST)

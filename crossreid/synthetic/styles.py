@@ -22,7 +22,7 @@ PALETTES = {
 
 @dataclass(frozen=True)
 class Style:
-    """What the pictures of one domain have in common.
+    """What the images of one domain have in common.
 
     name: part of every random key of the domain.
     season: of PALETTES; it also weighs short against long garments.
@@ -31,7 +31,7 @@ class Style:
     pitch: degrees that the cameras look down, least and most.
     balance, exposure: how far cameras differ in white balance and in exposure, as natural logarithms.
     saturation, contrast: 1 is as seen.
-    blur: standard deviation in thousandths of the picture's height, least and most.
+    blur: standard deviation in thousandths of the image's height, least and most.
     noise: standard deviation, share of full scale, least and most.
     quality: JPEG quality, least and most.
     """

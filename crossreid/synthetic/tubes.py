@@ -16,7 +16,7 @@ _PI = np.float32(np.pi)
 
 
 class Maps:
-    """What each pixel of a (height, width) picture shows.
+    """What each pixel of a (height, width) image shows.
 
     part: uint8, index into PARTS. angle: around the bone, radians, 0 forward. along: height on the standing
     body, share of its height. across: -1 to 1 from the left to the right edge of the tube.

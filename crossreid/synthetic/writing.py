@@ -11,12 +11,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from crossreid.data.writing import check_folder
+from crossreid.files import check_folder
 from crossreid.records import UserError
 from crossreid.synthetic.cameras import camera
 from crossreid.synthetic.layouts import LAYOUTS
 from crossreid.synthetic.people import person
-from crossreid.synthetic.plans import Picture
+from crossreid.synthetic.plans import Crop
 from crossreid.synthetic.rendering import moment, render
 from crossreid.synthetic.styles import style
 
@@ -49,7 +49,7 @@ def write(
     if identities < 4:
         raise UserError(f"A data set of {identities} identities cannot be split: ask for at least 4.")
     if images is not None and images < 1:
-        raise UserError(f"images={images}: expected at least 1 picture of each identity in each camera.")
+        raise UserError(f"images={images}: expected at least 1 image of each identity in each camera.")
     if workers < 0:
         raise UserError(
             f"workers={workers}: expected 0, to render in this process, or a number of processes."
@@ -66,13 +66,13 @@ def write(
     check_folder(root.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     try:
-        for path in {*(picture.path for picture in plan.pictures), *plan.files}:
+        for path in {*(image.path for image in plan.images), *plan.files}:
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
         for folder in plan.folders:
             (temporary / folder).mkdir(parents=True, exist_ok=True)
         for path, content in plan.files.items():
             (temporary / path).write_bytes(content)
-        _render_all(plan.pictures, partial(_save, temporary, seed, domain, jitter), workers, name, progress)
+        _render_all(plan.images, partial(_save, temporary, seed, domain, jitter), workers, name, progress)
         if plan.finish is not None:
             plan.finish(temporary)
         temporary.chmod(0o755)
@@ -85,35 +85,35 @@ def write(
     return root
 
 
-def _render_all(pictures: list[Picture], save, workers: int, title: str, progress: bool | None) -> None:
+def _render_all(images: list[Crop], save, workers: int, title: str, progress: bool | None) -> None:
     from tqdm import tqdm
 
     hidden = None if progress is None else not progress
-    with tqdm(total=len(pictures), desc=title, unit=" images", disable=hidden) as bar:
+    with tqdm(total=len(images), desc=title, unit=" images", disable=hidden) as bar:
         if workers <= 1:
-            for picture in pictures:
-                save(picture)
+            for image in images:
+                save(image)
                 bar.update()
             return
         from multiprocessing import get_context
 
         with get_context("spawn").Pool(workers) as pool:
-            for _ in pool.imap_unordered(save, pictures, chunksize=16):
+            for _ in pool.imap_unordered(save, images, chunksize=16):
                 bar.update()
 
 
-def _save(root: Path, seed: int, domain: int | str, jitter: float, picture: Picture) -> None:
-    (root / picture.path).write_bytes(encode(picture, seed, domain, jitter))
+def _save(root: Path, seed: int, domain: int | str, jitter: float, image: Crop) -> None:
+    (root / image.path).write_bytes(encode(image, seed, domain, jitter))
 
 
-def encode(picture: Picture, seed: int = 0, domain: int | str = "market1501", jitter: float = 1.0) -> bytes:
+def encode(image: Crop, seed: int = 0, domain: int | str = "market1501", jitter: float = 1.0) -> bytes:
     """The bytes of one file of a data set."""
-    who = person(picture.identity, seed, domain)
-    what = camera(picture.camera, seed, domain, picture.modality, picture.place)
-    view = moment(picture.identity, picture.index)
-    pixels = render(who, what, view, size=picture.size, jitter=jitter * picture.jitter, yaw=picture.yaw)
+    who = person(image.identity, seed, domain)
+    what = camera(image.camera, seed, domain, image.modality, image.place)
+    view = moment(image.identity, image.index)
+    pixels = render(who, what, view, size=image.size, jitter=jitter * image.jitter, yaw=image.yaw)
     stream = io.BytesIO()
-    suffix = picture.path.rpartition(".")[2]
+    suffix = image.path.rpartition(".")[2]
     if suffix in ("jpg", "jpeg"):
         Image.fromarray(pixels).save(stream, "JPEG", quality=what.quality)
     else:

@@ -30,7 +30,7 @@ img,.none{width:100%;height:15rem;object-fit:contain;background:var(--soft);disp
 .none{display:grid;place-items:center;color:var(--muted)}
 b{display:block}span{display:block;color:var(--muted)}`;
 
-// subject: {picture, words}. hits: with .picture, a data address or null, and .words. facts: lines about the search.
+// subject: {image, words}. hits: with .image, a data address or null, and .words. facts: lines about the search.
 export function html(subject, hits, facts, note) {
   const page = document.implementation.createHTMLDocument("Ranked list");
   const add = (parent, name, text, style) => {
@@ -39,8 +39,8 @@ export function html(subject, hits, facts, note) {
     if (style) element.className = style;
     return parent.appendChild(element);
   };
-  const picture = (parent, source, words) => {
-    if (!source) return add(parent, "div", "no picture", "none");
+  const image = (parent, source, words) => {
+    if (!source) return add(parent, "div", "no image", "none");
     const image = add(parent, "img");
     image.src = source;
     image.alt = words;
@@ -60,13 +60,13 @@ export function html(subject, hits, facts, note) {
   add(page.body, "h1", "Ranked list");
   add(page.body, "p", note, "note");
   const query = add(page.body, "div", "", "query");
-  picture(add(query, "div"), subject.picture, "query");
+  image(add(query, "div"), subject.image, "query");
   const about = add(query, "div");
   for (const fact of [...subject.words, ...facts]) add(about, "span", fact);
   const list = add(page.body, "ol");
   for (const hit of hits) {
     const item = add(list, "li");
-    picture(item, hit.picture, `rank ${hit.rank}`);
+    image(item, hit.image, `rank ${hit.rank}`);
     add(item, "b", `${hit.rank}. distance ${hit.distance.toFixed(3)}`);
     for (const word of hit.words) add(item, "span", word);
   }

@@ -29,7 +29,7 @@ const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count ==
 const moment = (iso, style) => (iso ? new Date(iso).toLocaleString(undefined, style) : null);
 const when = (iso) => moment(iso, { dateStyle: "medium", timeStyle: "medium" });
 const day = (iso) => moment(iso, { dateStyle: "medium" });
-const address = (entry, size = "thumbnail") => `/api/entries/${encodeURIComponent(entry.key)}/picture?size=${size}`;
+const address = (entry, size = "thumbnail") => `/api/entries/${encodeURIComponent(entry.key)}/image?size=${size}`;
 
 function describe(entry) {
   const modality = info.modalities.length > 1 ? entry.modality : null;
@@ -40,11 +40,11 @@ function describe(entry) {
   ].filter(Boolean);
 }
 
-function put(frame, source, words, otherwise = "picture missing") {
+function put(frame, source, words, otherwise = "image missing") {
   frame.querySelector("img")?.remove();
   let missing = frame.querySelector("span:not(.rank)");
   if (!missing) missing = frame.appendChild(element("span"));
-  missing.textContent = source ? "" : "no picture";
+  missing.textContent = source ? "" : "no image";
   if (!source) return;
   const image = new Image();
   image.alt = words;
@@ -229,8 +229,8 @@ function showResults() {
     ...(hits.length
       ? hits.map((hit, place) => card(hit.entry, place, hit))
       : [nothing("Nothing to show", filterWords()
-          ? "No picture in the gallery passes these filters."
-          : "There are no other pictures in the gallery.")]),
+          ? "No image in the gallery passes these filters."
+          : "There are no other images in the gallery.")]),
   );
   const words = filterWords();
   say(`${plural(hits.length, "result")}, nearest first, in ${answer.seconds.toFixed(2)} s${words ? ` (${words})` : ""}. `
@@ -247,13 +247,13 @@ const browse = () =>
     $("grid").replaceChildren(...entries.map((entry, place) => card(entry, place)));
     if (!entries.length)
       $("grid").replaceChildren(info.entries
-        ? nothing("Nothing to show", "No picture in the gallery passes these filters.")
-        : nothing("The gallery is empty", "Add pictures with the command crossreid index, then reload this page."));
+        ? nothing("Nothing to show", "No image in the gallery passes these filters.")
+        : nothing("The gallery is empty", "Add images with the command crossreid index, then reload this page."));
     $("pager").hidden = !entries.length || (start === 0 && page.next === null);
     $("previous").disabled = start === 0;
     $("next").disabled = page.next === null;
     $("page-words").textContent = `${start + 1} to ${start + entries.length}`;
-    say(entries.length ? `Choose a picture to search from${words ? ` (${words})` : ""}.` : "");
+    say(entries.length ? `Choose an image to search from${words ? ` (${words})` : ""}.` : "");
   });
 
 // ---- searching
@@ -271,7 +271,7 @@ function showQuery() {
     $("query-name").textContent = ["From the gallery", ...describe(query.entry)].join(", ");
   } else if (query) {
     $("query-name").textContent = query.name;
-    put($("query-frame"), query.picture ?? query.preview, "the query", "?");
+    put($("query-frame"), query.image ?? query.preview, "the query", "?");
   }
   $("show-results").disabled = query === null;
 }
@@ -297,7 +297,7 @@ async function adopt(next) {
   if (next.file && next.modality)
     for (const radio of document.querySelectorAll('input[name="query_modality"]')) radio.checked = radio.value === next.modality;
   if (next.file && next.preview === undefined && next.file.size <= info.limits.bytes) {
-    next.preview = await read(next.file); // until the server has sent how it understands the picture
+    next.preview = await read(next.file); // until the server has sent how it understands the image
     if (query !== next) return;
   }
   showQuery();
@@ -315,7 +315,7 @@ async function search() {
     $("query-modality").scrollIntoView({ block: "nearest" });
     busy(null);
     complain("");
-    say("Is this picture visible light or infrared? Say which, and the search begins.");
+    say("Is this image visible light or infrared? Say which, and the search begins.");
     return;
   }
   $("query-modality").classList.remove("asking");
@@ -324,19 +324,19 @@ async function search() {
     if (mine.entry) form.append("key", mine.entry.key);
     else {
       if (mine.file.size > info.limits.bytes)
-        throw new Failure(`${mine.name} has ${(mine.file.size / 2 ** 20).toFixed(1)} MB and at most ${Math.floor(info.limits.bytes / 2 ** 20)} MB are allowed: shrink the picture and try again.`);
-      form.append("picture", mine.file, "picture");
+        throw new Failure(`${mine.name} has ${(mine.file.size / 2 ** 20).toFixed(1)} MB and at most ${Math.floor(info.limits.bytes / 2 ** 20)} MB are allowed: shrink the image and try again.`);
+      form.append("image", mine.file, "image");
       mine.modality = chosenModality();
       if (mine.modality) form.append("query_modality", mine.modality);
     }
     for (const [name, value] of filters()) form.append(name, value);
     form.append("top", $("filter").elements.top.value);
-    const progress = mine.file && ((done) => (done < 1 ? busy("Sending the picture.", done) : busy("Searching.")));
+    const progress = mine.file && ((done) => (done < 1 ? busy("Sending the image.", done) : busy("Searching.")));
     const found = await ask("POST", "/api/search", form, { signal, progress });
     if (mine !== query) return;
     answer = found;
     if (found.query.entry) mine.entry = found.query.entry;
-    if (found.query.picture) mine.picture = found.query.picture;
+    if (found.query.image) mine.image = found.query.image;
     showQuery();
     showResults();
     if (narrow() && !$("pair").open) $("stage").scrollIntoView();
@@ -350,8 +350,8 @@ async function search() {
 
 function offer(file) {
   if (!file) return;
-  // Whether it is a picture is for the server to say; some systems give no type at all.
-  choose({ file, name: file.name || "Pasted picture" });
+  // Whether it is an image is for the server to say; some systems give no type at all.
+  choose({ file, name: file.name || "Pasted image" });
 }
 
 // ---- query and result side by side
@@ -372,7 +372,7 @@ const entryFacts = (entry) => [
 function compare(place) {
   const hit = answer.hits[place];
   shown = place;
-  put($("pair-query"), query.entry ? address(query.entry, "full") : query.picture, "the query");
+  put($("pair-query"), query.entry ? address(query.entry, "full") : query.image, "the query");
   facts($("pair-query-words"), query.entry ? entryFacts(query.entry) : [["file", query.name], ["modality", query.modality]]);
   put($("pair-result"), address(hit.entry, "full"), `the result at rank ${hit.rank}`);
   $("pair-rank").textContent = `Rank ${hit.rank}, distance ${hit.distance.toFixed(3)}`;
@@ -408,22 +408,22 @@ async function inlined(entry) {
 }
 
 const savePage = () =>
-  act("Collecting the pictures.", async (signal) => {
+  act("Collecting the images.", async (signal) => {
     const found = answer;
     const subject = {
-      picture: query.entry ? await inlined(query.entry) : query.picture,
+      image: query.entry ? await inlined(query.entry) : query.image,
       words: query.entry ? ["Query from the gallery", ...describe(query.entry), query.entry.name] : [`Query: ${query.name}`],
     };
     const hits = [];
     for (const hit of found.hits) {
-      busy("Collecting the pictures.", hits.length / found.hits.length);
+      busy("Collecting the images.", hits.length / found.hits.length);
       if (signal.aborted) throw new Stopped();
-      hits.push({ ...hit, picture: await inlined(hit.entry), words: [...describe(hit.entry), hit.entry.name] });
+      hits.push({ ...hit, image: await inlined(hit.entry), words: [...describe(hit.entry), hit.entry.name] });
     }
     const words = filterWords();
     const lines = [
       `Model ${info.model.name} (${info.model.fingerprint.slice(0, 16)})`,
-      `Among ${plural(info.entries, "picture")}${words ? `: ${words}` : ""}`,
+      `Among ${plural(info.entries, "image")}${words ? `: ${words}` : ""}`,
       `Saved ${new Date().toISOString()}`,
     ];
     const note = document.querySelector(".notice p").textContent.replace(/\s+/g, " ").trim();
@@ -434,7 +434,7 @@ const savePage = () =>
 // ---- beginning
 
 function prepare() {
-  const parts = [plural(info.entries, "picture")];
+  const parts = [plural(info.entries, "image")];
   if (info.cameras.length) parts.push(plural(info.cameras.length, "camera"));
   if (info.first) parts.push([...new Set([day(info.first), day(info.last)])].join(" to "));
   parts.push(`model ${info.model.name}`);

@@ -1,0 +1,200 @@
+"""CUHK-SYSU (Xiao et al. 2017): persons cut out of street and film scenes; training data only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
+from crossreid.files import replacing
+from crossreid.formats import matlab
+from crossreid.records import Image, UserError
+
+FOLDERS = ("cropped_image", "cropped_images")
+ANNOTATION = "annotation/Person.mat"
+SCENES = "Image/SSM"
+IDENTITIES, IMAGES = 11934, 34574
+
+_NAME = re.compile(r"p(\d+)_n\d+_s(\d+)_hard[01]\.[^.]+$")
+
+log = logging.getLogger(__name__)
+
+
+def read(root: Path) -> dict[str, list[Image]]:
+    """The split ``train``, by file name. The number of the scene takes the camera's place.
+
+    Raises UserError if the persons have not been cut out of the scenes yet.
+    """
+    for name in FOLDERS:
+        try:
+            folder = find_root(root, (name,), SOURCE.title) / name
+        except UserError:
+            continue
+        names = image_names(folder)
+        if not names:
+            raise UserError(f"{folder} holds no images: remove it and prepare CUHK-SYSU again.")
+        return {"train": [_image(folder, file) for file in names]}
+    find_root(root, (SCENES,), SOURCE.title)
+    raise UserError(
+        f"CUHK-SYSU: the persons of {root} have not been cut out of the scenes yet (there is no "
+        f"{FOLDERS[0]}). Do it once with 'crossreid data prepare cuhk_sysu {root}'; it needs {ANNOTATION}."
+    )
+
+
+def check(root: Path) -> list[Finding]:
+    """Nothing but images of persons lies among them."""
+    return strays(read(root)["train"][0].path.parent, _NAME)
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """A person in a scene. box: x, y, width, height of the annotation, from 1, both ends included."""
+
+    name: str
+    scene: str
+    box: tuple[int, int, int, int]
+
+
+def crop(root: Path, *, workers: int | None = None) -> Path:
+    """Cut every annotated person out of the scenes into ``cropped_image``, as PNG; the folder.
+
+    The images are named ``p00001_n01_s15533_hard0.png``: person, number of the appearance, scene, and
+    whether it is marked as hard. As in the authors' MATLAB script a box of width w and height h gives (h + 1)
+    x (w + 1) pixels; where it leaves the scene it is clipped. After an interruption what was written is kept
+    and the rest is added; the folder appears under its name only when it is complete.
+
+    workers: threads, by default one for each core.
+    Raises UserError if the annotation or a scene is missing, or the number of images is not the annotated
+    one.
+    """
+    from tqdm import tqdm
+
+    root = find_root(root, (SCENES,), "CUHK-SYSU")
+    appearances = _appearances(root / ANNOTATION)
+    folder = root / FOLDERS[0]
+    target = folder if folder.is_dir() else folder.with_name(f"{folder.name}.partial")
+    target.mkdir(exist_ok=True)
+    done = set(os.listdir(target))
+    by_scene: dict[str, list[Appearance]] = {}
+    for appearance in appearances:
+        if appearance.name not in done:
+            by_scene.setdefault(appearance.scene, []).append(appearance)
+    scenes = set(image_names(root / SCENES))
+    missing = sorted(set(by_scene) - scenes)
+    if missing:
+        raise UserError(
+            f"{root / SCENES} lacks {len(missing)} scenes of the annotation, first {missing[0]}: unpack the "
+            "data set again. Nothing was written."
+        )
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        jobs = [
+            pool.submit(_cut, root / SCENES / scene, wanted, target) for scene, wanted in by_scene.items()
+        ]
+        try:
+            for job in tqdm(jobs, desc="CUHK-SYSU", unit="scene", disable=None, leave=False):
+                job.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for leftover in target.glob(".*.part"):
+        leftover.unlink()
+    written = image_names(target)
+    if written != sorted(appearance.name for appearance in appearances):
+        raise UserError(
+            f"{target} holds {len(written)} images, but {len(appearances)} are annotated: it has files of "
+            "other origin. Remove the folder and run the preparation again."
+        )
+    if target != folder:
+        os.replace(target, folder)
+    if len(written) != IMAGES:
+        log.warning("CUHK-SYSU: %d images were cut out; the published data set has %d.", len(written), IMAGES)
+    return folder
+
+
+def _image(folder: Path, name: str) -> Image:
+    match = _NAME.match(name)
+    if match is None:
+        raise UserError(
+            f"{folder / name}: names such as p00001_n01_s15533_hard0.png are expected. Remove the file."
+        )
+    return Image(folder / name, int(match[1]), int(match[2]))
+
+
+def _appearances(path: Path) -> list[Appearance]:
+    import numpy as np
+
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing, and without it nobody knows which persons are in which scene. Some "
+            "downloads lack the annotation of identities: take the archive of the person search data set, "
+            "which has it."
+        )
+    persons = matlab.load(path, ["Person"], squeeze_me=True, struct_as_record=False)["Person"]
+    appearances = []
+    try:
+        for person in np.atleast_1d(persons):
+            identity = int(re.fullmatch(r"p(\d+)", str(person.idname))[1])
+            scenes = np.atleast_1d(person.scene)
+            if len(scenes) != int(person.nAppear):
+                raise ValueError(
+                    f"{person.idname} appears {person.nAppear} times but has {len(scenes)} scenes"
+                )
+            for number, scene in enumerate(scenes, 1):
+                # The name becomes part of a path: nothing but the expected form is let through.
+                match = re.fullmatch(r"s(\d+)\.jpg", str(scene.imname))
+                x, y, width, height = (int(value) for value in scene.idlocate)
+                hard = int(bool(scene.ishard))
+                name = f"p{identity:05d}_n{number:02d}_s{int(match[1]):05d}_hard{hard}.png"
+                appearances.append(Appearance(name, match[0], (x, y, width, height)))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} does not describe persons as expected ({error}): the variable Person with idname, "
+            "nAppear and scene (imname, idlocate, ishard). Copy it again from the archive."
+        ) from error
+    return appearances
+
+
+def _cut(path: Path, appearances: list[Appearance], folder: Path) -> None:
+    from PIL import Image as PILImage
+    from PIL import UnidentifiedImageError
+
+    try:
+        with PILImage.open(path) as scene:
+            pixels = scene.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(f"{path} is not a readable image ({error}): unpack the data set again.") from error
+    for appearance in appearances:
+        x, y, width, height = appearance.box
+        left, top = max(x - 1, 0), max(y - 1, 0)
+        right, bottom = min(x + width, pixels.width), min(y + height, pixels.height)
+        if right <= left or bottom <= top:
+            raise UserError(
+                f"{path}: the box of {appearance.name} lies outside the image, so that scenes and "
+                "annotation do not belong together. Unpack the data set again."
+            )
+        with replacing(folder / appearance.name) as temporary:
+            pixels.crop((left, top, right, bottom)).save(temporary, format="PNG")
+
+
+SOURCE = Source(
+    name="cuhk_sysu",
+    title="CUHK-SYSU",
+    paper="Xiao et al., Joint Detection and Identification Feature Learning for Person Search, CVPR 2017",
+    obtain="Its authors hand it out on request, for research only. The archive with the annotation of "
+    "person search is needed.",
+    licence="research only",
+    caveats="For training only. Persons are cut out once with 'crossreid data prepare cuhk_sysu'.",
+    layout="""CUHK-SYSU/
+  annotation/Person.mat
+  Image/SSM/s15533.jpg
+  cropped_image/p00001_n01_s15533_hard0.png   (made from these; cropped_images too)""",
+    folder="CUHK-SYSU",
+    read=read,
+    protocol="generalization",
+    expected={"train": Counts(IDENTITIES, IMAGES)},
+    check=check,
+)

@@ -1,0 +1,121 @@
+"""QMUL i-LIDS (Zheng et al. 2009): 119 persons in the arrival hall of an airport."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from crossreid.data import split_files
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
+from crossreid.records import Image
+
+IDENTITIES, IMAGES = 119, 476
+THEIRS = ("splits.json",)
+
+_NAME = re.compile(r"(\d{4})(\d{3})\.[^.]+$")
+
+
+def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
+    """One of ten random splits: about half of the persons for training, one query and one gallery image of
+    each other.
+
+    The camera of an image is not known; its running number takes that place, so that no image of a person
+    is disregarded as being of the same camera.
+
+    fold: 1 to 10.
+    """
+    position = split_files.number(fold)
+    root = find_root(root, ("images",), SOURCE.title)
+    images = _images(root / "images")
+    splits, path = split_files.stored(
+        root, SOURCE.name, THEIRS, ("train", "query", "gallery"), lambda: _generate(list(images.values()))
+    )
+    chosen = splits[position]
+    found = {}
+    for part in ("train", "query", "gallery"):
+        names = [_base(name) for name in chosen[part]]
+        missing = [name for name in names if name not in images]
+        split_files.require(
+            not missing, path, f"{part} names {missing[:1]}, which is not in {root / 'images'}"
+        )
+        found[part] = [images[name] for name in names]
+    train, query, gallery = (
+        {image.identity for image in found[part]} for part in ("train", "query", "gallery")
+    )
+    split_files.require(not train & query, path, "a person is both in training and in the test")
+    split_files.require(query == gallery, path, "query and gallery are of different persons")
+    return found
+
+
+def check(root: Path) -> list[Finding]:
+    """The images and persons of the whole folder."""
+    folder = find_root(root, ("images",), SOURCE.title) / "images"
+    images = _images(folder).values()
+    counts = {"images": (len(images), IMAGES), "identities": (len({i.identity for i in images}), IDENTITIES)}
+    folds = split_files.check_folds(read, root, SOURCE.expected)
+    return (
+        strays(folder, _NAME)
+        + folds
+        + [
+            Finding("error", f"all: {found} {what} found, {expected} expected.")
+            for what, (found, expected) in counts.items()
+            if found != expected
+        ]
+    )
+
+
+def _base(entry) -> str:
+    # Some files of this kind hold [path, identity, camera] in the place of a name.
+    return os.path.basename(str(entry[0] if isinstance(entry, list) else entry).replace("\\", "/"))
+
+
+def _images(folder: Path) -> dict[str, Image]:
+    matches = {name: _NAME.match(name) for name in image_names(folder)}
+    return {
+        name: Image(folder / name, int(match[1]), int(match[2])) for name, match in matches.items() if match
+    }
+
+
+def _generate(images: list[Image]) -> list[dict]:
+    by_identity: dict[int, list[str]] = {}
+    for image in images:
+        by_identity.setdefault(image.identity, []).append(image.path.name)
+    identities = sorted(by_identity)
+    generator = np.random.RandomState(split_files.SEED)
+    splits = []
+    for _ in range(split_files.SPLITS):
+        order = [identities[position] for position in split_files.permutation(len(identities), generator)]
+        split = {"train": [], "query": [], "gallery": []}
+        for place, identity in enumerate(order):
+            names = by_identity[identity]
+            if place < len(order) // 2:
+                split["train"] += names
+            elif len(names) > 1:
+                first, second = split_files.permutation(len(names), generator)[:2]
+                split["query"].append(names[first])
+                split["gallery"].append(names[second])
+        splits.append(split)
+    return splits
+
+
+SOURCE = Source(
+    name="ilids",
+    title="QMUL i-LIDS",
+    paper="Zheng, Gong and Xiang, Associating Groups of People, BMVC 2009",
+    obtain="It is handed out from its authors' page, for research only.",
+    licence="research only; the footage belongs to the British Home Office",
+    caveats="Ten random splits: the authors' splits.json is used when it lies beside the folder of images. "
+    "There are no camera numbers.",
+    layout="""QMUL-iLIDS/
+  images/0001001.jpg
+  splits.json   (optional)""",
+    folder="QMUL-iLIDS",
+    folds=10,
+    read=read,
+    protocol="generalization",
+    expected={"query": Counts(60, 60), "gallery": Counts(60, 60)},
+    check=check,
+)

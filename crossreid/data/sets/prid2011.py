@@ -1,0 +1,103 @@
+"""PRID 2011 (Hirzer et al. 2011), the part with a single image for each camera and person."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from crossreid.data import split_files
+from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
+from crossreid.records import Image
+
+CAMERAS = {1: "single_shot/cam_a", 2: "single_shot/cam_b"}
+PERSONS = {1: 385, 2: 749}
+# Only these are the same persons in both cameras; higher numbers are strangers, though both cameras use them.
+SHARED = range(1, 201)
+THEIRS = ("splits_single_shot.json",)
+
+_NAME = re.compile(r"person_(\d+)\.png$", re.IGNORECASE)
+
+
+def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
+    """One of the ten random halves of the 200 shared persons; camera 1 is cam_a and 2 is cam_b.
+
+    The query is camera 1 of the test half; the gallery is camera 2 of the test half, then of the strangers.
+
+    fold: 1 to 10.
+    """
+    position = split_files.number(fold)
+    root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
+    crops = {camera: _images(root / folder) for camera, folder in CAMERAS.items()}
+    shared = [identity for identity in SHARED if all(identity in found for found in crops.values())]
+    splits, path = split_files.stored(root, SOURCE.name, THEIRS, ("train", "test"), lambda: _generate(shared))
+    chosen = splits[position]
+    train, test = chosen["train"], chosen["test"]
+    split_files.require(not set(train) & set(test), path, "a person is in both halves of a split")
+    split_files.require(
+        set(train) | set(test) == set(shared),
+        path,
+        "the halves do not hold exactly the persons of both cameras",
+    )
+
+    def images(camera: int, identities) -> list[Image]:
+        return [Image(crops[camera][identity], identity, camera) for identity in identities]
+
+    return {
+        "train": [image for identity in train for camera in CAMERAS for image in images(camera, [identity])],
+        "query": images(1, test),
+        "gallery": images(2, [*test, *(identity for identity in crops[2] if identity not in SHARED)]),
+    }
+
+
+def check(root: Path) -> list[Finding]:
+    """Persons 1 to 385 in camera A and 1 to 749 in camera B, and nothing else."""
+    root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
+    findings = []
+    for camera, folder in CAMERAS.items():
+        findings += strays(root / folder, _NAME)
+        missing = sorted(set(range(1, PERSONS[camera] + 1)) - _images(root / folder).keys())
+        if missing:
+            text = f"{folder}: {len(missing)} persons are missing, first {missing[0]}."
+            findings.append(Finding("error", text))
+    return findings + split_files.check_folds(read, root, SOURCE.expected)
+
+
+def _images(folder: Path) -> dict[int, Path]:
+    matches = {name: _NAME.match(name) for name in image_names(folder)}
+    return {int(match[1]): folder / name for name, match in matches.items() if match}
+
+
+def _generate(shared: list[int]) -> list[dict]:
+    # The whole range is ordered, so that a complete copy has the same halves whatever was missing elsewhere.
+    generator = np.random.RandomState(split_files.SEED)
+    splits = []
+    for _ in range(split_files.SPLITS):
+        order = [SHARED[position] for position in split_files.permutation(len(SHARED), generator)]
+        present = [identity for identity in order if identity in set(shared)]
+        half = len(present) // 2
+        splits.append({"train": sorted(present[:half]), "test": sorted(present[half:])})
+    return splits
+
+
+SOURCE = Source(
+    name="prid2011",
+    title="PRID 2011",
+    paper="Hirzer et al., Person Re-Identification by Descriptive and Discriminative Classification, SCIA "
+    "2011",
+    obtain="Its authors hand it out from the data set's page, for research only.",
+    licence="research only",
+    caveats="Ten random halves: the authors' splits_single_shot.json is used when it lies beside the "
+    "folders.",
+    layout="""prid_2011/
+  single_shot/cam_a/person_0001.png
+  single_shot/cam_b/
+  splits_single_shot.json   (optional)""",
+    folder="prid_2011",
+    folds=10,
+    read=read,
+    protocol="generalization",
+    expected={"train": Counts(100, 200, 2), "query": Counts(100, 100, 1), "gallery": Counts(649, 649, 1)},
+    check=check,
+)

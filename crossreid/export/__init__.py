@@ -1,0 +1,1 @@
+"""Models as ONNX files: ``writing`` makes and checks them, ``using`` runs them without torch."""

@@ -1,0 +1,213 @@
+"""The files of an exported model as a function from pixels to vectors, with onnxruntime alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from crossreid.images.resize import FILTERS
+from crossreid.records import MODALITIES, Embedding, Metric, UserError
+
+FORMAT = 1
+DESCRIPTION = "model.json"
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "npu": "CANNExecutionProvider"}
+_KEYS = {
+    "name": str,
+    "method": str,
+    "feature": str,
+    "dimension": int,
+    "stripes": (list, type(None)),
+    "metric": dict,
+    "input": dict,
+    "modalities": list,
+    "files": dict,
+    "precision": str,
+    "fingerprint": str,
+    "trained": dict,
+    "settings": dict,
+    "verification": dict,
+    "versions": dict,
+}
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether ``path`` is meant as an exported model: a folder with its description, or an ONNX file."""
+    path = Path(path)
+    return path.suffix == ".onnx" or (path / DESCRIPTION).is_file()
+
+
+class Exported:
+    """A model written by ``crossreid export``.
+
+    path: its folder, or one of its ``.onnx`` files, which then serves the modality it was written for alone.
+    device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"npu"``, as far as the installed onnxruntime knows it.
+
+    name, method, feature, fingerprint, precision: of the model. dimension: D of its vectors. modalities: what it tells
+    apart; serves: whose images it takes. size (H, W) and interpolation: see ``fit``. metric: how its vectors are
+    compared. trained: what it learned from, empty when unknown. settings: the data set, protocol and evaluation
+    settings of its training.
+    """
+
+    def __init__(self, path: str | Path, device: str = "cpu"):
+        path = Path(path)
+        folder = path.parent if path.suffix == ".onnx" else path
+        known = read(folder)
+        files = known["files"]
+        if path.suffix == ".onnx":
+            files = {modality: entry for modality, entry in files.items() if entry["file"] == path.name}
+            if not files:
+                raise UserError(
+                    f"{folder / DESCRIPTION} does not speak of {path.name}: give a file that was exported "
+                    f"with it ({', '.join(entry['file'] for entry in known['files'].values())}), or the folder"
+                )
+        for key in (
+            "name",
+            "method",
+            "feature",
+            "dimension",
+            "fingerprint",
+            "precision",
+            "trained",
+            "settings",
+        ):
+            setattr(self, key, known[key])
+        self.serves = MODALITIES if "all" in files else tuple(files)
+        self.modalities = tuple(name for name in known["modalities"] if name in self.serves)
+        self.size, self.interpolation = tuple(known["input"]["size"]), known["input"]["interpolation"]
+        self.metric = Metric(**known["metric"])
+        self._stripes = known["stripes"]
+        self._sessions = {
+            name: self._open(folder / entry["file"], entry, device) for name, entry in files.items()
+        }
+
+    def __call__(self, pixels: np.ndarray, modality: np.ndarray) -> Embedding:
+        """Embed images of the model's size.
+
+        pixels: (N, H, W, 3) uint8 RGB. modality: (N,), 0 visible and 1 infrared.
+
+        Returns arrays: vectors (N, D) float32 of unit length, and stripes (N, S, C) where the model has them.
+        Raises UserError for an image of a modality that this file was not written for.
+        """
+        for name in MODALITIES:
+            if name not in self.serves and np.any(np.equal(modality, MODALITIES.index(name))):
+                raise UserError(f"{self.name} was exported for {self.serves[0]} images, but one is {name}")
+        vector = np.zeros((len(pixels), self.dimension), np.float32)
+        stripes = None if self._stripes is None else np.zeros((len(pixels), *self._stripes), np.float32)
+        for name, session in self._sessions.items():
+            rows = (
+                np.arange(len(pixels))
+                if name == "all"
+                else np.flatnonzero(modality == MODALITIES.index(name))
+            )
+            if len(rows):
+                out = session.run(None, {"pixels": np.ascontiguousarray(pixels[rows])})
+                vector[rows] = out[0]
+                if stripes is not None:
+                    stripes[rows] = out[1]
+        return Embedding(vector, stripes)
+
+    def _open(self, path: Path, entry: dict, device: str):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise UserError(
+                f"{path} is not the file that {DESCRIPTION} was written for: it is damaged or was replaced; copy the "
+                "whole folder again, or export the checkpoint again"
+            )
+        session = open_session(content, path, device)
+        shapes = {node.name: list(node.shape[1:]) for node in [*session.get_inputs(), *session.get_outputs()]}
+        wanted = {"pixels": [*self.size, 3], "vector": [self.dimension]}
+        wanted |= {} if self._stripes is None else {"stripes": self._stripes}
+        if shapes != wanted:
+            raise UserError(
+                f"{path} takes and gives {shapes} where {DESCRIPTION} says {wanted}: export the checkpoint again"
+            )
+        return session
+
+
+def open_session(content: bytes, path: Path, device: str = "cpu"):
+    """An onnxruntime session over the content of an ONNX file; ``path`` is its name in messages."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            f"{path} needs onnxruntime, which is not installed: pip install onnxruntime (or onnxruntime-gpu)"
+        ) from error
+    kind, _, index = device.partition(":")
+    provider, available = PROVIDERS.get(kind), onnxruntime.get_available_providers()
+    if provider not in available or not (index or "0").isdigit():
+        here = [name for name, each in PROVIDERS.items() if each in available]
+        raise UserError(
+            f"the installed onnxruntime cannot run on {device!r}: it knows {', '.join(here)}. Choose one of these, or "
+            "install the build of onnxruntime for that device"
+        )
+    options = onnxruntime.SessionOptions()
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    options.intra_op_num_threads = int(threads) if threads.isdigit() else 0
+    options.log_severity_level = 3
+    chosen = (provider, {"device_id": index}) if index else provider
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=[chosen])
+    except Exception as error:  # onnxruntime has a class of its own for each kind of failure
+        raise UserError(
+            f"{path} cannot be run by onnxruntime {onnxruntime.__version__} "
+            f"({str(error).splitlines()[0][:200]}): it is damaged or needs a newer onnxruntime"
+        ) from error
+    if session.get_providers()[0] != provider:
+        raise UserError(
+            f"onnxruntime could not start on {device!r} and would use the processor instead: check its driver and "
+            "libraries, or choose device cpu"
+        )
+    return session
+
+
+def read(folder: Path) -> dict:
+    """The description of an exported model, checked. Files are named in the folder itself, never elsewhere."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise UserError(
+            f"{folder} has no {DESCRIPTION}, which says how images are prepared for the model: give a folder that "
+            "`crossreid export` wrote, and keep its files together"
+        )
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        version = known["format"]
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise UserError(f"{path} is not a description written by `crossreid export`: export again") from error
+    if version != FORMAT:
+        raise UserError(
+            f"{path} has format {version!r} and this version reads format {FORMAT}: install a newer crossreid, or "
+            "export the checkpoint again"
+        )
+    wrong = [key for key, kind in _KEYS.items() if not isinstance(known.get(key), kind)]
+    wrong = wrong or [key for key, valid in _parts(known, folder).items() if not valid]
+    if wrong:
+        raise UserError(f"{path}: {wrong[0]} is missing or not valid; copy the folder again, or export again")
+    return known
+
+
+def _parts(known: dict, folder: Path) -> dict[str, bool]:
+    """Which nested values are what they must be."""
+    size, files = known["input"].get("size"), known["files"]
+    numbers = (
+        isinstance(size, list) and len(size) == 2 and all(type(n) is int and 0 < n < 10_000 for n in size)
+    )
+    return {
+        "input": numbers and known["input"].get("interpolation") in FILTERS,
+        "dimension": known["dimension"] > 0,
+        "modalities": tuple(known["modalities"]) in (MODALITIES, MODALITIES[:1]),
+        "metric": set(known["metric"]) == {"feature", "stripes"},
+        "stripes": known["stripes"] is None or len(known["stripes"]) == 2,
+        "files": set(files) in ({"all"}, set(known["modalities"]))
+        and all(isinstance(entry, dict) and _here(entry.get("file"), folder) for entry in files.values())
+        and all(isinstance(entry.get("sha256"), str) for entry in files.values()),
+    }
+
+
+def _here(name, folder: Path) -> bool:
+    """Whether a name is that of an ONNX file in the folder, and not a way out of it."""
+    plain = isinstance(name, str) and name == Path(name.replace("\\", "/")).name and name.endswith(".onnx")
+    return plain and (folder / name).is_file() and not (folder / name).is_symlink()

@@ -1,0 +1,263 @@
+"""A checkpoint as ONNX files that need neither torch nor this library, compared with it before they are kept.
+
+The graph takes images as uint8 RGB (N, H, W, 3) of the model's size and gives unit vectors (N, D) float32, and the
+stripes where the feature has them: scaling, the means and the lengths are inside. What is before it, decoding and
+resizing, stands in ``model.json`` and in ``crossreid.images.resize.fit``.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from crossreid import __version__, operating_points
+from crossreid.checkpoint import plain
+from crossreid.embedder import Trained
+from crossreid.export.using import DESCRIPTION, FORMAT, Exported, open_session
+from crossreid.files import check_folder, write_json
+from crossreid.images.resize import fit
+from crossreid.records import MODALITIES, Embedding, UserError
+
+BATCHES = (1, 2, 5)
+TOLERANCE = {"float32": 1e-4, "float16": 3e-2}
+OPSET = 18
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
+
+
+def export(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    feature: str | None = None,
+    half: bool = False,
+    overwrite: bool = False,
+    log: Callable[[str], None] = print,
+    **settings,
+) -> Path:
+    """Write a checkpoint as a folder with ``model.onnx``, or ``visible.onnx`` and ``infrared.onnx`` for a model that
+    tells them apart, and ``model.json``.
+
+    checkpoint: our own, or one of a published system; settings: passed on to ``crossreid.load``.
+    out: the folder, which must not exist unless ``overwrite``, and then only an exported model is replaced.
+    feature: one of the method's features; None is its default. A feature with stripes is exported with them.
+    half: weights and maps in float16, half of the size; from the pooling on it is float32 again.
+
+    Before the folder gets its name, rendered people are embedded by torch and by onnxruntime from the files, in batches
+    of 1, 2 and 5. Raises UserError, and leaves nothing, when a vector is off by more than 1e-4 of its length (3e-2 with
+    ``half``). The largest difference is said and recorded.
+    """
+    _check_packages()
+    out = Path(out)
+    _check_place(out, overwrite)
+    check_folder(out.resolve().parent)
+    model = Trained(checkpoint, "cpu", feature, **settings)
+    if not model.trained:
+        log(f"mind that {checkpoint} does not say that it was trained to tell people apart")
+    out = out.resolve()
+    temporary, before = (out.with_name(f".{out.name}.{os.getpid()}.{word}") for word in ("part", "old"))
+    temporary.mkdir()
+    try:
+        description = _write(model, temporary, "float16" if half else "float32")
+        Exported(temporary)  # readable as it will be read
+        if out.exists():
+            os.replace(out, before)
+        os.replace(temporary, out)
+        shutil.rmtree(before, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for entry in description["files"].values():
+        log(f"wrote {out / entry['file']} ({(out / entry['file']).stat().st_size / 1e6:.1f} MB)")
+    log(_sentence(description))
+    return out
+
+
+class Graph(nn.Module):
+    """What is exported: pixels to unit vectors, for images of one modality."""
+
+    def __init__(self, model: Trained, modality: str, half: bool):
+        super().__init__()
+        self.network = copy.deepcopy(model.network) if half else model.network
+        self.normalise, self.modality, self.feature, self.half_maps = (
+            model.normalise,
+            modality,
+            model.feature,
+            half,
+        )
+        if half:
+            for module in self.network.modules():
+                if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.InstanceNorm2d)):
+                    module.half()
+
+    def forward(self, pixels: torch.Tensor):
+        images = self.normalise(pixels)
+        out = self.network.embed(
+            images.half() if self.half_maps else images, modality=self.modality, feature=self.feature
+        )
+        vector = nn.functional.normalize(out.feature.float())
+        return vector if out.stripes is None else (vector, out.stripes.float())
+
+
+def _write(model: Trained, folder: Path, precision: str) -> dict:
+    """Write and compare the files, then their description, which is returned."""
+    files, errors, stripes = {}, [], None
+    names = (
+        {name: f"{name}.onnx" for name in MODALITIES} if len(model.modalities) > 1 else {"all": "model.onnx"}
+    )
+    people = _people(model)
+    for name, file in names.items():
+        modality = MODALITIES[0] if name == "all" else name
+        path = folder / file
+        _trace(Graph(model, modality, precision == "float16").eval(), people[modality][:2], path)
+        content = path.read_bytes()
+        files[name] = {"file": file, "sha256": hashlib.sha256(content).hexdigest()}
+        session = open_session(content, path)
+        for batch in BATCHES:
+            pixels = people[modality][:batch]
+            expected = model(pixels, np.full(batch, MODALITIES.index(modality)))
+            errors.append(difference(expected, session.run(None, {"pixels": pixels})))
+            stripes = None if expected.stripes is None else list(expected.stripes.shape[1:])
+            if not errors[-1] <= TOLERANCE[precision]:
+                raise UserError(
+                    f"the exported {file} does not agree with the checkpoint: a vector is off by {errors[-1]:.1e} of "
+                    f"its length in a batch of {batch}, more than {TOLERANCE[precision]:.0e}, so nothing was kept. "
+                    + (
+                        "Export without --half."
+                        if precision == "float16"
+                        else "Weights that give huge or no numbers do this, and a version of torch or onnxruntime may; "
+                        "embed images with the checkpoint first."
+                    )
+                )
+    description = {
+        "crossreid": __version__,
+        "format": FORMAT,
+        "name": model.name,
+        "method": model.method,
+        "feature": model.feature,
+        "dimension": model.dimension,
+        "unit_length": True,
+        "stripes": stripes,
+        "metric": {"feature": model.metric.feature, "stripes": model.metric.stripes},
+        "input": {"name": "pixels", "type": "uint8", "layout": "NHWC", "colour": "RGB", **plain(model.input)},
+        "modalities": list(model.modalities),
+        "files": files,
+        "precision": precision,
+        "fingerprint": model.fingerprint,
+        "trained": plain(model.trained),
+        "operating_points": operating_points.read(model.path, model.fingerprint, model.feature)[0],
+        "settings": {
+            key: model.settings[key] for key in ("data", "protocol", "evaluate") if key in model.settings
+        },
+        "verification": {
+            "images": "rendered people",
+            "batches": list(BATCHES),
+            "largest_relative_difference": max(errors),
+            "tolerance": TOLERANCE[precision],
+        },
+        "versions": {name: importlib.import_module(name).__version__ for name in _PACKAGES}
+        | {"opset": OPSET},
+    }
+    write_json(folder / DESCRIPTION, description)
+    return description
+
+
+def difference(expected: Embedding, found: list[np.ndarray]) -> float:
+    """Largest distance of a vector, or a stripe, to its counterpart, as a share of its length; NaN if any is."""
+    wanted = [expected.feature] if expected.stripes is None else [expected.feature, expected.stripes]
+    return max(
+        float(np.max(np.linalg.norm(a - b, axis=-1) / np.maximum(np.linalg.norm(a, axis=-1), 1e-6)))
+        for a, b in zip(wanted, found, strict=True)
+    )
+
+
+def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+    from onnxscript import optimizer
+
+    with warnings.catch_warnings():
+        # Of the exporter's own making, about its own parts.
+        warnings.simplefilter("ignore")
+        stripes = ["stripes"] if isinstance(graph(torch.from_numpy(pixels)), tuple) else []
+        program = torch.onnx.export(
+            graph,
+            (torch.from_numpy(pixels),),
+            input_names=["pixels"],
+            output_names=["vector", *stripes],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+            # It would drop the addition of numbers below 1e-8, such as the one that keeps generalised-mean pooling
+            # from zero, and fold normalisations in half precision. Every runtime simplifies graphs when it loads them.
+            optimize=False,
+        )
+        optimizer.fold_constants(program.model)
+        optimizer.remove_unused_nodes(program.model)
+        # Where on this machine each line of the network stood.
+        ClearMetadataAndDocStringPass()(program.model)
+        program.save(path, external_data=False)
+
+
+def _people(model: Trained) -> dict[str, np.ndarray]:
+    """Rendered people of the model's size, (5, H, W, 3) of each modality."""
+    from crossreid import synthetic
+
+    def image(number: int, modality: str) -> np.ndarray:
+        crop = synthetic.render(synthetic.person(number), synthetic.camera(1, modality=modality), number)
+        return fit(crop, model.size, model.interpolation)
+
+    return {name: np.stack([image(number, name) for number in range(max(BATCHES))]) for name in MODALITIES}
+
+
+def _sentence(description: dict) -> str:
+    checked = description["verification"]
+    return (
+        f"{description['name']}, feature {description['feature']}, {description['dimension']} numbers an image, "
+        f"{description['precision']}: torch and onnxruntime differ by at most "
+        f"{checked['largest_relative_difference']:.1e} of a vector's length, on rendered people in batches of "
+        f"{', '.join(map(str, BATCHES))}. Images are resized to {' x '.join(map(str, description['input']['size']))} "
+        f"({description['input']['interpolation']}) before the graph, as {DESCRIPTION} says; normalisation is inside."
+    )
+
+
+def _check_packages() -> None:
+    missing = []
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        # Not the name of a distribution: onnxruntime-gpu gives the same package.
+        if importlib.util.find_spec(package) is None:
+            missing.append(package)
+    if missing:
+        raise UserError(
+            f"exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
+            "pip install 'crossreid[export]'"
+        )
+
+
+def _check_place(out: Path, overwrite: bool) -> None:
+    if out.suffix == ".onnx":
+        raise UserError(
+            f"{out} would be one file, but an exported model is a folder with its description: give a name "
+            f"such as {out.with_suffix('')}"
+        )
+    if out.exists() and not (out / DESCRIPTION).is_file():
+        raise UserError(f"{out} exists and is not an exported model: choose another name")
+    if out.exists() and not overwrite:
+        raise UserError(
+            f"{out} holds an exported model already: choose another name, or replace it with --overwrite"
+        )
+    if out.exists():
+        others = [name for name in sorted(os.listdir(out)) if not name.endswith((".onnx", ".json"))]
+        if others:
+            raise UserError(
+                f"{out} holds {others[0]}, which is no part of an exported model and would be removed with it: move it "
+                "elsewhere, or choose another name"
+            )

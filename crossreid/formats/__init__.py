@@ -1,0 +1,1 @@
+"""Files of other programs: read and written without running them, and without knowing any layer."""

@@ -1,0 +1,86 @@
+"""Weights in files of PyTorch, safetensors and MindSpore, read without running anything that they hold."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crossreid.formats.mindspore import read_checkpoint, torch_names
+from crossreid.records import UserError
+
+
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file with the names of torchvision, on the CPU: ``.safetensors``, MindSpore ``.ckpt``,
+    anything else as a PyTorch file, which may hold its weights under ``state_dict`` or ``model`` and with the
+    prefix ``module.``."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"there are no pretrained weights at {path}: give the path of a torchvision .pth, a .safetensors "
+            "or a MindSpore .ckpt file, 'timm' to download them, or null for random weights"
+        )
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise UserError(
+                f"{path} cannot be read as safetensors: it is truncated, damaged, or something else "
+                f"altogether ({first_line(error)}). Copy it again or use another one."
+            ) from error
+    if path.suffix == ".ckpt":
+        values, _ = torch_names(read_checkpoint(path))
+        return {key: torch.from_numpy(np.array(value)) for key, value in values.items()}
+    return state_dict(read_pickle(path), path)
+
+
+def state_dict(content, path) -> dict[str, torch.Tensor]:
+    """The weights inside what a PyTorch file held, without the ``module.`` of data-parallel training."""
+    for name in ("state_dict", "model", "net"):
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+            break
+    if not (isinstance(content, Mapping) and content and all(map(torch.is_tensor, content.values()))):
+        raise UserError(
+            f"{path} holds no weights by name: expected a state dict, alone or under 'state_dict', 'model' "
+            "or 'net'. Save the state dict of the network and give that file."
+        )
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def read_pickle(path: str | Path):
+    """The content of a PyTorch file on the CPU. Tensors, plain values and NumPy numbers and arrays are read;
+    anything else is refused, because reading it could run code."""
+    numbers = [
+        (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+        (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+        np._core.multiarray._reconstruct,
+        np._core.multiarray.scalar,
+        np.ndarray,
+        np.dtype,
+        *(type(np.dtype(kind)) for kind in "? b h i q B H I Q e f d".split()),
+    ]
+    try:
+        with torch.serialization.safe_globals(numbers):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} was refused: it holds objects other than tensors, plain values and NumPy numbers, and "
+            "reading those could run code. If you trust where it comes from, load it in its own program and "
+            "save the state dict alone."
+        ) from error
+    except Exception as error:  # damaged files make the reader raise errors of many kinds
+        raise UserError(
+            f"{path} cannot be read as a PyTorch file: it is truncated, damaged, or something else "
+            f"altogether ({first_line(error)}). Copy it again or use another one."
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no further words"])[0][:200]

@@ -1,0 +1,1 @@
+"""Images as arrays: decoding, listing, resizing, thumbnails. No torch is needed here."""

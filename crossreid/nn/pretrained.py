@@ -1,0 +1,92 @@
+"""Pretrained weights of a backbone: from timm, from torchvision's files, or from MindSpore's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from crossreid.formats.pytorch import first_line, read_weights
+from crossreid.records import UserError
+
+# Layers of ImageNet classifiers, of no use here.
+_CLASSIFIERS = ("fc.", "end_point.", "classifier.")
+
+
+def load_pretrained(
+    backbone: nn.Module,
+    pretrained: str | None,
+    name: str,
+    stems: tuple[nn.Module, ...] = (),
+    names: Callable[[str], str] | None = None,
+) -> list[str]:
+    """Fill a network, and further stems, with trained weights.
+
+    backbone: a network of ``crossreid.nn.resnet``; its non-local blocks keep their fresh weights.
+    pretrained: None (nothing happens); ``"timm"``, the ImageNet weights that timm offers for ``name``; or the
+        path of a file: torchvision ``.pth`` (V1 or V2), ``.safetensors``, or a MindSpore ``.ckpt``.
+    name: the name of the network.
+    stems: modules with ``conv1`` and ``bn1`` that get the same first layers.
+    names: a name in the source -> the network's own, where they differ.
+
+    Returns the names in the source that were left out. Raises UserError when the source cannot be had, or
+    when not exactly every weight of the network is in it.
+    """
+    if pretrained is None:
+        return []
+    if pretrained == "timm":
+        if name == "tiny":
+            raise UserError(
+                "nobody offers pretrained weights for the backbone 'tiny': set method.pretrained to null to "
+                "start from random weights, or choose another backbone"
+            )
+        source, values = f"timm's {name}.tv_in1k", from_timm(f"{name}.tv_in1k")
+    else:
+        source, values = str(pretrained), read_weights(pretrained)
+    if names is not None:
+        values = {names(key): value for key, value in values.items()}
+    left_out = [key for key in values if key.startswith(_CLASSIFIERS)]
+    values = {key: value for key, value in values.items() if not key.startswith(_CLASSIFIERS)}
+    used = set()
+    for module in (backbone, *stems):
+        used |= _fill(module, values, source, name)
+    if unknown := sorted(set(values) - used):
+        raise UserError(
+            f"{source} holds {len(unknown)} weights that the backbone {name} does not have (first: "
+            f"{unknown[0]}): it belongs to another network. Give the weights of a {name}, or change the "
+            "backbone."
+        )
+    return left_out
+
+
+def from_timm(model: str) -> dict[str, torch.Tensor]:
+    """The weights of a timm model by its full name, from the local cache or the network."""
+    import timm
+
+    try:
+        return timm.create_model(model, pretrained=True).state_dict()
+    except Exception as error:
+        raise UserError(
+            f"the pretrained weights {model} of timm could not be had ({type(error).__name__}: "
+            f"{first_line(error)}). On a computer without network, copy the file model.safetensors of "
+            f"timm/{model}, or torchvision's .pth of the same network, from another computer to any folder "
+            "and set method.pretrained to its path; or set method.pretrained to null to start from random "
+            "weights."
+        ) from error
+
+
+def _fill(module, values, source, name) -> set[str]:
+    """Copy the values of the same names into the module; returns those used."""
+    own = {key: value for key, value in module.state_dict().items() if not key.startswith("nonlocal")}
+    missing = [key for key in own if key not in values and not key.endswith("num_batches_tracked")]
+    shapes = [key for key in own if key in values and own[key].shape != values[key].shape]
+    if missing or shapes:
+        shape = missing or tuple(values[shapes[0]].shape)
+        found = f"{missing[0]} is missing" if missing else f"{shapes[0]} has shape {shape}"
+        raise UserError(
+            f"{source} does not fit the backbone {name}: {found} ({len(missing)} missing, {len(shapes)} of "
+            f"another shape). Give the weights of a {name}, or change the backbone."
+        )
+    module.load_state_dict({key: values[key] for key in own if key in values}, strict=False)
+    return own.keys() & values.keys()

@@ -1,0 +1,93 @@
+"""The images of a gallery's entries: files under one folder and nowhere else."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PILImage
+
+from crossreid.gallery import Entry
+from crossreid.gallery.indexing import EDGES
+from crossreid.images.decode import crop, decode
+from crossreid.records import UserError
+
+THUMBNAIL, FULL = (160, 320), (1600, 1600)
+
+
+class EntryImages:
+    """Small and large copies of the images of entries.
+
+    gallery: keeps small copies of some. root: the folder below which the files lie, or None for the small copies only.
+
+    What is sent is always a fresh JPEG, so no metadata of a file leaves the server, and no file that is not an image.
+    """
+
+    def __init__(self, gallery, root: Path | None, limit_pixels: int):
+        self._gallery = gallery
+        self._root = None if root is None else root.resolve(strict=True)
+        self._limit_pixels = limit_pixels
+
+    def locate(self, path: str) -> Path | None:
+        """The file that an entry's path means, None when it is not a file below the root.
+
+        Links and ``..`` are followed first, and what counts is where they lead.
+        """
+        if self._root is None or not path:
+            return None
+        try:
+            found = (self._root / path).resolve(strict=True)
+            inside = found.is_relative_to(self._root) and found.is_file()
+        except (OSError, ValueError, RuntimeError):
+            return None
+        return found if inside else None
+
+    def jpeg(self, key: str, full: bool) -> bytes | None:
+        """The image of the entry of that key as JPEG, None when there is none to be had.
+
+        The small copy that the gallery keeps comes first, or last where the full image is asked for.
+        """
+        kept = self._gallery.image(key)
+        entry = self._gallery.get(key) if full or not kept else None
+        sources = [
+            lambda: self._decoded(kept) if kept else None,
+            lambda: self._read(entry) if entry else None,
+        ]
+        for source in reversed(sources) if full else sources:
+            pixels = source()
+            if pixels is not None:
+                return preview(pixels, FULL if full else THUMBNAIL)
+        return None
+
+    def name(self, entry: Entry) -> str:
+        """The entry's path for reading: below the root, else the name of the file alone."""
+        path = Path(entry.path)
+        if self._root is not None and path.is_relative_to(self._root):
+            return path.relative_to(self._root).as_posix()
+        return path.name if path.is_absolute() or ".." in path.parts else entry.path
+
+    def _read(self, entry: Entry) -> np.ndarray | None:
+        file = self.locate(entry.path)
+        pixels = None if file is None else self._decoded(file)
+        if pixels is not None and all(edge in entry.columns for edge in EDGES):
+            try:
+                return crop(pixels, [entry.columns[edge] for edge in EDGES])
+            except UserError:
+                return None
+        return pixels
+
+    def _decoded(self, source) -> np.ndarray | None:
+        try:
+            return decode(source, limit_pixels=self._limit_pixels)
+        except UserError:
+            return None
+
+
+def preview(array: np.ndarray, box: tuple[int, int] = THUMBNAIL) -> bytes:
+    """A JPEG of (H, W, 3) uint8 that fits into a box, without anything else that the file held."""
+    image = PILImage.fromarray(array)
+    image.thumbnail(box)
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=88)
+    return file.getvalue()
