@@ -219,7 +219,7 @@ class Scatter:
 
 
 @dataclass(frozen=True)
-class Heat:
+class Heatmap:
     """A table of values from 0 to 1 as colours, one line for each thing with its name at the left.
 
     values: (rows, columns). columns: the name of each column; edges: the names stand at the borders of the
