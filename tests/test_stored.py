@@ -13,8 +13,8 @@ from tiny_layouts import noise
 from crossreid import protocols
 from crossreid.__main__ import main
 from crossreid.data import two_folders
-from crossreid.evaluation import EvaluateConfig, evaluate_stored, score_rows
-from crossreid.evaluation.stored import Stored, is_stored, read_stored, write_stored
+from crossreid.evaluation import EvaluateConfig, evaluate_stored, score_subsets
+from crossreid.evaluation.features import Stored, is_stored, read_stored, write_stored
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import Embedding, Metric, UserError
 
@@ -83,7 +83,7 @@ def test_trials_and_rules_are_stored(sysu, tmp_path):
     embedding = Embedding(torch.from_numpy(noise(protocol.images).astype(np.float32)))
     about = {"feature": "x", "metric": {"feature": "cosine", "stripes": None}, "notes": []}
     about["protocol"] = {"name": protocol.name, "description": protocol.description}
-    write_stored(tmp_path / "f.npz", Stored(protocol, embedding, Metric("cosine"), about))
+    write_stored(tmp_path / "f.npz", Stored(protocol, embedding, {"x": Metric("cosine")}, "x", about))
     stored = read_stored(tmp_path / "f.npz")
     assert stored.protocol.images == [
         type(image)(
@@ -91,7 +91,7 @@ def test_trials_and_rules_are_stored(sysu, tmp_path):
         )
         for image in protocol.images
     ]
-    (expected,) = score_rows(protocol, embedding, Metric("cosine"), EvaluateConfig()).values()
+    (expected,) = score_subsets(protocol, embedding, Metric("cosine"), EvaluateConfig()).values()
     (found,) = evaluate_stored(stored, EvaluateConfig(), log=quiet).values()
     assert len(found.per_trial) == 10
     np.testing.assert_array_equal(found.cmc, expected.cmc)
@@ -224,7 +224,7 @@ def test_the_exchange_format_of_sysu(sysu, tmp_path, name):
         savemat(tmp_path / f"net_cam{camera}.mat", {name: cell})
     assert is_stored(tmp_path) and is_stored(tmp_path / "net_cam1.mat") and not is_stored(sysu)
     embedding = Embedding(torch.from_numpy(vectors).float())
-    (expected,) = score_rows(protocol, embedding, Metric("euclidean"), EvaluateConfig()).values()
+    (expected,) = score_subsets(protocol, embedding, Metric("euclidean"), EvaluateConfig()).values()
     for path in (tmp_path, tmp_path / "net_cam3.mat"):
         stored = read_stored(path, protocol=protocol)
         (found,) = evaluate_stored(stored, EvaluateConfig(), log=quiet).values()
