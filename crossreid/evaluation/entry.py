@@ -251,7 +251,16 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
     if embedding.stripes is not None:
         degenerate.notes(embedding.stripes.flatten(1).numpy(), names)
     found = Results(score_subsets(protocol, embedding, metric, config, device, measures=tuple(MEASURES)))
+    measured: dict[str, list] = {}
+    for scores in found.values():
+        for heading, parts in scores.results.items():
+            measured.setdefault(heading, []).extend(parts)
+    notes = [*stored.about["notes"], *notes, *measured.pop("notes", []), *copies.notes(protocol)]
     log(protocol.description)
+    for note in notes:
+        log(f"mind: {note}")
+    if config.expand is not None:
+        log(f"features are means of {config.expand.k} neighbours (evaluate.expand)")
     log(table(found))
     content = stored.about | {
         "feature": feature,
@@ -261,17 +270,9 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
         "rows": [as_json(name, scores) for name, scores in found.items()],
         **{heading: [] for heading in ("ranked", "pairs", "operating_points", "baselines")},
     }
-    measured: dict[str, list] = {}
-    for scores in found.values():
-        for heading, parts in scores.results.items():
-            measured.setdefault(heading, []).extend(parts)
-    notes += measured.pop("notes", []) + copies.notes(protocol)
-    content |= measured | {"notes": [*stored.about["notes"], *notes]}
-    for note in notes:
-        log(f"mind: {note}")
+    content |= measured | {"notes": notes}
     if config.expand is not None:
         content["expand"] = vars(config.expand)
-        log(f"features were replaced by means of {config.expand.k} neighbours (evaluate.expand) beforehand")
     if config.rerank:
         reranked = rerank_subsets(protocol, embedding, metric, config, device)
         log("with k-reciprocal re-ranking (RK)\n" + table(reranked, mark="(RK)"))
