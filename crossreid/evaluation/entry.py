@@ -138,6 +138,7 @@ def evaluate(
     stored = Stored(protocol, embedding, model.metrics, model.feature, _described(protocol, model.about))
     found, content = _results(stored, config, engine.device, log)
     if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "evaluation.json", content)
         if config.features:
             stored = replace(stored, settings=settings.to_dict())
@@ -157,6 +158,7 @@ def evaluate_stored(
     check_device(device)
     found, content = _results(stored, config, torch.device(device), log)
     if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "evaluation.json", content)
     return found
 
