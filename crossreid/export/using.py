@@ -49,8 +49,8 @@ class Exported:
 
     name, method, feature, fingerprint, precision: of the model. dimension: D of its vectors; stripes: (S, C), or None.
     modalities: what it tells apart; serves: whose images it takes. size (H, W) and interpolation: see ``fit``. metric:
-    how its vectors are compared; metrics: by the name of each feature that they serve. trained: what it learned from, empty
-    when unknown. settings: the data set, protocol and evaluation settings of its training.
+    how its vectors are compared; metrics: by the name of each feature that they serve. trained: what it learned from,
+    empty when unknown. settings: the data set, protocol and evaluation settings of its training.
     """
 
     def __init__(self, path: str | Path, device: str = "cpu"):

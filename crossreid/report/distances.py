@@ -15,7 +15,7 @@ import numpy as np
 from crossreid.evaluation.verification import Sample, histogram, histogram_edges
 from crossreid.records import Embedding, Metric
 from crossreid.report.charts import Chart, Histogram, Line
-from crossreid.report.evidence import Features, people
+from crossreid.report.evidence import Features, identity_numbers
 from crossreid.report.figures import Section, slug
 from crossreid.report.runs import Run
 
@@ -51,8 +51,10 @@ def within_and_across(
 
     key: ``modality`` or ``domain``. rows: the distances (stop - start, N) of these images to all.
     """
-    person = people(labels["domain"], labels["identity"])
-    camera = people(labels["domain"], labels["camera"]) if "camera" in labels else np.arange(len(person))
+    person = identity_numbers(labels["domain"], labels["identity"])
+    camera = (
+        identity_numbers(labels["domain"], labels["camera"]) if "camera" in labels else np.arange(len(person))
+    )
     group = np.unique(labels[key], return_inverse=True)[1].reshape(-1)
     places = (f"within a {key}", f"across {_plural(key)}")
     names = [f"{kind}, {where}" for kind in ("genuine", "impostor") for where in places]
