@@ -40,7 +40,7 @@ class Progress:
     iteration: int = 0
     iterations_per_epoch: int = 1
     lrs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    loss_scale: float = 1.0
+    loss_scale: float | torch.Tensor = 1.0
 
     @property
     def first(self) -> bool:
