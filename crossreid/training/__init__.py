@@ -80,7 +80,7 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
             rank=engine.rank,
             world=engine.world,
             position=training["loaders"].get(name) if training else None,
-            workers=settings.data.workers,
+            device=engine.device,
         )
         for name, choice in settings.data.loaders.items()
     }

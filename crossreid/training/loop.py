@@ -282,7 +282,7 @@ class _Loop:
             optimizer.zero_grad(set_to_none=True)
         for part in range(config.accumulate):
             number, batch = next(self.loaders[phase.loader])
-            batch = batch.to(engine.device, non_blocking=True)
+            batch = batch.to(engine.device, non_blocking=True)  # where its loader has not done so
             seed_step(config.seed, self.numbers[phase.loader], number)
             last = part == config.accumulate - 1
             with nullcontext() if last else engine.unsynchronised(self.wrapped):
