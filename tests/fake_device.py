@@ -1,7 +1,7 @@
 """A GPU that is not there: tensors that claim to be on one, and what would make the host wait for it.
 
-Under torch's FakeTensorMode nothing is computed. A mix of devices is an error, and so is every question whose answer the
-host would have to wait for. ``Waits`` collects the copies between host and device that block.
+Under torch's FakeTensorMode nothing is computed. A mix of devices is an error, and so is every question whose answer
+the host would have to wait for. ``Waits`` collects the copies between host and device that block.
 """
 
 from __future__ import annotations
