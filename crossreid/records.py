@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ class Batch:
         """The labels as arrays. A batch of a loader has them; one without waits here for its device."""
         if self.labels is not None:
             return self.labels
-        return Labels(*(getattr(self, field.name).cpu().numpy() for field in fields(Labels)))
+        return Labels(*(getattr(self, each.name).cpu().numpy() for each in fields(Labels)))
 
     def to(self, device, non_blocking: bool = False) -> Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -80,7 +80,7 @@ class Batch:
         return replace(self._each(lambda tensor: tensor[rows]), labels=None)
 
     def _each(self, function) -> Batch:
-        tensors = [field.name for field in fields(self) if field.name != "labels"]
+        tensors = [each.name for each in fields(self) if each.name != "labels"]
         return replace(self, **{name: function(getattr(self, name)) for name in tensors})
 
 
@@ -119,7 +119,7 @@ class Labels:
 
     def take(self, rows: np.ndarray) -> Labels:
         """The labels of these rows."""
-        return Labels(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return Labels(*(getattr(self, each.name)[rows] for each in fields(self)))
 
     @property
     def classes(self) -> int:
@@ -205,11 +205,13 @@ class Scores:
 
     cmc: (R,) share of queries with a hit at rank <= 1, 2, ..., R.
     mean_ap, mean_inp: mean average precision; mean inverse negative penalty (Ye et al. 2021).
-    verification: name -> true positive rate, such as ``{"TPR@FAR=0.001": 0.42}``.
+    verification: name -> fraction of what else was measured (``crossreid.evaluation.measures``), such as
+        ``{"TPR@FAR=0.001": 0.42}``.
     per_query: name -> (Q,) values, NaN for a query without a valid match: ``average_precision``,
         ``inverse_negative_penalty``, ``first_rank`` (1-based).
     per_trial: the Scores of each trial when this one is their mean, else empty.
     valid, queries: how many queries had a valid match, and how many there were.
+    results: heading of ``evaluation.json`` -> what was found for it beside numbers: curves, ranked lists, notes.
     """
 
     cmc: np.ndarray
@@ -220,6 +222,7 @@ class Scores:
     per_trial: tuple[Scores, ...] = ()
     valid: int = 0
     queries: int = 0
+    results: dict[str, list] = field(default_factory=dict)
 
 
 class UserError(ValueError):

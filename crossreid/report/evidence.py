@@ -37,12 +37,12 @@ class Features:
         distractors of Market-1501 have one number in common."""
         if self.protocol is None:
             return np.ones(len(self.vectors), bool)
-        person = people(self.labels["domain"], self.labels["identity"])
+        person = identity_numbers(self.labels["domain"], self.labels["identity"])
         queries = np.concatenate([np.asarray(trial.query) for trial in self.protocol.trials()])
         return np.isin(person, person[queries])
 
 
-def people(domain, number) -> np.ndarray:
+def identity_numbers(domain, number) -> np.ndarray:
     """Equal numbers for equal numbers of one domain."""
     pairs = np.stack([np.asarray(domain), np.asarray(number)], axis=1)
     return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
@@ -68,7 +68,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
             "it again with `crossreid evaluate`, or take it away to have a report without its map."
         ) from error
     if whole:
-        from crossreid.evaluation.stored import read_stored
+        from crossreid.evaluation.features import read_stored
 
         stored = read_stored(path)
         vectors = stored.embedding.feature.numpy()
@@ -87,7 +87,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
     if not whole:
         return Features(vectors, None, labels, split, name)
     stripes = None if stored.embedding.stripes is None else stored.embedding.stripes.numpy()
-    return Features(vectors, stripes, labels, split, name, stored.protocol, stored.metric)
+    return Features(vectors, stripes, labels, split, name, stored.protocol, stored.choose()[1])
 
 
 def embed(run: Run, name: str) -> Features:
