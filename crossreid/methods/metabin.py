@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -31,7 +32,7 @@ from torch.func import functional_call
 from crossreid.losses.domain_triplet import inter_domain_shuffle
 from crossreid.losses.identity import identity_loss
 from crossreid.losses.scatter import intra_domain_scatter
-from crossreid.losses.triplet import batch_hard_triplet
+from crossreid.losses.triplet import batch_hard_triplet, check_identities
 from crossreid.methods.base import Method, Phase, Progress
 from crossreid.nn.batch_instance_norm import BatchInstanceNorm, HalfInstanceNorm, statistics_held
 from crossreid.nn.mobilenet import MobileNetV2
@@ -218,11 +219,13 @@ class MetaBIN(Method):
         return average(self.feature_map(images))
 
     def _losses(self, names: Iterable[str], pooled: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        if "triplet" in names:
+            check_identities(batch.on_host().target)
         compute = {
             "cross_entropy": lambda: self._cross_entropy(pooled, batch.target),
             "triplet": lambda: batch_hard_triplet(pooled, batch.target, self.config.margin),
             "shuffle": lambda: inter_domain_shuffle(pooled, batch.target, batch.domain),
-            "scatter": lambda: intra_domain_scatter(pooled, batch.domain),
+            "scatter": lambda: intra_domain_scatter(pooled, batch.on_host().domain),
         }
         return {name: compute[name]() for name in names}
 
@@ -261,12 +264,12 @@ class MetaBIN(Method):
 
     def _split(self, batch: Batch) -> tuple[Batch, Batch]:
         """The batch of the meta-train domains, drawn by torch's global generator, and that of the others."""
-        domains, wanted = batch.domain.unique(), self.config.meta_train_domains
+        domain, wanted = batch.on_host().domain, self.config.meta_train_domains
+        domains = np.unique(domain)
         if len(domains) <= wanted:
             raise UserError(_too_few_domains(len(domains), wanted))
-        drawn = domains[torch.randperm(len(domains))[:wanted].to(domains.device)]
-        inside = torch.isin(batch.domain, drawn)
-        return batch.select(inside), batch.select(~inside)
+        inside = np.isin(domain, domains[torch.randperm(len(domains)).tolist()[:wanted]])
+        return batch.select(np.flatnonzero(inside)), batch.select(np.flatnonzero(~inside))
 
     def _with(self, values: Mapping[str, torch.Tensor], batch: Batch, phase: str, progress: Progress) -> dict:
         """The losses of a phase with other values; all further weights are constants, which spares their
@@ -296,7 +299,7 @@ class MetaBIN(Method):
             if gradient is None:  # the classifier, where cross entropy is not among the meta-train losses
                 virtual[name] = value
                 continue
-            if progress.loss_scale != 1:
+            if isinstance(progress.loss_scale, torch.Tensor) or progress.loss_scale != 1:
                 gradient = (gradient / progress.loss_scale).nan_to_num(0.0, 0.0, 0.0)
             moved = value - self._inner_rate(name, progress) * gradient
             if name.endswith("gate"):
