@@ -259,5 +259,3 @@ def _refuse_without_effect(settings, content: dict, run: Path) -> None:
             "other settings would only falsify its record. Give more epochs to go on, or score it with crossreid "
             "evaluate"
         )
-
-

@@ -109,5 +109,3 @@ def _before(line: str, epoch: int) -> bool:
         return json.loads(line).get("epoch", epoch) < epoch
     except json.JSONDecodeError:
         return False
-
-
