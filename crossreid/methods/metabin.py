@@ -24,11 +24,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call
 
 from crossreid.losses.by_name import Loss, chosen
+from crossreid.losses.triplet import check_identities
 from crossreid.methods.base import Method, Phase, Progress
 from crossreid.nn import backbones
 from crossreid.nn.batch_instance_norm import GATES, BatchInstanceNorm, HalfInstanceNorm, statistics_held
@@ -268,6 +270,8 @@ class MetaBIN(Method):
 
     def _losses(self, losses: Sequence[Loss], pooled: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         """Each by its name; a name that comes again has a number behind it."""
+        if any(loss.name == "triplet" for loss in losses):
+            check_identities(batch.on_host().target)
         on_logits = any(loss.on_logits for loss in losses)
         features = {"global": pooled}
         if on_logits or any(loss.feature == "bn" for loss in losses):
@@ -312,12 +316,12 @@ class MetaBIN(Method):
 
     def _split(self, batch: Batch) -> tuple[Batch, Batch]:
         """The batch of the meta-train domains, drawn by torch's global generator, and that of the others."""
-        domains, wanted = batch.domain.unique(), self.config.meta_train_domains
+        domain, wanted = batch.on_host().domain, self.config.meta_train_domains
+        domains = np.unique(domain)
         if len(domains) <= wanted:
             raise UserError(_too_few_domains(len(domains), wanted))
-        drawn = domains[torch.randperm(len(domains))[:wanted].to(domains.device)]
-        inside = torch.isin(batch.domain, drawn)
-        return batch.select(inside), batch.select(~inside)
+        inside = np.isin(domain, domains[torch.randperm(len(domains)).tolist()[:wanted]])
+        return batch.select(np.flatnonzero(inside)), batch.select(np.flatnonzero(~inside))
 
     def _with(self, values: Mapping[str, torch.Tensor], batch: Batch, phase: str, progress: Progress) -> dict:
         """The losses of a phase with other values; all further weights are constants, which spares their
@@ -347,7 +351,7 @@ class MetaBIN(Method):
             if gradient is None:  # the classifier, where cross entropy is not among the meta-train losses
                 virtual[name] = value
                 continue
-            if progress.loss_scale != 1:
+            if isinstance(progress.loss_scale, torch.Tensor) or progress.loss_scale != 1:
                 gradient = (gradient / progress.loss_scale).nan_to_num(0.0, 0.0, 0.0)
             moved = value - self._inner_rate(name, progress) * gradient
             if name.endswith("gate"):
