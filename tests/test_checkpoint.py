@@ -176,7 +176,7 @@ def test_files_of_another_kind(saved, tmp_path, monkeypatch):
     def denied(*words, **more):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(torch, "load", denied)
+    monkeypatch.setattr(os, "open", denied)
     assert "Permission denied" in paragraph(saved, checkpoint.read)
 
 

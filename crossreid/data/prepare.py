@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import inspect
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,11 @@ import numpy as np
 from crossreid.data import split_files
 from crossreid.data.combining import everything
 from crossreid.data.sets import cuhk03, cuhk_sysu, sysu_mm01
-from crossreid.files import clear_leftovers, replacing, write_json
+from crossreid.files import clear_leftovers, replacing, understood, write_json
+from crossreid.formats.arrays import map_npy
+from crossreid.formats.text import read_json
+from crossreid.images.decode import frame
+from crossreid.images.resize import fit
 from crossreid.records import Image, UserError
 
 
@@ -118,14 +121,12 @@ def decoded(
         f"Make it with 'crossreid data prepare' for {root}, size {size[0]} {size[1]} and interpolation "
         f"{interpolation}, or train without prepared images."
     )
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-        row = {name: position for position, name in enumerate(content["images"])}
-        shape = np.load(array, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
-        raise UserError(
-            f"there is no complete array of prepared images {array.name} in {root}. {remake}"
-        ) from None
+    if not (array.is_file() and index.is_file()):
+        raise UserError(f"there is no complete array of prepared images {array.name} in {root}. {remake}")
+    with understood(index, remake):
+        names = read_json(index, remake)["images"]
+        row = {name: position for position, name in enumerate(names)}
+    shape = map_npy(array, remake).shape
     if shape != (len(row), *size, 3):
         raise UserError(f"{array} has the shape {shape}, but its index names {len(row)} images. {remake}")
     found = []
@@ -147,14 +148,10 @@ def sysu_arrays(root: Path, *, size: tuple[int, int] = (288, 144)) -> Path:
 
     Returns the folder they are in.
     """
-    from PIL import Image as PILImage
 
     def pixels(image: Image) -> np.ndarray:
-        try:
-            with PILImage.open(image.path) as shown:
-                return np.asarray(shown.convert("RGB").resize(size[::-1], PILImage.Resampling.LANCZOS))
-        except OSError as error:
-            raise UserError(f"{image.path} is not a readable image ({error}): restore it.") from error
+        with frame(image.path) as found:
+            return fit(found, size, "lanczos")
 
     root = sysu_mm01.find(root)
     images = sysu_mm01.read(root)["train"]

@@ -7,7 +7,6 @@ point, so a set is written where it was first made and never replaced.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from crossreid.data.source import Counts, Finding
 from crossreid.files import write_json
+from crossreid.formats.text import read_json
 from crossreid.records import UserError
 
 SPLITS = 10
@@ -41,10 +41,7 @@ def load(path: Path, keys: Sequence[str]) -> list[dict]:
     Takes a plain list of splits, as the authors write, or our form with the list under ``splits``.
     Raises UserError if it is anything else.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}). {_mend(path)}") from error
+    value = read_json(path, f"a list of {SPLITS} splits was expected. {_mend(path)}")
     splits = value.get("splits") if isinstance(value, dict) else value
     if not isinstance(splits, list) or len(splits) != SPLITS:
         raise UserError(f"{path}: a list of {SPLITS} splits was expected. {_mend(path)}")
@@ -53,6 +50,9 @@ def load(path: Path, keys: Sequence[str]) -> list[dict]:
             raise UserError(
                 f"{path}: every split was expected to have the lists {', '.join(keys)}. {_mend(path)}"
             )
+        kinds = {type(item) for key in keys for item in split[key]}
+        if len(kinds) > 1 or not kinds <= {int, str, list}:
+            raise UserError(f"{path}: the lists hold values of several kinds. {_mend(path)}")
     return splits
 
 
