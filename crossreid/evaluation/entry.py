@@ -129,6 +129,12 @@ def evaluate(
         )
     engine = engine or Engine(settings.train.device, settings.train.precision)
     model = (_exported if is_exported(path) else _checkpoint)(path, settings, engine, split)
+    if is_exported(path) and (config.expand or config.metric == "euclidean"):
+        log(
+            "the features of an exported model have unit length, so that evaluate.expand and the metric euclidean "
+            "may give "
+            "other numbers than for its checkpoint"
+        )
     if protocol is None:
         held_out = training_set(settings.data)[3] if split == "validation" else None
         protocol = protocol_of(settings, split=split, held_out=held_out)

@@ -157,6 +157,7 @@ def known(
                 )
         points = content.get("operating_points") or []
         stats_at(points, 1.0)
+        thresholds(points, 1.0)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
             f"{found} does not hold what crossreid writes there ({type(error).__name__}: {error}): {again}, or remove "
