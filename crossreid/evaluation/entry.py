@@ -129,7 +129,7 @@ def evaluate(
         )
     engine = engine or Engine(settings.train.device, settings.train.precision)
     model = (_exported if is_exported(path) else _checkpoint)(path, settings, engine, split)
-    if is_exported(path) and (config.expand or config.metric == "euclidean"):
+    if is_exported(path) and (config.expand.k or config.metric == "euclidean"):
         log(
             "the features of an exported model have unit length, so that evaluate.expand and the metric euclidean "
             "may give "
@@ -267,7 +267,7 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
     log(protocol.description)
     for note in notes:
         log(f"mind: {note}")
-    if config.expand is not None:
+    if config.expand.k:
         log(f"features are means of {config.expand.k} neighbours (evaluate.expand)")
     log(table(found))
     content = stored.about | {
@@ -279,7 +279,7 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
         **{heading: [] for heading in ("ranked", "pairs", "operating_points", "baselines")},
     }
     content |= measured | {"notes": notes}
-    if config.expand is not None:
+    if config.expand.k:
         content["expand"] = vars(config.expand)
     if config.rerank:
         reranked = rerank_subsets(protocol, embedding, metric, config, device)
