@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crossreid import __version__, checkpoint, data, operating_points, protocols
+from crossreid import __version__, checkpoint, operating_points, protocols
 from crossreid.bundled import located
 from crossreid.data.loading import test_loader, training_set
 from crossreid.engine import Engine, check_device
@@ -21,7 +20,7 @@ from crossreid.evaluation.stored import Stored, write_stored
 from crossreid.files import write_json
 from crossreid.methods.base import Method
 from crossreid.ops import memory
-from crossreid.protocols.results import as_json, people, sentence, summary, table
+from crossreid.protocols.results import as_json, described, people, sentence, summary, table
 from crossreid.records import Embedding, Metric, Scores, UserError
 
 __all__ = [
@@ -150,21 +149,15 @@ def protocol_of(settings, *, split: str = "test", held_out=None):
 
     held_out: training images kept back, for the validation of data sets that define no such split themselves.
     """
-    kind = protocols.get(settings.protocol_name)
-    takes = inspect.signature(kind).parameters
-    given = dict(settings.protocol)
-    if "fold" in takes:
-        given["fold"] = settings.data.fold
-    if "images" in takes and split == "validation" and held_out:
-        given["images"] = held_out
-    if "targets" in takes:
-        root = {name: data.locate(name, settings.data.roots) for name in given["targets"]}
-    else:
-        root = data.locate(
-            given.get("source", "market1501" if "source" in takes else settings.protocol_name),
-            settings.data.roots,
-        )
-    return kind(root, split=split, **given)
+    return protocols.build(
+        settings.protocol_name,
+        settings.protocol,
+        settings.data.roots,
+        fold=settings.data.fold,
+        split=split,
+        held_out=held_out,
+        trained_on=settings.data.names,
+    )
 
 
 def check_feature(method: Method, feature: str | None) -> None:
@@ -218,7 +211,7 @@ def evaluate(
         return {}
     metric = method.metric(config.feature)
     about = {
-        "protocol": {"name": protocol.name, "description": protocol.description},
+        "protocol": described(protocol),
         "method": settings.method_name,
         "feature": config.feature or method.features[0],
         "metric": {"feature": metric.feature, "stripes": metric.stripes},

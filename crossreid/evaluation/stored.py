@@ -30,6 +30,7 @@ from crossreid.data.own import numbers
 from crossreid.data.source import image_names
 from crossreid.files import replacing
 from crossreid.formats import matlab
+from crossreid.protocols.results import described
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, Trial, UserError
 
@@ -64,7 +65,7 @@ class Stored:
                 "by the one they were made for"
             )
         rows = np.array([known[_place(image)] for image in protocol.images])
-        about = self.about | {"protocol": {"name": protocol.name, "description": protocol.description}}
+        about = self.about | {"protocol": described(protocol)}
         about["notes"] = list(protocol.notes)
         return Stored(protocol, self.embedding[rows], self.metric, about, self.settings)
 
@@ -80,6 +81,7 @@ class Recorded:
     notes: tuple[str, ...]
     images: list[Image]
     recorded: tuple[Trial, ...]
+    rendered: bool
 
     def trials(self) -> list[Trial]:
         return list(self.recorded)
@@ -239,6 +241,7 @@ def _recorded(arrays, path: Path) -> Stored:
             tuple(about["notes"]),
             images,
             tuple(trials),
+            bool(about["protocol"].get("rendered")),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
@@ -315,7 +318,7 @@ def _about(
 ) -> dict:
     """What ``evaluation.json`` says of vectors alone."""
     return {
-        "protocol": {"name": protocol.name, "description": protocol.description},
+        "protocol": described(protocol),
         "method": method,
         "feature": feature,
         "metric": {"feature": distance, "stripes": None},

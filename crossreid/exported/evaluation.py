@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from crossreid import __version__, data, operating_points, protocols
+from crossreid import __version__, operating_points, protocols
 from crossreid.data.loading import read_image
 from crossreid.export.using import Exported
 from crossreid.exported import scoring
 from crossreid.files import write_json
 from crossreid.images.resize import fit
-from crossreid.protocols.results import as_json, mean_scores, people, table
+from crossreid.protocols.results import as_json, described, mean_scores, people, table
 from crossreid.records import MODALITIES, Embedding, Scores, UserError
 
 # What of an experiment's settings matters here, with the defaults of a model that records none.
@@ -108,18 +107,10 @@ def _protocol(tree: Mapping):
             "--protocol.name single_query --data.roots.market1501 FOLDER"
         )
     kind = protocols.get(name)
-    takes = [
-        key for key in inspect.signature(kind).parameters if key not in ("root", "split", "images", "fold")
-    ]
     for key in given:
-        if key not in takes:
-            raise UserError(_unknown(f"protocol.{key}", key, takes))
-    if "fold" in inspect.signature(kind).parameters:
-        given["fold"] = tree["data"]["fold"]
-    if "targets" in takes:
-        targets = given.get("targets", inspect.signature(kind).parameters["targets"].default)
-        return kind({target: data.locate(target, roots) for target in targets}, **given)
-    return kind(data.locate(given.get("source", "market1501" if "source" in takes else name), roots), **given)
+        if key not in kind.settings:
+            raise UserError(_unknown(f"protocol.{key}", key, kind.settings))
+    return protocols.build(name, given, roots, fold=tree["data"]["fold"])
 
 
 def _changed(tree: Mapping, changes: Sequence[str]) -> dict:
@@ -172,7 +163,7 @@ def _unknown(what: str, key: str, known: Sequence[str]) -> str:
 
 def _content(model: Exported, path, protocol, rows: Mapping[str, Scores]) -> dict:
     return {
-        "protocol": {"name": protocol.name, "description": protocol.description},
+        "protocol": described(protocol),
         "method": model.method,
         "feature": model.feature,
         "metric": {"feature": model.metric.feature, "stripes": model.metric.stripes},

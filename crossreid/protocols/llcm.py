@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossreid.data import provenance
 from crossreid.data.sets import llcm
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
@@ -26,6 +27,7 @@ class LLCM(Protocol):
 
     name = "llcm"
     cmc = "identity"
+    settings = ("trials", "flipped")
 
     def __init__(
         self,
@@ -56,10 +58,10 @@ class LLCM(Protocol):
             else "in both directions by the literal definition"
         )
         self.description = (
-            f"LLCM, mean of {trials} trials, {how}. Every image of one modality of the {split} identities "
-            "is a query; the gallery is one image of each identity in each camera of the other, drawn by "
-            "Python's generator seeded with the number of the trial. Images of the query's identity from "
-            "the query's camera are left out, and queries without a match. The curve counts identities, the "
+            f"{provenance.title('LLCM', self.images)}, mean of {trials} trials, {how}. Every image of one modality "
+            f"of the {split} identities is a query; the gallery is one image of each identity in each camera of the "
+            "other, drawn by Python's generator seeded with the number of the trial. Images of the query's identity "
+            "from the query's camera are left out, and queries without a match. The curve counts identities, the "
             "average precision images."
         )
 

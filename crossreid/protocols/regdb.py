@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossreid.data import provenance
 from crossreid.data.sets import regdb
 from crossreid.protocols.base import Protocol
 from crossreid.records import INFRARED, VISIBLE, Image, Trial, UserError
@@ -24,6 +25,7 @@ class RegDB(Protocol):
     """
 
     name = "regdb"
+    folds = True
 
     def __init__(
         self, root: str | Path, *, fold: int = 1, split: str = "test", images: Sequence[Image] | None = None
@@ -46,9 +48,9 @@ class RegDB(Protocol):
         }
         who = "test" if split == "test" else "held-out training"
         self.description = (
-            f"RegDB, fold {fold} of 10. Every image of the {who} identities of one modality is a query; "
-            "the gallery is every image of the other. No pair is left out. The curve counts images. "
-            "Published numbers are means over ten models, each trained and tested on its own fold."
+            f"{provenance.title('RegDB', self.images)}, fold {fold} of 10. Every image of the {who} identities of "
+            "one modality is a query; the gallery is every image of the other. No pair is left out. The curve counts "
+            "images. Published numbers are means over ten models, each trained and tested on its own fold."
         )
 
     def trials(self) -> list[Trial]:

@@ -7,12 +7,13 @@ own data included.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from crossreid import data
+from crossreid.data import provenance
 from crossreid.data.splitting import query_and_gallery
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
@@ -36,6 +37,7 @@ class SingleQuery(Protocol):
     """
 
     name = "single_query"
+    settings = ("source", "settings", "same_camera")
 
     def __init__(
         self,
@@ -67,7 +69,13 @@ class SingleQuery(Protocol):
                 f"{len(gallery)} gallery images. {more}; to validate, hold out training identities "
                 f"(data.validation)."
             )
-        self._set(query, gallery, title, root.name if own and root.name else title, same_camera, split)
+        both = [*query, *gallery]
+        row = provenance.title(root.name if own and root.name else title, both, layout=not own)
+        self._set(query, gallery, provenance.title(title, both, layout=not own), row, same_camera, split)
+
+    @classmethod
+    def locate(cls, roots: Mapping[str, str] | None, settings: Mapping) -> Path:
+        return data.locate(settings.get("source", "market1501"), roots)
 
     @classmethod
     def between(
@@ -79,6 +87,7 @@ class SingleQuery(Protocol):
             raise UserError(
                 f"{title}: {len(query)} queries and {len(gallery)} gallery images, at least one of each is needed"
             )
+        title = provenance.title(title, [*query, *gallery], layout=False)
         protocol._set(query, gallery, title, title, same_camera, "test")
         return protocol
 
