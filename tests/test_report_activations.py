@@ -172,7 +172,7 @@ def unit(rng, *shape):
 def test_stripes_tell_the_distances_of_the_metrics():
     rng = np.random.default_rng(0)
     for left, right in ((unit(rng, 8, 16), unit(rng, 8, 16)), (unit(rng, 4, 6), unit(rng, 7, 6))):
-        found = stripes.matched(left, right)
+        found = stripes.stripe_path(left, right)
         assert found.aligned == pytest.approx(
             float(alignment.aligned(left[None], right[None])[0, 0]), abs=1e-5
         )
@@ -187,7 +187,7 @@ def test_stripes_tell_the_distances_of_the_metrics():
 def test_a_body_lower_in_its_box_is_matched_lower():
     body = unit(np.random.default_rng(0), 8, 16)
     lower = np.concatenate([unit(np.random.default_rng(1), 2, 16), body[:-2]])
-    found = stripes.matched(body, lower)
+    found = stripes.stripe_path(body, lower)
     assert sum((i, i + 2) in {step[:2] for step in found.path} for i in range(6)) == 6
     assert found.aligned / len(found.path) < found.unaligned / len(body)
 
@@ -208,7 +208,7 @@ def test_figure_of_stripes(tmp_path):
     drawn = figure.draw()
     assert sum(kind == "image" for kind, _ in drawn.marks) == 6
     words = [given["words"] for kind, given in drawn.marks if kind == "text"]
-    assert f"aligned {stripes.matched(*pairs[0].stripes).aligned:.2f}" in words
+    assert f"aligned {stripes.stripe_path(*pairs[0].stripes).aligned:.2f}" in words
 
 
 def test_stripes_of_a_run(tmp_path):

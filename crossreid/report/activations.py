@@ -23,7 +23,7 @@ HEAT = ((10, 7, 35), (78, 18, 108), (158, 42, 99), (222, 81, 58), (251, 155, 6),
 
 
 @dataclass(frozen=True)
-class Seen:
+class MappedImage:
     """One image with what lies over it.
 
     pixels: (H, W, 3) uint8. maps: name -> (h, w) from 0 to 1. words: lines above it. right: whether it shows the
@@ -42,7 +42,7 @@ class Activations:
 
     name: str
     title: str
-    seen: Sequence[Seen]
+    seen: Sequence[MappedImage]
     note: str = ""
     maps: Sequence[str] = field(default=())
 
@@ -226,7 +226,7 @@ def _figure(run: Run, method, feature, ranked: dict, several: bool) -> Activatio
         (f"rank {rank}", "right" if each["right"] else "wrong") for rank, each in enumerate(gallery, start=1)
     ]
     seen = [
-        Seen(each, {name: values[index] for name, values in maps.items()}, words[index], right)
+        MappedImage(each, {name: values[index] for name, values in maps.items()}, words[index], right)
         for index, (each, right) in enumerate(zip(pixels, [None, *(bool(each["right"]) for each in gallery)]))
     ]
     who = run.name if several else "the network"

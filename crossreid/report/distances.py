@@ -16,7 +16,7 @@ import numpy as np
 
 from crossreid.records import Metric, UserError
 from crossreid.report.charts import Chart, Histogram, Line
-from crossreid.report.evidence import people
+from crossreid.report.evidence import identity_numbers
 from crossreid.report.figures import Section, slug
 
 OPERATING = (1e-2, 1e-3, 1e-4)
@@ -164,7 +164,7 @@ def _edges(low: float, high: float, bins: int) -> np.ndarray:
 
 def by_protocol(protocol, vectors, stripes, metric: Metric) -> dict[str, Distances]:
     """Row -> the distances of its trials, with the pairs left out that the metrics leave out."""
-    identity = people(
+    identity = identity_numbers(
         [image.domain for image in protocol.images], [image.identity for image in protocol.images]
     )
     rows: dict[str, list[Trial]] = {}
@@ -196,8 +196,10 @@ def within_and_across(labels: dict[str, np.ndarray], key: str, rows: Callable) -
 
     key: ``modality`` or ``domain``. rows: the distances (stop - start, N) of these images to all.
     """
-    person = people(labels["domain"], labels["identity"])
-    camera = people(labels["domain"], labels["camera"]) if "camera" in labels else np.arange(len(person))
+    person = identity_numbers(labels["domain"], labels["identity"])
+    camera = (
+        identity_numbers(labels["domain"], labels["camera"]) if "camera" in labels else np.arange(len(person))
+    )
     group = np.unique(labels[key], return_inverse=True)[1].reshape(-1)
     count = len(person)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from crossreid.records import MODALITIES
 from crossreid.report.charts import Scatter
-from crossreid.report.evidence import Features, people
+from crossreid.report.evidence import Features, identity_numbers
 from crossreid.report.figures import Section, slug
 
 POINTS, IDENTITIES = 1000, 30
@@ -65,7 +65,7 @@ def embedding_map(features: Features, identities: int = IDENTITIES, seed: int = 
 
     rng = np.random.default_rng(seed)
     labels = features.labels
-    person, searched = people(labels["domain"], labels["identity"]), features.searched()
+    person, searched = identity_numbers(labels["domain"], labels["identity"]), features.searched()
     kinds = np.unique(person[searched])
     chosen = rng.permutation(kinds)[:identities]
     rows = np.flatnonzero(np.isin(person, chosen))

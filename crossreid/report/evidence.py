@@ -37,12 +37,12 @@ class Features:
         distractors of Market-1501 have one number in common."""
         if self.protocol is None:
             return np.ones(len(self.vectors), bool)
-        person = people(self.labels["domain"], self.labels["identity"])
+        person = identity_numbers(self.labels["domain"], self.labels["identity"])
         queries = np.concatenate([np.asarray(trial.query) for trial in self.protocol.trials()])
         return np.isin(person, person[queries])
 
 
-def people(domain, number) -> np.ndarray:
+def identity_numbers(domain, number) -> np.ndarray:
     """Equal numbers for equal numbers of one domain."""
     pairs = np.stack([np.asarray(domain), np.asarray(number)], axis=1)
     return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)

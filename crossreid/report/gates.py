@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossreid.report.charts import Chart, Heat, Line
+from crossreid.report.charts import Chart, Heatmap, Line
 from crossreid.report.figures import Section, slug
 from crossreid.report.runs import Run
 
@@ -54,14 +54,14 @@ def share(counts: Sequence[int]) -> float:
     return float((counts * centres).sum() / max(counts.sum(), 1))
 
 
-def _tables(run: Run, logged: dict, shares: dict, name: str) -> list[Heat]:
+def _tables(run: Run, logged: dict, shares: dict, name: str) -> list[Heatmap]:
     last = max(logged)
     layers = list(logged[last])
     counts = np.array([logged[last][layer] for layer in layers], float)
     parts = counts.shape[1]
     borders = [f"{part / parts:g}" for part in range(parts + 1)]
     beside = [f"{100 * shares[last][layer]:.0f} %" for layer in layers]
-    end = Heat(
+    end = Heatmap(
         f"gates-{slug(run.name)}-end",
         f"Gates by layer{name}, after epoch {last}",
         "Gate, from IN (0) to BN (1)",
@@ -80,7 +80,7 @@ def _tables(run: Run, logged: dict, shares: dict, name: str) -> list[Heat]:
     epochs = sorted(shares)
     every = math.ceil(len(epochs) / COLUMNS)
     shown = epochs[every - 1 :: every]
-    time = Heat(
+    time = Heatmap(
         f"gates-{slug(run.name)}-time",
         f"Share of BN by layer and epoch{name}",
         "Epoch",

@@ -15,11 +15,11 @@ from crossreid.report import (
     curves,
     distances,
     embedding_map,
-    facts,
     figures,
     gates,
     rankings,
     results,
+    settings_and_cost,
     stripes,
 )
 from crossreid.report.drawing import SERIES, SERIES_DARK, variables
@@ -79,8 +79,8 @@ def sections(runs: Sequence[Run], choice: Choice) -> list[Section]:
         activations.section(runs, choice.feature),
         stripes.section(runs, choice.feature),
         *_of_vectors(runs, choice),
-        facts.settings(runs),
-        facts.cost(runs),
+        settings_and_cost.settings(runs),
+        settings_and_cost.cost(runs),
     ]
     return [section for section in found if section.body or section.figures]
 

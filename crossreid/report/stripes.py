@@ -33,7 +33,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Matched:
+class StripePath:
     """The cheapest path of a pair, [(i, j, distance of stripe i to stripe j), ...], the sum along it, and the sum over
     stripes at equal height, None where the numbers of stripes differ."""
 
@@ -42,7 +42,7 @@ class Matched:
     unaligned: float | None
 
 
-def matched(left, right) -> Matched:
+def stripe_path(left, right) -> StripePath:
     """left: (S, C), right: (S', C) unit stripes; see ``ops.alignment``."""
     from crossreid.ops import alignment
 
@@ -51,7 +51,7 @@ def matched(left, right) -> Matched:
     steps = np.tanh(lengths / 2)
     path = [(i, j, float(steps[i, j])) for i, j in alignment.alignment_path(left, right)]
     straight = float(np.trace(steps)) if len(left) == len(right) else None
-    return Matched(path, sum(step for _, _, step in path), straight)
+    return StripePath(path, sum(step for _, _, step in path), straight)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class AlignedStripes:
     def description(self) -> str:
         told = []
         for pair in self.pairs:
-            found = matched(*pair.stripes)
+            found = stripe_path(*pair.stripes)
             straight = "" if found.unaligned is None else f", unaligned {found.unaligned:.2f}"
             told.append(f"{pair.words}: aligned {found.aligned:.2f}{straight}")
         return f"{self.title}. {'; '.join(told)}."
@@ -76,7 +76,7 @@ class AlignedStripes:
     def csv(self) -> str:
         rows = []
         for number, pair in enumerate(self.pairs):
-            found = matched(*pair.stripes)
+            found = stripe_path(*pair.stripes)
             straight = "" if found.unaligned is None else found.unaligned
             for step, (left, right, length) in enumerate(found.path):
                 rows.append([number, pair.words, step, left, right, length, found.aligned, straight])
@@ -103,7 +103,7 @@ def _draw(pair: Pair) -> Drawing:
     wide = (cell - BETWEEN - 20) / 2
     high = wide * min(2.4, max(each.shape[0] / each.shape[1] for each in pair.pixels))
     top, colour = 22, "right" if pair.right else "wrong"
-    found = matched(*pair.stripes)
+    found = stripe_path(*pair.stripes)
     sheet = Drawing(cell, top + high + 40)
     sheet.text(10, 14, pair.words, colour, bold=True)
     lefts = (10, 10 + wide + BETWEEN)
