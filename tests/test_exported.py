@@ -8,6 +8,7 @@ from exported_models import INPUT, SIZE, exported
 
 import crossreid
 from crossreid import config, evaluation
+from crossreid.data.provenance import LAYOUT_OF
 from crossreid.export.using import Exported
 from crossreid.exported import evaluate, scoring
 from crossreid.ops import alignment, ranking
@@ -106,10 +107,10 @@ def test_recorded_settings_are_used_and_changes_checked(tmp_path_factory, market
         "evaluate": {"ranks": 30},
     }
     rows = evaluate(folder, tree=tree, log=str)
-    assert len(rows["Market-1501"].cmc) == 30
+    assert len(rows[f"{LAYOUT_OF}Market-1501"].cmc) == 30
     assert evaluate(folder, ["--protocol.same_camera", "false"], tree=tree, log=str)[
-        "Market-1501"
-    ].mean_ap != (rows["Market-1501"].mean_ap)
+        f"{LAYOUT_OF}Market-1501"
+    ].mean_ap != (rows[f"{LAYOUT_OF}Market-1501"].mean_ap)
     for changes, words in (
         (["--protocol.mode", "all"], "unknown setting protocol.mode"),
         (["--train.epochs", "3"], "does not apply to an exported model"),

@@ -96,16 +96,11 @@ class Generalization(Protocol):
         return {target: data.locate(target, roots) for target in settings.get("targets", USUAL)}
 
     def trained_on(self, names: Sequence[str]) -> None:
-        """Say which of the targets the model was trained on, which are therefore no unseen domains. names: of data
-        sets."""
-        seen = [data.get(target).title for target in self._targets if target in names]
-        if seen:
-            self.notes += (
-                f"The model was trained on {', '.join(seen)}: for these the numbers are not of an unseen domain.",
-            )
-        else:
-            titles = ", ".join(data.get(name).title for name in names)
-            self.description += f" None of them was trained on (the model was trained on {titles})."
+        """Say which targets are domains that the model has seen, if any. names: of the data sets it was trained on."""
+        titles = ", ".join(data.get(name).title for name in names)
+        seen = ", ".join(data.get(target).title for target in self._targets if target in names)
+        which = f"so the rows of {seen} are not of unseen domains" if seen else "none of them is tested on"
+        self.description += f" The model was trained on {titles}: {which}."
 
     def trials(self) -> list[Trial]:
         key = identity_and_camera(self.images)
