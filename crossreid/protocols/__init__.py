@@ -8,13 +8,15 @@ A protocol is built from the folder of its data and its settings, and then has
     average      "trials" or "queries": over what the mean of a subset's trials goes, see ``results.mean_scores``
     description  the protocol with its settings, in a few plain sentences for the report
     notes        what departs from the usual and must be said loudly
-    rendered     whether any of its images was rendered
+    title        of the data that is searched; called, the same or what it is instead where it was rendered
+    provenance   where the images come from, if any was rendered
     trials()     who is searched for where, as indices into ``images``
 
 and its class
 
     settings     the names of what a user can set
     folds        whether it is given the fold of the data set, as ``fold``
+    layout       whether the title is a data set's, whose layout rendered images have
     held_out     whether it can be given held-out training images to validate on, as ``images``
     locate()     what it is built from, where the user named the folders of data sets
 

@@ -13,6 +13,7 @@ class Protocol:
     """Who is searched for where. What each has is told in ``crossreid.protocols``."""
 
     name: str
+    title: str
     description: str
     images: list[Image]
     cmc = "image"
@@ -21,6 +22,7 @@ class Protocol:
     settings: tuple[str, ...] = ()
     folds = False
     held_out = True
+    layout = True
 
     @classmethod
     def locate(cls, roots: Mapping[str, str] | None, settings: Mapping) -> object:
@@ -28,9 +30,14 @@ class Protocol:
         return data.locate(cls.name, roots)
 
     @property
-    def rendered(self) -> bool:
-        """Whether any of its images was rendered, so that its numbers say nothing of real people."""
-        return provenance.rendered(self.images) > 0
+    def called(self) -> str:
+        """What results on its images are called: its title, or what they are instead of that data set."""
+        return provenance.title(self.title, self.images, layout=self.layout)
+
+    @property
+    def provenance(self) -> str:
+        """Where its images come from, if any was rendered: its numbers say nothing of real people. Else empty."""
+        return self.called if provenance.rendered(self.images) else ""
 
     def trials(self) -> list[Trial]:
         raise NotImplementedError(f"{type(self).__name__} must say who is searched for where")

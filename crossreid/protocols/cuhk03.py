@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import provenance
 from crossreid.data.sets import cuhk03
 from crossreid.data.splitting import query_and_gallery
 from crossreid.protocols.base import Protocol
@@ -37,6 +36,7 @@ class CUHK03(Protocol):
     name = "cuhk03"
     average = "queries"
     settings = ("boxes", "repetitions", "seed")
+    title = cuhk03.SOURCE.title
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class CUHK03(Protocol):
         self._queries = np.arange(len(query))
         self._repetitions, self._seed = repetitions, seed
         self.description = (
-            f"{provenance.title('CUHK03', self.images)}, {boxes} boxes, 767 training and 700 test identities, "
+            f"{self.called}, {boxes} boxes, 767 training and 700 test identities, "
             f"single-shot metric: mean of {repetitions} repetitions, each with one gallery image of each identity, "
             f"drawn at random (seed {seed}). A query's numbers are means over those repetitions that drew its "
             "identity from another camera than its own."

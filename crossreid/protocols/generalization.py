@@ -61,15 +61,18 @@ class Generalization(Protocol):
         self.images = []
         self._searches: list[tuple[str, np.ndarray, np.ndarray]] = []
         self._index: dict[tuple, int] = {}
+        names = []
         if split == "test":
             for domain, target in enumerate(targets):
                 name = USUAL.get(target, data.get(target).title)
                 name += f" {viper_variants}" if target == "viper" and viper_variants != "a" else ""
+                names.append(name)
                 for query, gallery in _splits(target, _root(target, root), folds, viper_variants):
                     row = provenance.title(name, [*query, *gallery])
                     self._add(row, domain, query, gallery)
         elif split == "validation" and images:
             for domain in sorted({image.domain for image in images}):
+                names.append(f"validation {domain}")
                 self._add(
                     f"validation {domain}",
                     domain,
@@ -80,7 +83,7 @@ class Generalization(Protocol):
                 f"protocol generalization has no split {split!r}: choose 'test', or hold out training "
                 "identities (data.validation) to validate on."
             )
-        self._targets = tuple(targets)
+        self.title, self._targets = ", ".join(names), tuple(targets)
         trials = Counter(row for row, *_ in self._searches)
         means = "".join(
             f" Means over {count} random splits: {', '.join(row for row, each in trials.items() if each == count)}."

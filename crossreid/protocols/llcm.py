@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import provenance
 from crossreid.data.sets import llcm
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
@@ -28,6 +27,7 @@ class LLCM(Protocol):
     name = "llcm"
     cmc = "identity"
     settings = ("trials", "flipped")
+    title = llcm.SOURCE.title
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class LLCM(Protocol):
             else "in both directions by the literal definition"
         )
         self.description = (
-            f"{provenance.title('LLCM', self.images)}, mean of {trials} trials, {how}. Every image of one modality "
+            f"{self.called}, mean of {trials} trials, {how}. Every image of one modality "
             f"of the {split} identities is a query; the gallery is one image of each identity in each camera of the "
             "other, drawn by Python's generator seeded with the number of the trial. Images of the query's identity "
             "from the query's camera are left out, and queries without a match. The curve counts identities, the "

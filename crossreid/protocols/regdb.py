@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import provenance
 from crossreid.data.sets import regdb
 from crossreid.protocols.base import Protocol
 from crossreid.records import INFRARED, VISIBLE, Image, Trial, UserError
@@ -26,6 +25,7 @@ class RegDB(Protocol):
 
     name = "regdb"
     folds = True
+    title = regdb.SOURCE.title
 
     def __init__(
         self, root: str | Path, *, fold: int = 1, split: str = "test", images: Sequence[Image] | None = None
@@ -48,7 +48,7 @@ class RegDB(Protocol):
         }
         who = "test" if split == "test" else "held-out training"
         self.description = (
-            f"{provenance.title('RegDB', self.images)}, fold {fold} of 10. Every image of the {who} identities of "
+            f"{self.called}, fold {fold} of 10. Every image of the {who} identities of "
             "one modality is a query; the gallery is every image of the other. No pair is left out. The curve counts "
             "images. Published numbers are means over ten models, each trained and tested on its own fold."
         )

@@ -69,9 +69,8 @@ class SingleQuery(Protocol):
                 f"{len(gallery)} gallery images. {more}; to validate, hold out training identities "
                 f"(data.validation)."
             )
-        both = [*query, *gallery]
-        row = provenance.title(root.name if own and root.name else title, both, layout=not own)
-        self._set(query, gallery, provenance.title(title, both, layout=not own), row, same_camera, split)
+        self.layout = not own
+        self._set(query, gallery, title, root.name if own and root.name else title, same_camera, split)
 
     @classmethod
     def locate(cls, roots: Mapping[str, str] | None, settings: Mapping) -> Path:
@@ -87,14 +86,14 @@ class SingleQuery(Protocol):
             raise UserError(
                 f"{title}: {len(query)} queries and {len(gallery)} gallery images, at least one of each is needed"
             )
-        title = provenance.title(title, [*query, *gallery], layout=False)
+        protocol.layout = False
         protocol._set(query, gallery, title, title, same_camera, "test")
         return protocol
 
     def _set(self, query, gallery, title, row, same_camera, split):
-        self.images = [*query, *gallery]
+        self.title, self.images = title, [*query, *gallery]
         self._queries = len(query)
-        self._row = row
+        self._row = provenance.title(row, self.images, layout=self.layout)
         self.notes = () if same_camera else (SAME_CAMERA_OFF,)
         self._excluded = _same_file(query, gallery)
         if same_camera:
@@ -103,7 +102,7 @@ class SingleQuery(Protocol):
         without = _without_match(query, gallery, same_camera)
         if without == len(query):
             raise UserError(_no_match(title, query, gallery, same_camera))
-        self.description = _words(title, query, gallery, same_camera, split, without)
+        self.description = _words(self.called, query, gallery, same_camera, split, without)
 
     def trials(self) -> list[Trial]:
         query = np.arange(self._queries)

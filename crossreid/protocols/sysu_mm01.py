@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import provenance
 from crossreid.data.sets import sysu_mm01
 from crossreid.formats import matlab
 from crossreid.protocols.base import Protocol
@@ -35,6 +34,7 @@ class SysuMM01(Protocol):
     cmc = "identity"
     settings = ("mode", "shots", "trials", "gallery")
     held_out = False
+    title = sysu_mm01.SOURCE.title
 
     def __init__(
         self,
@@ -91,8 +91,7 @@ class SysuMM01(Protocol):
         self._queries = np.arange(len(query))
         self._row = mode
         identities = len({image.identity for image in query})
-        title = provenance.title("SYSU-MM01", self.images)
-        self.description = _words(title, mode, shots, trials, official, f"{identities} {split} identities")
+        self.description = _words(self.called, mode, shots, trials, official, f"{identities} {split} identities")
 
     def trials(self) -> list[Trial]:
         places = PLACES[[image.camera for image in self.images]]
