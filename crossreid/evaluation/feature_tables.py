@@ -102,13 +102,13 @@ def between(
         torch.cat([each.feature for each in embeddings]),
         None if stripes[0] is None else torch.cat(stripes),
     )
-    described = {
+    recorded = {
         "protocol": described(protocol),
         "epoch": None,
         "selection": f"stored features, {place}",
         "notes": list(protocol.notes),
     }
-    return Stored(protocol, embedding, metrics, feature, described | about)
+    return Stored(protocol, embedding, metrics, feature, recorded | about)
 
 
 def _alike(arrays, names: Sequence[str]) -> None:
