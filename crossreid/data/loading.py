@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import functools
-import inspect
 import os
+import signal
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data.combining import everything
+from crossreid.data import prepared
 from crossreid.data.sampling import SAMPLERS
-from crossreid.data.splitting import hold_out
 from crossreid.images.decode import crop, decode
 from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, identities
 
@@ -215,17 +214,15 @@ def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[in
         held = splits.get("validation", []) if config.validation else []
         # An official validation split may be part of the training split too.
         apart = {image.identity for image in held}
-        training += [
-            replace(image, domain=domain)
-            for image in _prepared(config, name, splits["train"])
-            if image.identity not in apart
-        ]
+        found = _prepared(config, name, splits.get("train", []))
+        if not found:
+            raise UserError(
+                f"{name}: no training images were found; check the folder with 'crossreid data check' and the settings "
+                f"that select images. To train on a data set that is for testing, on all of it, set "
+                f"data.settings.{name}.all_images to true"
+            )
+        training += [replace(image, domain=domain) for image in found if image.identity not in apart]
         validation += [replace(image, domain=domain) for image in held]
-    if not training:
-        raise UserError(
-            f"{', '.join(config.names)}: no training images were found; check the folder with 'crossreid "
-            f"data check' and the settings that select images"
-        )
     labels = Labels.of(training)
     if config.cameras_as_domains:
         labels = labels.cameras_as_domains()
@@ -244,6 +241,7 @@ class Loader:
     config: what is done to the images.
     position: what ``state`` returned, to continue from there, possibly with another number of ranks.
     workers: processes that prepare batches; None takes ``config.workers``.
+    device: where batches are wanted. They come there as bytes, are finished there, and nothing waits for it.
     """
 
     def __init__(
@@ -259,6 +257,7 @@ class Loader:
         world: int = 1,
         position: dict | None = None,
         workers: int | None = None,
+        device="cpu",
     ):
         if len(images) != len(labels):
             raise ValueError(
@@ -270,6 +269,7 @@ class Loader:
         self.seed, self.name, self.rank, self.world = seed, name, rank, world
         self.dataset = _Batches(list(images), labels, config, (seed, zlib.crc32(name.encode())))
         self.workers = config.workers if workers is None else workers
+        self.device = device
         self._position = dict(position or {"draw": 0, "epoch": 0, "offset": 0})
         self._stream = None
         self._told: set[str] = set()
@@ -287,69 +287,82 @@ class Loader:
         return self
 
     def __next__(self) -> tuple[int, Batch]:
-        from crossreid.data.transforms import to_float
+        from crossreid.data.on_device import finish
 
         if self._stream is None:
             self._stream = self._start()
         outcome = next(self._stream)
         if isinstance(outcome, UserError):
             raise outcome
-        draw, position, batch, boxes, broken = outcome
+        draw, position, batch, drawn, labels, broken = outcome
         for text in broken:
             if text not in self._told:
                 self._told.add(text)
                 warnings.warn(f"{text} (another image of the same identity stands in for it)", stacklevel=2)
         self._position = position
-        return draw, replace(batch, images=to_float(batch.images, boxes, self.dataset.config))
+        batch = batch.to(self.device, non_blocking=True)
+        images = finish(batch.images, drawn, self.dataset.config)
+        return draw, replace(batch, images=images, labels=labels)
 
     def close(self) -> None:
         """End the workers. The stream continues where it stood when the next batch is asked for."""
         self._stream = None
 
     def _start(self) -> Iterator:
-        import torch
-        from torch.utils.data import DataLoader
-
-        return iter(
-            DataLoader(
-                self.dataset,
-                batch_size=None,
-                sampler=_Keys(self.sampler, self.dataset.stream, self._position, self.rank, self.world),
-                num_workers=self.workers,
-                collate_fn=_unchanged,
-                # Its own generator, because starting workers would otherwise draw from torch's global one.
-                generator=torch.Generator(),
-            )
-        )
+        keys = _Keys(self.sampler, self.dataset.stream, self._position, self.rank, self.world)
+        return iter(_data_loader(self.dataset, keys, self.workers, self.device))
 
 
 def test_loader(
-    images: Sequence[Image], config: DataConfig, batch_size: int = 128, workers: int | None = None
+    images: Sequence[Image],
+    config: DataConfig,
+    batch_size: int = 128,
+    workers: int | None = None,
+    device="cpu",
 ):
     """Every image once, in order, without augmentation.
 
-    Yields (indices (B,) int64, images (B, 3, H, W) float32 normalised, modality (B,) int64); the last batch
-    may be smaller. Raises UserError naming the file that cannot be read.
+    Yields (indices (B,) int64, images (B, 3, H, W) float32 normalised on ``device``, modality (B,) int64); the last
+    batch may be smaller. Raises UserError naming the file that cannot be read.
     """
-    import torch
-    from torch.utils.data import DataLoader
-
-    from crossreid.data.transforms import to_float
+    from crossreid.data.on_device import normalise
 
     rows = [range(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
-    loader = DataLoader(
-        _TestBatches(list(images), config),
-        batch_size=None,
-        sampler=rows,
-        num_workers=min(config.workers if workers is None else workers, len(rows)),
-        collate_fn=_unchanged,
-        generator=torch.Generator(),
-    )
-    for outcome in loader:
+    count = min(config.workers if workers is None else workers, len(rows))
+    for outcome in _data_loader(_TestBatches(list(images), config), rows, count, device):
         if isinstance(outcome, UserError):
             raise outcome
         rows, pixels, modality = outcome
-        yield rows, to_float(pixels, [], config), modality
+        yield rows, normalise(pixels.to(device, non_blocking=True), config), modality
+
+
+def _data_loader(dataset, keys, workers: int, device):
+    """torch's loader of whole batches, whose memory is pinned where they go to an accelerator."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=keys,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        worker_init_fn=_leave_stopping_to_the_parent,
+        pin_memory=torch.device(device).type != "cpu" and torch.accelerator.is_available(),
+        # Its own generator, because starting workers would otherwise draw from torch's global one.
+        generator=torch.Generator(),
+    )
+
+
+def _leave_stopping_to_the_parent(worker: int) -> None:
+    """Ctrl-C and a termination signal often reach the whole group of processes. The one that trains still needs
+    batches until it has saved, and ends its workers itself; a second termination signal ends this one."""
+
+    def first(number, frame):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, first)
 
 
 def read_image(image: Image) -> np.ndarray:
@@ -400,7 +413,7 @@ def _memory_map(path: str, changed: int) -> np.ndarray:
 
 
 class _Batches:
-    """What a worker holds: turns a key of ``_Keys`` into a batch of bytes and the boxes to erase."""
+    """What a worker holds: turns a key of ``_Keys`` into a batch of bytes and what was drawn for it."""
 
     def __init__(self, images: list[Image], labels: Labels, config: DataConfig, stream: tuple[int, int]):
         self.images, self.labels, self.config, self.stream = images, labels, config, stream
@@ -408,7 +421,7 @@ class _Batches:
     def __getitem__(self, key):
         import torch
 
-        from crossreid.data.transforms import on_pixels
+        from crossreid.data.transforms import in_worker
 
         draw, position, rows = key
         broken: list[str] = []
@@ -419,9 +432,10 @@ class _Batches:
             # Returned, not raised: a worker would wrap its text in a traceback.
             return error
         rows = np.asarray(rows)
-        fields = {name: torch.from_numpy(getattr(self.labels, name)[rows]) for name in _LABELS}
-        pixels, boxes = on_pixels(arrays, self.labels.modality[rows], generators, self.config)
-        return draw, position, Batch(images=pixels, **fields), boxes, broken
+        labels = self.labels.take(rows)
+        tensors = {name: torch.from_numpy(values) for name, values in vars(labels).items()}
+        pixels, drawn = in_worker(arrays, labels.modality, generators, self.config)
+        return draw, position, Batch(images=pixels, **tensors), drawn, labels, broken
 
     def _read(self, row: int, draw: int, place: int, broken: list[str]) -> tuple[np.ndarray, int]:
         """The pixels, and the row that they are of: another of that identity and modality for a broken image, of
@@ -496,9 +510,6 @@ class _Keys:
             epoch, skip = epoch + 1, 0
 
 
-_LABELS = ("target", "camera", "modality", "domain")
-
-
 def _generator(stream: tuple[int, int], purpose: int, first: int, second: int) -> np.random.Generator:
     """Random numbers of their own for each (stream, purpose, first, second).
 
@@ -518,42 +529,27 @@ def _read_splits(config: DataConfig, name: str) -> dict[str, list[Image]]:
 
     own = {key: value for key, value in config.settings.items() if key not in config.names}
     own.update(config.settings.get(name) or {})
-    everywhere = own.get("all_images") and not _takes(name, "all_images")
-    if everywhere:
-        del own["all_images"]
-    if config.prepared and _takes(name, "prepared"):
+    source = data.get(name)
+    if config.prepared and source.takes("prepared"):
         own["prepared"] = True
     if config.fold is not None:
-        if not any(_takes(each, "fold") for each in config.names):
+        if not any(data.get(each).takes("fold") for each in config.names):
             raise UserError(
                 f"data.fold is {config.fold!r}, but {', '.join(config.names)} has one training split only: "
                 f"remove data.fold"
             )
-        if _takes(name, "fold"):
+        if source.takes("fold"):
             own["fold"] = config.fold
-    root = data.locate(name, config.roots)
-    if not everywhere:
-        return data.read(name, root, held_out=config.validation, **own)
-    splits = everything(data.read(name, root, **own))
-    if config.validation:
-        splits["train"], splits["validation"] = hold_out(splits["train"], config.validation)
-    return splits
+    return data.read(name, data.locate(name, config.roots), held_out=config.validation, **own)
 
 
 def _prepared(config: DataConfig, name: str, images: list[Image]) -> list[Image]:
     """The same images as rows of the prepared array, where the settings ask for it."""
     from crossreid import data
-    from crossreid.data.prepare import decoded
 
-    if not config.prepared or _takes(name, "prepared"):
+    if not config.prepared or data.get(name).takes("prepared"):
         return images
-    return decoded(images, data.locate(name, config.roots), config.size, config.interpolation)
-
-
-def _takes(name: str, setting: str) -> bool:
-    from crossreid import data
-
-    return setting in inspect.signature(data.get(name).read).parameters
+    return prepared.rows(images, data.locate(name, config.roots), config.size, config.interpolation)
 
 
 def _known(name: str, value, known) -> None:
