@@ -164,8 +164,11 @@ def known(
             "the file"
         ) from error
     if points:
-        rendered = (content.get("protocol") or {}).get("provenance")
-        return points, f"{found}, on {rendered}" if rendered else str(found)
+        # An exported model keeps with each point what the evaluation said of its images.
+        rendered = (content.get("protocol") or {}).get("provenance") or points[0].get("provenance")
+        if not rendered:
+            return points, str(found)
+        return [point | {"provenance": rendered} for point in points], f"{found}, on {rendered}"
     if exported:
         again = "evaluate the checkpoint with crossreid evaluate, and export it again"
     return [], f"{found} says nothing of distances; {again}"
