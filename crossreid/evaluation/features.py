@@ -28,6 +28,7 @@ from crossreid.evaluation.archive import (
 from crossreid.files import replacing, understood
 from crossreid.formats.shape import TEXT, unlike
 from crossreid.formats.text import parse_json
+from crossreid.protocols.results import described
 from crossreid.records import Embedding, Image, Metric, Trial, UserError
 
 _FORM = 1
@@ -72,7 +73,7 @@ class Stored:
                 "by the one they were made for"
             )
         rows = np.array([known[_place(image)] for image in protocol.images])
-        about = self.about | {"protocol": {"name": protocol.name, "description": protocol.description}}
+        about = self.about | {"protocol": described(protocol)}
         about["notes"] = list(protocol.notes)
         return replace(self, protocol=protocol, embedding=self.embedding[rows], about=about)
 
@@ -88,6 +89,7 @@ class Recorded:
     notes: tuple[str, ...]
     images: list[Image]
     recorded: tuple[Trial, ...]
+    provenance: str = ""
 
     def trials(self) -> list[Trial]:
         return list(self.recorded)
@@ -220,6 +222,7 @@ _RECORDED = {
     "cmc": lambda value: value in ("image", "identity"),
     "average": lambda value: value in ("trials", "queries"),
     "notes": lambda value: all(map(TEXT, value)),
+    "provenance": TEXT,
 }
 
 
@@ -261,6 +264,7 @@ def _recorded(arrays, path: Path) -> Stored:
             tuple(about["notes"]),
             images,
             tuple(trials),
+            about["protocol"].get("provenance", ""),
         )
         if wrong := unlike(vars(protocol), _RECORDED):
             raise ValueError(f"{wrong} of the protocol is not known")

@@ -159,9 +159,13 @@ def known(
                 )
         points = content.get("operating_points") or []
         stats_at(points, 1.0)
+        thresholds(points, 1.0)
     if points:
-        rendered = content.get("provenance") or ""
-        return points, f"{found}, on {rendered}" if rendered else str(found)
+        # An exported model keeps with each point what the evaluation said of its images.
+        rendered = (content.get("protocol") or {}).get("provenance") or points[0].get("provenance")
+        if not rendered:
+            return points, str(found)
+        return [point | {"provenance": rendered} for point in points], f"{found}, on {rendered}"
     if exported:
         again = "evaluate the checkpoint with crossreid evaluate, and export it again"
     return [], f"{found} says nothing of distances; {again}"

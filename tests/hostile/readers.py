@@ -238,12 +238,12 @@ def _make_prepared(folder):
 
 
 def _read_prepared(folder):
+    from crossreid.data import prepared
     from crossreid.data.loading import read_image
-    from crossreid.data.prepare import decoded
     from crossreid.records import Image
 
     names = sorted((folder / "images").iterdir())
-    for image in decoded([Image(name, 1, 1) for name in names], folder, (8, 4), "bilinear"):
+    for image in prepared.rows([Image(name, 1, 1) for name in names], folder, (8, 4), "bilinear"):
         read_image(image)
 
 
