@@ -104,7 +104,7 @@ class Gallery:
                 + ": expected one for each"
             )
         now = time.time()
-        rows = {}
+        rows: dict[str, Row] = {}
         for entry, vector, image in zip(entries, vectors, images or [None] * len(entries)):
             rows.setdefault(entry.key, Row(checked(entry, now), vector, image))
         return self._store.insert(list(rows.values())) if rows else 0
