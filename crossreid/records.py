@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+# What an Embedding holds: tensors where a network made it, arrays where it has left torch behind.
+Array = TypeVar("Array", "np.ndarray", "torch.Tensor")
 
 VISIBLE, INFRARED = MODALITIES = ("visible", "infrared")
 
@@ -125,20 +128,20 @@ def identities(images: Sequence[Image]) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Embedding:
-    """What a method says of N images.
+class Embedding(Generic[Array]):
+    """What a method says of N images: of tensors as methods give them, of arrays as embedders do.
 
     feature: (N, D) as the method's own metric wants it, not necessarily of unit length.
     stripes: (N, S, C), one vector for each horizontal stripe from top to bottom, or None.
     """
 
-    feature: torch.Tensor
-    stripes: torch.Tensor | None = None
+    feature: Array
+    stripes: Array | None = None
 
     def __len__(self) -> int:
         return len(self.feature)
 
-    def __getitem__(self, rows) -> Embedding:
+    def __getitem__(self, rows) -> Embedding[Array]:
         return Embedding(self.feature[rows], None if self.stripes is None else self.stripes[rows])
 
 

@@ -82,7 +82,7 @@ def read(name: str, root: str | os.PathLike, *, held_out: float = 0, **settings)
     return splits
 
 
-def locate(name: str, roots: Mapping[str, str] | None = None) -> Path:
+def locate(name: str, roots: Mapping[str, str | Path] | None = None) -> Path:
     """The folder of a data set: ``roots[name]``, else its folder (or its name) below ``$CROSSREID_DATA``.
 
     Raises UserError that says both ways.

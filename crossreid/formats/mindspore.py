@@ -144,7 +144,7 @@ def _read(data, path) -> dict:
         last = name
     if not parts:
         raise _unreadable(path)
-    return {name: _value(name, *each, path) for name, each in parts.items()}
+    return {name: _value(name, dims, kind, slices, path) for name, (dims, kind, slices) in parts.items()}
 
 
 def _unreadable(path) -> UserError:

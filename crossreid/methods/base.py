@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -61,12 +62,12 @@ class Method(nn.Module):
     unit_length: whether those vectors have unit length.
     """
 
-    Config: type
+    Config: type[Any]
     modalities: tuple[str, ...] = ("visible",)
     features: tuple[str, ...] = ("vector",)
     unit_length: bool = False
 
-    def __init__(self, config, classes: int, domains: int = 1):
+    def __init__(self, config: Any, classes: int, domains: int = 1):
         """config: an instance of ``Config``; classes: training identities; domains: training domains."""
         super().__init__()
         self.config, self.classes, self.domains = config, classes, domains
@@ -79,7 +80,9 @@ class Method(nn.Module):
         """Losses of one batch: scalars by name; ``total`` is what is minimised, the rest is logged."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch, phase, progress)")
 
-    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+    def embed(
+        self, images: torch.Tensor, modality=None, feature: str | None = None
+    ) -> Embedding[torch.Tensor]:
         """Embed images (N, 3, H, W), normalised.
 
         modality: a name for all, or N indices (0 visible, 1 infrared); needed by methods that tell modalities apart.

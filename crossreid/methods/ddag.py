@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch.nn import functional as F
@@ -31,7 +32,7 @@ from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError
 
 
 @dataclass
-class Config:
+class DDAGConfig:
     """Settings of DDAG.
 
     backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
@@ -83,11 +84,16 @@ class DDAG(Method):
     """See the module. ``bn`` is the pooled vector after batch normalisation, ``part`` the one with part
     attention. ``graph_weight`` is w of the coming epoch."""
 
-    Config = Config
-    features = ("part", "bn")
+    Config = DDAGConfig
+    config: DDAGConfig
+    features: tuple[str, ...] = ("part", "bn")
     unit_length = True
+    part: PartAttention | None
+    graph: IdentityGraph | None
+    graph_weight: torch.Tensor
+    epoch_total: torch.Tensor
 
-    def __init__(self, config: Config, classes: int, domains: int = 1):
+    def __init__(self, config: DDAGConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
         if config.streams not in (1, 2):
             raise UserError(f"method.streams is {config.streams!r}: choose 1 or 2")
@@ -124,7 +130,7 @@ class DDAG(Method):
             self.register_buffer("graph_weight", torch.zeros(()))
             if config.graph_schedule == "step":
                 self.register_buffer("epoch_total", torch.zeros(2))  # sum and number of the epoch's losses
-        stems = tuple(self.stems.children()) if two else ()
+        stems = tuple(self.stems.children()) if self.stems is not None else ()
         load_pretrained(self.backbone, config.pretrained, config.backbone, stems)
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
@@ -141,7 +147,7 @@ class DDAG(Method):
             losses["triplet"] = batch_hard_triplet(*anchors, self.config.margin)
         if self.part is not None:
             losses["part"] = identity_loss(self.classifier(self.part(maps, vectors)), batch.target)
-        total = base = sum(losses.values())
+        total = base = reduce(torch.add, losses.values())
         if self.graph is not None:
             losses["graph"] = F.nll_loss(self.graph(compared, batch.target), batch.target)
             total = base + self.graph_weight.clone() * losses["graph"]
@@ -163,7 +169,9 @@ class DDAG(Method):
         if self.epoch_total[1] > 0:
             self.graph_weight.fill_(1 / (1 + self.epoch_total[0] / self.epoch_total[1]))
 
-    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+    def embed(
+        self, images: torch.Tensor, modality=None, feature: str | None = None
+    ) -> Embedding[torch.Tensor]:
         """See ``Method.embed``; vectors of unit length."""
         if feature not in (None, *self.features):
             raise UserError(
@@ -172,7 +180,7 @@ class DDAG(Method):
             )
         maps = self.feature_map(images, modality)
         vectors = self.neck(average(maps))
-        if (feature or self.features[0]) == "part":
+        if self.part is not None and (feature or self.features[0]) == "part":
             vectors = self.part(maps, vectors)
         return Embedding(F.normalize(vectors))
 
