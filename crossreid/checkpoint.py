@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from pathlib import Path
 
@@ -16,24 +15,20 @@ from crossreid.files import FULL, check_folder, replacing
 from crossreid.formats.pytorch import read_pickle
 from crossreid.methods import METHODS
 from crossreid.methods.base import Method
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice, did_you_mean
 
 FORMAT = 1
 
 
 def build(name: str, config: dict, classes: int, domains: int = 1) -> Method:
     """A method by name, with a plain dict of its settings."""
-    if name not in METHODS:
-        hint = difflib.get_close_matches(name, METHODS, 1)
-        raise UserError(
-            f"unknown method {name!r}: choose one of {', '.join(sorted(METHODS))}"
-            + (f" (did you mean {hint[0]!r}?)" if hint else "")
-        )
+    check_choice("the method", name, METHODS)
     method = METHODS[name]
     known = {field.name: field for field in dataclasses.fields(method.Config)}
-    unknown = sorted(set(config) - set(known))
-    if unknown:
-        raise UserError(f"method {name!r} has no setting {unknown[0]!r}: it has {', '.join(known)}")
+    for key in config:
+        if key not in known:
+            hint = did_you_mean(key, known)
+            raise UserError(f"method {name!r} has no setting {key!r}{hint}: it has {', '.join(known)}")
     values = {
         key: tuple(value) if isinstance(value, list) and isinstance(known[key].default, tuple) else value
         for key, value in config.items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import re
 import typing
@@ -22,7 +21,7 @@ from crossreid.evaluation import EvaluateConfig
 from crossreid.methods import METHODS
 from crossreid.protocols import PROTOCOLS
 from crossreid.protocols import get as get_protocol
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice, did_you_mean
 from crossreid.training import TrainConfig
 
 HEADINGS = ("method", "data", "protocol", "train", "evaluate")
@@ -80,14 +79,12 @@ def resolve(tree: dict) -> Settings:
     method, protocol = dict(tree["method"] or {}), dict(tree["protocol"] or {})
     name = method.pop("name", None)
     if name is None:
-        raise UserError(f"method.name is missing: choose one of {', '.join(sorted(METHODS))}")
-    if name not in METHODS:
-        raise UserError(_unknown("method.name", name, METHODS))
+        raise UserError(f"method.name is missing: choose one of {', '.join(METHODS)}")
+    check_choice("method.name", name, METHODS)
     data = fill("data", DataConfig, tree["data"] or {})
     usual = data.name if isinstance(data.name, str) else data.name[0]
     protocol_name = protocol.pop("name", None) or get_source(usual).protocol
-    if protocol_name not in PROTOCOLS:
-        raise UserError(_unknown("protocol.name", protocol_name, PROTOCOLS))
+    check_choice("protocol.name", protocol_name, PROTOCOLS)
     kind = get_protocol(protocol_name)
     takes = inspect.signature(kind).parameters
     if "source" in takes and "source" not in protocol and get_source(usual).protocol == protocol_name:
@@ -155,13 +152,9 @@ def _known_within(where: str, kind: type, values: dict) -> None:
 def _known(where: str, values: dict, names: Sequence[str]) -> None:
     for key in values:
         if key not in names:
-            raise UserError(_unknown(f"{where}: the key", key, names))
-
-
-def _unknown(what: str, value, choices) -> str:
-    near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"{what} {value!r} is unknown{hint}: choose one of {', '.join(map(str, choices))}"
+            raise UserError(
+                f"{where}: the key {key!r} is unknown{did_you_mean(key, names)}: choose one of {', '.join(names)}"
+            )
 
 
 def bundled() -> dict[str, Path]:
@@ -241,7 +234,10 @@ def _first(names):
 
 def _put(tree: dict, keys: list[str], value) -> None:
     if keys[0] not in HEADINGS:
-        raise UserError(_unknown("the setting", ".".join(keys), [f"{heading}.*" for heading in HEADINGS]))
+        key, known = ".".join(keys), [f"{heading}.*" for heading in HEADINGS]
+        raise UserError(
+            f"the setting {key!r} is unknown{did_you_mean(keys[0], HEADINGS)}: choose one of {', '.join(known)}"
+        )
     for key in keys[:-1]:
         if not isinstance(tree.get(key), dict):
             tree[key] = {}

@@ -160,13 +160,9 @@ class Trained:
                 "`crossreid export`"
             ) from error
         self.network = checkpoint.load(path, device, **settings)
-        if feature is not None and feature not in self.network.features:
-            raise UserError(
-                f"the model has no feature {feature!r}: choose one of {', '.join(self.network.features)}"
-            )
         self.path, self.device = Path(path), device
         self.method = next(name for name, kind in METHODS.items() if type(self.network) is kind)
-        self.name, self.feature = f"{self.method} {Path(path).name}", feature or self.network.features[0]
+        self.name, self.feature = f"{self.method} {Path(path).name}", self.network.chosen(feature)
         self.modalities, self.trained = tuple(self.network.modalities), self.network.trained
         self.settings, self.metric = self.network.settings, self.network.metric(self.feature)
         self.input = {key: self.network.input[key] for key in ("size", "interpolation", "mean", "std")}

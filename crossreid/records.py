@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -201,3 +202,18 @@ class Scores:
 class UserError(ValueError):
     """A mistake that the user can mend: its text is one paragraph that says what is wrong, what was expected and
     what to do. The command line prints it without a traceback and exits with 2."""
+
+
+def did_you_mean(value: object, known: Iterable[object]) -> str:
+    """`` (did you mean 'agw'?)`` where one of the known names resembles what was given, else nothing."""
+    near = difflib.get_close_matches(str(value), [str(name) for name in known], 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def check_choice(what: str, value: object, known: Iterable[object]) -> None:
+    """Raise UserError, which names the nearest, unless the value is one of those known. what: ``"method.pooling"``."""
+    choices = list(known)
+    if value not in choices:  # a list, so that a value of any type can be compared
+        raise UserError(
+            f"{what} is {value!r}{did_you_mean(value, choices)}: choose one of {', '.join(map(str, choices))}"
+        )

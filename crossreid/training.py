@@ -26,7 +26,7 @@ from crossreid.data.loading import Loader, training_set
 from crossreid.engine import PRECISIONS, Engine, deterministic, seed_step
 from crossreid.files import replacing
 from crossreid.methods.base import Method, Phase, Progress
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("steps", "cosine", "poly", "linear", "constant")
@@ -57,8 +57,8 @@ class ScheduleConfig:
     end: float = 0.0
 
     def __post_init__(self):
-        _choice("train.optimizers.*.schedule.name", self.name, SCHEDULES)
-        _choice("train.optimizers.*.schedule.unit", self.unit, ("epoch", "iteration"))
+        check_choice("train.optimizers.*.schedule.name", self.name, SCHEDULES)
+        check_choice("train.optimizers.*.schedule.unit", self.unit, ("epoch", "iteration"))
 
 
 @dataclass
@@ -80,7 +80,7 @@ class OptimizerConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     def __post_init__(self):
-        _choice("train.optimizers.*.name", self.name, OPTIMIZERS)
+        check_choice("train.optimizers.*.name", self.name, OPTIMIZERS)
         if self.lr < 0:
             raise UserError(f"train.optimizers.*.lr is {self.lr}: a learning rate is 0 or more")
 
@@ -120,8 +120,8 @@ class TrainConfig:
     init_from: str | None = None
 
     def __post_init__(self):
-        _choice("train.precision", self.precision, tuple(PRECISIONS))
-        _choice("train.select", self.select, ("last", "validation", "test"))
+        check_choice("train.precision", self.precision, PRECISIONS)
+        check_choice("train.select", self.select, ("last", "validation", "test"))
         if self.epochs < 1 or self.accumulate < 1:
             raise UserError(
                 f"train.epochs is {self.epochs} and train.accumulate is {self.accumulate}: both must be 1 or more"
@@ -774,14 +774,3 @@ def _before(line: str, epoch: int) -> bool:
         return json.loads(line).get("epoch", epoch) < epoch
     except json.JSONDecodeError:
         return False
-
-
-def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        import difflib
-
-        hint = difflib.get_close_matches(str(value), allowed, 1)
-        raise UserError(
-            f"{name} is {value!r}: choose one of {', '.join(allowed)}"
-            + (f" (did you mean {hint[0]!r}?)" if hint else "")
-        )

@@ -5,7 +5,6 @@ A new data set is one file with a ``SOURCE`` and one line here.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from collections.abc import Mapping
@@ -30,7 +29,7 @@ from crossreid.data.sets import (
 )
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.data.splitting import hold_out
-from crossreid.records import Image, UserError
+from crossreid.records import Image, UserError, check_choice, did_you_mean
 
 SOURCES: dict[str, Source] = {
     "market1501": market1501.SOURCE,
@@ -53,11 +52,8 @@ SOURCES: dict[str, Source] = {
 
 def get(name: str) -> Source:
     """The data set of that name. Raises UserError that names the nearest one."""
-    if name in SOURCES:
-        return SOURCES[name]
-    near = difflib.get_close_matches(name, SOURCES, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UserError(f"unknown data set {name!r}{hint}: choose one of {', '.join(sorted(SOURCES))}.")
+    check_choice("the data set", name, SOURCES)
+    return SOURCES[name]
 
 
 def read(name: str, root: str | os.PathLike, *, held_out: float = 0, **settings) -> dict[str, list[Image]]:
@@ -71,8 +67,7 @@ def read(name: str, root: str | os.PathLike, *, held_out: float = 0, **settings)
     known = [key for key in inspect.signature(source.read).parameters if key != "root"]
     for key in settings:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = did_you_mean(key, known)
             raise UserError(f"{name} has no setting {key!r}{hint}: it has {', '.join(known) or 'none'}.")
     if held_out:
         settings = {**settings, **source.validation}

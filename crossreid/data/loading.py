@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import os
@@ -18,7 +17,7 @@ from crossreid.data.combining import everything
 from crossreid.data.sampling import SAMPLERS
 from crossreid.data.splitting import hold_out
 from crossreid.images.decode import crop, decode
-from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, identities
+from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, check_choice, identities
 
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
 # Keeps apart the random numbers of sampler epochs, of augmentations and of stand-ins for broken files.
@@ -42,7 +41,7 @@ class LoaderConfig:
     instances: int = 4
 
     def __post_init__(self):
-        _known("sampler", self.sampler, SAMPLERS)
+        check_choice("data.loaders.*.sampler", self.sampler, SAMPLERS)
         _at_least("identities", self.identities, 1)
         _at_least("instances", self.instances, 1)
 
@@ -173,9 +172,9 @@ class DataConfig:
                 f"mean is {self.mean} and std is {self.std}: expected three numbers each, for pixels from 0 "
                 f"to 1, and std above 0"
             )
-        _known("interpolation", self.interpolation, INTERPOLATIONS)
-        _known("grey_modality", self.grey_modality, ("all", "visible"))
-        _known("broken", self.broken, ("stop", "skip"))
+        check_choice("data.interpolation", self.interpolation, INTERPOLATIONS)
+        check_choice("data.grey_modality", self.grey_modality, ("all", "visible"))
+        check_choice("data.broken", self.broken, ("stop", "skip"))
         for name in ("flip", "translate", "grey"):
             _share(name, getattr(self, name))
         if not 0 <= self.validation < 1:
@@ -554,13 +553,6 @@ def _takes(name: str, setting: str) -> bool:
     from crossreid import data
 
     return setting in inspect.signature(data.get(name).read).parameters
-
-
-def _known(name: str, value, known) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), list(known), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"unknown {name} {value!r}: choose one of {', '.join(known)}{hint}")
 
 
 def _share(name: str, value: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from crossreid.exported import scoring
 from crossreid.files import write_json
 from crossreid.images.resize import fit
 from crossreid.protocols.results import as_json, mean_scores, people, table
-from crossreid.records import MODALITIES, Embedding, Scores, UserError
+from crossreid.records import MODALITIES, Embedding, Scores, UserError, did_you_mean
 
 # What of an experiment's settings matters here, with the defaults of a model that records none.
 SETTINGS = {
@@ -165,9 +164,7 @@ def _value(text: str):
 
 
 def _unknown(what: str, key: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, known, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown setting {what}{hint}: it has {', '.join(known) or 'none'}"
+    return f"unknown setting {what}{did_you_mean(key, known)}: it has {', '.join(known) or 'none'}"
 
 
 def _content(model: Exported, path, protocol, rows: Mapping[str, Scores]) -> dict:

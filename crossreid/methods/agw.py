@@ -22,7 +22,7 @@ from crossreid.nn.pooling import POOLINGS
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
 from crossreid.nn.stems import Stems
-from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError
+from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, check_choice
 
 
 @dataclass
@@ -71,10 +71,7 @@ class AGW(Method):
     def __init__(self, config: AGWConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
         for name, known in (("pooling", POOLINGS), ("loss", ("weighted", "hard")), ("streams", (1, 2))):
-            if getattr(config, name) not in known:
-                raise UserError(
-                    f"method.{name} is {getattr(config, name)!r}: choose one of {', '.join(map(str, known))}"
-                )
+            check_choice(f"method.{name}", getattr(config, name), known)
         two = config.streams == 2
         width = (config.attention_width or "half") if config.attention else None
         self.modalities = MODALITIES if two else (VISIBLE,)
@@ -109,8 +106,7 @@ class AGW(Method):
         self, images: torch.Tensor, modality=None, feature: str | None = None
     ) -> Embedding[torch.Tensor]:
         """See ``Method.embed``; vectors of unit length."""
-        if feature not in (None, *self.features):
-            raise UserError(f"AGW has no feature {feature!r}: choose one of {', '.join(self.features)}")
+        feature = self.chosen(feature)
         pooled = self.pool(self.feature_map(images, modality))
         return Embedding(F.normalize(pooled if feature == "global" else self.neck(pooled)))
 

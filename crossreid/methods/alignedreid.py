@@ -25,7 +25,7 @@ from crossreid.methods.base import Method, Progress
 from crossreid.nn import backbones
 from crossreid.nn.pooling import average
 from crossreid.ops.precision import in_float32
-from crossreid.records import Batch, Embedding, Metric, UserError
+from crossreid.records import Batch, Embedding, Metric, UserError, check_choice
 
 LOSSES = ("identity", "global", "local")
 STRIPES = ("raw", "projected")
@@ -131,11 +131,7 @@ class AlignedReID(Method):
 
     def metric(self, feature: str | None = None) -> Metric:
         """See ``COMPARISONS``; the first is the default."""
-        if feature not in (None, *self.features):
-            raise UserError(
-                f"AlignedReID++ has no feature {feature!r}: choose one of {', '.join(self.features)}"
-            )
-        return COMPARISONS[feature or self.features[0]]
+        return COMPARISONS[self.chosen(feature)]
 
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Everything alike, except that batch normalisation is not decayed unless ``decay_norms``."""
@@ -161,14 +157,8 @@ def _unit_stripes(rows: torch.Tensor) -> torch.Tensor:
 def _check(config: AlignedReIDConfig) -> None:
     if not config.losses or not set(config.losses) <= set(LOSSES):
         raise UserError(f"method.losses is {list(config.losses)}: give one or more of {', '.join(LOSSES)}")
-    if config.local_distance not in LOCAL_DISTANCES:
-        raise UserError(
-            f"method.local_distance is {config.local_distance!r}: choose one of {', '.join(LOCAL_DISTANCES)}"
-        )
-    if config.evaluate_stripes not in STRIPES:
-        raise UserError(
-            f"method.evaluate_stripes is {config.evaluate_stripes!r}: choose one of {', '.join(STRIPES)}"
-        )
+    check_choice("method.local_distance", config.local_distance, LOCAL_DISTANCES)
+    check_choice("method.evaluate_stripes", config.evaluate_stripes, STRIPES)
     if config.evaluate_stripes == "projected" and "local" not in config.losses:
         raise UserError(
             "method.evaluate_stripes is 'projected', but the projection is learned by the loss 'local', "

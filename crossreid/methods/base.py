@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from crossreid.records import Batch, Embedding, Metric
+from crossreid.records import Batch, Embedding, Metric, check_choice
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,11 @@ class Method(nn.Module):
         feature: one of ``features``; None is the first.
         """
         raise NotImplementedError(f"{type(self).__name__} must define embed(images, modality, feature)")
+
+    def chosen(self, feature: str | None) -> str:
+        """The name of a feature, the default for None. Raises UserError for one that the method does not give."""
+        check_choice("the feature", feature or self.features[0], self.features)
+        return feature or self.features[0]
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) before pooling, for activation images."""

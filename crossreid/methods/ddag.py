@@ -28,7 +28,7 @@ from crossreid.nn.pooling import average
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
 from crossreid.nn.stems import Stems
-from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError
+from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError, check_choice
 
 
 @dataclass
@@ -95,11 +95,9 @@ class DDAG(Method):
 
     def __init__(self, config: DDAGConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
-        if config.streams not in (1, 2):
-            raise UserError(f"method.streams is {config.streams!r}: choose 1 or 2")
-        for name, known in (("losses", ("id", "id+tri")), ("graph_schedule", ("epoch", "step"))):
-            if getattr(config, name) not in known:
-                raise UserError(f"method.{name} is {getattr(config, name)!r}: choose {' or '.join(known)}")
+        check_choice("method.streams", config.streams, (1, 2))
+        check_choice("method.losses", config.losses, ("id", "id+tri"))
+        check_choice("method.graph_schedule", config.graph_schedule, ("epoch", "step"))
         for name, lowest in (("part", 0), ("heads", 0), ("width", 1)):
             if getattr(config, name) < lowest:
                 raise UserError(
@@ -173,14 +171,10 @@ class DDAG(Method):
         self, images: torch.Tensor, modality=None, feature: str | None = None
     ) -> Embedding[torch.Tensor]:
         """See ``Method.embed``; vectors of unit length."""
-        if feature not in (None, *self.features):
-            raise UserError(
-                f"this DDAG has no feature {feature!r}: choose one of {', '.join(self.features)} "
-                "(part needs method.part above 0)"
-            )
+        feature = self.chosen(feature)
         maps = self.feature_map(images, modality)
         vectors = self.neck(average(maps))
-        if self.part is not None and (feature or self.features[0]) == "part":
+        if self.part is not None and feature == "part":
             vectors = self.part(maps, vectors)
         return Embedding(F.normalize(vectors))
 

@@ -39,7 +39,7 @@ from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.nn.pooling import average
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import NETWORKS, ResNet, resnet
-from crossreid.records import Batch, Embedding, UserError
+from crossreid.records import Batch, Embedding, UserError, check_choice
 
 NORMS = {
     "bin": BatchInstanceNorm,
@@ -112,9 +112,9 @@ class MetaBIN(Method):
 
     def __init__(self, config: MetaBINConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
-        for key, known in (("backbone", BACKBONES), ("norm", NORMS), ("meta_learns", LEARNERS)):
-            if getattr(config, key) not in known:
-                raise UserError(f"method.{key} is {getattr(config, key)!r}: choose one of {', '.join(known)}")
+        check_choice("method.backbone", config.backbone, BACKBONES)
+        check_choice("method.norm", config.norm, NORMS)
+        check_choice("method.meta_learns", config.meta_learns, LEARNERS)
         for key in ("base_losses", "meta_train_losses", "meta_test_losses"):
             if not (names := getattr(config, key)) or set(names) - set(LOSSES):
                 raise UserError(f"method.{key} is {list(names)}: choose one or more of {', '.join(LOSSES)}")
@@ -184,8 +184,7 @@ class MetaBIN(Method):
     def embed(
         self, images: torch.Tensor, modality=None, feature: str | None = None
     ) -> Embedding[torch.Tensor]:
-        if feature not in (None, *self.features):
-            raise UserError(f"MetaBIN has no feature {feature!r}: choose one of {', '.join(self.features)}")
+        feature = self.chosen(feature)
         pooled = self._pool(images)
         return Embedding(pooled if feature == "global" else self.neck(pooled))
 

@@ -30,7 +30,7 @@ from crossreid.nn.channel_attention import ChannelAttention
 from crossreid.nn.pooling import average
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
-from crossreid.records import Batch, Embedding, UserError
+from crossreid.records import Batch, Embedding, UserError, check_choice
 
 
 @dataclass(frozen=True)
@@ -245,11 +245,8 @@ class MVD(Method):
 
     def __init__(self, config: MVDConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
-        for name, known in (("profile", PROFILES), ("normalize", (None, "joint", "parts"))):
-            if getattr(config, name) not in known:
-                raise UserError(
-                    f"method.{name} is {getattr(config, name)!r}: choose one of {', '.join(filter(None, known))}"
-                )
+        check_choice("method.profile", config.profile, PROFILES)
+        check_choice("method.normalize", config.normalize, (None, "joint", "parts"))
         if config.width < 2:
             raise UserError(f"method.width is {config.width}: give the width of z, 2 or more")
         if config.temperature <= 0:
@@ -296,8 +293,7 @@ class MVD(Method):
     ) -> Embedding[torch.Tensor]:
         """See ``Method.embed``; every image takes the same way, whatever its modality. Vectors of unit
         length."""
-        if feature not in (None, *self.features):
-            raise UserError(f"MVD has no feature {feature!r}: choose one of {', '.join(self.features)}")
+        feature = self.chosen(feature)
         seen = self._observe(images)
         parts = [] if feature == "rep" else list(seen.values())
         if feature in ("rep", "both"):

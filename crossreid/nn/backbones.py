@@ -10,7 +10,7 @@ from torch import nn
 from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import NETWORKS, ResNet, resnet
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice
 
 # Name -> whose file of ImageNet weights fits; the residual networks have timm's besides.
 OTHERS = {
@@ -42,8 +42,7 @@ def backbone(
     ``channels`` is the width of the map.
     """
     if name not in OTHERS:
-        if name not in NETWORKS:
-            raise UserError(f"unknown backbone {name!r}: choose one of {', '.join((*NETWORKS, *OTHERS))}")
+        check_choice("method.backbone", name, (*NETWORKS, *OTHERS))
         return resnet(name, last_stride, variant)
     if variant != "torchvision":
         raise UserError(

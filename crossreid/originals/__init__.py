@@ -16,7 +16,7 @@ import torch
 from crossreid.files import replacing
 from crossreid.formats.mindspore import read_checkpoint, torch_names, write_checkpoint
 from crossreid.formats.pytorch import read_pickle, state_dict
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice
 
 # Name of the method -> the key under which the program's own files keep the weights. Asked in this order.
 SYSTEMS = {"metabin": "model", "alignedreid": "state_dict", "agw": "net", "ddag": "net", "mvd": "model"}
@@ -64,8 +64,7 @@ def to_original(
     config: settings of the method, which the MindSpore form asks for.
     """
     path = Path(path)
-    if name not in SYSTEMS:
-        raise UserError(f"no published program belongs to the method {name!r}: choose {', '.join(SYSTEMS)}")
+    check_choice("the method of an official checkpoint", name, SYSTEMS)
     if path.suffix == ".ckpt":
         write = getattr(_system(name), "write_mindspore", None)
         if write is None:

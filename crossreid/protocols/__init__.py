@@ -13,15 +13,13 @@ A protocol is built from the folder of its data and its settings, and then has
 
 from __future__ import annotations
 
-import difflib
-
 from crossreid.protocols.cuhk03 import CUHK03
 from crossreid.protocols.generalization import Generalization
 from crossreid.protocols.llcm import LLCM
 from crossreid.protocols.regdb import RegDB
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.protocols.sysu_mm01 import SysuMM01
-from crossreid.records import UserError
+from crossreid.records import check_choice
 
 PROTOCOLS: dict[str, type] = {
     "single_query": SingleQuery,
@@ -36,8 +34,5 @@ PROTOCOLS: dict[str, type] = {
 
 def get(name: str) -> type:
     """The protocol of that name. Raises UserError that names the nearest one."""
-    if name in PROTOCOLS:
-        return PROTOCOLS[name]
-    near = difflib.get_close_matches(name, PROTOCOLS, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UserError(f"unknown protocol {name!r}{hint}: choose one of {', '.join(sorted(PROTOCOLS))}.")
+    check_choice("the protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
