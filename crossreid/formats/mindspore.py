@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossreid.formats.pretenders import refuse_pretender
 from crossreid.records import UserError
 
 TYPES = {
@@ -47,6 +48,7 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray | str]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint at {path}: give the path of a MindSpore .ckpt file")
+    refuse_pretender(path)
     return _read(memoryview(path.read_bytes()), path)
 
 

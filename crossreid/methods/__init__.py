@@ -36,3 +36,10 @@ class _Methods(Mapping[str, "type[Method]"]):
 
 
 METHODS = _Methods()
+
+
+def name_of(method: Method) -> str:
+    """The name of a method by its class; that of the class itself for one that is not among ``METHODS``."""
+    kind = type(method)
+    known = (name for name, place in _PLACES.items() if kind.__name__ == place.rpartition(".")[2])
+    return next((name for name in known if METHODS[name] is kind), kind.__name__)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -49,6 +49,29 @@ class Progress:
         return self.epoch == 0 and self.iteration == 0
 
 
+class Input(TypedDict):
+    """How an image becomes what a method takes.
+
+    size: height and width in pixels. interpolation: the filter that resizes to it, a name of
+        ``crossreid.images.resize``. mean, std: of each channel, for pixels from 0 to 1.
+    """
+
+    size: Sequence[int]
+    interpolation: str
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def usual_input() -> Input:
+    """256 x 128 pixels with the means and deviations of ImageNet."""
+    return {
+        "size": (256, 128),
+        "interpolation": "bilinear",
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+    }
+
+
 class Method(nn.Module):
     """A published system: its network, its losses and how its vectors are compared.
 
@@ -60,6 +83,13 @@ class Method(nn.Module):
     modalities: what the method distinguishes; ``("visible",)`` when every image takes the same way.
     features: names of the vectors ``embed`` can give, the default first.
     unit_length: whether those vectors have unit length.
+
+    Every method also carries what using it takes. Training and loading a checkpoint fill these in; one that is built
+    in Python has the usual input until another is set, and empty dicts.
+
+    input: how its images are made, see ``Input``.
+    settings: the resolved settings of its training, heading -> settings, as ``crossreid.config.load`` takes them.
+    trained: what it was trained on: ``source``, ``identities``, ``images``, ``epoch``; ``origin`` of an official one.
     """
 
     Config: type[Any]
@@ -71,6 +101,9 @@ class Method(nn.Module):
         """config: an instance of ``Config``; classes: training identities; domains: training domains."""
         super().__init__()
         self.config, self.classes, self.domains = config, classes, domains
+        self.input: Input = usual_input()
+        self.settings: dict[str, Any] = {}
+        self.trained: dict[str, Any] = {}
 
     def phases(self, progress: Progress) -> tuple[Phase, ...]:
         """The steps of the coming iteration, in order."""

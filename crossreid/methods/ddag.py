@@ -178,6 +178,12 @@ class DDAG(Method):
             vectors = self.part(maps, vectors)
         return Embedding(F.normalize(vectors))
 
+    def chosen(self, feature: str | None) -> str:
+        """See ``Method.chosen``."""
+        if feature == "part" and self.part is None:
+            raise UserError("this DDAG has no feature 'part', which needs method.part above 0: choose bn")
+        return super().chosen(feature)
+
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) before pooling."""
         return streams.feature_map(self.backbone, self.stems, images, modality)

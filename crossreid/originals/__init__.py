@@ -15,17 +15,19 @@ import torch
 
 from crossreid.files import replacing
 from crossreid.formats.mindspore import read_checkpoint, torch_names, write_checkpoint
-from crossreid.formats.pytorch import read_pickle, state_dict
+from crossreid.formats.pytorch import is_mindspore, read_pickle, state_dict
+from crossreid.methods import METHODS
 from crossreid.records import UserError, check_choice
 
 # Name of the method -> the key under which the program's own files keep the weights. Asked in this order.
 SYSTEMS = {"metabin": "model", "alignedreid": "state_dict", "agw": "net", "ddag": "net", "mvd": "model"}
 
 
-def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
+def read(path: str | Path, content=None, **settings) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
     """A checkpoint of a published system, recognised by the names in it.
 
     path: a PyTorch file or a MindSpore ``.ckpt``. Nothing in it is run.
+    content: what the PyTorch file holds, where it has been read already.
     settings: what the file does not record: ``size`` (height, width) of the input, settings of the method.
 
     Returns its description (method, config, classes, domains, input, origin), the weights by our names, and
@@ -33,12 +35,18 @@ def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], d
     system, or that a changed program wrote.
     """
     path = Path(path)
-    state, left_out = _weights(path)
+    state, left_out = _weights(path) if content is None else (state_dict(content, path), {})
     for name in SYSTEMS:
         system = _system(name)
         if system.recognises(state):
             break
     else:
+        if name := _ours(state):
+            raise UserError(
+                f"{path} holds the weights of our method {name} and nothing else: a checkpoint also records the settings, "
+                "the classes and how images are made. Give the file that training wrote, such as last.pt; or build the "
+                "method in Python with the settings of its training, and fill it by load_state_dict."
+            )
         some = ", ".join(list(state)[:3])
         raise UserError(
             f"{path} is not a checkpoint of a system known here ({', '.join(SYSTEMS)}): its weights are "
@@ -80,6 +88,20 @@ def to_original(
         torch.save({SYSTEMS[name]: theirs, "epoch": 0}, temporary)
 
 
+def _ours(state: Mapping[str, torch.Tensor]) -> str | None:
+    """Which method of ours has weights of these names, whatever its settings."""
+    best, most = None, 0.5
+    for name, kind in METHODS.items():
+        for backbone in (kind.Config().backbone, "resnet50"):
+            config = kind.Config(backbone=backbone, pretrained=None)
+            with torch.device("meta"):
+                own = kind(config, 2).state_dict()
+            share = len(own.keys() & state.keys()) / len(state)
+            if share > most:
+                best, most = name, share
+    return best
+
+
 def _system(name):
     return import_module(f"{__name__}.{name}")
 
@@ -88,7 +110,7 @@ def _weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The tensors of the file with PyTorch's words for each layer, and what was left out."""
     if not path.is_file():
         raise UserError(f"there is no checkpoint at {path}: give that of a PyTorch or MindSpore program")
-    if path.suffix == ".ckpt":
+    if is_mindspore(path):
         values, left_out = torch_names(read_checkpoint(path))
         return {key: torch.from_numpy(np.array(value)) for key, value in values.items()}, left_out
     return state_dict(read_pickle(path), path), {}
