@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,17 +55,18 @@ class Settings:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-def load(source: str | Path | dict, overrides: Sequence[str] = ()) -> Settings:
+def load(source: str | Path | Mapping, overrides: Mapping[str, object] | Sequence[str] = ()) -> Settings:
     """Settings from a YAML file (a path, or the name of one that ships with the library) or a plain dict.
 
-    overrides: ``["--train.epochs", "60", "--method.margin=0.5"]``; values are read as YAML.
+    overrides: ``{"train.epochs": 60}``, or ``["--train.epochs", "60", "--method.margin=0.5"]``, whose values are read
+        as YAML.
     Raises UserError naming the nearest known key, or the value and what was expected of it.
     """
-    tree = plain(source) if isinstance(source, dict) else _read(source)
-    pairs = _pairs(overrides)
+    tree = plain(dict(source)) if isinstance(source, Mapping) else _read(source)
+    pairs = list(overrides.items()) if isinstance(overrides, Mapping) else _pairs(overrides)
     _unfollow(tree, dict(pairs))
     for key, value in pairs:
-        _put(tree, key.split("."), value)
+        _put(tree, key.split("."), plain(value))
     return resolve(tree)
 
 

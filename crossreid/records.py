@@ -198,6 +198,14 @@ class Scores:
     valid: int = 0
     queries: int = 0
 
+    def __repr__(self) -> str:
+        first = self.cmc[0] if len(self.cmc) else float("nan")
+        trials = f", mean of {len(self.per_trial)} trials" if self.per_trial else ""
+        return (
+            f"Scores(Rank-1 {first:.1%}, mAP {self.mean_ap:.1%}, mINP {self.mean_inp:.1%}, "
+            f"{self.valid} of {self.queries} queries{trials})"
+        )
+
 
 class UserError(ValueError):
     """A mistake that the user can mend: its text is one paragraph that says what is wrong, what was expected and

@@ -89,14 +89,15 @@ def run(words: list[str]) -> None:
 
 def _checkpoint(chosen, overrides):
     from crossreid import checkpoint, config, evaluation
+    from crossreid.methods import name_of
 
-    protocol = None
+    protocol, method = None, checkpoint.load(chosen.model)
     if chosen.config:
         tree = config.load(chosen.config).to_dict()
-    elif checkpoint.ours(chosen.model):
-        tree = checkpoint.read(chosen.model)["settings"]
+    elif method.settings:
+        tree = method.settings
     elif chosen.query:
-        tree = {"method": {"name": _method(chosen.model)}}
+        tree = {"method": {"name": name_of(method)}}
     else:
         raise UserError(
             f"{chosen.model} does not record a data set or protocol: name a settings file that does with --config, or "
@@ -117,27 +118,25 @@ def _checkpoint(chosen, overrides):
             same_camera=settings.protocol["same_camera"],
             modalities=(chosen.query_modality, chosen.gallery_modality),
         )
-        sides = _told_apart(sides, chosen)
+        if len(method.modalities) > 1:
+            sides = _told_apart(sides, chosen)
         title = f"{chosen.query.name} in {chosen.gallery.name}"
         protocol = SingleQuery.between(*sides, title=title, same_camera=settings.protocol["same_camera"])
     else:
         settings = config.load(tree, overrides)
     _prepare(chosen.out, settings)
     rows = evaluation.evaluate(
-        chosen.model, settings=settings, protocol=protocol, out=chosen.out, split=chosen.split
+        chosen.model, settings=settings, method=method, protocol=protocol, out=chosen.out, split=chosen.split
     )
     return rows, settings
 
 
 def _told_apart(sides, chosen):
-    """The images with their modality by their folders, where nobody said it and the model must know it."""
-    from crossreid import checkpoint
+    """The images with their modality by their folders, where nobody said it."""
     from crossreid.embedder import modality_of
 
     options = (chosen.query_modality, "--query-modality"), (chosen.gallery_modality, "--gallery-modality")
     if (chosen.pattern and "(?P<modality>" in chosen.pattern) or all(word for word, _ in options):
-        return sides
-    if len(checkpoint.load(chosen.model).modalities) < 2:
         return sides
     told = []
     for side, (word, option) in zip(sides, options):
@@ -184,12 +183,6 @@ def _prepare(out: Path | None, settings) -> None:
     if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.yaml").write_text(settings.to_yaml(), encoding="utf-8")
-
-
-def _method(path: Path) -> str:
-    from crossreid import originals
-
-    return originals.read(path)[0]["method"]
 
 
 def _no_folders(chosen, what: str) -> None:

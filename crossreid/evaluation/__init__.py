@@ -184,7 +184,8 @@ def score(method: Method, protocol, settings, engine: Engine) -> dict[str, Score
 def evaluate(
     path: str | Path,
     *,
-    settings=None,
+    settings,
+    method: Method | None = None,
     protocol=None,
     out: Path | None = None,
     engine: Engine | None = None,
@@ -194,6 +195,7 @@ def evaluate(
     """Score a checkpoint by a protocol and write ``evaluation.json`` into ``out``.
 
     settings: a ``crossreid.config.Settings``; its data, protocol and evaluate parts are used.
+    method: what the checkpoint holds, where it has been read already.
     protocol: a built protocol in the place of the one that the settings name.
     """
     path = located(path)
@@ -204,7 +206,7 @@ def evaluate(
             "on them means nothing: evaluate split test, or train with identities held out"
         )
     engine = engine or Engine(settings.train.device, settings.train.precision)
-    method = checkpoint.load(path, device=str(engine.device))
+    method = (checkpoint.load(path) if method is None else method).to(engine.device)
     for key in ("size", "interpolation", "mean", "std"):
         setattr(settings.data, key, method.input[key])
     check_feature(method, config.feature)

@@ -67,6 +67,11 @@ class Gallery:
             raise
         return gallery
 
+    def __repr__(self) -> str:
+        facts = self._store.facts
+        where = repr(self._store.where) if self._store.where else "in memory"
+        return f"Gallery({where}, vectors of {facts.dimension} numbers by the model {facts.model or 'without a name'!r})"
+
     def __enter__(self) -> Gallery:
         return self
 

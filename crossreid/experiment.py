@@ -1,0 +1,71 @@
+"""``crossreid.train`` and ``crossreid.evaluate``: the two commands from Python, with names and paths as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from crossreid import checkpoint, config, evaluation, training
+from crossreid.config import Settings
+from crossreid.files import check_folder, replacing
+from crossreid.records import Scores, UserError
+
+Changes = Mapping[str, object] | Sequence[str]
+
+
+def train(
+    settings: Settings | Mapping | str | Path,
+    run: str | Path,
+    changes: Changes = (),
+    *,
+    resume: bool = False,
+    evaluate: bool = True,
+) -> Path:
+    """Train into the folder ``run`` and return the path of the checkpoint to report, or with ``data.fold: all``, which
+    trains a model for each fold below it, ``run`` itself.
+
+    settings: the path of a YAML file, the name of one that comes with the library, a plain dict, or ``Settings``.
+    run: a new or empty folder; with ``resume`` that of a run that was interrupted, which then continues.
+    changes: further settings by their names, ``{"train.epochs": 5}``, as the command takes them.
+    evaluate: score the reported checkpoint by the protocol at the end.
+    """
+    resolved = _settings(settings, changes)
+    if resolved.data.fold == "all":
+        training.train_folds(resolved, Path(run), resume=resume)
+        return Path(run)
+    return training.train(resolved, Path(run), resume=resume, evaluate=evaluate)
+
+
+def evaluate(
+    model: str | Path,
+    changes: Changes = (),
+    *,
+    settings: Settings | Mapping | str | Path | None = None,
+    out: str | Path | None = None,
+    split: str = "test",
+) -> dict[str, Scores]:
+    """Score a checkpoint; returns the scores of each row of the results, by its name.
+
+    model: the path of a checkpoint, ours or an official one, or ``"small"``.
+    changes: further settings by their names, ``{"evaluate.rerank": True, "data.roots.market1501": "/data/market"}``.
+    settings: data set and protocol, as for ``train``; None takes those of the model's own training.
+    out: a folder, into which ``evaluation.json`` and ``config.yaml`` are written, as ``crossreid report`` reads them.
+    split: ``"test"`` or ``"validation"``.
+    """
+    method = checkpoint.load(model)
+    if settings is None and not method.settings:
+        raise UserError(
+            f"{model} does not record a data set or protocol: give settings that do, such as the name of a file of them"
+        )
+    resolved = _settings(method.settings if settings is None else settings, changes)
+    if out is not None:
+        check_folder(Path(out))
+        with replacing(Path(out) / "config.yaml") as temporary:
+            temporary.write_text(resolved.to_yaml(), encoding="utf-8")
+    return evaluation.evaluate(
+        model, settings=resolved, method=method, out=None if out is None else Path(out), split=split
+    )
+
+
+def _settings(given: Settings | Mapping | str | Path, changes: Changes) -> Settings:
+    return config.load(given.to_dict() if isinstance(given, Settings) else given, changes)
