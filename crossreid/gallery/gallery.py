@@ -70,7 +70,7 @@ class Gallery:
     def __repr__(self) -> str:
         facts = self._store.facts
         where = repr(self._store.where) if self._store.where else "in memory"
-        return f"Gallery({where}, vectors of {facts.dimension} numbers by the model {facts.model or 'without a name'!r})"
+        return f"Gallery({where}, vectors of {facts.dimension} numbers by the model {facts.model!r})"
 
     def __enter__(self) -> Gallery:
         return self

@@ -43,9 +43,9 @@ def read(path: str | Path, content=None, **settings) -> tuple[dict, dict[str, to
     else:
         if name := _ours(state):
             raise UserError(
-                f"{path} holds the weights of our method {name} and nothing else: a checkpoint also records the settings, "
-                "the classes and how images are made. Give the file that training wrote, such as last.pt; or build the "
-                "method in Python with the settings of its training, and fill it by load_state_dict."
+                f"{path} holds the weights of our method {name} and nothing else: a checkpoint also records the "
+                "settings, the classes and how images are made. Give the file that training wrote, such as last.pt; or "
+                "build the method in Python with the settings of its training, and fill it by load_state_dict."
             )
         some = ", ".join(list(state)[:3])
         raise UserError(
