@@ -82,7 +82,7 @@ def _checked(content: dict, path: Path) -> dict:
 
 
 def _read_file(path: Path):
-    """What a PyTorch file holds; None for a MindSpore file, which ``originals`` reads."""
+    """What a PyTorch file holds; None for files of other formats, which ``originals`` reads."""
     if (path / "last.pt").is_file():
         raise UserError(f"{path} is a folder and no checkpoint: give the file in it, {path / 'last.pt'}")
     if not path.is_file():
@@ -92,7 +92,7 @@ def _read_file(path: Path):
             f"there is no checkpoint at {path}: give the path of a file such as last.pt"
             + (f"; the folder holds {', '.join(near)}" if near else "")
         )
-    return None if is_mindspore(path) else read_pickle(path)
+    return None if path.suffix == ".safetensors" or is_mindspore(path) else read_pickle(path)
 
 
 def load(path: str | Path, device: str = "cpu", **settings) -> Method:

@@ -10,10 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crossreid.report.axes import (
+    BOTTOM,
+    PLOT_HEIGHT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    axes,
+    log_axis,
+    plain_axis,
+    ticks,
+    whole_axis,
+)
 from crossreid.report.drawing import SERIES, Drawing
 
-WIDTH, PLOT_HEIGHT = 480, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 42
 LEGEND_LINE = 18
 CHARACTER = 6.6  # width of a character, for laying out labels
 DIRECT = 20  # labels up to so many characters stand at the ends of their lines, longer ones in a legend
@@ -87,16 +98,16 @@ class Chart:
     def _plot(self, right: float, direct: bool) -> Drawing:
         xs = [x for line in self.lines for x in line.x]
         ys = [y for line in self.lines for y in line.y if math.isfinite(y)]
-        x_axis = _log_axis(min(xs), max(xs)) if self.logarithmic_x else _whole_axis(xs, self.marks)
+        x_axis = log_axis(min(xs), max(xs)) if self.logarithmic_x else whole_axis(xs, self.marks)
         if self.percent:
             y_axis = Axis(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20", "40", "60", "80", "100"])
         elif self.logarithmic:
-            y_axis = _log_axis(min(ys), max(ys))
+            y_axis = log_axis(min(ys), max(ys))
         else:
-            y_axis = _plain_axis(ticks(min(0, *ys, 0), max(*ys, 0, 0)) if ys else [0, 1])
+            y_axis = plain_axis(ticks(min(0, *ys, 0), max(*ys, 0, 0)) if ys else [0, 1])
         sheet = Drawing(WIDTH, TOP + PLOT_HEIGHT + BOTTOM)
         label = self.y + (" (%)" if self.percent else "")
-        across, down = _axes(sheet, x_axis, y_axis, self.x, label, right)
+        across, down = axes(sheet, x_axis, y_axis, self.x, label, right)
         # The first line has no gaps, so that it shows through where a later one lies on it.
         ends = []
         for index, line in enumerate(self.lines):
@@ -155,9 +166,9 @@ class Histogram:
         low, high = self.edges[first], self.edges[last]
         shown = [tick for tick in ticks(low, high, 6) if low <= tick <= high]
         x_axis = Axis(low, high, shown, [f"{tick:g}" for tick in shown])
-        y_axis = _plain_axis(ticks(0, max(share.max() for share in shares)))
+        y_axis = plain_axis(ticks(0, max(share.max() for share in shares)))
         plot = Drawing(WIDTH, TOP + PLOT_HEIGHT + BOTTOM)
-        across, down = _axes(plot, x_axis, y_axis, self.x, "Share of the kind's pairs (%)", RIGHT)
+        across, down = axes(plot, x_axis, y_axis, self.x, "Share of the kind's pairs (%)", RIGHT)
         for share, (first, last), (colour, dash) in zip(shares, spans, looks):
             stairs = [(across(self.edges[first]), down(0))]
             for bar in range(first, last):
@@ -291,85 +302,6 @@ class Heatmap:
             wide = (end - start) / 40
             sheet.rectangle(start + step * wide, 8, wide + 0.3, 11, fill=_shade((step + 0.5) / 40, ramp))
         sheet.text(end + 6, 17, high, "muted")
-
-
-@dataclass(frozen=True)
-class Axis:
-    low: float
-    high: float
-    ticks: Sequence[float]
-    labels: Sequence[str]
-    logarithmic: bool = False
-
-    def share(self, value: float) -> float:
-        """Where a value lies between the ends, 0 to 1."""
-        low, high = self.low, self.high
-        if self.logarithmic:
-            low, high, value = math.log10(low), math.log10(high), math.log10(value)
-        return (value - low) / (high - low)
-
-
-def _axes(sheet: Drawing, x_axis: Axis, y_axis: Axis, x_label: str, y_label: str, right: float):
-    """Draws both axes and returns the places of an x and of a y."""
-    base, end = TOP + PLOT_HEIGHT, WIDTH - right
-
-    def across(x: float) -> float:
-        return LEFT + x_axis.share(x) * (end - LEFT)
-
-    def down(y: float) -> float:
-        return TOP + (1 - y_axis.share(y)) * PLOT_HEIGHT
-
-    for tick, label in zip(y_axis.ticks, y_axis.labels):
-        y = down(tick)
-        sheet.path([(LEFT, y), (end, y)], "line")
-        _tick(sheet, LEFT - 7, y + 4, label, "end", y_axis.logarithmic)
-    sheet.path([(LEFT, base), (end, base)], "muted")
-    for tick, label in zip(x_axis.ticks, x_axis.labels):
-        x = across(tick)
-        sheet.path([(x, base), (x, base + 4)], "muted")
-        _tick(sheet, x, base + 17, label, "middle", x_axis.logarithmic)
-    sheet.text((LEFT + end) / 2, base + 35, x_label, "ink", "middle")
-    sheet.text(14, TOP + PLOT_HEIGHT / 2, y_label, "ink", "middle", turned=True)
-    return across, down
-
-
-def _tick(sheet: Drawing, x: float, y: float, label: str, anchor: str, logarithmic: bool) -> None:
-    if logarithmic:
-        sheet.text(x, y, "10", "muted", anchor, power=label)
-    else:
-        sheet.text(x, y, label, "muted", anchor)
-
-
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About ``count`` round numbers from at most ``low`` to at least ``high``."""
-    if not high > low:
-        high = low + (abs(low) or 1.0)
-    raw = (high - low) / count
-    size = 10.0 ** math.floor(math.log10(raw))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
-
-
-def _plain_axis(values: Sequence[float]) -> Axis:
-    return Axis(values[0], values[-1], values, [f"{value:g}" for value in values])
-
-
-def _whole_axis(xs: Sequence[float], marks: Sequence[float] | None) -> Axis:
-    """Counted things, such as epochs and ranks: only whole numbers are marked."""
-    low, high = (min(xs), max(xs)) if xs else (0, 1)
-    if high == low:
-        low, high = low - 0.5, high + 0.5
-    shown = marks or [tick for tick in ticks(low, high, 6) if tick == int(tick)]
-    shown = [tick for tick in shown if low <= tick <= high]
-    return Axis(low, high, shown, [f"{tick:g}" for tick in shown])
-
-
-def _log_axis(low: float, high: float) -> Axis:
-    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-    powers = range(first, max(last, first + 1) + 1)
-    values = [10.0**power for power in powers]
-    return Axis(values[0], values[-1], values, [str(power) for power in powers], logarithmic=True)
 
 
 def _spread(ends: Sequence[tuple[int, float]], foot: float) -> list[tuple[int, float]]:
