@@ -11,7 +11,6 @@
     training     the loop; engine, checkpoint and evaluation beside it
     originals    checkpoints of the published systems
     embedder     a trained model as a function from images to vectors; embedding_files: many into one file
-    operating_points   what a threshold at some distance did in an evaluation
     export       a checkpoint as ONNX; exported: used and scored without torch
     bundled      the small model that comes along
     gallery      vectors that can be searched: in memory, in a folder, on a server
@@ -47,7 +46,7 @@ _PLACES = {
 }
 _MODULES = (
     *("records", "config", "checkpoint", "images", "formats", "ops", "nn", "losses", "methods", "data", "synthetic"),
-    *("protocols", "evaluation", "training", "originals", "export", "gallery", "operating_points", "report", "serve"),
+    *("protocols", "evaluation", "training", "originals", "export", "gallery", "report", "serve"),
 )
 
 

@@ -17,7 +17,7 @@ import os
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -26,15 +26,17 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data.own import modality as known_modality
+from crossreid.evaluation.archive import stripes_size, written_metrics
 from crossreid.files import check_folder, replacing
 from crossreid.images.decode import SUFFIXES, check, crop, decode, edges
 from crossreid.images.resize import fit
+from crossreid.ops import degenerate, memory
 from crossreid.records import UserError
 
 OUTPUTS = (".npz", ".csv", ".npy")
 EDGES = ("x0", "y0", "x1", "y1")
 # Names in the output that a table's own columns must not take.
-TAKEN = ("vectors", "box", "feature", "fingerprint", "model", "skipped", "reasons")
+TAKEN = ("vectors", "stripes", "box", "feature", "metrics", "fingerprint", "model", "skipped", "reasons")
 THREADS = max(2, min(8, os.cpu_count() or 2))
 _FORM = 1
 
@@ -125,6 +127,8 @@ def embed_files(
     *,
     skip_bad: bool = False,
     batch: int = 64,
+    half_stripes: bool = False,
+    log: Callable[[str], None] = print,
 ) -> Outcome:
     """Embed the images in order and write their vectors, with what is known of each, to ``out``.
 
@@ -132,6 +136,7 @@ def embed_files(
     out: ``.npz`` (everything), ``.csv`` (everything but the model's fingerprint) or ``.npy`` (the vectors, with a
         table of the rows beside them).
     skip_bad: leave images out that cannot be read, and list them; otherwise the first one stops the work.
+    half_stripes: write the stripes, which a ``.npz`` holds where the model has them, in float16.
 
     The same call goes on after an interruption: vectors of images that have not changed since are taken from the
     part file. It is removed when the output is written.
@@ -143,9 +148,10 @@ def embed_files(
     _check_columns(rows)
     modalities = _modalities(rows, embedder)
     vectors = np.zeros((len(rows), embedder.dimension), np.float32)
-    with _Part(part_of(out), embedder.fingerprint, embedder.dimension) as part:
+    stripes = _room_for_stripes(len(rows), embedder, out, half_stripes, log)
+    with _Part(part_of(out), embedder.fingerprint, embedder.dimension, stripes) as part:
         keys = [_key(row, modality) for row, modality in zip(rows, modalities)]
-        done = part.fill(vectors, keys)
+        done = part.fill(vectors, stripes, keys)
         kept, skipped = int(done.sum()), {}
         begun = time.monotonic()
         waiting = [(number, rows[number]) for number in np.flatnonzero(~done)]
@@ -160,8 +166,12 @@ def embed_files(
                     )
                 if numbers:
                     given = [modalities[number] for number in numbers]
-                    vectors[numbers] = embedder(arrays, modality=None if None in given else given)
-                    part.add([keys[number] for number in numbers], vectors[numbers])
+                    found = embedder.embed(arrays, modality=None if None in given else given)
+                    vectors[numbers] = found.feature
+                    if stripes is not None:
+                        stripes[numbers] = found.stripes
+                    some = None if stripes is None else stripes[numbers]
+                    part.add([keys[number] for number in numbers], vectors[numbers], some)
                     done[numbers] = True
                 bar.update(len(numbers) + len(bad))
         seconds = time.monotonic() - begun
@@ -172,11 +182,27 @@ def embed_files(
         listed_bad = [(rows[number].name, reason) for number, reason in sorted(skipped.items())]
         chosen = np.flatnonzero(done)
         table = _columns([rows[number] for number in chosen], [modalities[number] for number in chosen])
-        _write(
-            out, vectors[chosen] if len(chosen) < len(rows) else vectors, table, listed_bad, embedder, part
-        )
+        if len(chosen) < len(rows):
+            vectors, stripes = vectors[chosen], None if stripes is None else stripes[chosen]
+        for note in degenerate.notes(vectors, [rows[number].name for number in chosen]):
+            log(f"mind: {note}")
+        _write(out, vectors, stripes, table, listed_bad, embedder, part)
     part.remove()
     return Outcome(out, len(chosen), kept, seconds, listed_bad)
+
+
+def _room_for_stripes(count: int, embedder, out: Path, half: bool, log) -> np.ndarray | None:
+    """(N, S, C) zeros, None where the model has no stripes or the output cannot hold them; says which."""
+    if embedder.stripes is None:
+        return None
+    if out.suffix.lower() != ".npz":
+        log(f"the stripes of this model are left out, which {out.suffix} cannot hold: .npz keeps them")
+        return None
+    shape = (count, *embedder.stripes)
+    log(stripes_size(out, shape, half))
+    size = (2 if half else 4) * int(np.prod(shape))
+    memory.require(size, f"the stripes of {count} images", "write them in float16 (--half), or in several files")
+    return np.zeros(shape, np.float16 if half else np.float32)
 
 
 class _NoBar:
@@ -419,15 +445,18 @@ class _Part:
     and is cut off.
     """
 
-    def __init__(self, path: Path, fingerprint: str, dimension: int):
+    def __init__(self, path: Path, fingerprint: str, dimension: int, stripes: np.ndarray | None):
         self.path = path
+        fields = [("key", "S16"), ("vector", "<f4", (dimension,))]
+        about = {"crossreid part file": _FORM, "fingerprint": fingerprint, "dimension": dimension}
+        if stripes is not None:
+            fields.append(("stripes", stripes.dtype.newbyteorder("<"), stripes.shape[1:]))
+            about |= {"stripes": list(stripes.shape[1:]), "precision": stripes.dtype.name}
         self.head = (
-            json.dumps(
-                {"crossreid part file": _FORM, "fingerprint": fingerprint, "dimension": dimension}
-            ).encode()
+            json.dumps(about).encode()
             + b"\n"
         )
-        self.record = np.dtype([("key", "S16"), ("vector", "<f4", (dimension,)), ("sum", "<u4")])
+        self.record = np.dtype([*fields, ("sum", "<u4")])
 
     def __enter__(self) -> _Part:
         try:
@@ -458,8 +487,8 @@ class _Part:
         if empty:
             self.remove()
 
-    def fill(self, vectors: np.ndarray, keys: Sequence[bytes]) -> np.ndarray:
-        """Put the vectors that are there in their rows; (N,) bool of the rows that were filled."""
+    def fill(self, vectors: np.ndarray, stripes: np.ndarray | None, keys: Sequence[bytes]) -> np.ndarray:
+        """Put the vectors, and stripes, that are there in their rows; (N,) bool of the rows that were filled."""
         self.file.seek(len(self.head))
         size = self.record.itemsize
         rows: dict[bytes, list[int]] = {}
@@ -471,18 +500,23 @@ class _Part:
             if zlib.crc32(body) != checksum:
                 break
             sound += size
+            found = np.frombuffer(content, self.record)[0]
             for number in rows.get(body[:16], ()):
-                vectors[number] = np.frombuffer(body[16:], "<f4")
+                vectors[number] = found["vector"]
+                if stripes is not None:
+                    stripes[number] = found["stripes"]
                 done[number] = True
         self.file.truncate(sound)
         return done
 
-    def add(self, keys: Sequence[bytes], vectors: np.ndarray) -> None:
-        content = b""
-        for key, vector in zip(keys, vectors.astype("<f4")):
-            body = key + vector.tobytes()
-            content += body + zlib.crc32(body).to_bytes(4, "little")
-        self._write(content)
+    def add(self, keys: Sequence[bytes], vectors: np.ndarray, stripes: np.ndarray | None) -> None:
+        records = np.zeros(len(keys), self.record)
+        records["key"], records["vector"] = keys, vectors
+        if stripes is not None:
+            records["stripes"] = stripes
+        for number, record in enumerate(records):
+            records["sum"][number] = zlib.crc32(record.tobytes()[:-4])
+        self._write(records.tobytes())
 
     def _write(self, content: bytes) -> None:
         try:
@@ -538,7 +572,15 @@ def _numbers(texts: Sequence[str]) -> np.ndarray:
     return words
 
 
-def _write(out: Path, vectors: np.ndarray, table: dict, skipped: list, embedder, part: _Part) -> None:
+def _write(
+    out: Path,
+    vectors: np.ndarray,
+    stripes: np.ndarray | None,
+    table: dict,
+    skipped: list,
+    embedder,
+    part: _Part,
+) -> None:
     kind = out.suffix.lower()
     try:
         if kind != ".npz":
@@ -556,10 +598,13 @@ def _write(out: Path, vectors: np.ndarray, table: dict, skipped: list, embedder,
                 "feature": embedder.feature or "",
                 "fingerprint": embedder.fingerprint,
                 "model": embedder.name,
+                "metrics": written_metrics(embedder.metrics),
                 "skipped": np.array([name for name, _ in skipped], dtype=str),
                 "reasons": np.array([reason for _, reason in skipped], dtype=str),
             }
             with replacing(out) as temporary, open(temporary, "wb") as file:
+                if stripes is not None:
+                    arrays["stripes"] = stripes
                 np.savez(file, vectors=vectors, **arrays, **about)
         elif kind == ".npy":
             names, lines = _lines(table)

@@ -94,6 +94,14 @@ class Engine:
         """Rows of all processes, in order of the processes; the same number of rows in each."""
         return tensor if self.world == 1 else self._accelerator.gather(tensor.to(self.device).contiguous())
 
+    def share(self, value):
+        """What the first process has, in every process."""
+        if self.world == 1:
+            return value
+        held = [value]
+        torch.distributed.broadcast_object_list(held, 0)
+        return held[0]
+
     def agree(self, method: torch.nn.Module) -> None:
         """Give every process the buffers (running statistics) of the first one."""
         if self.world > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -72,7 +72,7 @@ class Batch:
         return self._each(lambda tensor: tensor[mask])
 
     def _each(self, function) -> Batch:
-        return replace(self, **{field.name: function(getattr(self, field.name)) for field in fields(self)})
+        return replace(self, **{each.name: function(getattr(self, each.name)) for each in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -182,11 +182,13 @@ class Scores:
 
     cmc: (R,) share of queries with a hit at rank <= 1, 2, ..., R.
     mean_ap, mean_inp: mean average precision; mean inverse negative penalty (Ye et al. 2021).
-    verification: name -> true positive rate, such as ``{"TPR@FAR=0.001": 0.42}``.
+    verification: name -> fraction of what else was measured (``crossreid.evaluation.measures``), such as
+        ``{"TPR@FAR=0.001": 0.42}``.
     per_query: name -> (Q,) values, NaN for a query without a valid match: ``average_precision``,
         ``inverse_negative_penalty``, ``first_rank`` (1-based).
     per_trial: the Scores of each trial when this one is their mean, else empty.
     valid, queries: how many queries had a valid match, and how many there were.
+    results: heading of ``evaluation.json`` -> what was found for it beside numbers: curves, ranked lists, notes.
     """
 
     cmc: np.ndarray
@@ -197,6 +199,7 @@ class Scores:
     per_trial: tuple[Scores, ...] = ()
     valid: int = 0
     queries: int = 0
+    results: dict[str, list] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         first = self.cmc[0] if len(self.cmc) else float("nan")

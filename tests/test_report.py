@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 from crossreid import records, report
-from crossreid.evaluation import stored
+from crossreid.evaluation import features as stored
 from crossreid.records import UserError
 from crossreid.report import axes, charts, drawing, embedding_map, evidence, figures, runs, tables, thumbnails
 
@@ -236,7 +236,7 @@ def write_features(folder, people=6, each=8):
     }
     protocol = stored.Recorded("small", "Few.", "image", "trials", (), images, (trial,))
     embedding = records.Embedding(torch.from_numpy(vectors))
-    found = stored.Stored(protocol, embedding, records.Metric(**metric), about)
+    found = stored.Stored(protocol, embedding, {"bn": records.Metric(**metric)}, "bn", about)
     stored.write_stored(folder / "features.npz", found)
     return found
 

@@ -48,30 +48,20 @@ def run(words: list[str]) -> None:
     )
     parser.add_argument("--device", help="short for --train.device; cpu, cuda, npu, ...")
     chosen, overrides = parsing.parse(parser, words)
-    from crossreid.export.using import is_exported
-    from crossreid.exported import evaluate as evaluate_exported
-
-    if is_exported(chosen.model):
-        _no_folders(chosen, "an exported model")
-        tree = None
-        if chosen.config:
-            from crossreid import config  # not at hand where torch is not
-
-            tree = config.load(chosen.config).to_dict()
-        device = chosen.device or "cpu"
-        evaluate_exported(
-            chosen.model, overrides, tree=tree, split=chosen.split, out=chosen.out, device=device
-        )
-        if chosen.out:
-            print(
-                f"scores: {(chosen.out / 'evaluation.json').resolve()} (crossreid report {chosen.out} makes a page)"
-            )
-        return
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"scoring needs torch and the other packages of a whole installation ({error}): install crossreid with its "
+            "dependencies. Without them an exported model embeds, compares, indexes and searches, and the features "
+            "that "
+            "`crossreid embed` writes can be scored elsewhere"
+        ) from error
     if chosen.device:
         overrides += ["--train.device", chosen.device]
-    from crossreid.evaluation.stored import is_stored
+    from crossreid.evaluation.features import is_stored
 
-    rows, settings = (_stored if is_stored(chosen.model) else _checkpoint)(chosen, overrides)
+    rows, settings = (_stored if is_stored(chosen.model) else _model)(chosen, overrides)
     if rows and settings.protocol_name == "generalization":
         from crossreid.evaluation import summary
         from crossreid.report.generalization_table import generalization_table
@@ -87,22 +77,16 @@ def run(words: list[str]) -> None:
         print(f"report: {write([chosen.out], chosen.out / 'report.html').resolve()}")
 
 
-def _checkpoint(chosen, overrides):
-    from crossreid import checkpoint, config, evaluation
-    from crossreid.methods import name_of
+def _model(chosen, overrides):
+    from crossreid import config, evaluation
+    from crossreid.experiment import recorded
 
-    protocol, method = None, checkpoint.load(chosen.model)
+    protocol, model = None, evaluation.open_model(chosen.model)
     if chosen.config:
         tree = config.load(chosen.config).to_dict()
-    elif method.settings:
-        tree = method.settings
-    elif chosen.query:
-        tree = {"method": {"name": name_of(method)}}
     else:
-        raise UserError(
-            f"{chosen.model} does not record a data set or protocol: name a settings file that does with --config, or "
-            "two folders with --query and --gallery"
-        )
+        named = chosen.query or any(word.startswith("--protocol.name") for word in overrides)
+        tree = recorded(model, chosen.model, needed=not named)
     if chosen.query or chosen.gallery:
         if not (chosen.query and chosen.gallery):
             raise UserError("two folders are needed, one of queries with --query and one with --gallery")
@@ -118,7 +102,7 @@ def _checkpoint(chosen, overrides):
             same_camera=settings.protocol["same_camera"],
             modalities=(chosen.query_modality, chosen.gallery_modality),
         )
-        if len(method.modalities) > 1:
+        if len(model.modalities) > 1:
             sides = _told_apart(sides, chosen)
         title = f"{chosen.query.name} in {chosen.gallery.name}"
         protocol = SingleQuery.between(*sides, title=title, same_camera=settings.protocol["same_camera"])
@@ -126,7 +110,7 @@ def _checkpoint(chosen, overrides):
         settings = config.load(tree, overrides)
     _prepare(chosen.out, settings)
     rows = evaluation.evaluate(
-        chosen.model, settings=settings, method=method, protocol=protocol, out=chosen.out, split=chosen.split
+        chosen.model, settings=settings, model=model, protocol=protocol, out=chosen.out, split=chosen.split
     )
     return rows, settings
 
@@ -154,7 +138,7 @@ def _told_apart(sides, chosen):
 
 def _stored(chosen, overrides):
     from crossreid import config, evaluation
-    from crossreid.evaluation.stored import read_stored, recorded_settings
+    from crossreid.evaluation.features import read_stored, recorded_settings
 
     if chosen.query:
         raise UserError("--query names a folder of images, but stored features were given: leave it out")
@@ -183,11 +167,3 @@ def _prepare(out: Path | None, settings) -> None:
     if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.yaml").write_text(settings.to_yaml(), encoding="utf-8")
-
-
-def _no_folders(chosen, what: str) -> None:
-    if chosen.query or chosen.gallery:
-        raise UserError(
-            f"--query and --gallery are for checkpoints and features, but {what} was given: score the checkpoint it "
-            "was made of, or embed both folders with it and score the features"
-        )

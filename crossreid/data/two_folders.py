@@ -46,24 +46,29 @@ def read(
         sides.append(rows)
     identities = own.numbers(row[1] for side in sides for row in side)
     cameras = camera_numbers(
-        [row[2] for side in sides for row in side], f"{query} and {gallery}", same_camera
+        [[row[2] for row in side] for side in sides], f"{query} and {gallery}", same_camera
     )
+    if Path(query).expanduser().resolve() == Path(gallery).expanduser().resolve():
+        cameras[1] = cameras[0]
     queries, others = (
         [
-            Image(path, identities[identity], cameras[seen], modality)
-            for path, identity, seen, modality in side
+            Image(path, identities[identity], camera, modality)
+            for (path, identity, _, modality), camera in zip(side, seen)
         ]
-        for side in sides
+        for side, seen in zip(sides, cameras)
     )
     return queries, others
 
 
-def camera_numbers(cameras: Sequence[str | None], place: str, same_camera: bool) -> dict[str | None, int]:
-    """A number for each camera, 1 for images of which none is told.
+def camera_numbers(
+    sides: Sequence[Sequence[str | None]], place: str, same_camera: bool
+) -> list[list[int]]:
+    """The camera of each image of the queries and of the gallery. Where none is told, each side is one of its own.
 
     Raises UserError where only some cameras are told and ``same_camera`` makes them matter: an unknown camera must
     not be taken for a known one.
     """
+    cameras = [camera for side in sides for camera in side]
     numbers = own.numbers(camera for camera in cameras if camera is not None)
     if same_camera and numbers and None in cameras:
         raise UserError(
@@ -72,7 +77,9 @@ def camera_numbers(cameras: Sequence[str | None], place: str, same_camera: bool)
             "the group camera, or the column camera), or let images of one camera count (protocol.same_camera: "
             "false)"
         )
-    return numbers | {None: 1}
+    if not numbers:
+        return [[number] * len(side) for number, side in enumerate(sides, 1)]
+    return [[1 if camera is None else numbers[camera] for camera in side] for side in sides]
 
 
 def compiled(pattern: str | None) -> re.Pattern:

@@ -136,6 +136,10 @@ class Method(nn.Module):
         """How embeddings of this feature are compared."""
         return Metric("cosine")
 
+    def metrics(self, feature: str | None = None) -> dict[str, Metric]:
+        """Feature -> metric, of all features that an embedding of this one serves: they differ by the metric alone."""
+        return {feature or self.features[0]: self.metric(feature)}
+
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Optimizer name -> its groups. A group is ``{"params": [...], "name": ..., "lr_factor": factor of the
         optimizer's learning rate (default 1), "weight_decay": ... (default the optimizer's), "bounds": (low, high)

@@ -68,7 +68,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
             "it again with `crossreid evaluate`, or take it away to have a report without its map."
         ) from error
     if whole:
-        from crossreid.evaluation.stored import read_stored
+        from crossreid.evaluation.features import read_stored
 
         stored = read_stored(path)
         vectors = stored.embedding.feature.numpy()
@@ -87,7 +87,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
     if not whole:
         return Features(vectors, None, labels, split, name)
     stripes = None if stored.embedding.stripes is None else stored.embedding.stripes.numpy()
-    return Features(vectors, stripes, labels, split, name, stored.protocol, stored.metric)
+    return Features(vectors, stripes, labels, split, name, stored.protocol, stored.choose()[1])
 
 
 def embed(run: Run, name: str) -> Features:
