@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -116,12 +117,14 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
         method.input = content["input"] | ({"size": list(size)} if size else {})
         method.settings, method.trained = content["settings"], content["trained"]
     else:
-        method, _ = _official(content, path, settings)
+        method, notes, _ = _official(content, path, settings)
+        for note in notes:
+            warnings.warn(f"{path}: {note}", stacklevel=2)
     return method.to(device).eval()
 
 
-def _official(content, path: Path, settings: dict) -> tuple[Method, dict[str, str]]:
-    """The method of an official checkpoint, and why each weight that was left out was left out."""
+def _official(content, path: Path, settings: dict) -> tuple[Method, list[str], dict[str, str]]:
+    """The method of an official checkpoint, notes for its user, and why each weight that was left out was left out."""
     from crossreid import originals
 
     described, weights, left_out = originals.read(path, content, **settings)
@@ -130,7 +133,7 @@ def _official(content, path: Path, settings: dict) -> tuple[Method, dict[str, st
     load_strictly(method, weights, path)
     method.input = described["input"]
     method.trained = {"origin": described.get("origin", "published system")}
-    return method, left_out
+    return method, described["notes"], left_out
 
 
 def without_start(config: dict) -> dict:
@@ -169,6 +172,11 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
     if to == "original":
         from crossreid import originals
 
+        if settings:
+            raise UserError(
+                f"method.{next(iter(settings))} was given, but a checkpoint of ours records its settings: settings are "
+                "for files of the published systems; leave them out"
+            )
         content = read(path)
         check_folder(Path(out).parent)
         originals.to_original(content["method"], content["weights"], out, content["config"])
@@ -179,11 +187,13 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
             f"{path} is a checkpoint of crossreid already, and needs no conversion: use it as it is, or add --to "
             "original to write it as the published program saves it"
         )
-    method, left_out = _official(content, path, settings)
+    method, notes, left_out = _official(content, path, settings)
     check_folder(Path(out).parent)
     save(out, describe(method, name_of(method)))
-    return [f"left out {key}: {why}" for key, why in left_out.items()] + [
-        f"wrote {out}: {name_of(method)}, {len(method.state_dict())} weights, {method.classes} classes"
+    return [
+        *(f"left out {key}: {why}" for key, why in left_out.items()),
+        *(f"note: {note}" for note in notes),
+        f"wrote {out}: {name_of(method)}, {len(method.state_dict())} weights, {method.classes} classes",
     ]
 
 

@@ -203,7 +203,7 @@ class Trained:
         self.network = checkpoint.load(path, device, **settings)
         self.path, self.device = Path(path), device
         self.method = name_of(self.network)
-        self.name, self.feature = f"{self.method} {Path(path).name}", self.network.chosen(feature)
+        self.name, self.feature = f"{self.method} {Path(path).name}", self.network.checked_feature(feature)
         self.modalities, self.trained = tuple(self.network.modalities), self.network.trained
         self.settings, self.metric = self.network.settings, self.network.metric(self.feature)
         self.metrics = self.network.metrics(self.feature)

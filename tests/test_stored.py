@@ -292,7 +292,10 @@ def test_junk_among_names_is_left_out_of_features_too(tmp_path):
     )
     assert len(named.protocol.images) == 4
     for side, paths in names.items():
-        labels = {"identity": [name.split("_")[0] for name in paths], "camera": [1 + (side == "g")] * len(paths)}
+        labels = {
+            "identity": [name.split("_")[0] for name in paths],
+            "camera": [1 + (side == "g")] * len(paths),
+        }
         np.savez(tmp_path / f"{side}.npz", vectors=np.eye(len(paths), 4), **labels)
     assert len(read_stored(tmp_path / "q.npz", tmp_path / "g.npz").protocol.images) == 4
 

@@ -37,11 +37,11 @@ def embed(
     )
     done = 0
     with torch.inference_mode(), bar:
-        for _, pixels, modality in test_loader([images[row] for row in rows], inputs, batch, inputs.workers):
+        for _, pixels, modality in test_loader(
+            [images[row] for row in rows], inputs, batch, inputs.workers, engine.device
+        ):
             with engine.autocast():
-                out = method.embed(
-                    pixels.to(engine.device), modality=modality.to(engine.device), feature=feature
-                )
+                out = method.embed(pixels, modality=modality, feature=feature)
             parts = [out.feature] if out.stripes is None else [out.feature, out.stripes]
             if not found:
                 found = _room(parts, len(rows), len(images))

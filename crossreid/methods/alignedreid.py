@@ -131,7 +131,7 @@ class AlignedReID(Method):
 
     def metric(self, feature: str | None = None) -> Metric:
         """See ``COMPARISONS``; the first is the default."""
-        return COMPARISONS[self.chosen(feature)]
+        return COMPARISONS[self.checked_feature(feature)]
 
     def metrics(self, feature: str | None = None) -> dict[str, Metric]:
         """See ``Method.metrics``: with the stripes at hand, every feature is."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -41,7 +42,7 @@ class Progress:
     iteration: int = 0
     iterations_per_epoch: int = 1
     lrs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    loss_scale: float = 1.0
+    loss_scale: float | torch.Tensor = 1.0
 
     @property
     def first(self) -> bool:
@@ -123,7 +124,7 @@ class Method(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define embed(images, modality, feature)")
 
-    def chosen(self, feature: str | None) -> str:
+    def checked_feature(self, feature: str | None) -> str:
         """The name of a feature, the default for None. Raises UserError for one that the method does not give."""
         check_choice("the feature", feature or self.features[0], self.features)
         return feature or self.features[0]
@@ -155,8 +156,9 @@ class Method(nn.Module):
         training with the labels (see ``crossreid.records.Labels``) of all training images."""
 
 
-def modality_indices(modality, count: int, device) -> torch.Tensor:
-    """Turn a modality as ``embed`` accepts it into (count,) int64 indices, 0 visible and 1 infrared."""
+def modality_indices(modality, count: int) -> np.ndarray:
+    """Turn a modality as ``embed`` accepts it into (count,) int64 indices, 0 visible and 1 infrared. A tensor on a
+    device is waited for."""
     names = {"visible": 0, "infrared": 1}
     if modality is None:
         raise ValueError(
@@ -166,12 +168,12 @@ def modality_indices(modality, count: int, device) -> torch.Tensor:
     if isinstance(modality, str):
         if modality not in names:
             raise ValueError(f"unknown modality {modality!r}: expected 'visible' or 'infrared'")
-        return torch.full((count,), names[modality], dtype=torch.int64, device=device)
-    if not torch.is_tensor(modality):
+        return np.full(count, names[modality])
+    if torch.is_tensor(modality):
+        modality = modality.cpu().numpy()
+    elif not isinstance(modality, np.ndarray):
         modality = [names.get(value, value) for value in modality]
-    indices = torch.as_tensor(modality, device=device).long()
+    indices = np.asarray(modality, np.int64)
     if indices.shape != (count,):
-        raise ValueError(
-            f"modality has shape {tuple(indices.shape)}: expected one value for each of {count} images"
-        )
+        raise ValueError(f"modality has shape {indices.shape}: expected one value for each of {count} images")
     return indices

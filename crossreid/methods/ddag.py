@@ -18,12 +18,12 @@ import torch
 from torch.nn import functional as F
 
 from crossreid.losses.identity import identity_loss
-from crossreid.losses.triplet import batch_hard_triplet, modality_centres
+from crossreid.losses.triplet import batch_hard_triplet, check_identities, modality_centres
 from crossreid.methods import streams
 from crossreid.methods.base import Method, Progress
 from crossreid.nn.graph_attention import IdentityGraph
 from crossreid.nn.neck import classifier, neck
-from crossreid.nn.part_attention import PartAttention
+from crossreid.nn.part_attention import POOLINGS, PartAttention
 from crossreid.nn.pooling import average
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
@@ -50,6 +50,8 @@ class DDAGConfig:
         before.
     neck_bias: the biases of the necks are learned (MindSpore port).
     part_bias: the part attention's linear layers have biases; not in the MindSpore port.
+    part_pooling: bands, the parts share the map between them, or windows that overlap, as in the MindSpore port's last
+        revision where it did not run on a GPU; see ``crossreid.nn.part_attention``.
     graph_schedule: epoch, w as above, or step as in the MindSpore port: w(0) = 0, then after every step 1 / (1 +
         mean of L over the epoch's steps so far). Each process then has its own w until the end of the epoch.
     centroids: the triplet loss compares the means of each identity's images of a modality, not the images
@@ -73,6 +75,7 @@ class DDAGConfig:
     after_neck: bool = False
     neck_bias: bool = False
     part_bias: bool = True
+    part_pooling: str = "bands"
     graph_schedule: str = "epoch"
     centroids: bool = False
     losses: str = "id+tri"
@@ -98,6 +101,7 @@ class DDAG(Method):
         check_choice("method.streams", config.streams, (1, 2))
         check_choice("method.losses", config.losses, ("id", "id+tri"))
         check_choice("method.graph_schedule", config.graph_schedule, ("epoch", "step"))
+        check_choice("method.part_pooling", config.part_pooling, POOLINGS)
         for name, lowest in (("part", 0), ("heads", 0), ("width", 1)):
             if getattr(config, name) < lowest:
                 raise UserError(
@@ -121,7 +125,7 @@ class DDAG(Method):
         self.classifier = classifier(channels, classes)
         self.part = None
         if config.part:
-            self.part = PartAttention(channels, config.part, frozen, config.part_bias)
+            self.part = PartAttention(channels, config.part, frozen, config.part_bias, config.part_pooling)
         self.graph = None
         if config.graph:
             self.graph = IdentityGraph(channels, classes, config.heads, config.width, config.dropout)
@@ -133,15 +137,17 @@ class DDAG(Method):
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """The losses of the module's equation; ``base`` is their sum without the graph's."""
-        maps = self.feature_map(batch.images, batch.modality)
+        labels = batch.on_host()
+        maps = self.feature_map(batch.images, labels.modality)
         pooled = average(maps)
         vectors = self.neck(pooled)
         compared = vectors if self.config.after_neck else pooled
         losses = {"identity": identity_loss(self.classifier(vectors), batch.target)}
         if self.config.losses == "id+tri":
+            check_identities(labels.target)
             anchors = compared, batch.target
             if self.config.centroids:
-                anchors = modality_centres(compared, batch.target, batch.modality)
+                anchors = modality_centres(compared, batch.target, batch.modality, labels)
             losses["triplet"] = batch_hard_triplet(*anchors, self.config.margin)
         if self.part is not None:
             losses["part"] = identity_loss(self.classifier(self.part(maps, vectors)), batch.target)
@@ -154,9 +160,10 @@ class DDAG(Method):
         return losses | {"base": base, "total": total}
 
     def epoch_end(self, means: Mapping[str, float]) -> None:
-        """The graph counts the more, the lower the other losses have become."""
-        if self.graph is not None and self.config.graph_schedule == "epoch":
-            self.graph_weight.fill_(1 / (1 + means["train/base"]))
+        """The graph counts the more, the lower the other losses have become; the same in every process."""
+        if self.graph is not None:
+            of = "base" if self.config.graph_schedule == "epoch" else "total"
+            self.graph_weight.fill_(1 / (1 + means[f"train/{of}"]))
 
     def _weigh(self, total: torch.Tensor, progress: Progress) -> None:
         if progress.iteration == 0:
@@ -164,25 +171,26 @@ class DDAG(Method):
         # A step that float16's loss scale overflowed is skipped by the loop, and counts for nothing here either.
         counts = torch.isfinite(total)
         self.epoch_total += torch.stack((torch.where(counts, total, 0.0), counts.to(total.dtype)))
-        if self.epoch_total[1] > 0:
-            self.graph_weight.fill_(1 / (1 + self.epoch_total[0] / self.epoch_total[1]))
+        summed, steps = self.epoch_total
+        weight = 1 / (1 + summed / steps)
+        self.graph_weight.copy_(torch.where(steps > 0, weight, self.graph_weight))
 
     def embed(
         self, images: torch.Tensor, modality=None, feature: str | None = None
     ) -> Embedding[torch.Tensor]:
         """See ``Method.embed``; vectors of unit length."""
-        feature = self.chosen(feature)
+        feature = self.checked_feature(feature)
         maps = self.feature_map(images, modality)
         vectors = self.neck(average(maps))
         if self.part is not None and feature == "part":
             vectors = self.part(maps, vectors)
         return Embedding(F.normalize(vectors))
 
-    def chosen(self, feature: str | None) -> str:
-        """See ``Method.chosen``."""
+    def checked_feature(self, feature: str | None) -> str:
+        """See ``Method.checked_feature``."""
         if feature == "part" and self.part is None:
             raise UserError("this DDAG has no feature 'part', which needs method.part above 0: choose bn")
-        return super().chosen(feature)
+        return super().checked_feature(feature)
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) before pooling."""

@@ -159,10 +159,11 @@ def shown(records, method):
     import torch
 
     from crossreid.data.loading import read_image
-    from crossreid.data.transforms import resized, to_float
+    from crossreid.data.on_device import normalise
+    from crossreid.data.transforms import resized
 
     inputs = SimpleNamespace(**method.input)
     images = [image(record) for record in records]
     pixels = resized([read_image(each) for each in images], inputs)
     modality = torch.tensor([MODALITIES.index(each.modality) for each in images])
-    return pixels.permute(0, 2, 3, 1).numpy(), to_float(pixels, [], inputs), modality
+    return pixels.permute(0, 2, 3, 1).numpy(), normalise(pixels, inputs), modality
