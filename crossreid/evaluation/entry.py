@@ -130,7 +130,13 @@ def evaluate(
         )
     engine = engine or Engine(settings.train.device, settings.train.precision)
     model = open_model(path) if model is None else model
-    asked = (_exported if isinstance(model, Exported) else _checkpoint)(path, model, settings, engine, split)
+    exported = isinstance(model, Exported)
+    asked = (_exported if exported else _checkpoint)(path, model, settings, engine, split)
+    if exported and (config.expand.k or config.metric == "euclidean"):
+        log(
+            "the features of an exported model have unit length, so that evaluate.expand and the metric euclidean "
+            "may give other numbers than for its checkpoint"
+        )
     if protocol is None:
         held_out = training_set(settings.data)[3] if split == "validation" else None
         protocol = protocol_of(settings, split=split, held_out=held_out)
@@ -262,7 +268,7 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
     log(protocol.description)
     for note in notes:
         log(f"mind: {note}")
-    if config.expand is not None:
+    if config.expand.k:
         log(f"features are means of {config.expand.k} neighbours (evaluate.expand)")
     log(table(found))
     content = stored.about | {
@@ -274,7 +280,7 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
         **{heading: [] for heading in ("ranked", "pairs", "operating_points", "baselines")},
     }
     content |= measured | {"notes": notes}
-    if config.expand is not None:
+    if config.expand.k:
         content["expand"] = vars(config.expand)
     if config.rerank:
         reranked = rerank_subsets(protocol, embedding, metric, config, device)
