@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.files import understood
+from crossreid.formats.pretenders import refuse_pretender
 from crossreid.formats.shape import NOTHING, TEXT, WHOLE, unlike
 from crossreid.formats.text import read_json
 from crossreid.images.resize import FILTERS
@@ -117,6 +118,7 @@ class Exported:
         return Embedding(vector, stripes)
 
     def _open(self, path: Path, entry: dict, device: str):
+        refuse_pretender(path)
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
             raise UserError(
