@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentParser
 
-from crossreid.checkpoint import plain
+from crossreid.checkpoint import HEADINGS, plain
 from crossreid.data import SOURCES
 from crossreid.data import get as get_source
 from crossreid.data.loading import DataConfig
@@ -25,8 +25,6 @@ from crossreid.protocols import PROTOCOLS
 from crossreid.protocols import get as get_protocol
 from crossreid.records import UserError, check_choice, did_you_mean
 from crossreid.training import TrainConfig
-
-HEADINGS = ("method", "data", "protocol", "train", "evaluate")
 
 
 @dataclass
