@@ -87,7 +87,7 @@ class Recorded:
     notes: tuple[str, ...]
     images: list[Image]
     recorded: tuple[Trial, ...]
-    provenance: str
+    provenance: str = ""
 
     def trials(self) -> list[Trial]:
         return list(self.recorded)
