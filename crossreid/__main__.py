@@ -7,6 +7,7 @@ import os
 import sys
 
 from crossreid import __version__
+from crossreid.files import printable
 from crossreid.records import UserError, did_you_mean
 
 COMMANDS = (
@@ -19,6 +20,9 @@ COMMANDS = (
 def main(words: list[str] | None = None) -> int:
     """Run one command. Returns 0, 2 for a mistake of the user, 1 for a failure, 130 when interrupted."""
     words = list(sys.argv[1:] if words is None else words)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names that are no text of this terminal's are written out
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
@@ -59,7 +63,7 @@ def _command(name: str):
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"crossreid: {text}", file=sys.stderr)
+    print(f"crossreid: {printable(text)}", file=sys.stderr)
     return code
 
 

@@ -20,6 +20,7 @@ from crossreid.data.own import modality as known_modality
 from crossreid.data.sets import llcm, regdb, sysu_mm01
 from crossreid.evaluation.thresholds import Threshold, known, strictest
 from crossreid.export.using import Exported, is_exported
+from crossreid.files import understood
 from crossreid.images.decode import crop, decode
 from crossreid.images.resize import fit
 from crossreid.records import INFRARED, MODALITIES, VISIBLE, Embedding, Image, Metric, UserError
@@ -234,7 +235,8 @@ class Trained:
 
     @cached_property
     def _blank(self) -> Embedding:
-        return self(np.zeros((1, *self.size, 3), np.uint8), np.zeros(1, np.int64))
+        with understood(self.path, "its settings describe no model that can be run; copy the file again"):
+            return self(np.zeros((1, *self.size, 3), np.uint8), np.zeros(1, np.int64))
 
     @property
     def dimension(self) -> int:

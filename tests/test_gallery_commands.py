@@ -186,14 +186,18 @@ def test_lists_as_files(table, shop, tmp_path, capsys):
     assert page.count("<figure>") == 8 == page.count("data:image/jpeg;base64,")
     assert "<script>" not in page and "&lt;script&gt;" in page and "<b>" not in page
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)
-    # Without small copies the files are read; without those nothing is shown.
+    # Without small copies the files below a folder that is named are read, and no others.
     bare = tmp_path / "bare"
     run(capsys, "index", "toy.pt", table, "--gallery", bare, "--no-thumbnails")
     (shop / "till 0" / "0.png").rename(tmp_path / "moved.png")
     query = tmp_path / "moved.png"
-    run(capsys, "search", "toy.pt", query, "--gallery", bare, "--top", "3", "--html", tmp_path / "bare.html")
+    shown = ("--images", shop, "--html", tmp_path / "bare.html")
+    run(capsys, "search", "toy.pt", query, "--gallery", bare, "--top", "3", *shown)
     page = (tmp_path / "bare.html").read_text(encoding="utf-8")
     assert page.count("no image") == 1 and page.count("data:image") == 3
+    run(capsys, "search", "toy.pt", query, "--gallery", bare, "--top", "3", *shown[2:])
+    page = (tmp_path / "bare.html").read_text(encoding="utf-8")
+    assert page.count("no image") == 3 and page.count("data:image") == 1
 
 
 def test_people_in_a_frame(tmp_path, capsys):

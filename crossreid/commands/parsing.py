@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from crossreid.files import printable
 from crossreid.records import UserError
 
 
@@ -33,7 +34,7 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> tuple[argparse.N
 def several(reasons: Sequence[str], named: int = 5) -> str:
     """The first few reasons, as one paragraph."""
     more = f"; and {len(reasons) - named} more" if len(reasons) > named else ""
-    return "; ".join(reasons[:named]) + more
+    return "; ".join(map(printable, reasons[:named])) + more
 
 
 def reader_settings(words: list[str]) -> dict:

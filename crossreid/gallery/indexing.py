@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid import embedding_files
+from crossreid.files import legible
 from crossreid.gallery.entries import Entry, Value, checked
 from crossreid.gallery.gallery import Gallery
 from crossreid.gallery.moments import moment
@@ -183,9 +184,9 @@ def fill(
 
 def _path(path: Path, root: Path | None) -> str:
     if root is None:
-        return str(path.absolute())
+        return legible(str(path.absolute()))
     try:
-        return path.resolve().relative_to(root.resolve()).as_posix()
+        return legible(path.resolve().relative_to(root.resolve()).as_posix())
     except ValueError:
         raise UserError(
             f"{path} does not lie below {root}: give a folder that holds all images, or leave it out"
