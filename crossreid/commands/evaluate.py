@@ -129,13 +129,15 @@ def _tree(chosen, overrides) -> dict:
         known = bool(content["settings"])
         tree = content["settings"] or {"method": {"name": content["method"]}}
     else:
-        tree, known = {"method": {"name": _method(chosen.model)}}, False
+        tree, known = {}, False
     if not known and not chosen.query and not any(word.startswith("--protocol.name") for word in overrides):
         raise UserError(
-            f"{chosen.model} does not record a data set or protocol: name a settings file that does with --config, one "
+            f"{chosen.model} does not record a data set or protocol: name a settings file that does with --config, a "
             "protocol such as --protocol.name single_query --data.roots.market1501 FOLDER, or two folders with --query "
             "and --gallery"
         )
+    if not tree:
+        tree = {"method": {"name": _method(chosen.model)}}
     return tree
 
 
