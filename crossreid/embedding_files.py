@@ -201,7 +201,9 @@ def _room_for_stripes(count: int, embedder, out: Path, half: bool, log) -> np.nd
     shape = (count, *embedder.stripes)
     log(stripes_size(out, shape, half))
     size = (2 if half else 4) * int(np.prod(shape))
-    memory.require(size, f"the stripes of {count} images", "write them in float16 (--half), or in several files")
+    memory.require(
+        size, f"the stripes of {count} images", "write them in float16 (--half), or in several files"
+    )
     return np.zeros(shape, np.float16 if half else np.float32)
 
 
@@ -452,10 +454,7 @@ class _Part:
         if stripes is not None:
             fields.append(("stripes", stripes.dtype.newbyteorder("<"), stripes.shape[1:]))
             about |= {"stripes": list(stripes.shape[1:]), "precision": stripes.dtype.name}
-        self.head = (
-            json.dumps(about).encode()
-            + b"\n"
-        )
+        self.head = json.dumps(about).encode() + b"\n"
         self.record = np.dtype([*fields, ("sum", "<u4")])
 
     def __enter__(self) -> _Part:

@@ -16,10 +16,7 @@ from crossreid.records import Embedding, Image, Metric, UserError
 
 def protocol(count=12, folder=None):
     images = [
-        [
-            Image((folder or Path()) / f"{side}{who}.png", who, camera)
-            for who in range(1, count + 1)
-        ]
+        [Image((folder or Path()) / f"{side}{who}.png", who, camera) for who in range(1, count + 1)]
         for camera, side in enumerate("qg", 1)
     ]
     return SingleQuery.between(*images, title="all")

@@ -1,6 +1,7 @@
 import pytest
 from tiny_layouts import assert_perfect, image, images
 
+from crossreid import data
 from crossreid.data.combining import everything
 from crossreid.data.sets import dukemtmc
 from crossreid.protocols.generalization import Generalization
@@ -27,7 +28,7 @@ def test_images_by_split(tmp_path):
 
 
 def test_all_images_are_training_images(tmp_path):
-    splits = dukemtmc.read(write(tmp_path), all_images=True)
+    splits = data.read("dukemtmc", write(tmp_path), all_images=True)
     assert set(splits) == {"train"}
     assert len(splits["train"]) == 8
 
@@ -56,3 +57,9 @@ def test_identity_zero_is_a_distractor_only_where_the_gallery_alone_has_it():
     assert everything({"train": [b], "query": [b], "gallery": [a, c]})["train"] == [b]
     assert everything({"train": [a, b], "gallery": [c]})["train"] == [a, b, c]
     assert everything({"train": [a, b]})["train"] == [a, b]
+
+
+def test_a_camera_is_read_to_its_last_digit(tmp_path):
+    write(tmp_path)
+    image(tmp_path / "query" / "0002_c12_f0000001.jpg")
+    assert {i.camera for i in dukemtmc.read(tmp_path)["query"]} == {1, 2, 12}

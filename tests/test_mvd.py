@@ -129,6 +129,8 @@ def test_divergences_by_sums():
         / 10
     )
     assert jensen_shannon(teacher, student).item() == pytest.approx(middle)
+    cooler = jensen_shannon(teacher / 2, student / 2)
+    torch.testing.assert_close(jensen_shannon(teacher, student, temperature=2.0), cooler)
     (distillation(teacher, student) + released_distillation(teacher, student)).backward()
     assert teacher.grad is None and student.grad.abs().sum() > 0
     jensen_shannon(teacher, student).backward()
@@ -378,7 +380,7 @@ def test_half_precision(batch):
 
 
 def test_mistakes(batch):
-    with pytest.raises(UserError, match=r"no feature 'z'.*obs, rep, both"):
+    with pytest.raises(UserError, match=r"the feature is 'z'.*obs, rep, both"):
         make().embed(batch.images, feature="z")
     for settings, words in (
         ({"profile": "released"}, r"method\.profile is 'released'.*authors, paper, conventional, mindspore"),

@@ -5,14 +5,16 @@ A new data set is one file with a ``SOURCE`` and one line here.
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from crossreid.data import provenance
+from crossreid.data.combining import everything
 from crossreid.data.sets import (
+    caviar4reid,
     csv_table,
+    cuhk01,
     cuhk02,
     cuhk03,
     cuhk_sysu,
@@ -20,29 +22,52 @@ from crossreid.data.sets import (
     folder,
     grid,
     ilids,
+    ilids_vid,
     llcm,
+    lpw,
     market1501,
+    mars,
     msmt17,
+    occluded_duke,
+    partial_ilids,
+    partial_reid,
+    pes3d,
+    pku_reid,
+    prid450s,
     prid2011,
     regdb,
+    sensereid,
     sysu_mm01,
     viper,
 )
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.data.splitting import hold_out
-from crossreid.records import Image, UserError
+from crossreid.records import Image, UserError, check_choice, did_you_mean
 
 SOURCES: dict[str, Source] = {
     "market1501": market1501.SOURCE,
+    "market1501_500k": market1501.WITH_DISTRACTORS,
     "dukemtmc": dukemtmc.SOURCE,
+    "occluded_duke": occluded_duke.SOURCE,
     "msmt17": msmt17.SOURCE,
+    "cuhk01": cuhk01.SOURCE,
     "cuhk02": cuhk02.SOURCE,
     "cuhk03": cuhk03.SOURCE,
     "cuhk_sysu": cuhk_sysu.SOURCE,
     "grid": grid.SOURCE,
     "prid2011": prid2011.SOURCE,
+    "prid450s": prid450s.SOURCE,
     "ilids": ilids.SOURCE,
     "viper": viper.SOURCE,
+    "pku_reid": pku_reid.SOURCE,
+    "sensereid": sensereid.SOURCE,
+    "caviar4reid": caviar4reid.SOURCE,
+    "pes3d": pes3d.SOURCE,
+    "lpw": lpw.SOURCE,
+    "mars": mars.SOURCE,
+    "ilids_vid": ilids_vid.SOURCE,
+    "partial_reid": partial_reid.SOURCE,
+    "partial_ilids": partial_ilids.SOURCE,
     "sysu_mm01": sysu_mm01.SOURCE,
     "regdb": regdb.SOURCE,
     "llcm": llcm.SOURCE,
@@ -53,36 +78,39 @@ SOURCES: dict[str, Source] = {
 
 def get(name: str) -> Source:
     """The data set of that name. Raises UserError that names the nearest one."""
-    if name in SOURCES:
-        return SOURCES[name]
-    near = difflib.get_close_matches(name, SOURCES, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UserError(f"unknown data set {name!r}{hint}: choose one of {', '.join(sorted(SOURCES))}.")
+    check_choice("the data set", name, SOURCES)
+    return SOURCES[name]
 
 
-def read(name: str, root: str | os.PathLike, *, held_out: float = 0, **settings) -> dict[str, list[Image]]:
+def read(
+    name: str, root: str | os.PathLike, *, held_out: float = 0, all_images: bool = False, **settings
+) -> dict[str, list[Image]]:
     """The images of a data set by split: ``train``, ``query``, ``gallery`` and perhaps ``validation``.
 
     held_out: share of the training identities that become the split ``validation``; the same share always
         gives the same identities. An official validation split is held out instead, whatever the share.
+    all_images: the images of all splits are ``train``, without distractors, and there is no other split.
     settings: those of the data set's own reader.
     """
     source = get(name)
-    known = [key for key in inspect.signature(source.read).parameters if key != "root"]
     for key in settings:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise UserError(f"{name} has no setting {key!r}{hint}: it has {', '.join(known) or 'none'}.")
-    if held_out:
+        if not source.takes(key):
+            known = [*source.settings, "all_images", *(["fold"] if source.takes("fold") else [])]
+            hint = did_you_mean(key, known)
+            raise UserError(f"{name} has no setting {key!r}{hint}: it has {', '.join(dict.fromkeys(known))}.")
+    if all_images and source.takes("all_images"):
+        settings["all_images"] = True
+    if held_out and not all_images:
         settings = {**settings, **source.validation}
     splits = source.read(Path(root).expanduser(), **settings)
+    if all_images:
+        splits = everything(splits)
     if held_out and "validation" not in splits:
-        splits["train"], splits["validation"] = hold_out(splits["train"], held_out)
+        splits["train"], splits["validation"] = hold_out(splits.get("train", []), held_out)
     return splits
 
 
-def locate(name: str, roots: Mapping[str, str] | None = None) -> Path:
+def locate(name: str, roots: Mapping[str, str | Path] | None = None) -> Path:
     """The folder of a data set: ``roots[name]``, else its folder (or its name) below ``$CROSSREID_DATA``.
 
     Raises UserError that says both ways.
@@ -98,9 +126,14 @@ def locate(name: str, roots: Mapping[str, str] | None = None) -> Path:
     if not base:
         raise UserError(f"no folder is known for {source.title}: {both}.")
     tried = [Path(base).expanduser() / folder for folder in dict.fromkeys((source.folder, name))]
-    for root in tried:
-        if root.exists():
-            return root
+    found = [root for root in tried if root.exists()]
+    if len({os.path.realpath(root) for root in found}) > 1:
+        raise UserError(
+            f"{source.title} may be {found[0]} or {found[1]}, and which one is meant is not guessed: set "
+            f"data.roots.{name} to its folder."
+        )
+    if found:
+        return found[0]
     raise UserError(
         f"{source.title} was not found: CROSSREID_DATA is {base}, but there is no "
         f"{' nor '.join(map(str, tried))}. To mend it, {both}. {source.obtain}"
@@ -115,9 +148,15 @@ def describe() -> str:
         for split, counts in source.expected.items():
             cameras = "" if counts.cameras is None else f", {counts.cameras} cameras"
             about = "" if counts.exact else " (quoted, not certain)"
-            numbers = f"{counts.identities} identities, {counts.images} images{cameras}{about}"
-            lines.append(f"    {split}: {numbers}")
-        facts = (("from", source.obtain), ("terms", source.licence), ("mind", source.caveats))
+            images = "" if counts.images is None else f", {counts.images} images"
+            lines.append(f"    {split}: {counts.identities} identities{images}{cameras}{about}")
+        facts = (
+            ("paper", " ".join(filter(None, (source.paper, source.paper_address)))),
+            ("from", " ".join(filter(None, (source.obtain, source.address)))),
+            ("terms", source.licence),
+            ("note", source.caveats),
+            ("known from", source.basis),
+        )
         lines += [f"    {what}: {text}" for what, text in facts if text]
         paragraphs.append("\n".join(lines))
     return "\n".join(paragraphs)
@@ -134,6 +173,9 @@ def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
     except UserError as error:
         return [Finding("error", str(error))]
     findings = []
+    if provenance.rendered(image for images in splits.values() for image in images):
+        text = f"this copy holds {provenance.LAYOUT_OF}{source.title}, not the real data set or not it alone."
+        findings.append(Finding("warning", text))
     for split, counts in source.expected.items():
         findings += _deviations(split, splits.get(split, []), counts)
     if source.remarks is not None:

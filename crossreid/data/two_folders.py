@@ -60,9 +60,7 @@ def read(
     return queries, others
 
 
-def camera_numbers(
-    sides: Sequence[Sequence[str | None]], place: str, same_camera: bool
-) -> list[list[int]]:
+def camera_numbers(sides: Sequence[Sequence[str | None]], place: str, same_camera: bool) -> list[list[int]]:
     """The camera of each image of the queries and of the gallery. Where none is told, each side is one of its own.
 
     Raises UserError where only some cameras are told and ``same_camera`` makes them matter: an unknown camera must

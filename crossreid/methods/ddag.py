@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch.nn import functional as F
@@ -22,16 +23,16 @@ from crossreid.methods import streams
 from crossreid.methods.base import Method, Progress
 from crossreid.nn.graph_attention import IdentityGraph
 from crossreid.nn.neck import classifier, neck
-from crossreid.nn.part_attention import PartAttention
+from crossreid.nn.part_attention import POOLINGS, PartAttention
 from crossreid.nn.pooling import average
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
 from crossreid.nn.stems import Stems
-from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError
+from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError, check_choice
 
 
 @dataclass
-class Config:
+class DDAGConfig:
     """Settings of DDAG.
 
     backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
@@ -49,6 +50,8 @@ class Config:
         before.
     neck_bias: the biases of the necks are learned (MindSpore port).
     part_bias: the part attention's linear layers have biases; not in the MindSpore port.
+    part_pooling: bands, the parts share the map between them, or windows that overlap, as in the MindSpore port's last
+        revision where it did not run on a GPU; see ``crossreid.nn.part_attention``.
     graph_schedule: epoch, w as above, or step as in the MindSpore port: w(0) = 0, then after every step 1 / (1 +
         mean of L over the epoch's steps so far). Each process then has its own w until the end of the epoch.
     centroids: the triplet loss compares the means of each identity's images of a modality, not the images
@@ -72,6 +75,7 @@ class Config:
     after_neck: bool = False
     neck_bias: bool = False
     part_bias: bool = True
+    part_pooling: str = "bands"
     graph_schedule: str = "epoch"
     centroids: bool = False
     losses: str = "id+tri"
@@ -83,17 +87,21 @@ class DDAG(Method):
     """See the module. ``bn`` is the pooled vector after batch normalisation, ``part`` the one with part
     attention. ``graph_weight`` is w of the coming epoch."""
 
-    Config = Config
-    features = ("part", "bn")
+    Config = DDAGConfig
+    config: DDAGConfig
+    features: tuple[str, ...] = ("part", "bn")
     unit_length = True
+    part: PartAttention | None
+    graph: IdentityGraph | None
+    graph_weight: torch.Tensor
+    epoch_total: torch.Tensor
 
-    def __init__(self, config: Config, classes: int, domains: int = 1):
+    def __init__(self, config: DDAGConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
-        if config.streams not in (1, 2):
-            raise UserError(f"method.streams is {config.streams!r}: choose 1 or 2")
-        for name, known in (("losses", ("id", "id+tri")), ("graph_schedule", ("epoch", "step"))):
-            if getattr(config, name) not in known:
-                raise UserError(f"method.{name} is {getattr(config, name)!r}: choose {' or '.join(known)}")
+        check_choice("method.streams", config.streams, (1, 2))
+        check_choice("method.losses", config.losses, ("id", "id+tri"))
+        check_choice("method.graph_schedule", config.graph_schedule, ("epoch", "step"))
+        check_choice("method.part_pooling", config.part_pooling, POOLINGS)
         for name, lowest in (("part", 0), ("heads", 0), ("width", 1)):
             if getattr(config, name) < lowest:
                 raise UserError(
@@ -117,14 +125,14 @@ class DDAG(Method):
         self.classifier = classifier(channels, classes)
         self.part = None
         if config.part:
-            self.part = PartAttention(channels, config.part, frozen, config.part_bias)
+            self.part = PartAttention(channels, config.part, frozen, config.part_bias, config.part_pooling)
         self.graph = None
         if config.graph:
             self.graph = IdentityGraph(channels, classes, config.heads, config.width, config.dropout)
             self.register_buffer("graph_weight", torch.zeros(()))
             if config.graph_schedule == "step":
                 self.register_buffer("epoch_total", torch.zeros(2))  # sum and number of the epoch's losses
-        stems = tuple(self.stems.children()) if two else ()
+        stems = tuple(self.stems.children()) if self.stems is not None else ()
         load_pretrained(self.backbone, config.pretrained, config.backbone, stems)
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
@@ -145,7 +153,7 @@ class DDAG(Method):
             losses["triplet"] = batch_hard_triplet(*anchors, self.config.margin)
         if self.part is not None:
             losses["part"] = identity_loss(self.classifier(self.part(maps, vectors)), batch.target)
-        total = base = sum(losses.values())
+        total = base = reduce(torch.add, losses.values())
         if self.graph is not None:
             losses["graph"] = F.nll_loss(self.graph(compared, batch.target), batch.target)
             total = base + self.graph_weight.clone() * losses["graph"]
@@ -169,18 +177,22 @@ class DDAG(Method):
         weight = 1 / (1 + summed / steps)
         self.graph_weight.copy_(torch.where(steps > 0, weight, self.graph_weight))
 
-    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+    def embed(
+        self, images: torch.Tensor, modality=None, feature: str | None = None
+    ) -> Embedding[torch.Tensor]:
         """See ``Method.embed``; vectors of unit length."""
-        if feature not in (None, *self.features):
-            raise UserError(
-                f"this DDAG has no feature {feature!r}: choose one of {', '.join(self.features)} "
-                "(part needs method.part above 0)"
-            )
+        feature = self.checked_feature(feature)
         maps = self.feature_map(images, modality)
         vectors = self.neck(average(maps))
-        if (feature or self.features[0]) == "part":
+        if self.part is not None and feature == "part":
             vectors = self.part(maps, vectors)
         return Embedding(F.normalize(vectors))
+
+    def checked_feature(self, feature: str | None) -> str:
+        """See ``Method.checked_feature``."""
+        if feature == "part" and self.part is None:
+            raise UserError("this DDAG has no feature 'part', which needs method.part above 0: choose bn")
+        return super().checked_feature(feature)
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) before pooling."""

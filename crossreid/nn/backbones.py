@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from pathlib import Path
 
 from torch import nn
 
 from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.nn.pretrained import load_pretrained
-from crossreid.nn.resnet import NETWORKS, resnet
-from crossreid.records import UserError
+from crossreid.nn.resnet import NETWORKS, ResNet, resnet
+from crossreid.records import UserError, check_choice
 
 # Name -> whose file of ImageNet weights fits; the residual networks have timm's besides.
 OTHERS = {
@@ -21,7 +22,15 @@ OTHERS = {
 }
 
 
-def backbone(name: str, last_stride: int = 1, variant: str = "torchvision") -> nn.Module:
+class LayersInOrder(nn.Sequential):
+    """The layers of a network of torchvision up to its last map, by their names there. ``channels``: of that map."""
+
+    channels = 1024
+
+
+def backbone(
+    name: str, last_stride: int = 1, variant: str = "torchvision"
+) -> ResNet | MobileNetV2 | LayersInOrder:
     """A network with fresh weights: images (N, 3, H, W) to maps (N, channels, H/16 or 32, W/16 or 32).
 
     name: one of ``crossreid.nn.resnet.NETWORKS`` or of ``OTHERS``.
@@ -34,8 +43,7 @@ def backbone(name: str, last_stride: int = 1, variant: str = "torchvision") -> n
     ``channels`` is the width of the map.
     """
     if name not in OTHERS:
-        if name not in NETWORKS:
-            raise UserError(f"unknown backbone {name!r}: choose one of {', '.join((*NETWORKS, *OTHERS))}")
+        check_choice("method.backbone", name, (*NETWORKS, *OTHERS))
         return resnet(name, last_stride, variant)
     if variant != "torchvision":
         raise UserError(
@@ -48,11 +56,16 @@ def backbone(name: str, last_stride: int = 1, variant: str = "torchvision") -> n
 
 def start(network: nn.Module, pretrained: str | None, name: str) -> list[str]:
     """Fill it with pretrained weights; see ``crossreid.nn.pretrained.load_pretrained`` for what may be given."""
-    if pretrained == "timm" and name in OTHERS and "timm" not in OTHERS[name]:
-        raise UserError(
-            f"timm has no weights for the backbone {name}: set method.pretrained to the path of {OTHERS[name]}, copied "
-            "from any computer, or to null to start from random weights"
-        )
+    if pretrained is not None and name in OTHERS:
+        offered = pretrained == "timm" and "timm" in OTHERS[name]
+        if not offered and not Path(pretrained).is_file():
+            lacking = (
+                "timm has no weights" if pretrained == "timm" else f"there are no weights at {pretrained}"
+            )
+            raise UserError(
+                f"{lacking} for the backbone {name}: set method.pretrained to the path of {OTHERS[name]}, "
+                "copied from any computer, or to null to start from random weights"
+            )
     return load_pretrained(network, pretrained, name, names=_dense_name if name == "densenet121" else None)
 
 
@@ -61,25 +74,23 @@ def _dense_name(key: str) -> str:
     return re.sub(r"\b(norm|relu|conv)\.([12])\b", r"\1\2", key.removeprefix("features."))
 
 
-def _densenet(last_stride: int) -> nn.Sequential:
+def _densenet(last_stride: int) -> LayersInOrder:
     from torchvision.models import densenet121
 
-    network = densenet121(weights=None).features
+    network = LayersInOrder(OrderedDict(densenet121(weights=None).features.named_children()))
     if last_stride == 1:
-        network.transition3.pool = nn.Identity()
-    network.channels = 1024
+        network.get_submodule("transition3").pool = nn.Identity()
     return network
 
 
-def _shufflenet(last_stride: int) -> nn.Sequential:
+def _shufflenet(last_stride: int) -> LayersInOrder:
     from torchvision.models import shufflenet_v2_x1_0
 
     whole = shufflenet_v2_x1_0(weights=None)
     parts = ("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5")
-    network = nn.Sequential(OrderedDict((part, getattr(whole, part)) for part in parts))
+    network = LayersInOrder(OrderedDict((part, getattr(whole, part)) for part in parts))
     if last_stride == 1:
-        for module in network.stage4[0].modules():
+        for module in network.get_submodule("stage4.0").modules():
             if isinstance(module, nn.Conv2d):
                 module.stride = (1, 1)
-    network.channels = 1024
     return network
