@@ -88,13 +88,18 @@ def save(path: Path, content: dict) -> None:
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
-        # torch's zip writer turns a failed write into a RuntimeError.
-        full = isinstance(error, RuntimeError) or error.errno in FULL
-        why = "the disk is full or cannot be written" if full else error.strerror or error
+        # torch's zip writer may turn a failed write into a RuntimeError with the cause behind it.
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, OSError):
+            why = "the disk is full" if cause.errno in FULL else cause.strerror or cause
+        else:
+            why = error
         was = "the checkpoint written before it is intact" if path.exists() else "there was none before it"
         raise UserError(
-            f"could not save {path}: {why}; {was}. Free some space or choose another run folder with --run, then "
-            "continue with --resume."
+            f"could not save {path}: {why}; {was}. Mend that, for example by freeing some space, then continue with "
+            "--resume."
         ) from error
 
 
