@@ -164,7 +164,7 @@ def small(path, **changes):
     [
         ({"classes": 3_000_000}, "have another shape"),
         ({"classes": "many"}, "its classes is missing or not"),
-        ({"config": {"backbone": "tiny", "pretrained": None, "streams": "two"}}, "a model"),
+        ({"config": {"backbone": "tiny", "pretrained": None, "streams": "two"}}, "kind int"),
         (
             {"input": {"size": [60000, 60000], "interpolation": "bilinear", "mean": [0] * 3, "std": [1] * 3}},
             "60000",
