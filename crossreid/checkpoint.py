@@ -47,8 +47,9 @@ def save(path: Path, content: dict) -> None:
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
         # torch's zip writer turns a failed write into a RuntimeError.
-        full = isinstance(error, RuntimeError) or error.errno in FULL
-        why = "the disk is full or cannot be written" if full else error.strerror or error
+        why = "the disk is full or cannot be written"
+        if isinstance(error, OSError) and error.errno not in FULL:
+            why = error.strerror or str(error)
         was = "the checkpoint written before it is intact" if path.exists() else "there was none before it"
         raise UserError(
             f"could not save {path}: {why}; {was}. Free some space or choose another run folder with --run, then "

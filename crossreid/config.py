@@ -140,7 +140,9 @@ def _known_within(where: str, kind: type, values: dict) -> None:
     _known(where, values, [field.name for field in dataclasses.fields(kind)])
     for key, value in values.items():
         inner = [hints[key], *typing.get_args(hints[key])]
-        nested = next((choice for choice in inner if dataclasses.is_dataclass(choice)), None)
+        nested = next(
+            (each for each in inner if isinstance(each, type) and dataclasses.is_dataclass(each)), None
+        )
         if nested is None or not isinstance(value, dict):
             continue
         named = typing.get_origin(hints[key]) is dict

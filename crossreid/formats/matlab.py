@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from crossreid.records import UserError
 
 
-def load(path: Path, names: list[str], **options) -> dict:
+def load(path: Path, names: Sequence[str], **options) -> dict:
     """The named variables of a MATLAB file of version 4 or 5, as ``scipy.io.loadmat`` gives them.
 
     Raises UserError if the file is missing, is not such a file, or lacks one of the variables.
@@ -18,7 +19,7 @@ def load(path: Path, names: list[str], **options) -> dict:
         f"a MATLAB file with the variable{'s' if len(names) > 1 else ''} {', '.join(names)} was expected"
     )
     try:
-        found = loadmat(path, variable_names=names, **options)
+        found = loadmat(path, variable_names=list(names), **options)
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing: {expected}. Copy it there from the data set's archive."

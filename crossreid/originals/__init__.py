@@ -43,9 +43,9 @@ def read(path: str | Path, content=None, **settings) -> tuple[dict, dict[str, to
         if system.recognises(state):
             break
     else:
-        if name := _ours(state):
+        if ours := _ours(state):
             raise UserError(
-                f"{path} holds the weights of our method {name} and nothing else: a checkpoint also records the "
+                f"{path} holds the weights of our method {ours} and nothing else: a checkpoint also records the "
                 "settings, the classes and how images are made. Give the file that training wrote, such as last.pt; or "
                 "build the method in Python with the settings of its training, and fill it by load_state_dict."
             )

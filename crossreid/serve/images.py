@@ -72,7 +72,7 @@ class EntryImages:
         pixels = None if file is None else self._decoded(file)
         if pixels is not None and all(edge in entry.columns for edge in EDGES):
             try:
-                return crop(pixels, [entry.columns[edge] for edge in EDGES])
+                return crop(pixels, [float(entry.columns[edge]) for edge in EDGES])
             except UserError:
                 return None
         return pixels

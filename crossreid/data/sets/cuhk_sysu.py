@@ -143,7 +143,10 @@ def _appearances(path: Path) -> list[Appearance]:
     appearances = []
     try:
         for person in np.atleast_1d(persons):
-            identity = int(re.fullmatch(r"p(\d+)", str(person.idname))[1])
+            named = re.fullmatch(r"p(\d+)", str(person.idname))
+            if named is None:
+                raise ValueError(f"the person {person.idname} has another name than p1, p2, ...")
+            identity = int(named[1])
             scenes = np.atleast_1d(person.scene)
             if len(scenes) != int(person.nAppear):
                 raise ValueError(
@@ -152,6 +155,8 @@ def _appearances(path: Path) -> list[Appearance]:
             for number, scene in enumerate(scenes, 1):
                 # The name becomes part of a path: nothing but the expected form is let through.
                 match = re.fullmatch(r"s(\d+)\.jpg", str(scene.imname))
+                if match is None:
+                    raise ValueError(f"the scene {scene.imname} has another name than s1.jpg, s2.jpg, ...")
                 x, y, width, height = (int(value) for value in scene.idlocate)
                 hard = int(bool(scene.ishard))
                 name = f"p{identity:05d}_n{number:02d}_s{int(match[1]):05d}_hard{hard}.png"
