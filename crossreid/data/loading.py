@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import prepared
+from crossreid.data import augmentations, prepared
 from crossreid.data.sampling import SAMPLERS
+from crossreid.formats.arrays import map_npy
 from crossreid.images.decode import crop, decode
 from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, check_choice, identities
 
@@ -127,6 +128,8 @@ class DataConfig:
             (AlignedReID++).
         grey: Probability that a training image loses its colour.
         grey_modality: Which images may lose it: all, or visible.
+        augment: Further augmentations by name, from ``crossreid.data.augmentations``: auto_augment, augmix,
+            random_patch; or mappings such as {name: random_patch, probability: 0.5}.
         jitter: Random changes of colour, or null.
         erase: Random erasing, or null.
         cameras_as_domains: Whether each camera counts as a domain, for methods that need several.
@@ -153,6 +156,7 @@ class DataConfig:
     translate: float = 0.0
     grey: float = 0.0
     grey_modality: str = "all"
+    augment: tuple[str | dict, ...] = ()
     jitter: JitterConfig | None = None
     erase: EraseConfig | None = None
     cameras_as_domains: bool = False
@@ -164,6 +168,7 @@ class DataConfig:
 
     def __post_init__(self):
         self.size, self.mean, self.std = tuple(self.size), tuple(self.mean), tuple(self.std)
+        augmentations.chosen(self.augment)
         if len(self.size) != 2 or min(self.size) < 1:
             raise UserError(f"size is {self.size}: expected height and width in pixels, such as (256, 128)")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -388,11 +393,12 @@ def read_image(image: Image) -> np.ndarray:
 
 def _read_row(path: Path, row: int) -> np.ndarray:
     try:
-        array = _memory_map(str(path), os.stat(path).st_mtime_ns)
+        changed = os.stat(path).st_mtime_ns
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path}: is not a readable array of prepared images ({error}); prepare it again"
         ) from error
+    array = _memory_map(str(path), changed)
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != 3):
         raise UserError(
             f"{path}: holds {array.dtype} of shape {array.shape}; expected uint8 of shape (images, height, "
@@ -406,9 +412,8 @@ def _read_row(path: Path, row: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _memory_map(path: str, changed: int) -> np.ndarray:
-    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache.
-    Copy-on-write, because torch warns of arrays that may not be written to; nothing is ever written."""
-    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache."""
+    return map_npy(Path(path), "an array of prepared images was expected; prepare it again")
 
 
 class _Batches:
