@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -11,20 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
-from crossreid.checkpoint import plain
+from crossreid.checkpoint import HEADINGS, plain
 from crossreid.data import SOURCES
 from crossreid.data import get as get_source
 from crossreid.data.loading import DataConfig
 from crossreid.evaluation import EvaluateConfig
+from crossreid.formats.text import check_plain
+from crossreid.formats.yaml_text import parse_yaml, read_yaml
 from crossreid.methods import METHODS
 from crossreid.protocols import PROTOCOLS
 from crossreid.protocols import get as get_protocol
+from crossreid.protocols.base import Protocol
 from crossreid.records import UserError, check_choice, did_you_mean
 from crossreid.training import TrainConfig
 
-HEADINGS = ("method", "data", "protocol", "train", "evaluate")
+# What a protocol is given when it is built, and no setting.
+_GIVEN_LATER = {"root", "split", "fold", "images"}
 
 
 @dataclass
@@ -72,6 +75,7 @@ def load(source: str | Path | Mapping, overrides: Mapping[str, object] | Sequenc
 
 def resolve(tree: dict) -> Settings:
     """Fill a tree of plain values into the dataclasses, checking every key and value; the tree stays as it is."""
+    check_plain(tree, "the settings")
     tree = plain(tree)  # the parser fills its defaults into what it is given
     _known("settings", tree, HEADINGS)
     for heading in HEADINGS:
@@ -87,10 +91,9 @@ def resolve(tree: dict) -> Settings:
     protocol_name = protocol.pop("name", None) or get_source(usual).protocol
     check_choice("protocol.name", protocol_name, PROTOCOLS)
     kind = get_protocol(protocol_name)
-    takes = inspect.signature(kind).parameters
-    if "source" in takes and "source" not in protocol and get_source(usual).protocol == protocol_name:
+    if "source" in kind.settings and "source" not in protocol and get_source(usual).protocol == protocol_name:
         protocol["source"] = usual
-        if "settings" in takes and data.settings:
+        if "settings" in kind.settings and data.settings:
             protocol.setdefault("settings", data.settings)
     train = fill("train", TrainConfig, tree["train"] or {})
     if train.select == "validation" and not data.validation:
@@ -102,7 +105,7 @@ def resolve(tree: dict) -> Settings:
         method_name=name,
         method=plain(fill("method", METHODS[name].Config, method)),
         protocol_name=protocol_name,
-        protocol=_fill_call("protocol", kind, protocol),
+        protocol=_fill_protocol(kind, protocol),
         data=data,
         train=train,
         evaluate=fill("evaluate", EvaluateConfig, tree["evaluate"] or {}),
@@ -117,20 +120,20 @@ def fill(where: str, kind: type, values: dict):
     return parser.instantiate(_parse(parser, where, values))[where]
 
 
-def _fill_call(where: str, call: type, values: dict) -> dict:
-    """The keyword settings of a class that is built later, checked, with its defaults filled in."""
-    given_later = {"root", "split", "fold", "images"} & set(inspect.signature(call).parameters)
-    names = [name for name in inspect.signature(call).parameters if name not in given_later]
-    _known(where, values, names)
+def _fill_protocol(kind: type[Protocol], values: dict) -> dict:
+    """The settings of a protocol, which is built later, checked, with its defaults filled in."""
+    _known("protocol", values, kind.settings)
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(call, where, skip=given_later)
-    return plain(_parse(parser, where, values)[where].as_dict()) if names else {}
+    parser.add_class_arguments(kind, "protocol", skip=_GIVEN_LATER)
+    return plain(_parse(parser, "protocol", values)["protocol"].as_dict()) if kind.settings else {}
 
 
 def _parse(parser: ArgumentParser, where: str, values: dict):
     try:
         return parser.parse_object({where: values})
-    except (ArgumentError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # the parser's own, and those of odd values on their way through it
         text = " ".join(re.sub(r"<class '(\w+)'>", r"\1", str(error)).replace("Parser key", "").split())
         raise UserError(f"a setting has a value of the wrong kind: {text}") from error
 
@@ -141,7 +144,9 @@ def _known_within(where: str, kind: type, values: dict) -> None:
     _known(where, values, [field.name for field in dataclasses.fields(kind)])
     for key, value in values.items():
         inner = [hints[key], *typing.get_args(hints[key])]
-        nested = next((choice for choice in inner if dataclasses.is_dataclass(choice)), None)
+        nested = next(
+            (each for each in inner if isinstance(each, type) and dataclasses.is_dataclass(each)), None
+        )
         if nested is None or not isinstance(value, dict):
             continue
         named = typing.get_origin(hints[key]) is dict
@@ -177,10 +182,7 @@ def _read(source: str | Path) -> dict:
                 f"with crossreid: {', '.join(named)}"
             )
         path = named[str(source)]
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
+    tree = read_yaml(path, f"a YAML file with the headings {', '.join(HEADINGS)} was expected")
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no settings: expected the headings {', '.join(HEADINGS)}")
     return tree
@@ -198,8 +200,8 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, object]]:
                 raise UserError(f"--{key} is given without a value: write --{key} VALUE")
             text = words.pop(0)
         try:
-            pairs.append((key, yaml.safe_load(text)))
-        except yaml.YAMLError as error:
+            pairs.append((key, parse_yaml(text)))
+        except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"the value {text!r} of --{key} cannot be read as YAML") from error
     return pairs
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from crossreid.data import augmentations, prepared
 from crossreid.data.sampling import SAMPLERS
+from crossreid.formats.arrays import map_npy
 from crossreid.images.decode import crop, decode
 from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, check_choice, identities
 
@@ -392,11 +393,12 @@ def read_image(image: Image) -> np.ndarray:
 
 def _read_row(path: Path, row: int) -> np.ndarray:
     try:
-        array = _memory_map(str(path), os.stat(path).st_mtime_ns)
+        changed = os.stat(path).st_mtime_ns
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path}: is not a readable array of prepared images ({error}); prepare it again"
         ) from error
+    array = _memory_map(str(path), changed)
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != 3):
         raise UserError(
             f"{path}: holds {array.dtype} of shape {array.shape}; expected uint8 of shape (images, height, "
@@ -410,9 +412,8 @@ def _read_row(path: Path, row: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _memory_map(path: str, changed: int) -> np.ndarray:
-    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache.
-    Copy-on-write, because torch warns of arrays that may not be written to; nothing is ever written."""
-    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache."""
+    return map_npy(Path(path), "an array of prepared images was expected; prepare it again")
 
 
 class _Batches:

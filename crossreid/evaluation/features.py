@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,10 @@ from crossreid.evaluation.archive import (
     stripes_size,
     written_metrics,
 )
-from crossreid.files import replacing
+from crossreid.files import replacing, understood
+from crossreid.formats.shape import TEXT, unlike
+from crossreid.formats.text import parse_json
+from crossreid.protocols.base import Protocol
 from crossreid.protocols.results import described
 from crossreid.records import Embedding, Image, Metric, Trial, UserError
 
@@ -42,8 +46,8 @@ class Stored:
     they are known.
     """
 
-    protocol: object
-    embedding: Embedding
+    protocol: Protocol | Recorded
+    embedding: Embedding[torch.Tensor]
     metrics: Mapping[str, Metric]
     feature: str
     about: dict
@@ -60,7 +64,7 @@ class Stored:
             )
         return name, self.metrics[name]
 
-    def under(self, protocol) -> Stored:
+    def under(self, protocol: Protocol) -> Stored:
         """The same features by another protocol, whose images must be among those embedded."""
         known = {_place(image): row for row, image in enumerate(self.protocol.images)}
         missing = [image for image in protocol.images if _place(image) not in known]
@@ -106,7 +110,9 @@ def write_stored(
     half_stripes: in float16.
     """
     protocol, embedding = stored.protocol, stored.embedding
-    arrays = {name: np.array([getattr(image, name) for image in protocol.images]) for name in LABELS}
+    arrays: dict[str, Any] = {
+        name: np.array([getattr(image, name) for image in protocol.images]) for name in LABELS
+    }
     arrays["path"] = np.array([str(image.path.resolve()) for image in protocol.images], dtype=str)
     arrays["array_index"] = np.array(
         [-1 if image.array_index is None else image.array_index for image in protocol.images]
@@ -132,12 +138,12 @@ def write_stored(
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
-            vectors=embedding.feature.numpy(),
-            split=split,
-            feature=stored.feature,
-            metrics=written_metrics(stored.metrics),
-            record=json.dumps(record),
             **arrays,
+            vectors=embedding.feature.numpy(),
+            split=np.array(split),
+            feature=np.array(stored.feature),
+            metrics=written_metrics(stored.metrics),
+            record=np.array(json.dumps(record)),
         )
 
 
@@ -164,7 +170,7 @@ def read_stored(
 
     path = Path(path)
     if result_files.is_inference(path):
-        return result_files.read_inference(path, gallery and Path(gallery), same_camera)
+        return result_files.read_inference(path, Path(gallery) if gallery else None, same_camera)
     if path.is_dir() or sysu_mat.cameras(path):
         if protocol is None:
             raise UserError(
@@ -214,11 +220,21 @@ def embedding_of(arrays: Mapping[str, np.ndarray]) -> Embedding:
     )
 
 
+_RECORDED = {
+    "name": TEXT,
+    "description": TEXT,
+    "cmc": lambda value: value in ("image", "identity"),
+    "average": lambda value: value in ("trials", "queries"),
+    "notes": lambda value: all(map(TEXT, value)),
+    "provenance": TEXT,
+}
+
+
 def _recorded(arrays, path: Path) -> Stored:
     again = "write it again with `crossreid evaluate --evaluate.features true`"
     check_archive(arrays, path)
-    try:
-        record = json.loads(str(arrays["record"]))
+    with understood(path, again):
+        record = parse_json(str(arrays["record"]))
         if record["form"] > _FORM:
             raise UserError(f"{path} was written by a newer crossreid: install that, or evaluate again")
         boxes = arrays["box"].tolist()
@@ -242,6 +258,7 @@ def _recorded(arrays, path: Path) -> Stored:
             if f"excluded_query_{number}" in arrays:
                 excluded = arrays[f"excluded_query_{number}"], arrays[f"excluded_gallery_{number}"]
             trials.append(Trial(subset, arrays[f"query_{number}"], arrays[f"gallery_{number}"], excluded))
+            _check_trial(trials[-1], len(images))
         about, feature = record["about"], str(arrays["feature"])
         protocol = Recorded(
             about["protocol"]["name"],
@@ -253,10 +270,8 @@ def _recorded(arrays, path: Path) -> Stored:
             tuple(trials),
             about["protocol"].get("provenance", ""),
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is incomplete ({type(error).__name__}: {error}): {again}") from error
+        if wrong := unlike(vars(protocol), _RECORDED):
+            raise ValueError(f"{wrong} of the protocol is not known")
     metrics = read_metrics(arrays, path)
     if feature not in metrics:
         raise UserError(
@@ -267,3 +282,17 @@ def _recorded(arrays, path: Path) -> Stored:
 
 def _place(image: Image) -> tuple:
     return image.path.resolve(), image.array_index, image.box
+
+
+def _check_trial(trial: Trial, count: int) -> None:
+    """Raise ValueError for a trial that asks for images that are not there."""
+    sides = trial.query, trial.gallery
+    if not isinstance(trial.subset, str) or any(
+        side.ndim != 1 or side.dtype.kind not in "iu" or not len(side) or side.min() < 0 or side.max() >= count
+        for side in sides
+    ):
+        raise ValueError("a trial does not name images")
+    if trial.excluded is not None and any(
+        keys.shape != side.shape or keys.dtype.kind not in "iu" for keys, side in zip(trial.excluded, sides)
+    ):
+        raise ValueError("a trial does not say which pairs to disregard")
