@@ -209,6 +209,7 @@ def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
             # from zero, and fold normalisations in half precision. Every runtime simplifies graphs when it loads them.
             optimize=False,
         )
+        assert program is not None  # as it is with dynamo
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
         # Where on this machine each line of the network stood.
