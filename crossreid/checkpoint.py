@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.modules.module import (
@@ -73,10 +74,9 @@ def save(path: Path, content: dict) -> None:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, OSError):
             cause = cause.__cause__ or cause.__context__
+        why = str(error)
         if isinstance(cause, OSError):
-            why = "the disk is full" if cause.errno in FULL else cause.strerror or cause
-        else:
-            why = error
+            why = "the disk is full" if cause.errno in FULL else cause.strerror or str(cause)
         was = "the checkpoint written before it is intact" if path.exists() else "there was none before it"
         raise UserError(
             f"could not save {path}: {why}; {was}. Mend that, for example by freeing some space, then continue with "
@@ -134,7 +134,7 @@ def _check(content: dict, path: Path) -> None:
 def check_input(given: dict, path: Path) -> None:
     """Raise UserError unless a file says of its model's input what a network can be given."""
     size, filter = given.get("size"), given.get("interpolation")
-    numbers = {"mean": given.get("mean"), "std": given.get("std")}
+    numbers: dict[str, Any] = {"mean": given.get("mean"), "std": given.get("std")}
     wrong = [
         name
         for name, values in numbers.items()

@@ -126,7 +126,7 @@ def make_optimizers(
             f"{type(method).__name__}.parameter_groups() must place every trainable parameter exactly once"
             + (f"; it leaves out {lost[0]}" if lost else "")
         )
-    made = {}
+    made: dict[str, torch.optim.Optimizer] = {}
     for name, config in configs.items():
         prepared = [
             {"lr_factor": 1.0, "bounds": None, "weight_decay": config.weight_decay, "of": number}
@@ -136,7 +136,7 @@ def make_optimizers(
         ]
         if config.layer_decay != 1:
             prepared = _by_depth(method, prepared, config.layer_decay)
-        options = {"sgd": {"momentum": config.momentum, "nesterov": config.nesterov}}
+        options: dict[str, dict] = {"sgd": {"momentum": config.momentum, "nesterov": config.nesterov}}
         options |= {each: {"betas": tuple(config.betas)} for each in ("adam", "adamw")}
         try:
             chosen = options.get(config.name, {}) | config.arguments
