@@ -163,7 +163,7 @@ def known(
             "the file"
         ) from error
     if points:
-        rendered = content.get("provenance") or ""
+        rendered = (content.get("protocol") or {}).get("provenance")
         return points, f"{found}, on {rendered}" if rendered else str(found)
     if exported:
         again = "evaluate the checkpoint with crossreid evaluate, and export it again"

@@ -150,6 +150,7 @@ SOURCE = Source(
     layout="""images.csv with the columns path, identity, camera
   and, if wanted, modality, split, time; paths relative to the table""",
     folder="csv",
+    settings=("train_share", "seed"),
     read=read,
     protocol="single_query",
     remarks=own.remarks,
