@@ -54,13 +54,12 @@ def add(folder: str | Path, *, overwrite: bool = False, log: Callable[[str], Non
                     "folder again, or export the checkpoint again"
                 )
             model = onnx.load_from_string(content)
-            cell = mindspore_cell.build(model, Path(place))
             graph_input = model.graph.input[0].type.tensor_type
             shape = [None, *(each.dim_value for each in graph_input.shape.dim[1:])]
-            kind = mindspore_cell.TYPES[graph_input.elem_type]
+            example = mindspore.Tensor(shape=shape, dtype=mindspore_cell.TYPES[graph_input.elem_type])
             path = Path(place, entry["file"]).with_suffix(".mindir")
-            example = mindspore.Tensor(shape=shape, dtype=kind)
-            mindspore.export(cell, example, file_name=str(path.with_suffix("")), file_format="MINDIR")
+            with mindspore_cell.written_as_cell(model) as cell:
+                mindspore.export(cell, example, file_name=str(path.with_suffix("")), file_format="MINDIR")
             os.chmod(path, 0o644)  # MindSpore leaves it readable by its owner alone
             files[name] = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
             pixels = people[MODALITIES[0] if name == "all" else name]
@@ -113,9 +112,9 @@ def check_packages() -> None:
     missing = [name for name in ("onnx", "mindspore") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
-            f"writing MINDIR needs {' and '.join(missing)}, not installed here: pip install 'crossreid[mindir]'; or, since "
-            "MindSpore wants a NumPy below 2, export to ONNX here and, in an environment with mindspore, onnx and "
-            "numpy<2, run crossreid export --from FOLDER --format mindir"
+            f"writing MINDIR needs {' and '.join(missing)}, not installed here: pip install 'crossreid[mindir]'; or, "
+            "since MindSpore wants a NumPy below 2, export to ONNX here and, in an environment with mindspore, onnx "
+            "and numpy<2, run crossreid export --from FOLDER --format mindir"
         )
 
 
@@ -131,8 +130,8 @@ def _compare(model, path: Path, pixels, expects: dict, tolerance: float) -> floa
         if not error <= tolerance:
             raise UserError(
                 f"{path.name} does not agree with the ONNX file: a vector is off by {error:.1e} of its length in a "
-                f"batch of {batch}, more than {tolerance:.0e}, so nothing was kept. A version of MindSpore may do this, "
-                "and float16: export without --half."
+                f"batch of {batch}, more than {tolerance:.0e}, so nothing was kept. A version of MindSpore may do "
+                "this, and float16: export without --half."
             )
         worst = max(worst, error)
     return worst

@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mindspore
@@ -26,33 +28,37 @@ TYPES = {
     onnx.TensorProto.FLOAT16: mindspore.float16,
 }
 _LOWEST = -3e38  # what a map is padded with before a maximum
-_MODULE = "crossreid_exported_cell"
 # Their second input is a shape, which is known but for the batch and not computed by the cell.
 _SHAPED = ("Reshape", "Expand")
 
 
-def build(model: onnx.ModelProto, folder: Path):
-    """The cell that computes what ``model`` computes. Its source is written into ``folder``, since MindSpore compiles
-    the source of a cell, and must stay there until the cell has been exported."""
+@contextmanager
+def written_as_cell(model: onnx.ModelProto):
+    """The cell that computes what ``model`` computes.
+
+    MindSpore compiles the source of a cell from its file, which is there inside the block alone.
+    """
     graph = _Graph(model)
     for node in _leading_to([value.name for value in model.graph.output], model, shapes=False):
         graph.add(node)
     results = ", ".join(graph.names[value.name] for value in model.graph.output)
-    lines = [*graph.lines, f"return {results}"]
-    source = "\n        ".join([f"    def construct(self, {graph.names[graph.input]}):", *lines])
-    path = folder / f"{_MODULE}.py"
-    path.write_text(f"from mindspore import nn\n\n\nclass Exported(nn.Cell):\n{source}\n", encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(_MODULE, path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[_MODULE] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        cell = module.Exported()
-    finally:
-        del sys.modules[_MODULE]
-    for name, part in graph.parts.items():
-        setattr(cell, name, part)
-    return cell.set_train(False)
+    lines = [f"    def construct(self, {graph.input}):", *graph.lines, f"return {results}"]
+    source = "from mindspore import nn\n\n\nclass Exported(nn.Cell):\n" + "\n        ".join(lines) + "\n"
+    with TemporaryDirectory(prefix="crossreid_cell_") as folder:
+        name = Path(folder).name
+        path = Path(folder, "cell.py")
+        path.write_text(source, encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+            cell = module.Exported()
+            for part, value in graph.parts.items():
+                setattr(cell, part, value)
+            yield cell.set_train(False)
+        finally:
+            del sys.modules[name]
 
 
 class _Graph:
@@ -98,7 +104,7 @@ class _Graph:
         return f"{self.part(operator)}({', '.join(map(str, arguments))})"
 
     def integers(self, name: str) -> tuple[int, ...]:
-        return tuple(self.constants[name].tolist())
+        return tuple(self.constants[name].reshape(-1).tolist())
 
     def axes(self, node, given) -> tuple[int, ...]:
         return self.integers(node.input[1]) if len(node.input) > 1 else tuple(given["axes"])
@@ -192,6 +198,15 @@ def _reshape(graph, node, given) -> str:
 
 def _expand(graph, node, given) -> str:
     return graph.call(ops.BroadcastTo(graph.shapes[node.input[1]]), graph.value(node.input[0]))
+
+
+def _slice(graph, node, given) -> str:
+    starts, ends, axes = (graph.integers(name) for name in node.input[1:4])
+    steps = graph.integers(node.input[4]) if len(node.input) > 4 else (1,) * len(axes)
+    parts = [":"] * (max(axes) + 1)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        parts[axis] = f"{start}:{end if abs(end) < 2**31 else ''}:{step}"  # larger ends mean all the rest
+    return f"{graph.value(node.input[0])}[{', '.join(parts)}]"
 
 
 def _clip(graph, node, given) -> str:
@@ -294,6 +309,8 @@ _LINES: dict[str, Callable[..., str]] = {
     "Softmax": _softmax,
     "Concat": _concat,
     "Split": _split,
+    "Slice": _slice,
+    "GatherND": _call(ops.GatherNd),
     "Reshape": _reshape,
     "Expand": _expand,
     "Clip": _clip,

@@ -149,8 +149,8 @@ def onnx_run(session) -> Run:
 
 
 def graph_values(pixels: np.ndarray, expects: Mapping) -> np.ndarray:
-    """Pixels (N, H, W, 3) uint8 as a graph takes them. expects: ``input`` of the description, which says whether that is
-    normalised, and channels first."""
+    """Pixels (N, H, W, 3) uint8 as a graph takes them. expects: ``input`` of the description, which says whether that
+    is normalised, and channels first."""
     values = pixels
     if expects["type"] == "float32":
         mean, std = np.array(expects["mean"]), np.array(expects["std"])

@@ -91,7 +91,9 @@ class SysuMM01(Protocol):
         self._queries = np.arange(len(query))
         self._row = mode
         identities = len({image.identity for image in query})
-        self.description = _words(self.called, mode, shots, trials, official, f"{identities} {split} identities")
+        self.description = _words(
+            self.called, mode, shots, trials, official, f"{identities} {split} identities"
+        )
 
     def trials(self) -> list[Trial]:
         places = PLACES[[image.camera for image in self.images]]
