@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
 
 from crossreid import __version__
-from crossreid.records import UserError
+from crossreid.records import UserError, did_you_mean
 
 COMMANDS = (
     *("demo", "data", "train", "evaluate", "report"),
@@ -33,8 +32,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"crossreid {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        near = difflib.get_close_matches(words[0], COMMANDS, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(words[0], COMMANDS)
         return _fail(f"unknown command {words[0]!r}{hint}: choose one of {', '.join(COMMANDS)}.", 2)
     try:
         _command(words[0]).run(words[1:])

@@ -3,38 +3,57 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from crossreid import __version__
 from crossreid.bundled import located
 from crossreid.engine import check_device
-from crossreid.files import FULL, check_folder, replacing
-from crossreid.formats.pytorch import read_pickle
-from crossreid.methods import METHODS
+from crossreid.files import FULL, check_folder, replacing, understood
+from crossreid.formats.pytorch import is_mindspore, read_pickle, unwrapped
+from crossreid.formats.shape import unlike
+from crossreid.formats.text import check_plain
+from crossreid.images.resize import FILTERS
+from crossreid.methods import METHODS, name_of
 from crossreid.methods.base import Method
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice, did_you_mean
 
 FORMAT = 1
+# What a file of ours holds, and of which kind.
+FIELDS = {
+    "crossreid": str,
+    "format": int,
+    "method": str,
+    "config": dict,
+    "classes": int,
+    "domains": int,
+    "input": dict,
+    "settings": dict,
+    "trained": dict,
+    "weights": dict,
+}
+HEADINGS = ("method", "data", "protocol", "train", "evaluate")
+LARGEST_INPUT = 2**20
 
 
 def build(name: str, config: dict, classes: int, domains: int = 1) -> Method:
     """A method by name, with a plain dict of its settings."""
-    if name not in METHODS:
-        hint = difflib.get_close_matches(name, METHODS, 1)
-        raise UserError(
-            f"unknown method {name!r}: choose one of {', '.join(sorted(METHODS))}"
-            + (f" (did you mean {hint[0]!r}?)" if hint else "")
-        )
+    check_choice("the method", name, METHODS)
     method = METHODS[name]
     known = {field.name: field for field in dataclasses.fields(method.Config)}
-    unknown = sorted(set(config) - set(known))
-    if unknown:
-        raise UserError(f"method {name!r} has no setting {unknown[0]!r}: it has {', '.join(known)}")
+    for key in config:
+        if key not in known:
+            hint = did_you_mean(key, known)
+            raise UserError(f"method {name!r} has no setting {key!r}{hint}: it has {', '.join(known)}")
     values = {
         key: tuple(value) if isinstance(value, list) and isinstance(known[key].default, tuple) else value
         for key, value in config.items()
@@ -50,13 +69,18 @@ def save(path: Path, content: dict) -> None:
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
-        # torch's zip writer turns a failed write into a RuntimeError.
-        full = isinstance(error, RuntimeError) or error.errno in FULL
-        why = "the disk is full or cannot be written" if full else error.strerror or error
+        # torch's zip writer may turn a failed write into a RuntimeError with the cause behind it.
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, OSError):
+            why = "the disk is full" if cause.errno in FULL else cause.strerror or cause
+        else:
+            why = error
         was = "the checkpoint written before it is intact" if path.exists() else "there was none before it"
         raise UserError(
-            f"could not save {path}: {why}; {was}. Free some space or choose another run folder with --run, then "
-            "continue with --resume."
+            f"could not save {path}: {why}; {was}. Mend that, for example by freeing some space, then continue with "
+            "--resume."
         ) from error
 
 
@@ -64,20 +88,82 @@ def read(path: str | Path) -> dict:
     """The content of one of our checkpoints, on the CPU. Never runs code from the file."""
     path = located(path)
     content = _read_file(path)
-    if not (isinstance(content, dict) and "crossreid" in content):
+    if not _is_ours(content):
         raise UserError(
             f"{path} is not a checkpoint written by crossreid. If it comes from one of the published systems, load it "
             "with crossreid.load or convert it with `crossreid convert`."
         )
-    if content["format"] > FORMAT:
+    return _checked(content, path)
+
+
+def _is_ours(content) -> bool:
+    return isinstance(content, dict) and "crossreid" in content
+
+
+def _checked(content: dict, path: Path) -> dict:
+    """The content of a checkpoint of ours, its weights by the method's own names."""
+    if type(content.get("format")) is int and content["format"] > FORMAT:
         raise UserError(
             f"{path} was written by crossreid {content['crossreid']} in a newer form (format {content['format']}, this "
             f"version reads up to {FORMAT}): install a newer crossreid."
         )
-    return content
+    _check(content, path)
+    return content | {"weights": unwrapped(content["weights"])}
+
+
+def _check(content: dict, path: Path) -> None:
+    """Raise UserError unless every field is of the kind that we write, within bounds."""
+    wrong = [name for name, kind in FIELDS.items() if type(content.get(name)) is not kind]
+    wrong += [name for name in ("classes", "domains") if name not in wrong and content[name] < 1]
+    if not wrong and not all(
+        isinstance(name, str) and torch.is_tensor(value) for name, value in content["weights"].items()
+    ):
+        wrong.append("weights")
+    if not wrong and (part := unlike(content["settings"], {f"{heading}?": {} for heading in HEADINGS})):
+        wrong.append(f"settings.{part}")
+    if wrong:
+        raise UserError(
+            f"{path} was written by crossreid, but its {wrong[0]} is missing or not as it is ever written: it is "
+            "damaged or was changed; copy it again"
+        )
+    for name in ("config", "settings", "trained"):
+        check_plain(content[name], f"the {name} in {path}")
+    check_input(content["input"], path)
+
+
+def check_input(given: dict, path: Path) -> None:
+    """Raise UserError unless a file says of its model's input what a network can be given."""
+    size, filter = given.get("size"), given.get("interpolation")
+    numbers = {"mean": given.get("mean"), "std": given.get("std")}
+    wrong = [
+        name
+        for name, values in numbers.items()
+        if not (isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values)))
+    ]
+    if not wrong and not all(value > 0 for value in numbers["std"]):
+        wrong.append("std")
+    if not (isinstance(size, (list, tuple)) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):
+        wrong.append("size")
+    elif size[0] * size[1] > LARGEST_INPUT:
+        raise UserError(
+            f"{path} says that its model takes images of {size[0]} x {size[1]} pixels: up to {LARGEST_INPUT} pixels "
+            "are accepted; the file is damaged or was changed, copy it again"
+        )
+    if filter not in FILTERS:
+        wrong.append("interpolation")
+    if wrong:
+        raise UserError(
+            f"{path} does not say how the input of its model is made: its input.{wrong[0]} is {given.get(wrong[0])!r}; "
+            "the file is damaged or was changed, copy it again"
+        )
+
+
+def _is_number(value) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e6
 
 
 def _read_file(path: Path):
+    """What a PyTorch file holds; None for files of other formats, which ``originals`` reads."""
     if (path / "last.pt").is_file():
         raise UserError(f"{path} is a folder and no checkpoint: give the file in it, {path / 'last.pt'}")
     if not path.is_file():
@@ -87,18 +173,7 @@ def _read_file(path: Path):
             f"there is no checkpoint at {path}: give the path of a file such as last.pt"
             + (f"; the folder holds {', '.join(near)}" if near else "")
         )
-    return read_pickle(path)
-
-
-def ours(path: str | Path) -> bool:
-    """Whether the file is a checkpoint of ours (and not, say, one of a published system)."""
-    try:
-        content = _read_file(located(path))
-    except UserError:
-        if not located(path).is_file():
-            raise
-        return False
-    return isinstance(content, dict) and "crossreid" in content
+    return None if path.suffix == ".safetensors" or is_mindspore(path) else read_pickle(path)
 
 
 def load(path: str | Path, device: str = "cpu", **settings) -> Method:
@@ -108,32 +183,38 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
     settings: what a foreign file does not record, such as ``size=(288, 144)``; for our own files nothing is needed
         and anything given must be a setting of the method.
 
-    The method gains ``input`` (size, interpolation, mean, std), ``settings`` (the resolved settings of its training)
-    and ``trained`` (what it was trained on; empty when unknown).
+    The method carries ``input``, ``settings`` and ``trained`` as the file says them, see ``Method``.
     """
     check_device(device)
     path = located(path)
-    if ours(path):
-        content = read(path)
+    content = _read_file(path)
+    if _is_ours(content):
+        content = _checked(content, path)
         size = settings.pop("size", None)
         config = without_start(content["config"]) | settings
-        method = build(content["method"], config, content["classes"], content["domains"])
-        load_strictly(method, content["weights"], path)
+        method = fitted(
+            content["method"], config, content["classes"], content["domains"], content["weights"], path
+        )
         method.input = content["input"] | ({"size": list(size)} if size else {})
         method.settings, method.trained = content["settings"], content["trained"]
     else:
-        from crossreid import originals
-
-        described, weights, _ = originals.read(path, **settings)
-        for note in described["notes"]:
+        method, notes, _ = _official(content, path, settings)
+        for note in notes:
             warnings.warn(f"{path}: {note}", stacklevel=2)
-        config = without_start(described["config"])
-        method = build(described["method"], config, described["classes"], described.get("domains", 1))
-        load_strictly(method, weights, path)
-        method.input, method.settings = described["input"], {}
-        method.trained = {"origin": described.get("origin", "published system")}
-    method.fold = method.settings.get("data", {}).get("fold")
     return method.to(device).eval()
+
+
+def _official(content, path: Path, settings: dict) -> tuple[Method, list[str], dict[str, str]]:
+    """The method of an official checkpoint, notes for its user, and why each weight that was left out was left out."""
+    from crossreid import originals
+
+    described, weights, left_out = originals.read(path, content, **settings)
+    config = without_start(described["config"])
+    domains = described.get("domains", 1)
+    method = fitted(described["method"], config, described["classes"], domains, weights, path)
+    method.input = described["input"]
+    method.trained = {"origin": described.get("origin", "published system")}
+    return method, described["notes"], left_out
 
 
 def without_start(config: dict) -> dict:
@@ -141,8 +222,45 @@ def without_start(config: dict) -> dict:
     return config | {"pretrained": None} if "pretrained" in config else config
 
 
+def fitted(name: str, config: dict, classes: int, domains: int, weights: dict, path: Path) -> Method:
+    """The method that a file describes, with its weights. Names and shapes are compared before any memory is taken,
+    so that a file cannot ask for more than it holds. Raises UserError where description and weights do not fit."""
+    expected = (
+        "its settings do not describe a model; it is damaged, was changed, or lacks settings that you can give"
+    )
+    with understood(path, expected):
+        with torch.device("meta"), _no_more_parts_than(20 * len(weights) + 1000, path):
+            outline = build(name, config, classes, domains)
+        compare_weights(outline, weights, path)
+        method = build(name, config, classes, domains)
+        method.load_state_dict(weights)
+    return method
+
+
+@contextmanager
+def _no_more_parts_than(limit: int, path: Path) -> Iterator[None]:
+    count = 0
+
+    def counted(*_) -> None:
+        nonlocal count
+        count += 1
+        if count > limit:
+            raise UserError(f"{path} describes a model of far more layers than it has weights: it is damaged")
+
+    with ExitStack() as hooks:
+        for register in (register_module_module_registration_hook, register_module_parameter_registration_hook):
+            hooks.callback(register(counted).remove)
+        yield
+
+
 def load_strictly(method: Method, weights: dict, path: Path) -> None:
     """Load weights by name; every difference in names or shapes is one UserError that counts them."""
+    compare_weights(method, weights, path)
+    method.load_state_dict(weights)
+
+
+def compare_weights(method: Method, weights: dict, path: Path) -> None:
+    """Raise UserError that counts what is missing, unknown, or of another shape."""
     own = method.state_dict()
     missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
     shapes = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
@@ -160,7 +278,6 @@ def load_strictly(method: Method, weights: dict, path: Path) -> None:
             f"{path} does not fit the method {type(method).__name__} with these settings: {'; '.join(found)}. It was "
             "probably made by another method or with other settings; give the settings it was trained with."
         )
-    method.load_state_dict(weights)
 
 
 def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]:
@@ -169,9 +286,9 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
     settings: what a foreign file does not record, as for ``load``.
     Returns lines that say what was written, and each weight that was left out with the reason.
     """
-    from crossreid import originals
-
     if to == "original":
+        from crossreid import originals
+
         if settings:
             raise UserError(
                 f"method.{next(iter(settings))} was given, but a checkpoint of ours records its settings: settings are "
@@ -181,22 +298,19 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
         check_folder(Path(out).parent)
         originals.to_original(content["method"], content["weights"], out, content["config"])
         return [f"wrote {out}, as the published program of {content['method']} saves it"]
-    if ours(path):
+    content = _read_file(located(path))
+    if _is_ours(content):
         raise UserError(
             f"{path} is a checkpoint of crossreid already, and needs no conversion: use it as it is, or add --to "
             "original to write it as the published program saves it"
         )
-    described, weights, left_out = originals.read(path, **settings)
-    config = without_start(described["config"])
-    method = build(described["method"], config, described["classes"], described.get("domains", 1))
-    load_strictly(method, weights, path)
-    trained = {"origin": described.get("origin", "published system")}
+    method, notes, left_out = _official(content, path, settings)
     check_folder(Path(out).parent)
-    save(out, describe(method, described["method"], input=described["input"], settings={}, trained=trained))
+    save(out, describe(method, name_of(method)))
     return [
         *(f"left out {key}: {why}" for key, why in left_out.items()),
-        *(f"note: {note}" for note in described["notes"]),
-        f"wrote {out}: {described['method']}, {len(weights)} weights, {described['classes']} classes",
+        *(f"note: {note}" for note in notes),
+        f"wrote {out}: {name_of(method)}, {len(method.state_dict())} weights, {method.classes} classes",
     ]
 
 
@@ -228,8 +342,15 @@ def init_from(method: Method, path: str | Path) -> list[str]:
     return fresh
 
 
-def describe(method: Method, name: str, *, input: dict, settings: dict, trained: dict) -> dict:
-    """The content of a checkpoint, without training state."""
+def describe(
+    method: Method,
+    name: str,
+    *,
+    input: Mapping | None = None,
+    settings: dict | None = None,
+    trained: dict | None = None,
+) -> dict:
+    """The content of a checkpoint, without training state. What is not given is what the method carries."""
     return {
         "crossreid": __version__,
         "format": FORMAT,
@@ -237,9 +358,9 @@ def describe(method: Method, name: str, *, input: dict, settings: dict, trained:
         "config": plain(dataclasses.asdict(method.config)),
         "classes": method.classes,
         "domains": method.domains,
-        "input": plain(input),
-        "settings": plain(settings),
-        "trained": plain(trained),
+        "input": plain(method.input if input is None else input),
+        "settings": plain(method.settings if settings is None else settings),
+        "trained": plain(method.trained if trained is None else trained),
         "weights": {key: value.detach().cpu().clone() for key, value in method.state_dict().items()},
     }
 

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
-from crossreid.checkpoint import plain
+from crossreid.checkpoint import HEADINGS, plain
 from crossreid.data import SOURCES
 from crossreid.data import get as get_source
 from crossreid.data.loading import DataConfig
 from crossreid.evaluation import EvaluateConfig
+from crossreid.formats.text import check_plain
+from crossreid.formats.yaml_text import parse_yaml, read_yaml
 from crossreid.methods import METHODS
 from crossreid.protocols import PROTOCOLS
 from crossreid.protocols import get as get_protocol
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice, did_you_mean
 from crossreid.training import TrainConfig
-
-HEADINGS = ("method", "data", "protocol", "train", "evaluate")
 
 
 @dataclass
@@ -56,22 +55,24 @@ class Settings:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-def load(source: str | Path | dict, overrides: Sequence[str] = ()) -> Settings:
+def load(source: str | Path | Mapping, overrides: Mapping[str, object] | Sequence[str] = ()) -> Settings:
     """Settings from a YAML file (a path, or the name of one that ships with the library) or a plain dict.
 
-    overrides: ``["--train.epochs", "60", "--method.margin=0.5"]``; values are read as YAML.
+    overrides: ``{"train.epochs": 60}``, or ``["--train.epochs", "60", "--method.margin=0.5"]``, whose values are read
+        as YAML.
     Raises UserError naming the nearest known key, or the value and what was expected of it.
     """
-    tree = plain(source) if isinstance(source, dict) else _read(source)
-    pairs = _pairs(overrides)
+    tree = plain(dict(source)) if isinstance(source, Mapping) else _read(source)
+    pairs = list(overrides.items()) if isinstance(overrides, Mapping) else _pairs(overrides)
     _unfollow(tree, dict(pairs))
     for key, value in pairs:
-        _put(tree, key.split("."), value)
+        _put(tree, key.split("."), plain(value))
     return resolve(tree)
 
 
 def resolve(tree: dict) -> Settings:
     """Fill a tree of plain values into the dataclasses, checking every key and value; the tree stays as it is."""
+    check_plain(tree, "the settings")
     tree = plain(tree)  # the parser fills its defaults into what it is given
     _known("settings", tree, HEADINGS)
     for heading in HEADINGS:
@@ -80,14 +81,12 @@ def resolve(tree: dict) -> Settings:
     method, protocol = dict(tree["method"] or {}), dict(tree["protocol"] or {})
     name = method.pop("name", None)
     if name is None:
-        raise UserError(f"method.name is missing: choose one of {', '.join(sorted(METHODS))}")
-    if name not in METHODS:
-        raise UserError(_unknown("method.name", name, METHODS))
+        raise UserError(f"method.name is missing: choose one of {', '.join(METHODS)}")
+    check_choice("method.name", name, METHODS)
     data = fill("data", DataConfig, tree["data"] or {})
     usual = data.name if isinstance(data.name, str) else data.name[0]
     protocol_name = protocol.pop("name", None) or get_source(usual).protocol
-    if protocol_name not in PROTOCOLS:
-        raise UserError(_unknown("protocol.name", protocol_name, PROTOCOLS))
+    check_choice("protocol.name", protocol_name, PROTOCOLS)
     kind = get_protocol(protocol_name)
     takes = inspect.signature(kind).parameters
     if "source" in takes and "source" not in protocol and get_source(usual).protocol == protocol_name:
@@ -132,7 +131,9 @@ def _fill_call(where: str, call: type, values: dict) -> dict:
 def _parse(parser: ArgumentParser, where: str, values: dict):
     try:
         return parser.parse_object({where: values})
-    except (ArgumentError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # the parser's own, and those of odd values on their way through it
         text = " ".join(re.sub(r"<class '(\w+)'>", r"\1", str(error)).replace("Parser key", "").split())
         raise UserError(f"a setting has a value of the wrong kind: {text}") from error
 
@@ -155,13 +156,9 @@ def _known_within(where: str, kind: type, values: dict) -> None:
 def _known(where: str, values: dict, names: Sequence[str]) -> None:
     for key in values:
         if key not in names:
-            raise UserError(_unknown(f"{where}: the key", key, names))
-
-
-def _unknown(what: str, value, choices) -> str:
-    near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"{what} {value!r} is unknown{hint}: choose one of {', '.join(map(str, choices))}"
+            raise UserError(
+                f"{where}: the key {key!r} is unknown{did_you_mean(key, names)}: choose one of {', '.join(names)}"
+            )
 
 
 def bundled() -> dict[str, Path]:
@@ -183,10 +180,7 @@ def _read(source: str | Path) -> dict:
                 f"with crossreid: {', '.join(named)}"
             )
         path = named[str(source)]
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
+    tree = read_yaml(path, f"a YAML file with the headings {', '.join(HEADINGS)} was expected")
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no settings: expected the headings {', '.join(HEADINGS)}")
     return tree
@@ -204,8 +198,8 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, object]]:
                 raise UserError(f"--{key} is given without a value: write --{key} VALUE")
             text = words.pop(0)
         try:
-            pairs.append((key, yaml.safe_load(text)))
-        except yaml.YAMLError as error:
+            pairs.append((key, parse_yaml(text)))
+        except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"the value {text!r} of --{key} cannot be read as YAML") from error
     return pairs
 
@@ -241,7 +235,10 @@ def _first(names):
 
 def _put(tree: dict, keys: list[str], value) -> None:
     if keys[0] not in HEADINGS:
-        raise UserError(_unknown("the setting", ".".join(keys), [f"{heading}.*" for heading in HEADINGS]))
+        key, known = ".".join(keys), [f"{heading}.*" for heading in HEADINGS]
+        raise UserError(
+            f"the setting {key!r} is unknown{did_you_mean(keys[0], HEADINGS)}: choose one of {', '.join(known)}"
+        )
     for key in keys[:-1]:
         if not isinstance(tree.get(key), dict):
             tree[key] = {}

@@ -154,6 +154,10 @@ def test_training_step_by_its_equations(batch):
     expected = {"identity": identity, "part": part, "triplet": triplet, "graph": graph}
     expected["base"] = identity + part + triplet
     expected["total"] = expected["base"] + again.graph_weight.new_tensor(0.4) * graph
+    logits = vectors @ again.classifier.weight.T
+    assert losses.pop("accuracy").item() == pytest.approx(
+        (logits.argmax(1) == batch.target).double().mean().item()
+    )
     for name, value in losses.items():
         torch.testing.assert_close(value, expected.pop(name), rtol=1e-9, atol=0, msg=name)
     assert not expected
@@ -312,7 +316,7 @@ def test_mistakes(batch):
         ({"heads": -2}, r"method\.heads is -2"),
         ({"dropout": 1.0}, r"method\.dropout is 1\.0"),
         ({"streams": 3}, r"method\.streams is 3"),
-        ({"losses": "tri"}, r"method\.losses is 'tri': choose id or id\+tri"),
+        ({"losses": "tri"}, r"method\.losses is 'tri'.*choose one of id, id\+tri"),
         ({"graph_schedule": "day"}, r"method\.graph_schedule is 'day'"),
     ):
         with pytest.raises(UserError, match=words):

@@ -129,6 +129,8 @@ def test_divergences_by_sums():
         / 10
     )
     assert jensen_shannon(teacher, student).item() == pytest.approx(middle)
+    cooler = jensen_shannon(teacher / 2, student / 2)
+    torch.testing.assert_close(jensen_shannon(teacher, student, temperature=2.0), cooler)
     (distillation(teacher, student) + released_distillation(teacher, student)).backward()
     assert teacher.grad is None and student.grad.abs().sum() > 0
     jensen_shannon(teacher, student).backward()
@@ -189,11 +191,14 @@ def test_channel_attention_channel_by_channel():
     torch.testing.assert_close(layer.attention(maps).sum(2), torch.ones(2, 4).double())
 
 
+LOGGED = ("total", "accuracy")
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_losses_of_each_profile(batch, profile):
     method = make(profile=profile)
     losses = method(batch, "train", Progress())
-    shared = {"identity", "metric", "total"}
+    shared = {"identity", "metric", "total", "accuracy"}
     extra = {
         "authors": {"mutual", "self_distillation", "cross_distillation"},
         "paper": {"mutual", "self_distillation", "cross_distillation", "representation"},
@@ -208,7 +213,7 @@ def test_losses_of_each_profile(batch, profile):
         "representation": 2,
         "prior": 0.001,
     }
-    expected = sum(factors.get(name, 1) * value for name, value in losses.items() if name != "total")
+    expected = sum(factors.get(name, 1) * value for name, value in losses.items() if name not in LOGGED)
     torch.testing.assert_close(losses["total"], expected)
     if profile == "authors":
         assert losses["self_distillation"] < 0 and losses["cross_distillation"] < 0
@@ -229,7 +234,7 @@ def test_losses_of_each_profile(batch, profile):
     assert (other.profile.smoothing, other.profile.normalize) == (0.3, "joint")
     losses = other(batch, "train", Progress())
     factors |= {"identity": 2, "metric": 0}
-    expected = sum(factors[name] * value for name, value in losses.items() if name != "total")
+    expected = sum(factors[name] * value for name, value in losses.items() if name not in LOGGED)
     torch.testing.assert_close(losses["total"], expected)
 
 
@@ -375,7 +380,7 @@ def test_half_precision(batch):
 
 
 def test_mistakes(batch):
-    with pytest.raises(UserError, match=r"no feature 'z'.*obs, rep, both"):
+    with pytest.raises(UserError, match=r"the feature is 'z'.*obs, rep, both"):
         make().embed(batch.images, feature="z")
     for settings, words in (
         ({"profile": "released"}, r"method\.profile is 'released'.*authors, paper, conventional, mindspore"),

@@ -139,7 +139,9 @@ def settings(**train):
 def make(folder, mean_ap=0.5, names=("all", "indoor"), images=True, features=True, **train):
     """A run folder with everything in it."""
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(settings(**train), sort_keys=False))
+    tree = settings(**train)
+    tree["data"]["roots"] = {"sysu_mm01": str(folder.parent)}
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     records = []
     for epoch in range(60):
         rate = 0.1 * 0.1 ** ((epoch >= 20) + (epoch >= 50)) * min(1, (epoch + 1) / 10)
@@ -461,6 +463,7 @@ def test_average_over_folds(tmp_path):
     assert first["mean"]["rank1"] == pytest.approx(np.mean([1 - (1 - v) for v in values]))
     assert first["cmc"][4] == pytest.approx(np.mean([1 - (1 - v) * 0.85**4 for v in values]))
     assert first["verification"]["TPR@FAR=0.001"] == pytest.approx(0.2)
+    assert (first["valid"], first["queries"]) == (38, 40)  # of each run, not 114 of 120
     assert "average of 3 runs" in report.write_table(folders)
     assert "average of 3 runs" in written(tmp_path, *folders)
     change(folders[2], rows=[row("other", 0.5)])
@@ -587,12 +590,14 @@ def test_thumbnails_of_rows_and_boxes(tmp_path):
     frame[20:60, 30:50] = (255, 0, 0)
     Image.fromarray(frame).save(tmp_path / "frame.png")
 
+    run = runs.Run("run", tmp_path, image_folders=(tmp_path,))
+
     def opened(record):
         return np.asarray(
-            Image.open(io.BytesIO(base64.b64decode(thumbnails.thumbnail(record).partition(",")[2])))
+            Image.open(io.BytesIO(base64.b64decode(thumbnails.thumbnail(run, record).partition(",")[2])))
         )
 
     assert opened({"path": tmp_path / "all.npy", "array_index": 1}).mean() == 255
     cut = opened({"path": tmp_path / "frame.png", "box": [30, 20, 50, 60]})
     assert cut.shape == (40, 20, 3) and cut[..., 0].mean() > 240 and cut[..., 1:].mean() < 12
-    assert thumbnails.thumbnail({"path": tmp_path / "all.npy", "array_index": 7}) is None
+    assert thumbnails.thumbnail(run, {"path": tmp_path / "all.npy", "array_index": 7}) is None

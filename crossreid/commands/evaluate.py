@@ -79,9 +79,14 @@ def run(words: list[str]) -> None:
 
 def _model(chosen, overrides):
     from crossreid import config, evaluation
+    from crossreid.experiment import recorded
 
-    protocol = None
-    tree = config.load(chosen.config).to_dict() if chosen.config else _tree(chosen, overrides)
+    protocol, model = None, evaluation.open_model(chosen.model)
+    if chosen.config:
+        tree = config.load(chosen.config).to_dict()
+    else:
+        named = chosen.query or any(word.startswith("--protocol.name") for word in overrides)
+        tree = recorded(model, chosen.model, needed=not named)
     if chosen.query or chosen.gallery:
         if not (chosen.query and chosen.gallery):
             raise UserError("two folders are needed, one of queries with --query and one with --gallery")
@@ -89,6 +94,10 @@ def _model(chosen, overrides):
         from crossreid.protocols.single_query import SingleQuery
 
         tree = tree | {"protocol": {"name": "single_query"}}
+        data = tree.get("data") or {}
+        # The report shows images of these folders.
+        sides = {"query": str(chosen.query.absolute()), "gallery": str(chosen.gallery.absolute())}
+        tree["data"] = data | {"roots": (data.get("roots") or {}) | sides}
         settings = config.load(tree, overrides)
         sides = two_folders.read(
             chosen.query,
@@ -97,56 +106,25 @@ def _model(chosen, overrides):
             same_camera=settings.protocol["same_camera"],
             modalities=(chosen.query_modality, chosen.gallery_modality),
         )
-        sides = _told_apart(sides, chosen)
+        if len(model.modalities) > 1:
+            sides = _told_apart(sides, chosen)
         title = f"{chosen.query.name} in {chosen.gallery.name}"
         protocol = SingleQuery.between(*sides, title=title, same_camera=settings.protocol["same_camera"])
     else:
         settings = config.load(tree, overrides)
     _prepare(chosen.out, settings)
     rows = evaluation.evaluate(
-        chosen.model, settings=settings, protocol=protocol, out=chosen.out, split=chosen.split
+        chosen.model, settings=settings, model=model, protocol=protocol, out=chosen.out, split=chosen.split
     )
     return rows, settings
 
 
-def _tree(chosen, overrides) -> dict:
-    """The settings that a checkpoint or an exported model records."""
-    from crossreid import checkpoint
-    from crossreid.export.using import Exported, is_exported
-
-    if is_exported(chosen.model):
-        model = Exported(chosen.model)
-        tree = {"method": {"name": model.method}} | model.settings
-        asked = (tree.get("evaluate") or {}).get("feature")
-        if asked not in (None, *model.metrics):
-            print(
-                f"{chosen.model} was exported with the feature {model.feature}, which is scored in place of {asked}"
-            )
-            tree["evaluate"] = tree["evaluate"] | {"feature": None}
-        known = "protocol" in model.settings
-    elif checkpoint.ours(chosen.model):
-        content = checkpoint.read(chosen.model)
-        known = bool(content["settings"])
-        tree = content["settings"] or {"method": {"name": content["method"]}}
-    else:
-        tree, known = {"method": {"name": _method(chosen.model)}}, False
-    if not known and not chosen.query and not any(word.startswith("--protocol.name") for word in overrides):
-        raise UserError(
-            f"{chosen.model} does not record a data set or protocol: name a settings file that does with --config, one "
-            "protocol such as --protocol.name single_query --data.roots.market1501 FOLDER, or two folders with --query "
-            "and --gallery"
-        )
-    return tree
-
-
 def _told_apart(sides, chosen):
-    """The images with their modality by their folders, where nobody said it and the model must know it."""
-    from crossreid.embedder import Embedder, modality_of
+    """The images with their modality by their folders, where nobody said it."""
+    from crossreid.embedder import modality_of
 
     options = (chosen.query_modality, "--query-modality"), (chosen.gallery_modality, "--gallery-modality")
     if (chosen.pattern and "(?P<modality>" in chosen.pattern) or all(word for word, _ in options):
-        return sides
-    if len(Embedder(chosen.model).modalities) < 2:
         return sides
     told = []
     for side, (word, option) in zip(sides, options):
@@ -193,9 +171,3 @@ def _prepare(out: Path | None, settings) -> None:
     if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.yaml").write_text(settings.to_yaml(), encoding="utf-8")
-
-
-def _method(path: Path) -> str:
-    from crossreid import originals
-
-    return originals.read(path)[0]["method"]

@@ -5,11 +5,11 @@ A new data set is one file with a ``SOURCE`` and one line here.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from crossreid.data import provenance
 from crossreid.data.combining import everything
 from crossreid.data.sets import (
     caviar4reid,
@@ -42,7 +42,7 @@ from crossreid.data.sets import (
 )
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.data.splitting import hold_out
-from crossreid.records import Image, UserError
+from crossreid.records import Image, UserError, check_choice, did_you_mean
 
 SOURCES: dict[str, Source] = {
     "market1501": market1501.SOURCE,
@@ -78,11 +78,8 @@ SOURCES: dict[str, Source] = {
 
 def get(name: str) -> Source:
     """The data set of that name. Raises UserError that names the nearest one."""
-    if name in SOURCES:
-        return SOURCES[name]
-    near = difflib.get_close_matches(name, SOURCES, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UserError(f"unknown data set {name!r}{hint}: choose one of {', '.join(sorted(SOURCES))}.")
+    check_choice("the data set", name, SOURCES)
+    return SOURCES[name]
 
 
 def read(
@@ -99,8 +96,7 @@ def read(
     for key in settings:
         if not source.takes(key):
             known = [*source.settings, "all_images", *(["fold"] if source.takes("fold") else [])]
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = did_you_mean(key, known)
             raise UserError(f"{name} has no setting {key!r}{hint}: it has {', '.join(dict.fromkeys(known))}.")
     if all_images and source.takes("all_images"):
         settings["all_images"] = True
@@ -114,7 +110,7 @@ def read(
     return splits
 
 
-def locate(name: str, roots: Mapping[str, str] | None = None) -> Path:
+def locate(name: str, roots: Mapping[str, str | Path] | None = None) -> Path:
     """The folder of a data set: ``roots[name]``, else its folder (or its name) below ``$CROSSREID_DATA``.
 
     Raises UserError that says both ways.
@@ -177,6 +173,9 @@ def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
     except UserError as error:
         return [Finding("error", str(error))]
     findings = []
+    if provenance.rendered(image for images in splits.values() for image in images):
+        text = f"this copy holds {provenance.LAYOUT_OF}{source.title}, not the real data set or not it alone."
+        findings.append(Finding("warning", text))
     for split, counts in source.expected.items():
         findings += _deviations(split, splits.get(split, []), counts)
     if source.remarks is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import signal
@@ -14,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import prepared
+from crossreid.data import augmentations, prepared
 from crossreid.data.sampling import SAMPLERS
+from crossreid.formats.arrays import map_npy
 from crossreid.images.decode import crop, decode
-from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, identities
+from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, check_choice, identities
 
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
 # Keeps apart the random numbers of sampler epochs, of augmentations and of stand-ins for broken files.
@@ -41,7 +41,7 @@ class LoaderConfig:
     instances: int = 4
 
     def __post_init__(self):
-        _known("sampler", self.sampler, SAMPLERS)
+        check_choice("data.loaders.*.sampler", self.sampler, SAMPLERS)
         _at_least("identities", self.identities, 1)
         _at_least("instances", self.instances, 1)
 
@@ -128,6 +128,8 @@ class DataConfig:
             (AlignedReID++).
         grey: Probability that a training image loses its colour.
         grey_modality: Which images may lose it: all, or visible.
+        augment: Further augmentations by name, from ``crossreid.data.augmentations``: auto_augment, augmix,
+            random_patch; or mappings such as {name: random_patch, probability: 0.5}.
         jitter: Random changes of colour, or null.
         erase: Random erasing, or null.
         cameras_as_domains: Whether each camera counts as a domain, for methods that need several.
@@ -154,6 +156,7 @@ class DataConfig:
     translate: float = 0.0
     grey: float = 0.0
     grey_modality: str = "all"
+    augment: tuple[str | dict, ...] = ()
     jitter: JitterConfig | None = None
     erase: EraseConfig | None = None
     cameras_as_domains: bool = False
@@ -165,6 +168,7 @@ class DataConfig:
 
     def __post_init__(self):
         self.size, self.mean, self.std = tuple(self.size), tuple(self.mean), tuple(self.std)
+        augmentations.chosen(self.augment)
         if len(self.size) != 2 or min(self.size) < 1:
             raise UserError(f"size is {self.size}: expected height and width in pixels, such as (256, 128)")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -172,9 +176,9 @@ class DataConfig:
                 f"mean is {self.mean} and std is {self.std}: expected three numbers each, for pixels from 0 "
                 f"to 1, and std above 0"
             )
-        _known("interpolation", self.interpolation, INTERPOLATIONS)
-        _known("grey_modality", self.grey_modality, ("all", "visible"))
-        _known("broken", self.broken, ("stop", "skip"))
+        check_choice("data.interpolation", self.interpolation, INTERPOLATIONS)
+        check_choice("data.grey_modality", self.grey_modality, ("all", "visible"))
+        check_choice("data.broken", self.broken, ("stop", "skip"))
         for name in ("flip", "translate", "grey"):
             _share(name, getattr(self, name))
         if not 0 <= self.validation < 1:
@@ -389,11 +393,12 @@ def read_image(image: Image) -> np.ndarray:
 
 def _read_row(path: Path, row: int) -> np.ndarray:
     try:
-        array = _memory_map(str(path), os.stat(path).st_mtime_ns)
+        changed = os.stat(path).st_mtime_ns
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path}: is not a readable array of prepared images ({error}); prepare it again"
         ) from error
+    array = _memory_map(str(path), changed)
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != 3):
         raise UserError(
             f"{path}: holds {array.dtype} of shape {array.shape}; expected uint8 of shape (images, height, "
@@ -407,9 +412,8 @@ def _read_row(path: Path, row: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _memory_map(path: str, changed: int) -> np.ndarray:
-    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache.
-    Copy-on-write, because torch warns of arrays that may not be written to; nothing is ever written."""
-    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache."""
+    return map_npy(Path(path), "an array of prepared images was expected; prepare it again")
 
 
 class _Batches:
@@ -550,13 +554,6 @@ def _prepared(config: DataConfig, name: str, images: list[Image]) -> list[Image]
     if not config.prepared or data.get(name).takes("prepared"):
         return images
     return prepared.rows(images, data.locate(name, config.roots), config.size, config.interpolation)
-
-
-def _known(name: str, value, known) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), list(known), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"unknown {name} {value!r}: choose one of {', '.join(known)}{hint}")
 
 
 def _share(name: str, value: float) -> None:

@@ -15,6 +15,8 @@ from crossreid.data import split_files
 from crossreid.data.prepared import array_of, name_of
 from crossreid.data.sets import sysu_mm01
 from crossreid.files import clear_leftovers, replacing, write_json
+from crossreid.images.decode import frame
+from crossreid.images.resize import fit
 from crossreid.records import Image, UserError
 
 
@@ -107,14 +109,10 @@ def sysu_arrays(root: Path, *, size: tuple[int, int] = (288, 144)) -> Path:
 
     Returns the folder they are in.
     """
-    from PIL import Image as PILImage
 
     def pixels(image: Image) -> np.ndarray:
-        try:
-            with PILImage.open(image.path) as shown:
-                return np.asarray(shown.convert("RGB").resize(size[::-1], PILImage.Resampling.LANCZOS))
-        except OSError as error:
-            raise UserError(f"{image.path} is not a readable image ({error}): restore it.") from error
+        with frame(image.path) as found:
+            return fit(found, size, "lanczos")
 
     root = sysu_mm01.find(root)
     images = sysu_mm01.read(root)["train"]

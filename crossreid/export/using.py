@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from crossreid.files import understood
+from crossreid.formats.pretenders import refuse_pretender
+from crossreid.formats.shape import NOTHING, NUMBER, TEXT, WHOLE, unlike
+from crossreid.formats.text import read_json
 from crossreid.images.resize import FILTERS
 from crossreid.records import MODALITIES, Embedding, Metric, UserError
 
@@ -19,23 +22,34 @@ SUFFIXES = (".onnx", ".mindir")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "npu": "CANNExecutionProvider"}
 # What a graph takes -> what it gives: vectors, and stripes where the feature has them.
 Run = Callable[[np.ndarray], list[np.ndarray]]
-_KEYS = {
-    "name": str,
-    "method": str,
-    "feature": str,
-    "dimension": int,
-    "stripes": (list, type(None)),
-    "metric": dict,
-    "metrics": dict,
-    "input": dict,
-    "modalities": list,
-    "files": dict,
-    "precision": str,
-    "fingerprint": str,
-    "trained": dict,
-    "settings": dict,
-    "verification": dict,
-    "versions": dict,
+LARGEST_INPUT = 2**20
+_METRIC = {"feature": (TEXT, NOTHING), "stripes": (TEXT, NOTHING)}
+_FILES = {"*": {"file": TEXT, "sha256": TEXT}}
+_FORM = {
+    "name": TEXT,
+    "method": TEXT,
+    "feature": TEXT,
+    "dimension": lambda value: WHOLE(value) and 0 < value < 10**7,
+    "stripes": lambda value: value is None or (not unlike(value, [WHOLE]) and len(value) == 2),
+    "metric": _METRIC,
+    "metrics": {"*": _METRIC},
+    "input": {
+        "size": [WHOLE],
+        "interpolation": lambda value: isinstance(value, str) and value in FILTERS,
+        "type": lambda value: value in ("uint8", "float32"),
+        "layout": lambda value: value in ("NHWC", "NCHW"),
+        "mean": lambda value: not unlike(value, [NUMBER]) and len(value) == 3,
+        "std": lambda value: not unlike(value, [NUMBER]) and len(value) == 3 and min(value) > 0,
+    },
+    "modalities": lambda value: value in ([*MODALITIES], [*MODALITIES[:1]]),
+    "files": _FILES,
+    "mindir?": {"files": _FILES},
+    "precision": TEXT,
+    "fingerprint": TEXT,
+    "trained": {},
+    "settings": {},
+    "verification": {},
+    "versions": {},
 }
 
 
@@ -120,6 +134,7 @@ class Exported:
         return Embedding(vector, stripes)
 
     def _open(self, path: Path, entry: dict, device: str) -> Run:
+        refuse_pretender(path)
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
             raise UserError(
@@ -210,66 +225,33 @@ def read(folder: Path) -> dict:
             f"{folder} has no {DESCRIPTION}, which says how images are prepared for the model: give a folder that "
             "`crossreid export` wrote, and keep its files together"
         )
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+    expected = "a description written by `crossreid export` was expected: export again"
+    known = read_json(path, expected)
+    with understood(path, expected):
         version = known["format"]
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise UserError(f"{path} is not a description written by `crossreid export`: export again") from error
     if version != FORMAT:
         raise UserError(
             f"{path} has format {version!r} and this version reads format {FORMAT}: install a newer crossreid, or "
             "export the checkpoint again"
         )
-    wrong = [key for key, kind in _KEYS.items() if not isinstance(known.get(key), kind)]
-    wrong = wrong or [key for key, valid in _parts(known, folder).items() if not valid]
+    wrong = unlike(known, _FORM)
+    size = known["input"]["size"] if not wrong else ()
+    if not wrong and not (len(size) == 2 and min(size) > 0 and size[0] * size[1] <= LARGEST_INPUT):
+        wrong = "input.size"
+    for name, holder, suffix in (("files", known, ".onnx"), ("mindir", known.get("mindir"), ".mindir")):
+        if wrong or holder is None:
+            continue
+        files = holder["files"]
+        if set(files) not in ({"all"}, set(known["modalities"])) or not all(
+            _here(entry["file"], folder, suffix) for entry in files.values()
+        ):
+            wrong = name
     if wrong:
-        raise UserError(f"{path}: {wrong[0]} is missing or not valid; copy the folder again, or export again")
+        raise UserError(f"{path}: {wrong} is missing or not valid; copy the folder again, or export again")
     return known
 
 
-def _parts(known: dict, folder: Path) -> dict[str, bool]:
-    """Which nested values are what they must be."""
-    expects, modalities, mindir = known["input"], known["modalities"], known.get("mindir", {"files": None})
-    return {
-        "input": _sizes(expects.get("size"))
-        and expects.get("interpolation") in FILTERS
-        and expects.get("type") in ("uint8", "float32")
-        and expects.get("layout") in ("NHWC", "NCHW")
-        and all(_numbers(expects.get(name)) for name in ("mean", "std")),
-        "dimension": known["dimension"] > 0,
-        "modalities": tuple(modalities) in (MODALITIES, MODALITIES[:1]),
-        "metric": set(known["metric"]) == {"feature", "stripes"},
-        "metrics": all(set(each) == {"feature", "stripes"} for each in known["metrics"].values()),
-        "stripes": known["stripes"] is None or len(known["stripes"]) == 2,
-        "files": _files(known["files"], modalities, folder, ".onnx"),
-        "mindir": isinstance(mindir, dict)
-        and (mindir.get("files") is None or _files(mindir["files"], modalities, folder, ".mindir")),
-    }
-
-
-def _sizes(value) -> bool:
-    return (
-        isinstance(value, list) and len(value) == 2 and all(type(n) is int and 0 < n < 10_000 for n in value)
-    )
-
-
-def _numbers(value) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(isinstance(n, int | float) for n in value)
-
-
-def _files(files, modalities: list, folder: Path, suffix: str) -> bool:
-    """Whether there is an entry for each graph, and each names a file that lies in the folder."""
-    return (
-        isinstance(files, dict)
-        and set(files) in ({"all"}, set(modalities))
-        and all(
-            isinstance(entry, dict) and _here(entry.get("file"), folder, suffix) for entry in files.values()
-        )
-        and all(isinstance(entry.get("sha256"), str) for entry in files.values())
-    )
-
-
 def _here(name, folder: Path, suffix: str) -> bool:
-    """Whether a name is that of a file in the folder, and not a way out of it."""
+    """Whether a name is that of such a file in the folder, and not a way out of it."""
     plain = isinstance(name, str) and name == Path(name.replace("\\", "/")).name and name.endswith(suffix)
     return plain and (folder / name).is_file() and not (folder / name).is_symlink()

@@ -21,11 +21,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from crossreid.files import write_json
+from crossreid.gallery.cleaning import clean
 from crossreid.gallery.entries import Entry, Filter, tag, tags
-from crossreid.gallery.locking import writing
 from crossreid.gallery.nearest import Nearest
+from crossreid.gallery.sentences import in_sentences, sentence
 from crossreid.gallery.store import Facts, NoGallery, Row, Summary, facts_from
 from crossreid.records import UserError
 
@@ -33,6 +35,8 @@ FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
 FIELDS = ("key", "path", "modality", "camera", "time", "identity", "columns", "added")
 # Every add is a file; more than these are merged, when adding and when closing.
 MANY, SOME = 1000, 20
+# Seconds that a process waits for another one to finish writing.
+PATIENCE = 60.0
 # From so many vectors on, reading every row once for all of them is quicker than searching one by one.
 MANY_QUERIES, BLOCK = 4, 8192
 
@@ -60,11 +64,14 @@ class LanceStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"the folder {folder} cannot be made ({error.strerror})") from error
-        with writing(folder / LOCK):
+        with _locked(folder):
             _refuse_existing(folder)
             # Without the facts this can only be what a process that was killed here had begun.
             mode = "overwrite" if (folder / f"{TABLE}.lance").exists() else "create"
-            table = connect(folder).create_table(TABLE, schema=_schema(facts.dimension), mode=mode)
+            try:
+                table = connect(folder).create_table(TABLE, schema=_schema(facts.dimension), mode=mode)
+            except (OSError, RuntimeError, ValueError) as error:
+                raise UserError(sentence(str(folder), error)) from error
             write_json(folder / FACTS, {"store": cls.name, **asdict(facts)})
             _settle(folder, 0)
         return cls(folder, table)
@@ -85,6 +92,7 @@ class LanceStore:
     def facts(self) -> Facts:
         return _read_facts(self._folder)
 
+    @in_sentences
     def insert(self, rows: Sequence[Row]) -> int:
         with self._writing():
             inserted = self._add(_table(rows, len(rows[0].vector)))
@@ -92,6 +100,7 @@ class LanceStore:
                 self._merge()
         return inserted
 
+    @in_sentences
     def nearest(
         self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
     ) -> list[list[tuple[float, Entry]]]:
@@ -143,6 +152,7 @@ class LanceStore:
             for hits in lists
         ]
 
+    @in_sentences
     def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
         def select(table):
             query = self._query(table, filter, FIELDS).limit(count).offset(start)
@@ -150,6 +160,7 @@ class LanceStore:
 
         return self._read(select)
 
+    @in_sentences
     def count(self, filter: Filter) -> int:
         def count(table):
             # The call that counts rows knows filters as text only.
@@ -157,6 +168,7 @@ class LanceStore:
 
         return self._read(count) if filter else self._table.count_rows()
 
+    @in_sentences
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         def vectors(table):
             found = self._query(table, Filter(keys=keys), ("key", "vector")).limit(len(keys)).to_arrow()
@@ -164,12 +176,14 @@ class LanceStore:
 
         return self._read(vectors) if keys else {}
 
+    @in_sentences
     def image(self, key: str) -> bytes | None:
         def image(table):
             return self._query(table, Filter(keys=(key,)), ("image",)).limit(1).to_list()
 
         return next((row["image"] for row in self._read(image)), None)
 
+    @in_sentences
     def delete(self, filter: Filter) -> int:
         condition = _condition(filter)
         with self._writing():
@@ -187,8 +201,14 @@ class LanceStore:
                 # Large files of which little was deleted are left as they are by merging: write them anew.
                 self._table.update(values_sql={"modality": "modality"})
                 self._merge()
+            self._table.checkout_latest()
+            left = self._table.count_rows()
+            clean(self._folder / f"{TABLE}.lance", self._table.version)
+            if len(self._query(self._table, Filter(), ("key",)).to_arrow()) != left:
+                raise UserError(f"the gallery {self._folder} is damaged: not all of its {left} entries can be read")
         return count
 
+    @in_sentences
     def summary(self) -> Summary:
         def summary(table):
             import pyarrow.compute as pc
@@ -217,6 +237,7 @@ class LanceStore:
 
         return self._read(summary)
 
+    @in_sentences
     def index(self) -> None:
         with self._writing():
             self._table.create_index(
@@ -234,6 +255,7 @@ class LanceStore:
     def note(self, recall: float | None) -> None:
         write_json(self._folder / FACTS, {"store": self.name, **asdict(replace(self.facts, recall=recall))})
 
+    @in_sentences
     def close(self) -> None:
         if self._wrote and self._files() > SOME:
             with self._writing():
@@ -242,7 +264,7 @@ class LanceStore:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """The only writer, from the latest version on; what was written is on the disk when the block ends."""
-        with writing(self._folder / LOCK):
+        with _locked(self._folder):
             started = time.time()
             self._table.checkout_latest()
             yield
@@ -299,7 +321,7 @@ def _refuse_existing(folder: Path) -> None:
 
 def _read_facts(folder: Path) -> Facts:
     try:
-        text = (folder / FACTS).read_text(encoding="utf-8")
+        text = (folder / FACTS).read_bytes().decode("utf-8", "replace")
     except OSError as error:
         raise NoGallery(
             f"there is no gallery in {folder} ({error.strerror}: {FACTS}): give the folder of one, or make one with "
@@ -389,6 +411,29 @@ def _condition(filter: Filter):
 def _lines(tags: Sequence[str]) -> str:
     """Tags as one text in which each can be found whole: JSON holds no line breaks."""
     return "\n" + "".join(f"{tag}\n" for tag in tags)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to the gallery. The system lets go of the lock when a process ends, however
+    it ends. Raises UserError when another one holds it for too long, or when the folder may not be written."""
+    lock = FileLock(folder / LOCK, timeout=PATIENCE)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"the gallery {folder} has been locked by another process for {PATIENCE:g} seconds: wait until that has "
+            "written what it writes, or end it"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"the gallery {folder} cannot be changed ({error.strerror}): change its permissions, or open it with "
+            "read_only=True to search it"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _settle(folder: Path, since: float) -> None:

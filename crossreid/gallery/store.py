@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -10,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from crossreid.formats.shape import NOTHING, NUMBER, TEXT, WHOLE, unlike
+from crossreid.formats.text import parse_json
 from crossreid.gallery.entries import Entry, Filter
 from crossreid.records import UserError
 
@@ -32,18 +33,28 @@ class Facts:
     recall: float | None = None
 
 
+_FACTS = {
+    "dimension": lambda value: WHOLE(value) and 0 < value < 10**6,
+    "fingerprint": TEXT,
+    "model": TEXT,
+    "recall": (NUMBER, NOTHING),
+}
+
+
 def facts_from(text: str, where: str) -> Facts:
     """The facts that a store wrote as JSON. Raises UserError, for those of a newer version too."""
+    damaged = f"{where} does not describe a gallery: it was not written by crossreid, or is damaged"
     try:
-        given = json.loads(text)
-        number = int(given["format"])
-        if number <= FORMAT:
-            return Facts(**{field.name: given[field.name] for field in fields(Facts)})
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{where} does not describe a gallery ({type(error).__name__}: {error}): it was not written by crossreid, "
-            "or is damaged"
-        ) from error
+        given = parse_json(text)
+    except ValueError as error:
+        raise UserError(f"{damaged} ({error})") from error
+    if wrong := unlike(given, {"format": WHOLE}):
+        raise UserError(f"{damaged} ({wrong})")
+    number = given["format"]
+    if number <= FORMAT:
+        if wrong := unlike(given, _FACTS):
+            raise UserError(f"{damaged} ({wrong})")
+        return Facts(**{field.name: given[field.name] for field in fields(Facts)})
     raise UserError(
         f"{where} is of format {number}, written by a newer version of crossreid; this version knows formats up to "
         f"{FORMAT}: update crossreid"
@@ -73,11 +84,14 @@ class Summary:
 
 def summarised(entries: Iterable[Entry]) -> Summary:
     """The summary of entries that are looked at one by one."""
-    cameras, modalities, columns = set(), set(), set()
+    cameras: set[str] = set()
+    modalities: set[str] = set()
+    columns: set[str] = set()
     first, last, count = math.inf, -math.inf, 0
     for entry in entries:
         count += 1
-        cameras.add(entry.camera)
+        if entry.camera is not None:
+            cameras.add(entry.camera)
         modalities.add(entry.modality)
         columns.update(entry.columns)
         if entry.time is not None:
@@ -85,7 +99,7 @@ def summarised(entries: Iterable[Entry]) -> Summary:
     known = last >= first
     return Summary(
         count,
-        tuple(sorted(cameras - {None})),
+        tuple(sorted(cameras)),
         tuple(sorted(modalities)),
         first if known else None,
         last if known else None,

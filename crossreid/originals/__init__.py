@@ -12,19 +12,21 @@ from pathlib import Path
 
 import torch
 
-from crossreid.files import replacing
+from crossreid.files import replacing, understood
 from crossreid.formats.mindspore import mindspore_names, write_checkpoint
-from crossreid.formats.pytorch import read_weights
-from crossreid.records import UserError
+from crossreid.formats.pytorch import read_weights, state_dict
+from crossreid.methods import METHODS
+from crossreid.records import UserError, check_choice
 
 # Name of the method -> the key under which the program's own files keep the weights. Asked in this order.
 SYSTEMS = {"metabin": "model", "alignedreid": "state_dict", "agw": "net", "ddag": "net", "mvd": "model"}
 
 
-def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
+def read(path: str | Path, content=None, **settings) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
     """A checkpoint of a published system, recognised by the names in it.
 
     path: a PyTorch file, a MindSpore ``.ckpt``, or ``.safetensors`` of either. Nothing in it is run.
+    content: what the PyTorch file holds, where it has been read already.
     settings: what the file does not record: ``size`` (height, width) of the input, settings of the method.
 
     Returns its description (method, config, classes, domains, input, origin, notes), the weights by our names, and
@@ -35,19 +37,25 @@ def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], d
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint at {path}: give that of a PyTorch or MindSpore program")
-    state, left_out = read_weights(path)
-    for name in SYSTEMS:
-        system = _system(name)
-        if system.recognises(state):
-            break
-    else:
+    state, left_out = read_weights(path) if content is None else (state_dict(content, path), {})
+    damaged = "its weights are not shaped as those of a published system; it is damaged or was changed, copy it again"
+    with understood(path, damaged):
+        system = next((known for known in map(_system, SYSTEMS) if known.recognises(state)), None)
+    if system is None:
+        if name := _ours(state):
+            raise UserError(
+                f"{path} holds the weights of our method {name} and nothing else: a checkpoint also records the "
+                "settings, the classes and how images are made. Give the file that training wrote, such as last.pt; or "
+                "build the method in Python with the settings of its training, and fill it by load_state_dict."
+            )
         some = ", ".join(list(state)[:3])
         raise UserError(
             f"{path} is not a checkpoint of a system known here ({', '.join(SYSTEMS)}): its weights are "
             f"called {some}, ... If it is of one of them, a changed program saved it; give the file as the "
             "published program wrote it."
         )
-    described, weights, dropped = system.read(state)
+    with understood(path, damaged):
+        described, weights, dropped = system.read(state)
     for key in [key for key in weights if key.endswith(".running_mean")]:
         # Files of old PyTorch versions and of MindSpore lack this counter, which nothing of ours reads.
         weights.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
@@ -68,8 +76,7 @@ def to_original(
     config: settings of the method, which the MindSpore form asks for.
     """
     path = Path(path)
-    if name not in SYSTEMS:
-        raise UserError(f"no published program belongs to the method {name!r}: choose {', '.join(SYSTEMS)}")
+    check_choice("the method of an official checkpoint", name, SYSTEMS)
     if path.suffix == ".ckpt":
         write = getattr(_system(name), "write_mindspore", None)
         if write is None:
@@ -83,6 +90,20 @@ def to_original(
     theirs = {key: value.detach().cpu().clone() for key, value in _system(name).write(state).items()}
     with replacing(path) as temporary:
         torch.save({SYSTEMS[name]: theirs, "epoch": 0}, temporary)
+
+
+def _ours(state: Mapping[str, torch.Tensor]) -> str | None:
+    """Which method of ours has weights of these names, whatever its settings."""
+    best, most = None, 0.5
+    for name, kind in METHODS.items():
+        for backbone in (kind.Config().backbone, "resnet50"):
+            config = kind.Config(backbone=backbone, pretrained=None)
+            with torch.device("meta"):
+                own = kind(config, 2).state_dict()
+            share = len(own.keys() & state.keys()) / len(state)
+            if share > most:
+                best, most = name, share
+    return best
 
 
 def _system(name):

@@ -27,7 +27,7 @@ def section(runs: Sequence[Run]) -> Section:
                 chosen = [each for each in lists if str(each["subset"]) == row and each["kind"] == kind]
                 if chosen:
                     body.append(f"<h4>{escape(KINDS.get(kind, str(kind)))}</h4>")
-                    body += [_ranking(each) for each in chosen]
+                    body += [_ranking(run, each) for each in chosen]
             opened = " open" if row == rows[0] else ""
             parts.append(f"<details{opened}><summary>{escape(row)}</summary>{''.join(body)}</details>")
     if not parts:
@@ -41,7 +41,7 @@ def section(runs: Sequence[Run]) -> Section:
     )
 
 
-def _ranking(ranked: dict) -> str:
+def _ranking(run: Run, ranked: dict) -> str:
     query = ranked["query"]
     facts = []
     if ranked.get("average_precision") is not None:
@@ -56,20 +56,20 @@ def _ranking(ranked: dict) -> str:
         mark = f'<span class="mark"><span class="hidden">{word}, rank</span>{sign} {rank}</span>'
         distance = record.get("distance")
         about = f"<b>{distance:.3f}</b><br>" if distance is not None else ""
-        items.append(f'<li class="{word}">{_person(record, f"rank {rank}, {word}", mark, about)}</li>')
+        items.append(f'<li class="{word}">{_person(run, record, f"rank {rank}, {word}", mark, about)}</li>')
     mark = '<span class="mark">query</span>'
     label = escape(f"Ranked list of identity {query.get('identity')}", quote=True)
     return (
         f'<p class="quiet">{escape(", ".join(facts))}</p><div class="ranking" tabindex="0" role="region" '
         f'aria-label="{label}">'
-        f"{_person(query, 'query', mark, '')}<ol>{''.join(items)}</ol></div>"
+        f"{_person(run, query, 'query', mark, '')}<ol>{''.join(items)}</ol></div>"
     )
 
 
-def _person(record: dict, role: str, mark: str, about: str) -> str:
+def _person(run: Run, record: dict, role: str, mark: str, about: str) -> str:
     known = {key: record[key] for key in ("identity", "camera", "modality") if record.get(key) is not None}
     words = ", ".join(str(value) if key == "modality" else f"{key} {value}" for key, value in known.items())
-    source = thumbnail(record)
+    source = thumbnail(run, record)
     alt = escape(f"{role}: {words}", quote=True)
     image = f'<img src="{source}" alt="{alt}">' if source else '<span class="missing">image not found</span>'
     below = "<br>".join(

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
-import numpy as np
-
+from crossreid.data.loading import read_image
+from crossreid.records import UserError
 from crossreid.report.drawing import data_uri
+from crossreid.report.runs import Run, image_of
 
 SIZE = (96, 160)
 
 
-def thumbnail(record: dict) -> str | None:
-    """The image that a ``path`` with an optional ``row`` or ``box`` names, as a small JPEG in a data URI.
+def thumbnail(run: Run, record: dict) -> str | None:
+    """The image that a record of ``evaluation.json`` names, as a small JPEG in a data URI.
 
-    None where it cannot be read: a report of a run from another machine has its numbers all the same.
+    None where it cannot be read, or lies neither below the run's data nor in its folder: a report of a run from
+    another machine has its numbers all the same.
     """
-    from PIL import Image
+    from PIL import Image as PILImage
 
+    found = image_of(run, record)
+    if found is None:
+        return None
     try:
-        path = Path(record["path"])
-        if record.get("array_index") is not None:
-            image = Image.fromarray(np.asarray(np.load(path, mmap_mode="r")[record["array_index"]]))
-        else:
-            image = Image.open(path)
-            if record.get("box") is not None:
-                image = image.crop(tuple(record["box"]))
-        image = image.convert("RGB")
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        SyntaxError,
-        KeyError,
-        IndexError,
-        Image.DecompressionBombError,
-    ):
+        image = PILImage.fromarray(read_image(found))
+    except UserError:
         return None
     image.thumbnail(SIZE)
     file = io.BytesIO()
