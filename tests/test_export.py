@@ -265,6 +265,17 @@ def test_what_an_exported_model_cannot_do_is_said(agw):
         Exported(agw[1] / "thermal.onnx")
 
 
+def test_a_network_that_tells_nothing_apart_is_said(tmp_path):
+    file = checkpoint_file(tmp_path / "constant.pt", "agw", {**TINY, "streams": 1})
+    content = checkpoint.read(file)
+    # The normalisation before the feature loses what it is given and keeps what it adds.
+    content["weights"]["neck.weight"].zero_()
+    checkpoint.save(file, content)
+    said = []
+    exporting.export(file, tmp_path / "model", log=said.append)
+    assert any("are all zero" in line or "features are equal" in line for line in said)
+
+
 @pytest.mark.parametrize(("layout", "input"), [("nchw", "float32"), ("nchw", "uint8"), ("nhwc", "float32")])
 def test_channels_first_and_normalised(stripes, people, tmp_path, layout, input):
     """The file takes, and gives, what its layout says; the embedder is given images all the same."""

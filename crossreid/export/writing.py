@@ -37,6 +37,7 @@ from crossreid.export.using import (
     run_graph,
 )
 from crossreid.files import check_folder, write_json
+from crossreid.ops import degenerate
 from crossreid.records import MODALITIES, UserError
 
 OPSET = 18
@@ -95,7 +96,7 @@ def export(
     temporary.mkdir()
     try:
         expects = {"name": "pixels", "type": input, "layout": LAYOUTS[layout], "colour": "RGB"}
-        description = _write(model, temporary, "float16" if half else "float32", expects)
+        description = _write(model, temporary, "float16" if half else "float32", expects, log)
         Exported(temporary)  # readable as it will be read
         if format == "mindir":
             mindir.add(temporary, log=log)
@@ -144,7 +145,7 @@ class Graph(nn.Module):
         return vector, stripes.transpose(1, 2) if self.channels_first else stripes
 
 
-def _write(model: Trained, folder: Path, precision: str, expects: dict) -> dict:
+def _write(model: Trained, folder: Path, precision: str, expects: dict, log: Callable[[str], None]) -> dict:
     """Write and compare the files, then their description, which is returned."""
     files, errors = {}, []
     expects = {**expects, **plain(model.input)}
@@ -164,6 +165,10 @@ def _write(model: Trained, folder: Path, precision: str, expects: dict) -> dict:
             pixels = people[modality][:batch]
             expected = model(pixels, np.full(batch, MODALITIES.index(modality)))
             errors.append(difference(expected, run_graph(run, pixels, expects)))
+            if batch == max(BATCHES):
+                names_of = [f"rendered person {number}" for number in range(batch)]
+                for note in degenerate.notes(expected.feature, names_of):
+                    log(f"mind: {note}")
             if not errors[-1] <= TOLERANCE[precision]:
                 raise UserError(
                     f"the exported {file} does not agree with the checkpoint: a vector is off by {errors[-1]:.1e} of "
@@ -232,6 +237,7 @@ def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
             # from zero, and fold normalisations in half precision. Every runtime simplifies graphs when it loads them.
             optimize=False,
         )
+        assert program is not None  # as it is with dynamo
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
         # Where on this machine each line of the network stood.
