@@ -18,6 +18,8 @@ from crossreid.data import split_files
 from crossreid.data.combining import everything
 from crossreid.data.sets import cuhk03, cuhk_sysu, sysu_mm01
 from crossreid.files import clear_leftovers, replacing, write_json
+from crossreid.images.reading import read
+from crossreid.images.resize import fit
 from crossreid.records import Image, UserError
 
 
@@ -86,11 +88,9 @@ def decode(
     images: with paths below ``root``, neither rows of another array nor boxes.
     Returns the path of the array. Either both files are complete or neither is there.
     """
-    from crossreid.data.loading import read_image
-    from crossreid.data.transforms import from_array, resize
 
     def pixels(image: Image) -> np.ndarray:
-        return resize(from_array(read_image(image)), size, interpolation).permute(1, 2, 0).numpy()
+        return fit(read(image), size, interpolation)
 
     array, index = _names(root, size, interpolation)
     names = [_relative(image, root) for image in images]
@@ -147,14 +147,9 @@ def sysu_arrays(root: Path, *, size: tuple[int, int] = (288, 144)) -> Path:
 
     Returns the folder they are in.
     """
-    from PIL import Image as PILImage
 
     def pixels(image: Image) -> np.ndarray:
-        try:
-            with PILImage.open(image.path) as shown:
-                return np.asarray(shown.convert("RGB").resize(size[::-1], PILImage.Resampling.LANCZOS))
-        except OSError as error:
-            raise UserError(f"{image.path} is not a readable image ({error}): restore it.") from error
+        return fit(read(image), size, "lanczos")
 
     root = sysu_mm01.find(root)
     images = sysu_mm01.read(root)["train"]

@@ -290,18 +290,12 @@ def _results(protocol, embedding, metric, config, about, device, log) -> dict:
 
 def baseline_scores(protocol, settings) -> dict[str, dict[str, Scores]]:
     """Scores of vectors that need no training: striped colour histograms and raw pixels."""
-    from crossreid.data.loading import read_image
     from crossreid.evaluation import baselines as plain
+    from crossreid.images.reading import read
+    from crossreid.images.resize import fit
 
     size = (64, 32)
-    from PIL import Image as PILImage
-
-    pixels = np.stack(
-        [
-            np.asarray(PILImage.fromarray(read_image(image)).resize(size[::-1], PILImage.BILINEAR))
-            for image in protocol.images
-        ]
-    )
+    pixels = np.stack([fit(read(image), size, "bilinear") for image in protocol.images])
     kinds = {"striped colour histogram": plain.striped_histogram, "raw pixels": plain.raw_pixels}
     return {
         name: score_rows(

@@ -25,11 +25,10 @@ import numpy as np
 import torch
 
 from crossreid.data import two_folders
-from crossreid.data.own import modality as modality_of
-from crossreid.data.own import numbers
-from crossreid.data.source import image_names
 from crossreid.files import replacing
 from crossreid.formats import matlab
+from crossreid.images import labels
+from crossreid.images.listing import image_names
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, Trial, UserError
 
@@ -289,19 +288,16 @@ def _table(sides, pattern, same_camera) -> Stored:
             raise UserError(
                 f"{names[0]} and {names[1]} were made by different models: embed both with the same"
             )
-    kept = [[at for at, row in enumerate(side) if row.identity is not None] for side in columns]
+    kept = [
+        labels.not_junk([image.extra["identity"] for image in side], name)
+        for side, name in zip(columns, (names * 2)[:2])
+    ]
     vectors = [each[rows] for each, rows in zip(vectors, kept)]
     columns = [[side[at] for at in rows] for side, rows in zip(columns, kept)]
-    both = [*columns[0], *columns[1]]
-    identity = numbers(row.identity for row in both)
-    camera = two_folders.camera_numbers([row.camera for row in both], ", ".join(names), same_camera)
-    images = [
-        [
-            Image(row.path, identity[row.identity], camera[row.camera], row.modality, box=row.box)
-            for row in side
-        ]
-        for side in columns
-    ]
+    queries, where = len(columns[0]), ", ".join(names)
+    both = two_folders.with_cameras([*columns[0], *columns[1]], queries, where, same_camera)
+    both = labels.numbered(both, where)
+    images = both[:queries], both[queries:]
     protocol = SingleQuery.between(*images, title="Stored features", same_camera=same_camera)
     feature = str(table.get("feature", "")) or "vector"
     method = str(table.get("model", "")) or "unknown"
@@ -326,44 +322,36 @@ def _about(
     }
 
 
-@dataclass(frozen=True)
-class _Row:
-    """Of one vector: identity is None for junk images, which no protocol reads, camera where nothing tells it."""
-
-    path: Path
-    identity: str | None
-    camera: str | None
-    modality: str
-    box: tuple[int, int, int, int] | None
-
-
-def _columns(table, path: Path, pattern) -> list[_Row]:
-    """What the table says of each vector."""
+def _columns(table, path: Path, pattern) -> list[Image]:
+    """What the table says of each vector; identity and camera as text."""
     count = len(table["vectors"])
     names = [Path(str(name)) for name in table.get("path", [f"{path} {row}" for row in range(count)])]
-    modality = [modality_of(str(word), str(path)) if str(word) else VISIBLE for word in _words(table)]
+    modality = [labels.modality(str(word), str(path)) if str(word) else VISIBLE for word in _words(table)]
     boxes = [
         None if edges[0] < 0 else tuple(edges) for edges in table.get("box", np.full((count, 4), -1)).tolist()
     ]
     if "identity" in table:
-        people = [_text(value) for value in table["identity"]]
-        if None in people:
-            at = people.index(None)
+        identities = [_text(value) for value in table["identity"]]
+        if None in identities:
+            at = identities.index(None)
             raise UserError(
                 f"{path}: row {at} ({names[at]}) has no identity, and so does not say whom it shows: name the person, "
                 "or leave the image out"
             )
         cameras = [_text(value) for value in table.get("camera", [""] * count)]
-        return list(map(_Row, names, people, cameras, modality, boxes))
-    if "path" not in table:
+        told = [{"identity": who, "camera": seen or ""} for who, seen in zip(identities, cameras)]
+    elif "path" in table:
+        expression = labels.compiled(pattern)
+        told = [labels.named(expression, name.as_posix(), str(path)) for name in names]
+    else:
         raise UserError(
             f"{path} does not say who is on each image: the columns identity and camera were expected, or path, "
             "with names such as 0002_c1s1_000451_03.jpg. For embedding, give a table (.csv) with these columns."
         )
-    expression = two_folders.compiled(pattern)
-    found = [two_folders.fields(expression, name.as_posix(), path) for name in names]
-    people = [None if pattern is None and who == two_folders.JUNK else who for who, _ in found]
-    return list(map(_Row, names, people, (seen for _, seen in found), modality, boxes))
+    return [
+        Image(name, modality=kind, box=box, extra=extra)
+        for name, kind, box, extra in zip(names, modality, boxes, told)
+    ]
 
 
 def _words(table) -> np.ndarray:

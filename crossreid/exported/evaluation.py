@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from crossreid import __version__, data, operating_points, protocols
-from crossreid.data.loading import read_image
 from crossreid.export.using import Exported
 from crossreid.exported import scoring
 from crossreid.files import write_json
+from crossreid.images.reading import read
 from crossreid.images.resize import fit
 from crossreid.protocols.results import as_json, mean_scores, people, table
 from crossreid.records import MODALITIES, Embedding, Scores, UserError
@@ -92,7 +92,7 @@ def _embed(model: Exported, images, batch: int) -> Embedding:
     parts = []
     for start in range(0, len(images), batch):
         some = images[start : start + batch]
-        pixels = np.stack([fit(read_image(image), model.size, model.interpolation) for image in some])
+        pixels = np.stack([fit(read(image), model.size, model.interpolation) for image in some])
         parts.append(model(pixels, np.array([MODALITIES.index(image.modality) for image in some])))
     stripes = None if parts[0].stripes is None else np.concatenate([part.stripes for part in parts])
     return Embedding(np.concatenate([part.feature for part in parts]), stripes)

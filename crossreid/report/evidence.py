@@ -158,11 +158,11 @@ def shown(records, method):
     tensor (N, 3, H, W), and the modalities (N,) as indices."""
     import torch
 
-    from crossreid.data.loading import read_image
     from crossreid.data.transforms import resized, to_float
+    from crossreid.images.reading import read
 
     inputs = SimpleNamespace(**method.input)
     images = [image(record) for record in records]
-    pixels = resized([read_image(each) for each in images], inputs)
+    pixels = resized([read(each) for each in images], inputs)
     modality = torch.tensor([MODALITIES.index(each.modality) for each in images])
     return pixels.permute(0, 2, 3, 1).numpy(), to_float(pixels, [], inputs), modality

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
+from crossreid.images.reading import read
+from crossreid.images.thumbnail import thumbnail
+from crossreid.records import Image, UserError
+from crossreid.report.drawing import data_uri
 from crossreid.report.figures import Section
 from crossreid.report.runs import Run
-from crossreid.report.thumbnails import thumbnail
 
 KINDS = {"good": "Good queries", "median": "Median queries", "worst": "Worst queries"}
 
@@ -69,7 +73,7 @@ def _ranking(ranked: dict) -> str:
 def _person(record: dict, role: str, mark: str, about: str) -> str:
     known = {key: record[key] for key in ("identity", "camera", "modality") if record.get(key) is not None}
     words = ", ".join(str(value) if key == "modality" else f"{key} {value}" for key, value in known.items())
-    source = thumbnail(record)
+    source = _shown(record)
     alt = escape(f"{role}: {words}", quote=True)
     image = f'<img src="{source}" alt="{alt}">' if source else '<span class="missing">image not found</span>'
     below = "<br>".join(
@@ -77,3 +81,17 @@ def _person(record: dict, role: str, mark: str, about: str) -> str:
         for key, value in known.items()
     )
     return f'<figure><div class="image">{image}{mark}</div><figcaption>{about}{below}</figcaption></figure>'
+
+
+def _shown(record: dict) -> str | None:
+    """The image that a ``path`` with an optional ``array_index`` or ``box`` names, as a small JPEG in a data URI.
+
+    None where it cannot be read: a report of a run from another machine has its numbers all the same.
+    """
+    try:
+        pixels = read(
+            Image(Path(record["path"]), array_index=record.get("array_index"), box=record.get("box"))
+        )
+    except (UserError, KeyError, TypeError):
+        return None
+    return data_uri("image/jpeg", thumbnail(pixels))

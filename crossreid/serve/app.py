@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 
 from crossreid import __version__
 from crossreid.gallery import Entry, Filter
-from crossreid.gallery.moments import moment
+from crossreid.images.timestamps import timestamp
 from crossreid.records import MODALITIES, UserError
 from crossreid.serve import upload
 from crossreid.serve.describe import SEARCH_BODY, described
@@ -333,7 +333,7 @@ def _filter(cameras: list[str], modality: str, since: str, until: str) -> Filter
 
 def _moment(text: str, name: str) -> float | None:
     try:
-        return moment(text, f"the time '{name}'") if text else None
+        return timestamp(text, f"the time '{name}'") if text else None
     except UserError as error:
         raise Refusal(400, f"{error}.") from None
 

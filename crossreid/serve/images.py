@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PILImage
 
 from crossreid.gallery import Entry
-from crossreid.gallery.indexing import EDGES
+from crossreid.gallery.entries import box_of
 from crossreid.images.decode import crop, decode
+from crossreid.images.thumbnail import thumbnail
 from crossreid.records import UserError
 
 THUMBNAIL, FULL = (160, 320), (1600, 1600)
@@ -57,7 +56,7 @@ class EntryImages:
         for source in reversed(sources) if full else sources:
             pixels = source()
             if pixels is not None:
-                return preview(pixels, FULL if full else THUMBNAIL)
+                return thumbnail(pixels, FULL if full else THUMBNAIL)
         return None
 
     def name(self, entry: Entry) -> str:
@@ -70,9 +69,9 @@ class EntryImages:
     def _read(self, entry: Entry) -> np.ndarray | None:
         file = self.locate(entry.path)
         pixels = None if file is None else self._decoded(file)
-        if pixels is not None and all(edge in entry.columns for edge in EDGES):
+        if pixels is not None and (box := box_of(entry)):
             try:
-                return crop(pixels, [entry.columns[edge] for edge in EDGES])
+                return crop(pixels, box)
             except UserError:
                 return None
         return pixels
@@ -82,12 +81,3 @@ class EntryImages:
             return decode(source, limit_pixels=self._limit_pixels)
         except UserError:
             return None
-
-
-def preview(array: np.ndarray, box: tuple[int, int] = THUMBNAIL) -> bytes:
-    """A JPEG of (H, W, 3) uint8 that fits into a box, without anything else that the file held."""
-    image = PILImage.fromarray(array)
-    image.thumbnail(box)
-    file = io.BytesIO()
-    image.save(file, format="JPEG", quality=88)
-    return file.getvalue()

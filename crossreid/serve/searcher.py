@@ -14,8 +14,9 @@ import numpy as np
 
 from crossreid.gallery import Entry, Filter, Hit
 from crossreid.images.decode import decode
+from crossreid.images.thumbnail import thumbnail
 from crossreid.records import UserError
-from crossreid.serve.images import preview
+from crossreid.serve.images import THUMBNAIL
 from crossreid.serve.refusal import Refusal
 
 BATCH = 16
@@ -134,7 +135,7 @@ class Searcher:
         try:
             modality = [each.modality for each in searches] if len(self._embedder.modalities) > 1 else None
             vectors = self._embedder(list(arrays), modality=modality)
-            previews = [preview(array) for array in arrays]
+            previews = [thumbnail(array, THUMBNAIL) for array in arrays]
         except Exception as error:
             if len(together) > 1:  # one image that upsets the model is not to fail its neighbours
                 for pair in together:

@@ -7,9 +7,10 @@ import os
 import re
 from pathlib import Path
 
-from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
+from crossreid.data.source import Counts, Finding, Source, find_root, strays
 from crossreid.files import replacing
 from crossreid.formats import matlab
+from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
 # boxes: (word in the authors' names, identities and images of train, query and gallery, images altogether)

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
+from crossreid.data.source import Counts, Finding, Source, find_root, strays
 from crossreid.files import replacing
 from crossreid.formats import matlab
+from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
 FOLDERS = ("cropped_image", "cropped_images")

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from crossreid.data import split_files
-from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
+from crossreid.data.source import Counts, Finding, Source, find_root, strays
 from crossreid.formats import matlab
+from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
 PARTS = ("probe", "gallery")

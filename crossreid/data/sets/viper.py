@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import split_files
-from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
+from crossreid.data.source import Counts, Finding, Source, find_root, strays
+from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
 CAMERAS = {1: "cam_a", 2: "cam_b"}
