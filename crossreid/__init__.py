@@ -11,7 +11,6 @@
     training     the loop; engine, checkpoint and evaluation beside it
     originals    checkpoints of the published systems
     embedder     a trained model as a function from images to vectors; embedding_files: many into one file
-    operating_points   what a threshold at some distance did in an evaluation
     export       a checkpoint as ONNX; exported: used and scored without torch
     bundled      the small model that comes along
     gallery      vectors that can be searched: in memory, in a folder, on a server
@@ -37,7 +36,7 @@ _PUBLIC = {
 }
 _ROOMS = (
     *("records", "images", "formats", "ops", "methods", "data", "synthetic", "protocols", "originals"),
-    *("export", "gallery", "operating_points", "report"),
+    *("evaluation", "export", "gallery", "report"),
 )
 __all__ = ["__version__", *_PUBLIC]
 

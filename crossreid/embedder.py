@@ -15,12 +15,13 @@ from PIL import Image as PILImage
 
 from crossreid.bundled import located
 from crossreid.data.modality import modality_of
+from crossreid.evaluation.thresholds import Threshold, known, strictest
 from crossreid.export.using import Exported, is_exported
 from crossreid.images import labels
 from crossreid.images.decode import crop, decode
 from crossreid.images.reading import read
 from crossreid.images.resize import fit
-from crossreid.records import MODALITIES, Embedding, Image, UserError
+from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, UserError
 
 
 class Embedder:
@@ -45,6 +46,7 @@ class Embedder:
         self, path: str | Path, device: str = "cpu", batch: int = 64, feature: str | None = None, **settings
     ):
         self.batch, path = batch, located(path)
+        self.path = path
         if is_exported(path):
             self._model = Exported(path, device)
             if feature not in (None, self._model.feature):
@@ -72,6 +74,16 @@ class Embedder:
         return self._model.dimension
 
     @property
+    def stripes(self) -> tuple[int, int] | None:
+        """(S, C) of the stripes, None where the model has none."""
+        return self._model.stripes
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """How embeddings are compared, by the name of each feature that they serve."""
+        return self._model.metrics
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the images that the network is given."""
         return self._model.size
@@ -97,6 +109,12 @@ class Embedder:
             model tells them apart, unless all images are records, which know.
         boxes: (left, top, right, bottom) in pixels: the people in *one* image, a frame; gives a row for each.
         """
+        return self.embed(images, modality, boxes).feature
+
+    def embed(
+        self, images, modality=None, boxes: Sequence[tuple[int, int, int, int]] | None = None
+    ) -> Embedding:
+        """The same with the stripes, where the model has them: arrays (N, D) and (N, S, C), or None."""
         if (
             isinstance(images, (str, Path, bytes, bytearray, memoryview, PILImage.Image, Image))
             or hasattr(images, "read")
@@ -109,15 +127,34 @@ class Embedder:
                 raise UserError(f"boxes are those of one frame, but {count} images were given")
             frame, count = _pixels(images[0]), len(boxes)
         indices = self._indices(modality, images, count)
-        vectors = [np.zeros((0, self.dimension), np.float32)] if not count else []
+        if not count:
+            stripes = None if self.stripes is None else np.zeros((0, *self.stripes), np.float32)
+            return Embedding(np.zeros((0, self.dimension), np.float32), stripes)
+        parts = []
         for start in range(0, count, self.batch):
             if boxes is None:
                 some = map(_pixels, images[start : start + self.batch])
             else:
                 some = (crop(frame, box) for box in boxes[start : start + self.batch])
             pixels = np.stack([fit(each, self._model.size, self._model.interpolation) for each in some])
-            vectors.append(self._model(pixels, indices[start : start + self.batch]).feature)
-        return np.concatenate(vectors)
+            parts.append(self._model(pixels, indices[start : start + self.batch]))
+        features = np.concatenate([part.feature for part in parts])
+        return Embedding(
+            features, None if self.stripes is None else np.concatenate([part.stripes for part in parts])
+        )
+
+    def threshold(
+        self, false_positive: float = 0.01, modalities: tuple[str, str] = (VISIBLE, VISIBLE)
+    ) -> Threshold:
+        """The distance (1 - cosine) below which two images count as the same person, so that at most this share of
+        pairs
+        of two people is accepted, as the model's own evaluation measured it; the strictest where it has several
+        subsets.
+
+        modalities: of the two images. Raises UserError where no such evaluation is known.
+        """
+        points, source = known(self.path, self.fingerprint, self.feature)
+        return strictest(points, false_positive, modalities, source)
 
     def _indices(self, modality, images, count: int) -> np.ndarray:
         """(count,) 0 for visible and 1 for infrared."""
@@ -168,6 +205,7 @@ class Trained:
         self.name, self.feature = f"{self.method} {Path(path).name}", feature or self.network.features[0]
         self.modalities, self.trained = tuple(self.network.modalities), self.network.trained
         self.settings, self.metric = self.network.settings, self.network.metric(self.feature)
+        self.metrics = self.network.metrics(self.feature)
         self.input = {key: self.network.input[key] for key in ("size", "interpolation", "mean", "std")}
         self.size, self.interpolation = tuple(self.input["size"]), self.input["interpolation"]
 
@@ -194,8 +232,16 @@ class Trained:
         return pixels.permute(0, 3, 1, 2).float() * scale - shift
 
     @cached_property
+    def _blank(self) -> Embedding:
+        return self(np.zeros((1, *self.size, 3), np.uint8), np.zeros(1, np.int64))
+
+    @property
     def dimension(self) -> int:
-        return self(np.zeros((1, *self.size, 3), np.uint8), np.zeros(1, np.int64)).feature.shape[1]
+        return self._blank.feature.shape[1]
+
+    @property
+    def stripes(self) -> tuple[int, int] | None:
+        return None if self._blank.stripes is None else self._blank.stripes.shape[1:]
 
     @cached_property
     def fingerprint(self) -> str:

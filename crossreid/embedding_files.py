@@ -15,23 +15,25 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from crossreid.data.modality import told
+from crossreid.evaluation.archive import stripes_size, written_metrics
 from crossreid.files import check_folder, replacing
 from crossreid.images.listing import name_of
 from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
 from crossreid.images.tables import EDGES
+from crossreid.ops import degenerate, memory
 from crossreid.records import Image, UserError
 
 OUTPUTS = (".npz", ".csv", ".npy")
 # Names in the output that a table's own columns must not take.
-TAKEN = ("vectors", "box", "feature", "fingerprint", "model", "skipped", "reasons")
+TAKEN = ("vectors", "stripes", "box", "feature", "metrics", "fingerprint", "model", "skipped", "reasons")
 _FORM = 1
 
 
@@ -70,6 +72,8 @@ def embed_files(
     *,
     skip_bad: bool = False,
     batch: int = 64,
+    half_stripes: bool = False,
+    log: Callable[[str], None] = print,
 ) -> Embedded:
     """Embed the images in order and write their vectors, with what is known of each, to ``out``.
 
@@ -77,6 +81,7 @@ def embed_files(
     out: ``.npz`` (everything), ``.csv`` (everything but the model's fingerprint) or ``.npy`` (the vectors, with a
         table of the rows beside them).
     skip_bad: leave images out that cannot be read, and list them; otherwise the first one stops the work.
+    half_stripes: write the stripes, which a ``.npz`` holds where the model has them, in float16.
 
     The same call goes on after an interruption: vectors of images that have not changed since are taken from the
     part file. It is removed when the output is written.
@@ -89,14 +94,15 @@ def embed_files(
     if len(embedder.modalities) > 1:
         images = told(images, needed=True)
     vectors = np.zeros((len(images), embedder.dimension), np.float32)
+    stripes = _room_for_stripes(len(images), embedder, out, half_stripes, log)
 
     def at_size(frame: np.ndarray, image: Image) -> np.ndarray:
         # Here, and not in the embedder, so that no more than a frame for each thread is held at its full size.
         return fit(cut(frame, image), embedder.size, embedder.interpolation)
 
-    with _Part(part_of(out), embedder.fingerprint, embedder.dimension) as part:
+    with _Part(part_of(out), embedder.fingerprint, embedder.dimension, stripes) as part:
         keys = [_key(image) for image in images]
-        done = part.fill(vectors, keys)
+        done = part.fill(vectors, stripes, keys)
         kept, skipped = int(done.sum()), {}
         begun = time.monotonic()
         waiting = np.flatnonzero(~done).tolist()
@@ -113,12 +119,18 @@ def embed_files(
                         "such images out"
                     )
                 if good:
-                    chosen = list(good)
-                    modalities = [images[at].modality for at in chosen]
-                    vectors[chosen] = embedder(
+                    chosen, modalities = list(good), [images[at].modality for at in good]
+                    embedding = embedder.embed(
                         list(good.values()), modality=modalities if all(modalities) else None
                     )
-                    part.add([keys[at] for at in chosen], vectors[chosen])
+                    vectors[chosen] = embedding.feature
+                    if stripes is not None:
+                        stripes[chosen] = embedding.stripes
+                    part.add(
+                        [keys[at] for at in chosen],
+                        vectors[chosen],
+                        None if stripes is None else stripes[chosen],
+                    )
                     done[chosen] = True
                 progress.update(len(some))
         seconds = time.monotonic() - begun
@@ -128,10 +140,30 @@ def embed_files(
             )
         listed_bad = [(name_of(images[at]), reason) for at, reason in sorted(skipped.items())]
         rows = np.flatnonzero(done)
+        if len(rows) < len(images):
+            vectors, stripes = vectors[rows], None if stripes is None else stripes[rows]
         table = _columns([images[at] for at in rows])
-        _write(out, vectors[rows] if len(rows) < len(images) else vectors, table, listed_bad, embedder, part)
+        for note in degenerate.notes(vectors, table["path"]):
+            log(f"mind: {note}")
+        _write(out, vectors, stripes, table, listed_bad, embedder, part)
     part.remove()
     return Embedded(out, len(rows), kept, seconds, listed_bad)
+
+
+def _room_for_stripes(count: int, embedder, out: Path, half: bool, log) -> np.ndarray | None:
+    """(N, S, C) zeros, None where the model has no stripes or the output cannot hold them; says which."""
+    if embedder.stripes is None:
+        return None
+    if out.suffix.lower() != ".npz":
+        log(f"the stripes of this model are left out, which {out.suffix} cannot hold: .npz keeps them")
+        return None
+    shape = (count, *embedder.stripes)
+    log(stripes_size(out, shape, half))
+    size = (2 if half else 4) * int(np.prod(shape))
+    memory.require(
+        size, f"the stripes of {count} images", "write them in float16 (--half), or in several files"
+    )
+    return np.zeros(shape, np.float16 if half else np.float32)
 
 
 # The part file
@@ -155,15 +187,15 @@ class _Part:
     and is cut off.
     """
 
-    def __init__(self, path: Path, fingerprint: str, dimension: int):
+    def __init__(self, path: Path, fingerprint: str, dimension: int, stripes: np.ndarray | None):
         self.path = path
-        self.head = (
-            json.dumps(
-                {"crossreid part file": _FORM, "fingerprint": fingerprint, "dimension": dimension}
-            ).encode()
-            + b"\n"
-        )
-        self.record = np.dtype([("key", "S16"), ("vector", "<f4", (dimension,)), ("sum", "<u4")])
+        fields = [("key", "S16"), ("vector", "<f4", (dimension,))]
+        about = {"crossreid part file": _FORM, "fingerprint": fingerprint, "dimension": dimension}
+        if stripes is not None:
+            fields.append(("stripes", stripes.dtype.newbyteorder("<"), stripes.shape[1:]))
+            about |= {"stripes": list(stripes.shape[1:]), "precision": stripes.dtype.name}
+        self.head = json.dumps(about).encode() + b"\n"
+        self.record = np.dtype([*fields, ("sum", "<u4")])
 
     def __enter__(self) -> _Part:
         try:
@@ -194,8 +226,8 @@ class _Part:
         if empty:
             self.remove()
 
-    def fill(self, vectors: np.ndarray, keys: Sequence[bytes]) -> np.ndarray:
-        """Put the vectors that are there in their rows; (N,) bool of the rows that were filled."""
+    def fill(self, vectors: np.ndarray, stripes: np.ndarray | None, keys: Sequence[bytes]) -> np.ndarray:
+        """Put the vectors, and stripes, that are there in their rows; (N,) bool of the rows that were filled."""
         self.file.seek(len(self.head))
         size = self.record.itemsize
         rows: dict[bytes, list[int]] = {}
@@ -207,18 +239,23 @@ class _Part:
             if zlib.crc32(body) != checksum:
                 break
             sound += size
+            found = np.frombuffer(content, self.record)[0]
             for number in rows.get(body[:16], ()):
-                vectors[number] = np.frombuffer(body[16:], "<f4")
+                vectors[number] = found["vector"]
+                if stripes is not None:
+                    stripes[number] = found["stripes"]
                 done[number] = True
         self.file.truncate(sound)
         return done
 
-    def add(self, keys: Sequence[bytes], vectors: np.ndarray) -> None:
-        content = b""
-        for key, vector in zip(keys, vectors.astype("<f4")):
-            body = key + vector.tobytes()
-            content += body + zlib.crc32(body).to_bytes(4, "little")
-        self._write(content)
+    def add(self, keys: Sequence[bytes], vectors: np.ndarray, stripes: np.ndarray | None) -> None:
+        records = np.zeros(len(keys), self.record)
+        records["key"], records["vector"] = keys, vectors
+        if stripes is not None:
+            records["stripes"] = stripes
+        for number, record in enumerate(records):
+            records["sum"][number] = zlib.crc32(record.tobytes()[:-4])
+        self._write(records.tobytes())
 
     def _write(self, content: bytes) -> None:
         try:
@@ -285,7 +322,15 @@ def _numbers(texts: Sequence[str]) -> np.ndarray:
     return words
 
 
-def _write(out: Path, vectors: np.ndarray, table: dict, skipped: list, embedder, part: _Part) -> None:
+def _write(
+    out: Path,
+    vectors: np.ndarray,
+    stripes: np.ndarray | None,
+    table: dict,
+    skipped: list,
+    embedder,
+    part: _Part,
+) -> None:
     kind = out.suffix.lower()
     try:
         if kind != ".npz":
@@ -296,10 +341,13 @@ def _write(out: Path, vectors: np.ndarray, table: dict, skipped: list, embedder,
                 "feature": embedder.feature or "",
                 "fingerprint": embedder.fingerprint,
                 "model": embedder.name,
+                "metrics": written_metrics(embedder.metrics),
                 "skipped": np.array([name for name, _ in skipped], dtype=str),
                 "reasons": np.array([reason for _, reason in skipped], dtype=str),
             }
             with replacing(out) as temporary, open(temporary, "wb") as file:
+                if stripes is not None:
+                    arrays["stripes"] = stripes
                 np.savez(file, vectors=vectors, **arrays, **about)
         elif kind == ".npy":
             names, lines = _lines(table)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import random
+import sys
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 
 import numpy as np
@@ -22,13 +24,21 @@ class Engine:
     precision: a name in ``PRECISIONS``; distances and losses stay in float32 whatever it is.
     search_unused: let the data-parallel wrapper look for parameters without a gradient. Needed when a phase does not
         reach every parameter, harmful otherwise.
+
+    lag: how many batches may be under way before the host asks for the losses of the oldest: none on the CPU, where
+    waiting costs nothing.
+
+    Raises UserError where the device is not there, or where this process or its launcher has settled on another.
     """
 
     def __init__(self, device: str = "auto", precision: str = "float32", search_unused: bool = False):
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs
 
-        if device not in ("auto", "cpu") and "LOCAL_RANK" not in os.environ:
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if device == "auto":
+            device = "cpu" if choose_device(device).type == "cpu" else device
+        elif device != "cpu" and processes == 1:
             check_device(device)
             os.environ["ACCELERATE_TORCH_DEVICE"] = device
         # Each process keeps the running statistics of its own batches: copying them at every forward would change
@@ -36,13 +46,35 @@ class Engine:
         parallel = DistributedDataParallelKwargs(
             find_unused_parameters=search_unused, broadcast_buffers=False
         )
-        self._accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=[parallel])
+        # Said in full, so that nothing in accelerate's environment decides it.
+        self._accelerator = Accelerator(
+            cpu=device == "cpu", mixed_precision="no", dynamo_backend="no", kwargs_handlers=[parallel]
+        )
         self.device = self._accelerator.device
         self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
         self.main = self._accelerator.is_main_process
+        self._check(device, processes)
+        self.lag = 0 if self.device.type == "cpu" else 1
         self._dtype = PRECISIONS[precision]
-        scaled = self._dtype is torch.float16 and self.device.type != "cpu"
+        scaled = self._dtype is torch.float16
         self._scaler = torch.amp.GradScaler(self.device.type) if scaled else None
+
+    def _check(self, asked: str, processes: int) -> None:
+        """Raise UserError unless this is the device and the number of processes that were asked for."""
+        if asked != "auto":
+            wanted = torch.device(asked)
+            if wanted.type != self.device.type or wanted.index not in (None, self.device.index):
+                raise UserError(
+                    f"the device {asked!r} was asked for, but this process works on {self.device}, which an "
+                    "earlier run in it, its launcher or a variable named ACCELERATE_... chose: use one device in a "
+                    "process"
+                )
+        if processes > 1 and self.world == 1:
+            raise UserError(
+                f"WORLD_SIZE says that {processes} processes were started, but on {self.device} this one found no "
+                "others: each would train a model of its own. Start them with torchrun or accelerate launch on a "
+                "device that several processes can share, or start one"
+            )
 
     def wrap(self, method):
         """The method on this device, made data-parallel when there are several processes."""
@@ -56,8 +88,24 @@ class Engine:
         return self._accelerator.no_sync(wrapped)
 
     @property
-    def loss_scale(self) -> float:
-        return 1.0 if self._scaler is None else self._scaler.get_scale()
+    def loss_scale(self) -> float | torch.Tensor:
+        """What ``backward`` multiplies a loss with; a number on the device where it changes, so that nobody waits."""
+        return 1.0 if self._scaler is None else self._scaler.scale(torch.ones((), device=self.device))
+
+    def fetch(self, values: torch.Tensor) -> Callable[[], list[float]]:
+        """Start to bring the values of a tensor (N,) to the host. The function returned waits for them, and for
+        nothing that the device is given later."""
+        if self.device.type == "cpu":
+            return values.tolist
+        there = values.to("cpu", non_blocking=True)
+        done = torch.Event(self.device.type)
+        done.record()
+
+        def wait() -> list[float]:
+            done.synchronize()
+            return there.tolist()
+
+        return wait
 
     def backward(self, loss: torch.Tensor) -> None:
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()
@@ -85,13 +133,27 @@ class Engine:
             return flag
         return bool(self._accelerator.reduce(torch.tensor(float(flag), device=self.device), "sum") > 0)
 
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
+    def mean(self, values: list[float]) -> list[float]:
         """Mean over processes."""
-        return values if self.world == 1 else self.gather(values[None]).mean(dim=0)
+        return [sum(each) / self.world for each in zip(*self.gather_numbers(values))]
+
+    def gather_numbers(self, values: list[float]) -> list[list[float]]:
+        """The values of each process, in order of the processes; the same number of values in each."""
+        if self.world == 1 or not values:
+            return [values] * self.world
+        return self.gather(torch.tensor([values], dtype=torch.float64)).tolist()
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """Rows of all processes, in order of the processes; the same number of rows in each."""
         return tensor if self.world == 1 else self._accelerator.gather(tensor.to(self.device).contiguous())
+
+    def share(self, value):
+        """What the first process has, in every process."""
+        if self.world == 1:
+            return value
+        held = [value]
+        torch.distributed.broadcast_object_list(held, 0)
+        return held[0]
 
     def agree(self, method: torch.nn.Module) -> None:
         """Give every process the buffers (running statistics) of the first one."""
@@ -115,7 +177,17 @@ class Engine:
             import resource
         except ImportError:  # Windows
             return None
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """The device to work on: ``"auto"`` is the accelerator that torch finds, or else the CPU."""
+    if str(device) != "auto":
+        return torch.device(device)
+    with suppress(ImportError):  # it teaches torch the device
+        importlib.import_module("torch_npu")
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def check_device(device: str | torch.device) -> None:

@@ -49,6 +49,7 @@ class Batch:
     target: (B,) int64 class index, 0 to classes - 1.
     camera, domain: (B,) int64.
     modality: (B,) int64, 0 visible and 1 infrared.
+    labels: the last four on the host, where they are known; see ``on_host``.
     """
 
     images: torch.Tensor
@@ -56,9 +57,16 @@ class Batch:
     camera: torch.Tensor
     modality: torch.Tensor
     domain: torch.Tensor
+    labels: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def on_host(self) -> Labels:
+        """The labels as arrays. A batch of a loader has them; one without waits here for its device."""
+        if self.labels is not None:
+            return self.labels
+        return Labels(*(getattr(self, each.name).cpu().numpy() for each in fields(Labels)))
 
     def to(self, device, non_blocking: bool = False) -> Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -66,12 +74,17 @@ class Batch:
     def pin_memory(self) -> Batch:
         return self._each(lambda tensor: tensor.pin_memory())
 
-    def select(self, mask: torch.Tensor) -> Batch:
-        """The rows where ``mask`` (B,) is true, or the rows that an index tensor names, in its order."""
-        return self._each(lambda tensor: tensor[mask])
+    def select(self, rows: torch.Tensor | np.ndarray) -> Batch:
+        """The rows where a mask (B,) is true, or those that an index names, in its order. An array of indices is
+        known to the host, and nobody waits for the device."""
+        if isinstance(rows, np.ndarray):
+            labels = None if self.labels is None else self.labels.take(rows)
+            return replace(self._each(lambda tensor: take(tensor, rows)), labels=labels)
+        return replace(self._each(lambda tensor: tensor[rows]), labels=None)
 
     def _each(self, function) -> Batch:
-        return replace(self, **{field.name: function(getattr(self, field.name)) for field in fields(self)})
+        tensors = [each.name for each in fields(self) if each.name != "labels"]
+        return replace(self, **{name: function(getattr(self, name)) for name in tensors})
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,10 @@ class Labels:
     def __len__(self) -> int:
         return len(self.target)
 
+    def take(self, rows: np.ndarray) -> Labels:
+        """The labels of these rows."""
+        return Labels(*(getattr(self, each.name)[rows] for each in fields(self)))
+
     @property
     def classes(self) -> int:
         return int(self.target.max()) + 1 if len(self) else 0
@@ -120,6 +137,16 @@ class Labels:
         pairs = np.stack([self.domain, self.camera], axis=1)
         dense = np.unique(pairs, axis=0, return_inverse=True)[1]
         return replace(self, domain=dense.reshape(-1).astype(np.int64))
+
+
+def take(tensor: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    """Rows of a tensor by ascending or other indices that the host knows. Neither copied where they follow each other
+    nor waited for."""
+    import torch
+
+    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+        return tensor[int(rows[0]) : int(rows[0]) + len(rows)]
+    return tensor[torch.from_numpy(rows).to(tensor.device, non_blocking=True)]
 
 
 def identities(images: Sequence[Image]) -> list[tuple[int, int]]:
@@ -181,11 +208,13 @@ class Scores:
 
     cmc: (R,) share of queries with a hit at rank <= 1, 2, ..., R.
     mean_ap, mean_inp: mean average precision; mean inverse negative penalty (Ye et al. 2021).
-    verification: name -> true positive rate, such as ``{"TPR@FAR=0.001": 0.42}``.
+    verification: name -> fraction of what else was measured (``crossreid.evaluation.measures``), such as
+        ``{"TPR@FAR=0.001": 0.42}``.
     per_query: name -> (Q,) values, NaN for a query without a valid match: ``average_precision``,
         ``inverse_negative_penalty``, ``first_rank`` (1-based).
     per_trial: the Scores of each trial when this one is their mean, else empty.
     valid, queries: how many queries had a valid match, and how many there were.
+    results: heading of ``evaluation.json`` -> what was found for it beside numbers: curves, ranked lists, notes.
     """
 
     cmc: np.ndarray
@@ -196,6 +225,7 @@ class Scores:
     per_trial: tuple[Scores, ...] = ()
     valid: int = 0
     queries: int = 0
+    results: dict[str, list] = field(default_factory=dict)
 
 
 class UserError(ValueError):

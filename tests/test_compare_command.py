@@ -11,7 +11,13 @@ import crossreid
 from crossreid import checkpoint
 from crossreid.__main__ import main
 from crossreid.commands.compare import words_for
-from crossreid.operating_points import Place, of
+from crossreid.evaluation.thresholds import ThresholdStats
+from crossreid.evaluation.verification import Sample, operating_points
+
+
+def of(genuine, impostor):
+    return operating_points(Sample(genuine), Sample(impostor))
+
 
 INPUT = {"size": [48, 24], "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.2] * 3}
 
@@ -115,7 +121,7 @@ def test_mistakes_are_one_paragraph(folder, said):
 
 def test_rates_are_told_as_finely_as_they_were_measured():
     def place(share, pairs):
-        return Place("row", ("visible", "visible"), share, share, pairs, pairs)
+        return ThresholdStats("row", ("visible", "visible"), share, share, pairs, pairs)
 
     for share, pairs, words in (
         (0.0, 10, "none of 10"),

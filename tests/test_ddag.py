@@ -9,14 +9,14 @@ import torch
 from torch.nn import functional as F
 
 from crossreid import checkpoint, originals
-from crossreid.formats.mindspore import write_checkpoint
+from crossreid.formats.mindspore import mindspore_names, read_checkpoint, write_checkpoint
 from crossreid.methods import METHODS
 from crossreid.methods.base import Progress
 from crossreid.methods.ddag import DDAG
 from crossreid.nn.graph_attention import GraphAttention, IdentityGraph
 from crossreid.nn.part_attention import PartAttention, bands
 from crossreid.nn.resnet import resnet
-from crossreid.originals.ddag import read
+from crossreid.originals.ddag import read, write_mindspore
 from crossreid.records import Batch, UserError
 
 
@@ -167,7 +167,8 @@ def test_weight_of_the_graph_at_every_step(batch):
         torch.testing.assert_close(losses["total"], losses["base"] + used[-1] * losses["graph"])
         losses["total"].backward()
         totals.append(losses["total"].item())
-        method.epoch_end({"train/base": 1e6})
+        if iteration == 2:
+            method.epoch_end({"train/base": 1e6, "train/total": sum(totals) / 3})
     means = [totals[0], sum(totals[:2]) / 2, sum(totals[:3]) / 3, totals[3]]
     assert used == pytest.approx([0, *(1 / (1 + mean) for mean in means)], rel=1e-5)
     other = make(graph_schedule="step", dropout=0.0)
@@ -218,7 +219,7 @@ def test_every_combination_learns_embeds_saves_and_loads(batch, settings, tmp_pa
     trainable = [parameter for parameter in method.parameters() if parameter.requires_grad]
     assert len(placed) == len(trainable) and {*placed} == {*trainable}
     assert all(parameter.grad is not None for parameter in trainable)
-    method.epoch_end({"train/base": 1.0})
+    method.epoch_end({"train/base": 1.0, "train/total": 1.0})
     assert method.features == (("part", "bn") if part else ("bn",))
     with torch.no_grad():
         for feature in (None, *method.features):
@@ -371,31 +372,90 @@ def test_file_of_the_program_there_and_back(tmp_path):
         originals.to_original("ddag", weights, tmp_path / "c.t")
 
 
-def test_file_of_the_port(tmp_path):
+PORT = {
+    "streams": 1,
+    "last_stride": 2,
+    "variant": "mindspore",
+    "after_neck": True,
+    "neck_bias": True,
+    "part_bias": False,
+    "heads": 0,
+}
+
+
+def names_of_the_port():
+    """Name -> shape of what the MindSpore port saves, for 7 identities."""
     with torch.device("meta"):
         trunk = resnet("resnet50").state_dict()
-    gamma = {
+    words = {
         "weight": "gamma",
         "bias": "beta",
         "running_mean": "moving_mean",
         "running_var": "moving_variance",
     }
-    values = {"visible_module.visible.conv1.weight": np.zeros((64, 3, 7, 7), np.float32)}
+    names = {}
     for name, value in trunk.items():
         stem, _, last = name.rpartition(".")
-        if last != "num_batches_tracked":
-            last = gamma[last] if value.ndim == 1 else last
-            stem = stem.replace("downsample", "down_sample_layer")
-            values[f"resnet50.{stem}.{last}"] = np.full(value.shape, 0.25, np.float32)
+        if last == "num_batches_tracked":
+            continue
+        stem = stem.replace("downsample", "down_sample_layer")
+        there = f"{stem}.{words[last] if value.ndim == 1 else last}"
+        unused = ("base_resnet.base",)
+        if not stem.startswith("layer"):
+            unused = ("visible_module.visible", "thermal_module.thermal")
+        names |= {f"{module}.{there}": tuple(value.shape) for module in ("resnet50", *unused)}
     for place in ("bottleneck", "wpa.bottleneck"):
-        values |= {f"{place}.{last}": np.full(2048, 0.5, np.float32) for last in gamma.values()}
+        names |= {f"{place}.{last}": (2048,) for last in words.values()}
+    names |= {f"wpa.fc{index}.weight": (2048, 2048, 1, 1) for index in (1, 2, 3)}
+    names |= {"wpa.gate": (3,), "classifier.weight": (7, 2048)}
+    return names | {"graph_att.out_attention.W": (2048, 7), "graph_att.out_attention.a": (14, 1)}
+
+
+def test_the_form_of_the_port_is_written(tmp_path):
+    with torch.device("meta"):
+        method = checkpoint.build("ddag", PORT | {"pretrained": None, "graph_schedule": "step"}, 7)
+    state = method.state_dict()
+    config = {"backbone": "resnet50", "part": 3, "graph": True} | PORT
+    theirs = mindspore_names(write_mindspore(state, config))
+    shapes = {name: tuple(value.shape) for name, value in theirs.items()}
+    assert len(shapes) == 550 and shapes == names_of_the_port()
+
+    small = {name: torch.full((2, 2), float(number)) for number, name in enumerate(state)}
+    originals.to_original("ddag", small, tmp_path / "a.ckpt", config)
+    theirs = read_checkpoint(tmp_path / "a.ckpt")
+    for copied in ("resnet50", "visible_module.visible", "thermal_module.thermal"):
+        np.testing.assert_array_equal(theirs[f"{copied}.bn1.gamma"], small["backbone.bn1.weight"].numpy())
+    body = "base_resnet.base.layer2.0.down_sample_layer.1.moving_variance"
+    np.testing.assert_array_equal(theirs[body], small["backbone.layer2.0.downsample.1.running_var"].numpy())
+    np.testing.assert_array_equal(theirs["bottleneck.beta"], small["neck.bias"].numpy())
+
+
+@pytest.mark.parametrize(
+    "changed, named",
+    [
+        ({"streams": 2}, "streams 2"),
+        ({"last_stride": 1}, "last_stride 1"),
+        ({"variant": "torchvision"}, "variant 'torchvision'"),
+        ({"after_neck": False}, "after_neck False"),
+        ({"neck_bias": False}, "neck_bias False"),
+        ({"part_bias": True}, "part_bias True"),
+        ({"part": 0}, "part 0"),
+        ({"graph": False}, "graph False"),
+        ({"heads": 4}, "heads 4"),
+    ],
+)
+def test_what_the_port_would_compute_otherwise_is_not_written(changed, named):
+    config = {"part": 3, "graph": True} | PORT | changed
+    with pytest.raises(UserError, match=rf"but this model has {named}, and the port would compute"):
+        write_mindspore({"backbone.layer3.5.conv3.weight": torch.zeros(1)}, config)
+    with pytest.raises(UserError, match="another backbone than resnet50"):
+        write_mindspore({}, {"part": 3, "graph": True} | PORT)
+
+
+def test_file_of_the_port(tmp_path):
+    values = {name: np.full(shape, 0.25, np.float32) for name, shape in names_of_the_port().items()}
     values |= {f"wpa.fc{i}.weight": np.full((2048, 2048, 1, 1), i / 1e4, np.float32) for i in (1, 2, 3)}
-    values |= {
-        "wpa.gate": np.array([0.3, 0.3, 0.4], np.float32),
-        "classifier.weight": np.ones((7, 2048), np.float32),
-    }
-    values |= {"graph_att.out_attention.W": np.ones((2048, 7), np.float32)}
-    values |= {"graph_att.out_attention.a": np.ones((14, 1), np.float32), "learning_rate": np.float32(0.1)}
+    values |= {"wpa.gate": np.array([0.3, 0.3, 0.4], np.float32), "learning_rate": np.float32(0.1)}
     write_checkpoint(tmp_path / "a.ckpt", values)
     method = checkpoint.load(tmp_path / "a.ckpt")
     config = method.config

@@ -20,13 +20,14 @@ from crossreid.embedding_files import embed_files, part_of
 from crossreid.images import reading
 from crossreid.images.listing import listed, name_of
 from crossreid.images.reading import unreadable
-from crossreid.records import UserError
+from crossreid.records import Embedding, Metric, UserError
 
 
 class Colours:
     """An embedder without a network: what is left of an image at 3 x 2 pixels, signed by its modality."""
 
     dimension, fingerprint, name, feature = 18, "ab" * 32, "colours", "pixels"
+    stripes, metrics = None, {"pixels": Metric("cosine")}
     size, interpolation = (3, 2), "bilinear"
     modalities: tuple = ("visible",)
     stop_at = None
@@ -34,7 +35,7 @@ class Colours:
     def __init__(self, *_):
         self.calls = []
 
-    def __call__(self, images, modality=None):
+    def embed(self, images, modality=None):
         self.calls.append(len(images))
         if self.stop_at is not None and len(self.calls) > self.stop_at:
             raise KeyboardInterrupt
@@ -42,7 +43,7 @@ class Colours:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         if modality is not None:
             vectors[np.array(modality) == "infrared"] *= -1
-        return vectors
+        return Embedding(vectors)
 
 
 def make(folder, count=30, seed=0):
@@ -151,7 +152,7 @@ def test_npz_holds_vectors_and_all_columns(tmp_path, people):
     from crossreid.images.resize import fit
 
     pixels = [fit(frame, (3, 2), "bilinear") for frame in frames]
-    assert (found["vectors"] == Colours()(pixels, [row.modality for row in rows])).all()
+    assert (found["vectors"] == Colours().embed(pixels, [row.modality for row in rows]).feature).all()
     assert found["vectors"].dtype == np.float32 and list(found["path"][:2]) == [
         "people/000.png",
         "people/001.png",
@@ -375,9 +376,9 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from test_embed_command import Colours, Path, embed_files, listed
 class Slow(Colours):
-    def __call__(self, *words, **more):
+    def embed(self, *words, **more):
         time.sleep(0.05)
-        return super().__call__(*words, **more)
+        return super().embed(*words, **more)
 {limit}
 embed_files(listed([{people!r}]), Slow(), Path({out!r}), batch=1)
 """
@@ -484,10 +485,10 @@ def test_no_more_than_a_few_frames_are_held(tmp_path, people, monkeypatch):
     monkeypatch.setattr(reading, "THREADS", 1)
 
     class Watching(Colours):
-        def __call__(self, images, modality=None):
+        def embed(self, images, modality=None):
             time.sleep(0.02)
             gap.append(len(started) - sum(self.calls))
-            return super().__call__(images, modality)
+            return super().embed(images, modality)
 
     embed_files(listed([people]), Watching(), tmp_path / "v.npz", batch=2)
     assert max(gap) <= 8 + 1 + 2 and min(gap[:5]) > 2

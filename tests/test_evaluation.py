@@ -13,6 +13,8 @@ from tiny_layouts import noise, plain_scores
 
 from crossreid import checkpoint, config, evaluation
 from crossreid.engine import Engine
+from crossreid.evaluation.ranked_lists import LISTED
+from crossreid.files import write_json
 from crossreid.protocols import get
 from crossreid.records import Embedding, Metric, Scores, UserError
 
@@ -90,7 +92,7 @@ def test_scores_agree_with_a_slow_recount(market, vector):
     if vector != "euclidean":
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)  # where all three give one order
     embedding = Embedding(torch.from_numpy(vectors.astype(np.float32)))
-    (scores,) = evaluation.score_rows(
+    (scores,) = evaluation.score_subsets(
         protocol, embedding, Metric(vector), evaluation.EvaluateConfig()
     ).values()
     (trial,) = protocol.trials()
@@ -118,7 +120,7 @@ def agree(ranked, count):
     hits = 0
     for listed in ranked:
         distances = [shown["distance"] for shown in listed["gallery"]]
-        assert distances == sorted(distances) and len(distances) <= evaluation.LISTED
+        assert distances == sorted(distances) and len(distances) <= LISTED
         right = [shown["right"] for shown in listed["gallery"]]
         for shown in listed["gallery"]:
             assert shown["right"] == (shown["identity"] == listed["query"]["identity"])
@@ -147,8 +149,10 @@ def test_ranked_lists_of_vectors_that_know_nothing(name, request):
     """SYSU-MM01 counts identities and forbids a place; the lists show images in the metrics' order."""
     protocol = get(name)(request.getfixturevalue({"market1501": "market", "sysu_mm01": "sysu"}[name]))
     embedding = Embedding(torch.from_numpy(noise(protocol.images).astype(np.float32)))
-    rows = evaluation.score_rows(protocol, embedding, Metric("cosine"), evaluation.EvaluateConfig())
-    ranked = evaluation.ranked_lists(protocol, embedding, Metric("cosine"), rows, 3)
+    rows = evaluation.score_subsets(
+        protocol, embedding, Metric("cosine"), evaluation.EvaluateConfig(), measures=("ranked_lists",)
+    )
+    ranked = [listed for scores in rows.values() for listed in scores.results["ranked"]]
     for row in rows:
         agree([listed for listed in ranked if listed["subset"] == row], 3)
     if name == "sysu_mm01":
@@ -220,7 +224,7 @@ def test_a_short_curve_holds_its_last_value_and_short_ranks_are_refused():
 
 def test_a_full_disk_leaves_the_evaluation_before_it(tmp_path, monkeypatch):
     path = tmp_path / "evaluation.json"
-    evaluation.write_json(path, {"rows": []})
+    write_json(path, {"rows": []})
     whole = Path.write_text
 
     def full(self, text, **more):
@@ -229,5 +233,5 @@ def test_a_full_disk_leaves_the_evaluation_before_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="No space"):
-        evaluation.write_json(path, {"rows": [1, 2, 3]})
+        write_json(path, {"rows": [1, 2, 3]})
     assert json.loads(path.read_text()) == {"rows": []}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crossreid import data, protocols, synthetic
-from crossreid.evaluation import EvaluateConfig, score_rows
+from crossreid.evaluation import EvaluateConfig, score_subsets
 from crossreid.records import Embedding, Metric
 
 SEARCHED = sorted(name for name in data.SOURCES if name not in ("cuhk02", "cuhk_sysu"))
@@ -50,12 +50,12 @@ def test_its_protocol_scores_perfect_and_random_vectors_as_it_must(name, copies)
         protocol = kind(copies(name), **own)
     people = sorted({image.identity for image in protocol.images})
     perfect = torch.eye(len(people))[[people.index(image.identity) for image in protocol.images]]
-    for row, scores in score_rows(protocol, Embedding(perfect), Metric(), EvaluateConfig()).items():
+    for row, scores in score_subsets(protocol, Embedding(perfect), Metric(), EvaluateConfig()).items():
         assert scores.cmc[0] == scores.mean_ap == scores.mean_inp == 1, row
         # LLCM leaves out images of the query's own camera, which may be all that there is of a person.
         assert 0 < scores.valid <= scores.queries and (scores.valid == scores.queries or name == "llcm")
     noise = torch.from_numpy(
         np.random.default_rng(0).normal(size=(len(protocol.images), 64)).astype(np.float32)
     )
-    for row, scores in score_rows(protocol, Embedding(noise), Metric(), EvaluateConfig()).items():
+    for row, scores in score_subsets(protocol, Embedding(noise), Metric(), EvaluateConfig()).items():
         assert scores.mean_ap < 0.9, row

@@ -1,4 +1,4 @@
-"""Scores of exported models, made with NumPy: the same as torch's."""
+"""Exported models are scored on the road of checkpoints, by everything that is measured there."""
 
 import json
 
@@ -8,124 +8,95 @@ from exported_models import INPUT, SIZE, exported
 
 import crossreid
 from crossreid import config, evaluation
+from crossreid.__main__ import main
 from crossreid.export.using import Exported
-from crossreid.exported import evaluate, scoring
-from crossreid.ops import alignment, ranking
-from crossreid.protocols.results import mean_scores
-from crossreid.records import Embedding, Metric, UserError
+from crossreid.records import UserError
 
 
-@pytest.mark.parametrize("cmc", ["image", "identity"])
-@pytest.mark.parametrize("restricted", [True, False])
-def test_scores_with_ties_equal_those_of_the_compiled_ranking(cmc, restricted):
-    rng = np.random.default_rng(3)
-    queries, gallery = 40, 90
-    distance = rng.integers(0, 12, (queries, gallery)).astype(np.float32)  # many ties
-    ids = rng.integers(0, 15, queries), rng.integers(2, 18, gallery)
-    excluded = (rng.integers(0, 6, queries), rng.integers(0, 6, gallery)) if restricted else None
-    found = scoring.score(lambda a, b: distance[a:b], *ids, excluded, cmc=cmc, ranks=20, block=7)
-    expected = ranking.evaluate_distance(distance, *ids, excluded=excluded, cmc=cmc, ranks=20)
-    assert (
-        found.cmc == pytest.approx(expected.cmc) and found.valid == expected.valid < queries == found.queries
-    )
-    assert (found.mean_ap, found.mean_inp) == pytest.approx((expected.mean_ap, expected.mean_inp))
-    assert found.per_query.keys() == expected.per_query.keys()
-    for name, values in expected.per_query.items():
-        assert found.per_query[name] == pytest.approx(values, nan_ok=True), name
-    both = mean_scores([found, found]), mean_scores([expected, expected])
-    assert both[0].valid == both[1].valid and len(both[0].per_trial) == 2
-    assert both[0].cmc == pytest.approx(both[1].cmc)
+def quiet(text):
+    pass
 
 
-def test_distances_equal_those_of_torch():
-    rng = np.random.default_rng(4)
-
-    def embedding(count):
-        vector, stripes = rng.normal(size=(count, 16)), rng.normal(size=(count, 5, 8))
-        unit = (part / np.linalg.norm(part, axis=-1, keepdims=True) for part in (vector, stripes))
-        return Embedding(*(part.astype(np.float32) for part in unit))
-
-    query, gallery = embedding(7), embedding(11)
-    for vector in ("cosine", "squared_euclidean_unit", None):
-        for stripes in ("aligned", "unaligned", None):
-            if vector or stripes:
-                metric = Metric(vector, stripes)
-                expected = evaluation.distance_rows(metric, query, gallery)
-                assert scoring.distances(metric, query, gallery)(0, 7) == pytest.approx(
-                    np.asarray(expected), abs=1e-5
-                )
-    # Blocks do not matter.
-    scoring.BLOCK_BYTES, before = 1, scoring.BLOCK_BYTES
-    again = scoring.stripe_distances(query.stripes, gallery.stripes, aligned=True)
-    scoring.BLOCK_BYTES = before
-    assert again == pytest.approx(np.asarray(alignment.aligned(query.stripes, gallery.stripes)), abs=1e-5)
+@pytest.fixture(scope="module")
+def alignedreid(tmp_path_factory):
+    return exported(tmp_path_factory, "alignedreid")
 
 
-def test_nothing_to_score_is_said():
-    distance = np.zeros((2, 3), np.float32)
-    with pytest.raises(UserError, match="none of the 2 queries"):
-        scoring.score(lambda a, b: distance[a:b], np.array([1, 2]), np.array([3, 4, 5]))
-    distance[1, 1] = np.nan
-    with pytest.raises(UserError, match="query 1 is not a finite number"):
-        scoring.score(lambda a, b: distance[a:b], np.array([3, 3]), np.array([3, 4, 5]))
+def words_of(market):
+    return ["--protocol.name", "single_query", f"--data.roots.market1501={market}", "--train.device", "cpu"]
 
 
-def test_an_exported_model_scores_as_its_checkpoint_does(
-    tmp_path_factory, tmp_path, market, experiment, capsys
-):
-    file, folder = exported(tmp_path_factory, "alignedreid")
+def test_an_exported_model_scores_as_its_checkpoint_does(alignedreid, tmp_path, market, experiment, capsys):
+    """All that is measured: ranks, re-ranking, verification, ranked lists, baselines, pairs."""
+    file, folder = alignedreid
+    asked = {"rerank": True, "verification": True, "baseline": True, "examples": 2}
     tree = experiment | {
         "method": {"name": "alignedreid", "backbone": "tiny", "pretrained": None},
         "data": experiment["data"] | INPUT | {"roots": {"market1501": str(market)}},
+        "evaluate": asked,
     }
-    expected = evaluation.evaluate(file, settings=config.resolve(tree), log=str)
-    changes = [
-        "--protocol.name",
-        "single_query",
-        f"--data.roots.market1501={market}",
-        "--evaluate.batch",
-        "5",
-    ]
-    found = evaluate(folder, changes, out=tmp_path)
-    assert "Rank-1" in capsys.readouterr().out
-    assert found.keys() == expected.keys()
-    for row, scores in expected.items():
-        # Torch resizes images a grey level apart from Pillow here and there.
-        assert found[row].mean_ap == pytest.approx(scores.mean_ap, abs=0.01)
-        assert found[row].valid == scores.valid
-    content = json.loads((tmp_path / "evaluation.json").read_text())
-    assert content["metric"] == {"feature": "squared_euclidean_unit", "stripes": "aligned"}
-    assert content["rows"][0]["mean_ap"] == pytest.approx(found[content["rows"][0]["subset"]].mean_ap)
+    expected = evaluation.evaluate(file, settings=config.resolve(tree), out=tmp_path / "one", log=quiet)
+    capsys.readouterr()
+    words = [f"--evaluate.{name}={str(value).lower()}" for name, value in asked.items()]
+    assert main(["evaluate", str(folder), *words_of(market), *words, "--out", str(tmp_path / "two")]) == 0
+    said = capsys.readouterr().out
+    for text in ("Rank-1(RK)", "mAP(RK)", "TPR@FAR=0.01", "striped colour histogram", "report.html"):
+        assert text in said
+    one, two = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("one", "two"))
+    assert one.keys() | {"fingerprint"} == two.keys()
+    assert two["metric"] == one["metric"] == {"feature": "squared_euclidean_unit", "stripes": "aligned"}
+    ((name, scores),) = expected.items()
+    for part in ("rows", "reranked"):
+        # The two may resize images a grey level apart here and there.
+        assert two[part][0]["mean_ap"] == pytest.approx(one[part][0]["mean_ap"], abs=0.01)
+        assert two[part][0]["valid"] == scores.valid
+    assert two["baselines"] == one["baselines"] and len(two["ranked"]) == 6
+    assert two["pairs"][0]["genuine"] == one["pairs"][0]["genuine"]
+    assert two["pairs"][0]["true_positive"] == pytest.approx(one["pairs"][0]["true_positive"], abs=0.02)
+    assert two["operating_points"][0]["subset"] == name
 
 
-def test_recorded_settings_are_used_and_changes_checked(tmp_path_factory, market, experiment):
-    _, folder = exported(tmp_path_factory, "alignedreid")
-    tree = {
-        "data": {"name": "market1501", "roots": {"market1501": str(market)}, "size": list(SIZE)},
-        "protocol": {"name": "single_query", "same_camera": True},
-        "evaluate": {"ranks": 30},
-    }
-    rows = evaluate(folder, tree=tree, log=str)
-    assert len(rows["Market-1501"].cmc) == 30
-    assert evaluate(folder, ["--protocol.same_camera", "false"], tree=tree, log=str)[
-        "Market-1501"
-    ].mean_ap != (rows["Market-1501"].mean_ap)
-    for changes, words in (
-        (["--protocol.mode", "all"], "unknown setting protocol.mode"),
-        (["--train.epochs", "3"], "does not apply to an exported model"),
-        (["--evaluate.rerank", "true"], "needs the checkpoint"),
-        (["--data.fold"], "needs a value"),
-        (["--data.fold.deeper", "1"], "nothing below it"),
-        (["--evaluate.batch", "0"], "a whole number from 1"),
-        (["--evaluate.ranks", "5"], "a whole number from 20"),
-        (["--protocol.name", "market"], "did you mean 'market1501'"),
+def test_each_feature_that_the_vectors_serve_can_be_asked_for(alignedreid, market, tmp_path, capsys):
+    file, folder = alignedreid
+    found = {}
+    for feature in ("global_local", "local", "global", "local_unaligned"):
+        for model in (file, folder):
+            out = tmp_path / f"{feature}-{model.name}"
+            words = ["--evaluate.feature", feature, "--out", str(out)]
+            assert main(["evaluate", str(model), *words_of(market), *words]) == 0
+            content = json.loads((out / "evaluation.json").read_text())
+            assert content["feature"] == feature
+            found[feature, model.name] = content["rows"][0]["mean_ap"]
+        assert found[feature, folder.name] == pytest.approx(found[feature, file.name], abs=0.01)
+    assert len({round(value, 6) for (_, name), value in found.items() if name == file.name}) == 4
+    assert main(["evaluate", str(folder), *words_of(market), "--evaluate.feature", "bn"]) == 2
+    assert "these features serve global_local" in capsys.readouterr().err
+
+
+def test_what_is_not_known_or_not_asked_rightly_is_said(alignedreid, market, capsys):
+    _, folder = alignedreid
+    for words, text in (
+        ([], "does not record a data set or protocol"),
+        (["--protocol.name", "sysu_mm01", "--protocol.mod", "all"], "did you mean 'mode'"),
+        ([*words_of(market), "--evaluate.ranks", "5"], "evaluate.ranks is 5"),
+        ([*words_of(market), "--split", "validation", "--data.validation", "0.3"], "score the checkpoint"),
     ):
-        with pytest.raises(UserError, match=words):
-            evaluate(folder, changes, tree=tree, log=str)
-    with pytest.raises(UserError, match="score the checkpoint"):
-        evaluate(folder, tree=tree, split="validation")
-    with pytest.raises(UserError, match="records no protocol"):
-        evaluate(folder, log=str)
+        assert main(["evaluate", str(folder), *words]) == 2
+        assert text in capsys.readouterr().err
+
+
+def test_two_folders_by_an_exported_model(tmp_path_factory, sysu, tmp_path):
+    """The modalities are given, or the folders tell them."""
+    file, folder = exported(tmp_path_factory, "agw")
+    found = []
+    for model in (file, folder):
+        out = tmp_path / model.name
+        sides = ["--query", str(sysu / "cam3"), "--gallery", str(sysu / "cam4")]
+        more = ["--query-modality", "infrared", "--gallery-modality", "visible", "--train.device", "cpu"]
+        assert main(["evaluate", str(model), *sides, *more, "--out", str(out)]) == 0
+        found.append(json.loads((out / "evaluation.json").read_text()))
+    assert found[1]["rows"][0]["mean_ap"] == pytest.approx(found[0]["rows"][0]["mean_ap"], abs=0.01)
+    assert found[1]["operating_points"][0]["modalities"] == ["infrared", "visible"]
 
 
 def test_one_half_of_a_model_refuses_images_of_the_other_modality(tmp_path_factory):
@@ -141,10 +112,22 @@ def test_one_half_of_a_model_refuses_images_of_the_other_modality(tmp_path_facto
             embed(pixels, np.array([1, 0]))
 
 
-def test_one_half_of_a_model_cannot_be_scored_across(tmp_path_factory, sysu):
+def test_one_half_of_a_model_cannot_be_scored_across(tmp_path_factory, sysu, capsys):
     _, folder = exported(tmp_path_factory, "agw")
-    changes = ["--protocol.name=sysu_mm01", f"--data.roots.sysu_mm01={sysu}"]
-    with pytest.raises(UserError, match="is the infrared half"):
-        evaluate(folder / "infrared.onnx", changes)
-    rows = evaluate(folder, [*changes, "--protocol.trials", "2"], log=str)
-    assert len(rows["all"].per_trial) == 2
+    words = ["--protocol.name=sysu_mm01", f"--data.roots.sysu_mm01={sysu}", "--train.device=cpu"]
+    assert main(["evaluate", str(folder / "infrared.onnx"), *words]) == 2
+    assert "is the infrared half" in capsys.readouterr().err
+    assert main(["evaluate", str(folder), *words, "--protocol.trials", "2"]) == 0
+    assert "2 trials" in capsys.readouterr().out
+
+
+def test_vectors_and_stripes_of_an_embedder(alignedreid):
+    file, folder = alignedreid
+    pixels = [np.full((*SIZE, 3), 90, np.uint8), np.full((*SIZE, 3), 200, np.uint8)]
+    one, two = (crossreid.Embedder(path) for path in (file, folder))
+    assert one.stripes == two.stripes == (2, 128) and one.metrics == two.metrics
+    for embed in (one, two):
+        found = embed.embed(pixels)
+        assert found.stripes.shape == (2, 2, 128)
+        np.testing.assert_array_equal(found.feature, embed(pixels))
+    np.testing.assert_allclose(one.embed(pixels).stripes, two.embed(pixels).stripes, atol=1e-4)

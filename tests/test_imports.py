@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "crossreid"
 # Each line may import from itself and from the lines above it (docs/architecture.md shows the same order).
 ORDER = [
     {"records"},
-    {"files", "images", "operating_points", "bundled"},
+    {"files", "images", "bundled"},
     {"formats"},
     {"ops"},
     {"nn", "losses"},
@@ -20,7 +20,7 @@ ORDER = [
     {"protocols"},
     {"engine"},
     {"checkpoint", "originals"},
-    {"embedder", "embedding_files", "evaluation", "export", "exported"},
+    {"embedder", "embedding_files", "evaluation", "export"},
     {"gallery", "serve"},
     {"training"},
     {"report"},

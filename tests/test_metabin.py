@@ -7,15 +7,17 @@ import math
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 from torch.nn import functional as F
 
-from crossreid import checkpoint
+from crossreid import checkpoint, config
 from crossreid.losses.domain_triplet import RELATIONS, domain_triplet, inter_domain_shuffle
 from crossreid.losses.scatter import intra_domain_scatter
 from crossreid.methods.base import Progress
-from crossreid.methods.metabin import Config, MetaBIN, triangle
+from crossreid.methods.metabin import POOLINGS, Config, MetaBIN, triangle
 from crossreid.nn.batch_instance_norm import BatchInstanceNorm, HalfInstanceNorm, statistics_held
+from crossreid.nn.classifiers import CLASSIFIERS
 from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.originals import metabin as original
 from crossreid.records import Batch, Labels, UserError
@@ -159,6 +161,72 @@ def test_imagenet_weights_give_the_imagenet_network(tmp_path):
         MetaBIN(Config(**settings | {"backbone": "mobilenet_v2_1.4"}), 6)
 
 
+@pytest.mark.parametrize("norm", ["bin", "bin_shared", "bn", "in"])
+@pytest.mark.parametrize("taken", [(), ("batch_affine",), ("batch_statistics",), ("instance_affine",)])
+def test_what_normalisation_takes_over_from_imagenet(tmp_path, norm, taken):
+    plain = MobileNetV2(1.0)
+    with torch.no_grad():
+        for value in plain.state_dict().values():
+            if value.ndim == 1:
+                value.uniform_(2, 3)
+    torch.save(plain.state_dict(), tmp_path / "imagenet.pth")
+    settings = {"backbone": "mobilenet_v2_1.0", "pretrained": str(tmp_path / "imagenet.pth"), "norm": norm}
+    method = MetaBIN(Config(**settings, pretrained_norms=taken, meta=norm.startswith("bin")), 6)
+    layer, source = method.backbone.conv5[1].conv3[1], plain.conv5[1].conv3[1]
+    assert torch.equal(method.backbone.conv5[1].conv3[0].weight, plain.conv5[1].conv3[0].weight)
+    affine = "instance_affine" if norm == "in" else "batch_affine"
+    assert torch.equal(layer.bias, source.bias if affine in taken else torch.zeros_like(layer.bias))
+    if norm != "in":
+        fresh = torch.ones_like(layer.running_var)
+        assert torch.equal(layer.running_var, source.running_var if "batch_statistics" in taken else fresh)
+    if norm == "bin":
+        fresh = torch.ones_like(layer.weight)
+        assert torch.equal(layer.instance_weight, source.weight if "instance_affine" in taken else fresh)
+
+
+@pytest.mark.parametrize(
+    "gates, low, high", [("one", 1, 1), ("zero", 0, 0), ("half", 0.5, 0.5), ("random", 0, 1)]
+)
+def test_gates_begin_as_asked(gates, low, high):
+    found = torch.cat(list(MetaBIN(Config(backbone="tiny", gate_init=gates), 6).gates().values()))
+    assert low <= found.min() and found.max() <= high
+    assert gates != "random" or found.std() > 0.2
+
+
+@pytest.mark.parametrize("pretrained", ["timm", "nowhere/mobilenetv2_1.4.pth"])
+def test_weights_that_cannot_be_had_name_a_file_that_exists(pretrained):
+    with pytest.raises(UserError, match=r"deep-person-reid's mobilenetv2_1\.4\.pth") as raised:
+        MetaBIN(Config(pretrained=pretrained), 6)
+    assert "tv_in1k" not in str(raised.value) and "'timm'" not in str(raised.value)
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_every_head_and_pooling_trains_and_embeds(classifier, pooling):
+    losses = ("cross_entropy", {"name": "triplet", "feature": "bn", "weight": 0.5}, "triplet")
+    method = toy(classifier=classifier, pooling=pooling, base_losses=losses, meta_test_losses=losses)
+    found = method(batch(), "base", NOW)
+    assert list(found) == ["total", "cross_entropy", "triplet", "triplet 2"]
+    found["total"].backward()
+    assert method.classifier.weight.grad.isfinite().all()
+    method(batch(), "meta", NOW)["total"].backward()
+    assert method.embed(batch().images, feature="global").feature.shape == (16, 128)
+
+
+def test_losses_with_options_come_through_settings_and_checkpoints(tmp_path):
+    words = "[cross_entropy, {name: triplet, mining: soft, feature: bn}, {name: circle, weight: 0.5}]"
+    tree = {"method": {"name": "metabin", "backbone": "tiny", "meta": False}, "data": {"name": "market1501"}}
+    settings = config.load(tree, ["--method.base_losses", words])
+    again = config.load(yaml.safe_load(settings.to_yaml()))
+    assert again.method == settings.method
+    method = checkpoint.build("metabin", settings.method, classes=3, domains=2)
+    assert [loss.name for loss in method.losses["base"]] == ["cross_entropy", "triplet", "circle"]
+    with pytest.raises(UserError, match="hard or soft"):
+        checkpoint.build(
+            "metabin", config.load(tree, ["--method.base_losses", words.replace("soft", "sfot")]).method, 3, 2
+        )
+
+
 def test_unknown_choices_are_named():
     with pytest.raises(UserError, match=r"method\.norm"):
         MetaBIN(Config(norm="group"), 6)
@@ -258,11 +326,11 @@ def test_first_order_gradient_is_that_at_the_virtual_gates():
     assert all(value.grad is None for name, value in method.named_parameters() if not name.endswith("gate"))
 
     train, test = split_of(method, data, 5)
-    _, gradients = gate_gradients(method, train, method.config.meta_train_losses)
+    _, gradients = gate_gradients(method, train, method.losses["meta_train"])
     with torch.no_grad():
         for gate, gradient in zip(method.gates().values(), gradients):
             gate.copy_((gate - 0.1 * gradient).clamp(0, 1))
-    loss, wanted = gate_gradients(method, test, method.config.meta_test_losses)
+    loss, wanted = gate_gradients(method, test, method.losses["meta_test"])
     torch.testing.assert_close(total, loss)
     assert max(value.abs().max() for value in wanted) > 1e-4
     for a, b in zip(got, wanted):
@@ -623,6 +691,15 @@ def test_names_of_the_program_there_and_back(backbone, norm):
     assert weights.keys() == ours.keys() and all(weights[name] is ours[name] for name in ours)
     if norm == "bin":
         assert len(theirs) == 485
+
+
+def test_heads_and_poolings_that_leave_a_trace_are_recognised():
+    chosen = {"classifier": "arc", "pooling": "gem_learned"}
+    ours = MetaBIN(Config(backbone="resnet18", **chosen), 7).state_dict()
+    theirs = original.write(ours)
+    assert {"heads.classifier_fc.t", "heads.pool_layer.p"} <= theirs.keys()
+    described, weights, _ = original.read(theirs)
+    assert chosen.items() <= described["config"].items() and weights.keys() == ours.keys()
 
 
 def test_known_names_of_the_program():

@@ -6,9 +6,11 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from crossreid.formats import mindspore
-from crossreid.formats.mindspore import read_checkpoint, torch_names, write_checkpoint
+from crossreid.formats.mindspore import mindspore_names, read_checkpoint, torch_names, write_checkpoint
+from crossreid.formats.pytorch import read_weights
 from crossreid.records import UserError
 
 
@@ -158,6 +160,16 @@ def test_unknown_type_cannot_be_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_text(tmp_path):
+    """An empty text is one zero, as MindSpore writes it and can read it again; zeros at the end are no text."""
+    path = tmp_path / "a.ckpt"
+    write_checkpoint(path, {"empty": "", "text": "ab"})
+    assert path.read_bytes().startswith(record("empty", (0,), "str", bytes(4)))
+    assert read_checkpoint(path) == {"empty": "", "text": "ab"}
+    path.write_bytes(record("padded", (0,), "str", "ab\0\0".encode("utf-32-le")))
+    assert read_checkpoint(path) == {"padded": "ab"}
+
+
 def test_names():
     values = {
         "optimizer._backbone.layer1.0.down_sample_layer.1.gamma": np.ones(1),
@@ -172,3 +184,51 @@ def test_names():
     assert set(left_out) == {"moments._backbone.conv1.weight", "global_step", "version"}
     with pytest.raises(UserError, match="once more"):
         torch_names({"bn1.beta": np.ones(1), "network.bn1.beta": np.ones(1)})
+
+
+def test_whole_training_cells():
+    """What the cells of the published programs and MindSpore's own optimizers save beside the network."""
+    state = """moments.W moment.W moment1.W moment2.W vhat.W accum.W accum_update.W stat.W mean_grad.W mean_square.W
+        adam_m.W adam_v.W lamb_m.W lamb_v.W exp_avg.W exp_avg_sq.W max_exp_avg_sq.W exp_inf.W momentum_buf.W prev.W
+        step_size.W ax.W ax_.W exp_avg_sq_W exp_avg_sq_row_W exp_avg_sq_col_W mu_W eta_W beta1_power beta2_power
+        learning_rate learning_rate_group_0 learning_rate.0.learning_rate momentum fake_lr fake_param global_step
+        state_step step_t afactor_step scale_sense current_iterator_step last_overflow_iterator_step"""
+    loop = "loss_id loss_tri total_loss acc wg"
+    state = [name.replace("W", "_backbone.layer1.0.conv1.weight") for name in state.split()]
+    names = [f"optimizer.{name}" for name in state] + [f"network.{name}" for name in loop.split()]
+    values = dict.fromkeys([*names, *state, "network._backbone.bn1.gamma"], np.ones(1)) | {
+        "epoch": np.array(3)
+    }
+    named, left_out = torch_names(values | {"optimizer._backbone.layer1.0.conv1.weight": np.ones(1)})
+    assert list(named) == ["bn1.weight", "layer1.0.conv1.weight"]
+    assert len(left_out) == len(values) - 1
+    assert left_out["optimizer.moment1._backbone.layer1.0.conv1.weight"].startswith("state of the optimizer")
+    for name in ("network.loss_id", "epoch"):
+        assert left_out[name] == "a number of the training, no weight of the network"
+
+
+def test_names_there_and_back():
+    shortcut = "layer1.0.downsample.1."
+    ours = dict.fromkeys([f"{shortcut}weight", f"{shortcut}running_mean", "fc.weight"], 0)
+    theirs = mindspore_names(ours | {f"{shortcut}num_batches_tracked": 0})
+    assert list(theirs) == [
+        "layer1.0.down_sample_layer.1.gamma",
+        "layer1.0.down_sample_layer.1.moving_mean",
+        "fc.weight",
+    ]
+    assert torch_names({name: np.ones(1) for name in theirs})[0].keys() == ours.keys()
+
+
+@pytest.mark.parametrize("metadata", [{"format": "ms"}, None])
+def test_safetensors_of_mindspore(tmp_path, metadata):
+    values = {"conv1.weight": np.ones((1, 1)), "bn1.gamma": np.ones(2), "moments.bn1.gamma": np.ones(2)}
+    save_file(values | {"bn1.moving_mean": np.zeros(2)}, tmp_path / "a.safetensors", metadata=metadata)
+    weights, left_out = read_weights(tmp_path / "a.safetensors")
+    assert set(weights) == {"conv1.weight", "bn1.weight", "bn1.running_mean"}
+    assert weights["bn1.weight"].tolist() == [1, 1] and list(left_out) == ["moments.bn1.gamma"]
+
+
+def test_safetensors_of_pytorch_keep_their_names(tmp_path):
+    values = {"block.gamma": np.ones(2), "norm.running_mean": np.ones(2)}
+    save_file(values, tmp_path / "a.safetensors", metadata={"format": "pt"})
+    assert set(read_weights(tmp_path / "a.safetensors")[0]) == set(values)

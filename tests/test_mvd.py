@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from crossreid import checkpoint, originals
-from crossreid.formats.mindspore import write_checkpoint
+from crossreid.formats.mindspore import read_checkpoint, write_checkpoint
 from crossreid.losses.distillation import distillation, jensen_shannon, released_distillation
 from crossreid.losses.modality_margin import modality_margin
 from crossreid.losses.prior import divergence_from_normal
@@ -503,3 +503,17 @@ def test_file_of_the_port(tmp_path, state):
     assert torch.equal(ours, state["RGB_backbone.bottleneck.running_var"])
     ours = method.encoders["infrared"].backbone.layer2[0].downsample[1].bias
     assert torch.equal(ours, state["IR_backbone.base.layer2.0.downsample.1.bias"])
+
+    originals.to_original("mvd", method.state_dict(), tmp_path / "b.ckpt", described["config"])
+    theirs, plain = read_checkpoint(tmp_path / "b.ckpt"), {}
+    for name, value in values.items():
+        plain[re.sub(r"^(network|optimizer)\._backbone\.", "", name)] = value
+    assert set(theirs) == set(plain) and len(theirs) == 879
+    assert all(np.array_equal(theirs[name], value) for name, value in plain.items())
+    with pytest.raises(UserError, match="has the profile 'authors' or another backbone"):
+        originals.to_original("mvd", method.state_dict(), tmp_path / "c.ckpt", {"profile": "authors"})
+    small = make(profile="mindspore").state_dict()
+    with pytest.raises(
+        UserError, match=r"only a model with method\.profile 'mindspore' and method\.backbone"
+    ):
+        originals.to_original("mvd", small, tmp_path / "c.ckpt", {"profile": "mindspore"})

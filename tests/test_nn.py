@@ -218,7 +218,9 @@ def mindspore_state(network):
     return values
 
 
-@pytest.mark.parametrize("kind", ["plain.pth", "module.pth", "old.pth", "model.safetensors", "net.ckpt"])
+@pytest.mark.parametrize(
+    "kind", ["plain.pth", "module.pth", "old.pth", "model.safetensors", "net.ckpt", "ms.safetensors"]
+)
 def test_start_weights(tmp_path, kind):
     from safetensors.torch import save_file
 
@@ -227,6 +229,9 @@ def test_start_weights(tmp_path, kind):
     state = start_state(source)
     if kind.endswith("ckpt"):
         write_checkpoint(path, mindspore_state(source))
+    elif kind == "ms.safetensors":
+        values = {name: torch.from_numpy(value).clone() for name, value in mindspore_state(source).items()}
+        save_file(values, path, metadata={"format": "ms"})
     elif kind.endswith("safetensors"):
         save_file(state, path)
     elif kind == "module.pth":

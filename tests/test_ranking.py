@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossreid.ops import ranking
+from crossreid.ops import ranking, ranks
 from crossreid.protocols.results import mean_scores
 from crossreid.records import UserError
 
@@ -95,7 +95,7 @@ def test_equals_plain_stable_sort(ties, rule, cmc):
 @pytest.mark.parametrize("by_identity", [True, False])
 def test_torch_path_equals_compiled_path(by_identity):
     distance, query, gallery, query_camera, gallery_camera = random_case(4)
-    task = ranking._Task(
+    task = ranks.Task(
         query,
         gallery,
         query_camera,
@@ -103,13 +103,12 @@ def test_torch_path_equals_compiled_path(by_identity):
         "same_camera",
         "identity" if by_identity else "image",
         20,
-        False,
     )
-    sorted_ = ranking.rank_sorted(
+    sorted_ = ranks.rank_sorted(
         torch.from_numpy(distance), task.query_identity, task.query_key, task.gallery_identity,
         task.gallery_key, by_identity,
     )  # fmt: skip
-    task.add(0, distance.copy())
+    task.add(0, distance.copy(), (), 0)
     np.testing.assert_allclose(task.found, sorted_, atol=1e-12)
 
 
@@ -262,42 +261,3 @@ def test_a_bar_is_shown_on_a_terminal_only(capsys, monkeypatch):
     assert "ranking" in capsys.readouterr().err
     ranking.evaluate_distance([[0.3, 0.2]], [1], [1, 1])
     assert capsys.readouterr().err == ""
-
-
-def test_verification_by_hand():
-    genuine, impostor = [0.1, 0.2, 0.9], np.linspace(0.15, 1.15, 100)
-    rates = ranking.verification_rates(genuine, impostor, (0.001, 0.01, 0.1))
-    assert rates["TPR@FAR=0.001"] == pytest.approx(1 / 3)
-    assert rates["TPR@FAR=0.01"] == pytest.approx(1 / 3)
-    assert rates["TPR@FAR=0.1"] == pytest.approx(2 / 3)
-    assert rates["legacy TPR@FPR=0.001"] == 0
-
-
-@pytest.mark.parametrize("levels", [None, 40])
-def test_legacy_verification_equals_scikit_learn(levels):
-    metrics = pytest.importorskip("sklearn.metrics")
-    for seed in range(8):
-        rng = np.random.default_rng(seed)
-        genuine, impostor = (
-            rng.normal(0.5, 0.2, 130).astype(np.float32),
-            rng.normal(1, 0.2, 3000).astype(np.float32),
-        )
-        if levels:
-            genuine, impostor = np.round(genuine * levels), np.round(impostor * levels)
-        found = ranking.verification_rates(genuine, impostor, (1e-4, 1e-3, 1e-2, 0.1, 0.5))
-        labels = np.r_[np.zeros(130), np.ones(3000)]
-        false_positive, true_positive, _ = metrics.roc_curve(labels, np.r_[genuine, impostor])
-        for rate in (1e-4, 1e-3, 1e-2, 0.1, 0.5):
-            expected = true_positive[np.argmin(np.abs(false_positive - rate))]
-            assert found[f"legacy TPR@FPR={rate:g}"] == expected
-
-
-def test_verification_keeps_only_allowed_pairs():
-    distance, query, gallery, query_camera, gallery_camera = random_case(8)
-    scores = ranking.evaluate_distance(
-        distance, query, gallery, query_camera, gallery_camera, verification=True, block=9
-    )
-    same = query[:, None] == gallery
-    allowed = ~(same & (query_camera[:, None] == gallery_camera))
-    expected = ranking.verification_rates(distance[same & allowed], distance[~same])
-    assert scores.verification == expected

@@ -17,9 +17,9 @@ import yaml
 from PIL import Image
 
 from crossreid import records, report
-from crossreid.evaluation import stored
+from crossreid.evaluation import features as stored
 from crossreid.records import UserError
-from crossreid.report import charts, drawing, embedding_map, evidence, figures, rankings, runs, tables
+from crossreid.report import axes, charts, drawing, embedding_map, evidence, figures, rankings, runs, tables
 
 VOID = {"meta", "br", "img"}
 
@@ -236,7 +236,7 @@ def write_features(folder, people=6, each=8):
     }
     protocol = stored.Recorded("small", "Few.", "image", "trials", (), images, (trial,))
     embedding = records.Embedding(torch.from_numpy(vectors))
-    found = stored.Stored(protocol, embedding, records.Metric(**metric), about)
+    found = stored.Stored(protocol, embedding, {"bn": records.Metric(**metric)}, "bn", about)
     stored.write_stored(folder / "features.npz", found)
     return found
 
@@ -494,7 +494,7 @@ def test_numbers_that_a_row_does_not_know():
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 5.2), (0, 0.00035), (3, 3), (0, 59), (-2, 7)])
 def test_ticks_cover_the_range_in_even_round_steps(low, high):
-    values = charts.ticks(low, high)
+    values = axes.ticks(low, high)
     assert values[0] <= low and values[-1] >= high and 3 <= len(values) <= 9
     assert np.allclose(np.diff(values), values[1] - values[0])
 
@@ -511,11 +511,11 @@ def test_points_of_a_line_lie_where_they_should():
         [point.split(",") for point in re.search(r'points="(.*?)"', in_page(chart))[1].split()], float
     ).T
     assert x.tolist() == [
-        charts.LEFT,
-        (charts.LEFT + charts.WIDTH - charts.RIGHT) / 2,
-        charts.WIDTH - charts.RIGHT,
+        axes.LEFT,
+        (axes.LEFT + axes.WIDTH - axes.RIGHT) / 2,
+        axes.WIDTH - axes.RIGHT,
     ]
-    assert y.tolist() == [charts.TOP + charts.PLOT_HEIGHT, charts.TOP + charts.PLOT_HEIGHT / 2, charts.TOP]
+    assert y.tolist() == [axes.TOP + axes.PLOT_HEIGHT, axes.TOP + axes.PLOT_HEIGHT / 2, axes.TOP]
 
 
 def test_charts_of_odd_values():

@@ -202,8 +202,33 @@ def test_the_bar_counts_every_pair_once(monkeypatch):
 
 def test_query_expansion_by_hand():
     query, gallery = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [0.6, 0.8], [-1.0, 0.0]])
-    plain = rerank.expand_query(query, gallery, top=1).numpy()
-    np.testing.assert_allclose(plain, np.array([[1.6, 0.8]]) / np.hypot(1.6, 0.8), atol=1e-6)
-    weighted = rerank.expand_query(query, gallery, top=3, alpha=2).numpy()
+    plain, kept = rerank.expand_features(query, gallery, k=2, alpha=0, queries_only=True)
+    np.testing.assert_allclose(plain, np.array([[1.6, 0.8]]) / 2, atol=1e-6)
+    np.testing.assert_allclose(kept, gallery)
+    weighted, _ = rerank.expand_features(query, gallery, k=4, alpha=2, queries_only=True)
     expected = np.array([1 + 0.36 * 0.6, 0.36 * 0.8])
-    np.testing.assert_allclose(weighted[0], expected / np.linalg.norm(expected), atol=1e-6)
+    np.testing.assert_allclose(weighted[0], expected / 4, atol=1e-6)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_query_expansion_of_both_sides_against_a_slow_recomputation(times):
+    """Lengths differ, and an exact copy must not take the place of the feature itself."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(40, 6)) * rng.uniform(0.5, 3, (40, 1))
+    values[7] = values[3]
+    expected = values.copy()
+    for _ in range(times):
+        unit = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+        similar = unit @ unit.T
+        after = []
+        for row in range(40):
+            others = [at for at in np.argsort(-similar[row], kind="stable") if at != row][:4]
+            share = np.maximum(similar[row, others], 0) ** 3
+            after.append((expected[row] + (share[:, None] * expected[others]).sum(0)) / 5)
+        expected = np.array(after)
+    query, gallery = rerank.expand_features(values[:10], values[10:], k=5, alpha=3.0, times=times)
+    np.testing.assert_allclose(np.concatenate([query, gallery]), expected, atol=1e-5)
+    same = rerank.expand_features(values[:10], values[10:], k=1)
+    np.testing.assert_allclose(np.concatenate(same), values, atol=1e-6)
+    with pytest.raises(UserError, match="at least 1"):
+        rerank.expand_features(values[:10], values[10:], k=0)

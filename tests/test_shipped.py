@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import crossreid
-from crossreid import checkpoint, operating_points
+from crossreid import checkpoint
 from crossreid.bundled import SMALL, located
+from crossreid.evaluation.thresholds import known, stats_at
 from crossreid.synthetic import camera, person, render
 
 
@@ -28,8 +29,8 @@ def test_it_tells_people_apart_whom_it_has_never_seen():
 
 
 def test_a_distance_has_a_place_in_its_evaluations():
-    points, source = operating_points.read("small")
-    near, far = (operating_points.place(points, distance, ("visible", "visible")) for distance in (0.2, 0.8))
+    points, source = known("small")
+    near, far = (stats_at(points, distance, ("visible", "visible")) for distance in (0.2, 0.8))
     assert source.endswith("evaluation.json") and len(near) == 3
     assert all(a.false_positive < b.false_positive for a, b in zip(near, far))
 

@@ -13,8 +13,8 @@ from tiny_layouts import noise
 from crossreid import protocols
 from crossreid.__main__ import main
 from crossreid.data import two_folders
-from crossreid.evaluation import EvaluateConfig, evaluate_stored, score_rows
-from crossreid.evaluation.stored import Stored, is_stored, read_stored, write_stored
+from crossreid.evaluation import EvaluateConfig, evaluate_stored, score_subsets
+from crossreid.evaluation.features import Stored, is_stored, read_stored, write_stored
 from crossreid.images import labels
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import Embedding, Metric, UserError
@@ -84,7 +84,7 @@ def test_trials_and_rules_are_stored(sysu, tmp_path):
     embedding = Embedding(torch.from_numpy(noise(protocol.images).astype(np.float32)))
     about = {"feature": "x", "metric": {"feature": "cosine", "stripes": None}, "notes": []}
     about["protocol"] = {"name": protocol.name, "description": protocol.description}
-    write_stored(tmp_path / "f.npz", Stored(protocol, embedding, Metric("cosine"), about))
+    write_stored(tmp_path / "f.npz", Stored(protocol, embedding, {"x": Metric("cosine")}, "x", about))
     stored = read_stored(tmp_path / "f.npz")
     assert stored.protocol.images == [
         type(image)(
@@ -92,7 +92,7 @@ def test_trials_and_rules_are_stored(sysu, tmp_path):
         )
         for image in protocol.images
     ]
-    (expected,) = score_rows(protocol, embedding, Metric("cosine"), EvaluateConfig()).values()
+    (expected,) = score_subsets(protocol, embedding, Metric("cosine"), EvaluateConfig()).values()
     (found,) = evaluate_stored(stored, EvaluateConfig(), log=quiet).values()
     assert len(found.per_trial) == 10
     np.testing.assert_array_equal(found.cmc, expected.cmc)
@@ -225,7 +225,7 @@ def test_the_exchange_format_of_sysu(sysu, tmp_path, name):
         savemat(tmp_path / f"net_cam{camera}.mat", {name: cell})
     assert is_stored(tmp_path) and is_stored(tmp_path / "net_cam1.mat") and not is_stored(sysu)
     embedding = Embedding(torch.from_numpy(vectors).float())
-    (expected,) = score_rows(protocol, embedding, Metric("euclidean"), EvaluateConfig()).values()
+    (expected,) = score_subsets(protocol, embedding, Metric("euclidean"), EvaluateConfig()).values()
     for path in (tmp_path, tmp_path / "net_cam3.mat"):
         stored = read_stored(path, protocol=protocol)
         (found,) = evaluate_stored(stored, EvaluateConfig(), log=quiet).values()
@@ -264,11 +264,12 @@ def test_how_two_folders_are_read(tmp_path):
     make("people/anna/1.jpg", "more/anna/2.jpg", "more/bert/3.jpg")
     query, gallery = two_folders.read(tmp_path / "people", tmp_path / "more")
     assert [image.identity for image in query] == [1] and [image.identity for image in gallery] == [1, 2]
-    # Nothing tells a camera, so each folder is one, and nothing is disregarded.
-    assert [image.camera for image in (*query, *gallery)] == [1, 2, 2]
+    # Of which nothing tells the cameras, two folders are two cameras; one folder given twice is one.
+    assert [{image.camera for image in side} for side in (query, gallery)] == [{1}, {2}]
     assert len(SingleQuery.between(query, gallery, title="own").trials()) == 1
-    query, gallery = two_folders.read(tmp_path / "more", tmp_path / "more")
-    assert [image.camera for image in (*query, *gallery)] == [2] * 4
+    same = two_folders.read(tmp_path / "more", tmp_path / "more")
+    with pytest.raises(UserError, match="same_camera: false"):
+        SingleQuery.between(*same, title="own")
     (tmp_path / "more.csv").write_text(
         "path,identity,camera\nmore/anna/2.jpg,anna,door\nmore/bert/3.jpg,-1,door\n"
     )
@@ -296,11 +297,20 @@ def test_junk_among_names_is_left_out_of_features_too(tmp_path):
     stored = read_stored(tmp_path / "q.npz", tmp_path / "g.npz")
     assert [image.identity for image in stored.protocol.images] == [1, 2, 1, 2]
     assert len(stored.embedding) == 4
+    assert "1 features of junk images (identity -1) were left out" in stored.about["notes"][0]
     with pytest.warns(UserWarning, match=r"g.npz: 1 of 3 images have the identity -1"):
         named = read_stored(tmp_path / "q.npz", tmp_path / "g.npz", pattern=labels.NAME)
     assert len(named.protocol.images) == 4
+    assert len(read_stored(tmp_path / "q.npz", tmp_path / "g.npz", keep_junk=True).protocol.images) == 5
     with pytest.raises(UserError, match="begins inside a longer number"):
         read_stored(tmp_path / "q.npz", tmp_path / "g.npz", pattern=r"(?P<identity>\d+)_c(?P<camera>\d)")
+    for side, paths in names.items():
+        told = {
+            "identity": [name.split("_")[0] for name in paths],
+            "camera": [1 + (side == "g")] * len(paths),
+        }
+        np.savez(tmp_path / f"{side}.npz", vectors=np.eye(len(paths), 4), **told)
+    assert len(read_stored(tmp_path / "q.npz", tmp_path / "g.npz").protocol.images) == 4
 
 
 def labelled(file, **columns):
@@ -337,9 +347,8 @@ def test_people_of_one_frame_are_different_images(tmp_path):
 def test_notes_are_those_of_the_protocol_that_scores(tmp_path, market):
     usual, off = (protocols.get("market1501")(market, same_camera=way) for way in (True, False))
     embedding = Embedding(torch.from_numpy(noise(off.images)).float())
-    about = {"feature": "x", "metric": {"feature": "cosine", "stripes": None}, "notes": list(off.notes)}
-    about["protocol"] = {"name": off.name, "description": off.description}
-    write_stored(tmp_path / "f.npz", Stored(off, embedding, Metric("cosine"), about))
+    about = {"notes": list(off.notes), "protocol": {"name": off.name, "description": off.description}}
+    write_stored(tmp_path / "f.npz", Stored(off, embedding, {"x": Metric("cosine")}, "x", about))
     assert "rule is off" in read_stored(tmp_path / "f.npz").about["notes"][0]
     assert read_stored(tmp_path / "f.npz", protocol=usual).about["notes"] == []
     sides = [labelled(tmp_path / f"{side}.npz", identity=[1, 2]) for side in "qg"]

@@ -11,6 +11,7 @@ from crossreid import checkpoint, config, training
 from crossreid.data.loading import training_set
 from crossreid.nn.resnet import resnet
 from crossreid.records import UserError
+from crossreid.training import loop
 
 
 def lines_of(run, kind):
@@ -335,13 +336,13 @@ def test_identities_with_one_image_are_repeated(experiment, copy, tmp_path):
 
 def _process(rank, tree, overrides, run):
     kept = {}
-    step = training._step
+    step = loop._Loop.step
 
-    def watched(method, *others):
-        kept["method"] = method
-        return step(method, *others)
+    def watched(self, phase):
+        kept["method"] = self.method
+        return step(self, phase)
 
-    training._step = watched
+    loop._Loop.step = watched
     training.train(config.load(tree, overrides), run)
     torch.save(dict(kept["method"].named_parameters()), f"{run}-{rank}.pt")
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from crossreid.data import transforms
+from crossreid.data import on_device, transforms
 from crossreid.data.loading import DataConfig, EraseConfig, JitterConfig
 
 STILL = {"flip": 0, "size": (24, 12)}
@@ -19,7 +19,8 @@ def generators(count, seed=0):
 
 
 def augmented(config, array, seed=0, modality=0):
-    return transforms.augment(array, config, modality, np.random.default_rng(seed))
+    image, draw = transforms.augment(array, config, modality, np.random.default_rng(seed))
+    return on_device.recolour(torch.stack([image]), [draw])[0]
 
 
 def to_array(image):
@@ -145,3 +146,27 @@ def test_an_image_depends_on_its_own_generator_only():
         alone = transform([array], [0], [generators(6)[place]])
         assert torch.equal(alone[0], together[place])
     assert not torch.equal(together, transform(arrays, [0] * 6, generators(6, seed=1)))
+
+
+def test_each_image_of_a_batch_is_jittered_by_its_own_amounts_as_torchvision_does():
+    from torchvision.transforms.v2 import functional as colour
+
+    changes = (
+        colour.adjust_brightness,
+        colour.adjust_contrast,
+        colour.adjust_saturation,
+        colour.adjust_hue,
+    )
+    smooth = PILImage.fromarray(image(8, 4)).resize((32, 64), PILImage.Resampling.BICUBIC)
+    pixels = torch.stack([transforms.from_array(np.array(smooth))] * 12)
+    rng = np.random.default_rng(3)
+    drawn = [transforms.jitter_amounts(rng, JitterConfig(1.0, 0.4, 0.4, 0.3, 0.1)) for _ in pixels]
+    assert len({order for _, order in drawn}) > 6
+    amounts, orders = (np.array(each) for each in zip(*drawn))
+    found = on_device.jitter(pixels, amounts.astype(np.float32), orders)
+    for picture, result, amount, order in zip(pixels, found, amounts, orders):
+        wanted = picture
+        for step in order:
+            wanted = changes[step](wanted, float(amount[step]))
+        away = (result.int() - wanted.int()).abs()
+        assert away.max() <= 4 and (away > 1).float().mean() < 0.01

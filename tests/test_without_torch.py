@@ -65,11 +65,19 @@ print(embed.name, embed.dimension, embed.fingerprint, embed.modalities)
     assert np.linalg.norm(np.load(tmp_path / "vectors.npy") - expected, axis=1).max() < 1e-4
 
 
-def test_protocols_are_scored(agw, market, tmp_path):
-    changes = ["--protocol.name", "single_query", "--data.roots.market1501", market]
-    outcome = without_torch(COMMAND, "evaluate", agw[1], *changes, cwd=tmp_path)
+def test_two_images_are_compared_and_features_written_and_scoring_says_what_it_needs(agw, market, tmp_path):
+    images = sorted((market / "query").glob("*.jpg"))[:2]
+    outcome = without_torch(
+        COMMAND, "compare", agw[1], *images, "--modality", "visible", "--false-positive", "0.01", cwd=tmp_path
+    )
     assert outcome.returncode == 0, outcome.stderr
-    assert "Rank-1" in outcome.stdout and "queries have a valid match" in outcome.stdout
+    assert "cosine similarity" in outcome.stdout and "no threshold is known" in outcome.stdout
+    words = ["embed", agw[1], market / "query", "--modality", "visible", "--out", "q.npz"]
+    outcome = without_torch(COMMAND, *words, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert np.load(tmp_path / "q.npz")["vectors"].ndim == 2
+    outcome = without_torch(COMMAND, "evaluate", agw[1], cwd=tmp_path)
+    assert outcome.returncode == 2 and "scoring needs torch" in outcome.stderr
 
 
 def test_the_command_line_says_what_is_there_and_what_a_checkpoint_needs(agw, tmp_path):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-from crossreid import operating_points
 from crossreid.commands.parsing import modality as modality_word
 from crossreid.commands.parsing import parser
-from crossreid.operating_points import Place
+from crossreid.evaluation.thresholds import Threshold, ThresholdStats, known, stats_at, thresholds
 from crossreid.records import VISIBLE, UserError
 
 
@@ -27,6 +26,12 @@ def run(words: list[str]) -> None:
     )
     words_of.add_argument(
         "--feature", help="which of the method's vectors (default: the method's own choice)"
+    )
+    words_of.add_argument(
+        "--false-positive",
+        type=float,
+        metavar="RATE",
+        help="also say whether the two count as one person, where at most this share of pairs of two people does",
     )
     words_of.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
     chosen = words_of.parse_args(words)
@@ -56,38 +61,64 @@ def run(words: list[str]) -> None:
         modality = (modality * 2)[:2]
     one, other = embedder(pixels, modality)
     distance = max(0.0, float(1 - one @ other))  # rounding can leave a little less than none
-    points, source = operating_points.read(chosen.model, embedder.fingerprint, embedder.feature)
+    points, source = known(chosen.model, embedder.fingerprint, embedder.feature)
     kinds = tuple(modality or (VISIBLE, VISIBLE))
-    places = operating_points.place(points, distance, kinds)
-    if points and not places:
+    stats = stats_at(points, distance, kinds)
+    if points and not stats:
         source += f" compared no {kinds[0]} images with {kinds[1]} ones"
-    print(words_for(distance, places, source))
+    print(words_for(distance, stats, source))
+    if chosen.false_positive is not None:
+        print(
+            decision(
+                distance, thresholds(points, chosen.false_positive, kinds), chosen.false_positive, source
+            )
+        )
 
 
-def words_for(distance: float, places: list[Place], source: str) -> str:
+def words_for(distance: float, stats: list[ThresholdStats], source: str) -> str:
     """What can be said of two images at this distance.
 
-    places: where the distance lies in the rows of the model's evaluation that compared such images; source: which
+    stats: what a threshold there did in the subsets of the model's evaluation that compared such images; source: which
     evaluation that is, or why there is none.
     """
     lines = [
         f"cosine similarity {1 - distance:.4f}, distance {distance:.4f} (0 alike, 1 unrelated, 2 opposite)"
     ]
-    if not places:
+    if not stats:
         lines.append(f"What this distance is worth is not known: {source}.")
         return "\n".join(lines)
     lines.append(
         f"A threshold at this distance, in the evaluation of this model ({source}), would have accepted"
     )
-    for place in places:
-        true = _share(place.true_positive, place.genuine)
-        false = _share(place.false_positive, place.impostor)
-        lines.append(f"  {place.subset}: {true} pairs of one person, {false} pairs of two people")
+    for each in stats:
+        true = _share(each.true_positive, each.genuine)
+        false = _share(each.false_positive, each.impostor)
+        lines.append(f"  {each.subset}: {true} pairs of one person, {false} pairs of two people")
     lines.append(
         "These are rates over the people and cameras of that evaluation; other places have other rates. They do not "
         "say whether these two images show one person."
     )
     return "\n".join(lines)
+
+
+def decision(distance: float, found: list[Threshold], rate: float, source: str) -> str:
+    """Whether two images at this distance count as one person, by the threshold of each subset and the strictest of
+    them."""
+    if not found:
+        return f"Neither accepted nor rejected: no threshold is known, since {source}."
+    strictest = min(found, key=lambda each: each.distance)
+    word = "accepted" if strictest.accepts(distance) else "rejected"
+    lines = [
+        f"{word} as one person: the distance {distance:.4f} is {'below' if word == 'accepted' else 'not below'} the "
+        f"threshold {strictest.distance:.4f}, which accepts at most {100 * rate:g} % of pairs of two people"
+    ]
+    for each in found:
+        lines.append(
+            f"  {each.subset}: threshold {each.distance:.4f} accepts {_share(each.true_positive, each.genuine)} "
+            f"pairs of one "
+            f"person and at most {100 * each.false_positive:.2g} % of {each.impostor} pairs of two people"
+        )
+    return "\n".join([*lines, f"Measured in {source}."])
 
 
 def _share(share: float, pairs: int) -> str:

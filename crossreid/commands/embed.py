@@ -46,6 +46,9 @@ def run(words: list[str]) -> None:
     words_of.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
     words_of.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
     words_of.add_argument(
+        "--half", action="store_true", help="stripes (AlignedReID++) in float16, half of the size"
+    )
+    words_of.add_argument(
         "--skip-bad", action="store_true", help="leave out images that cannot be read, and list them"
     )
     chosen = words_of.parse_args(words)
@@ -71,7 +74,14 @@ def run(words: list[str]) -> None:
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
     try:
-        done = embed_files(images, embedder, chosen.out, skip_bad=chosen.skip_bad, batch=chosen.batch)
+        done = embed_files(
+            images,
+            embedder,
+            chosen.out,
+            skip_bad=chosen.skip_bad,
+            batch=chosen.batch,
+            half_stripes=chosen.half,
+        )
     except KeyboardInterrupt:
         if part_of(chosen.out).exists():
             print(

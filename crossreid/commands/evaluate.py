@@ -44,37 +44,29 @@ def run(words: list[str]) -> None:
     )
     parser.add_argument("--gallery-modality", metavar="WORD", help="likewise")
     parser.add_argument(
-        "--keep-junk", action="store_true", help="images of the two folders with the identity -1 count, too"
+        "--keep-junk",
+        action="store_true",
+        help="images with the identity -1 count, too, in two folders and in stored features",
     )
     parser.add_argument(
         "--out", type=Path, help="also write evaluation.json and report.html into this folder"
     )
     parser.add_argument("--device", help="short for --train.device; cpu, cuda, npu, ...")
     chosen, overrides = parsing.parse(parser, words)
-    from crossreid.export.using import is_exported
-    from crossreid.exported import evaluate as evaluate_exported
-
-    if is_exported(chosen.model):
-        _no_folders(chosen, "an exported model")
-        tree = None
-        if chosen.config:
-            from crossreid import config  # not at hand where torch is not
-
-            tree = config.load(chosen.config).to_dict()
-        device = chosen.device or "cpu"
-        evaluate_exported(
-            chosen.model, overrides, tree=tree, split=chosen.split, out=chosen.out, device=device
-        )
-        if chosen.out:
-            print(
-                f"scores: {(chosen.out / 'evaluation.json').resolve()} (crossreid report {chosen.out} makes a page)"
-            )
-        return
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"scoring needs torch and the other packages of a whole installation ({error}): install crossreid with its "
+            "dependencies. Without them an exported model embeds, compares, indexes and searches, and the features "
+            "that "
+            "`crossreid embed` writes can be scored elsewhere"
+        ) from error
     if chosen.device:
         overrides += ["--train.device", chosen.device]
-    from crossreid.evaluation.stored import is_stored
+    from crossreid.evaluation.features import is_stored
 
-    rows, settings = (_stored if is_stored(chosen.model) else _checkpoint)(chosen, overrides)
+    rows, settings = (_stored if is_stored(chosen.model) else _model)(chosen, overrides)
     if rows and settings.protocol_name == "generalization":
         from crossreid.evaluation import summary
         from crossreid.report.generalization_table import generalization_table
@@ -90,21 +82,11 @@ def run(words: list[str]) -> None:
         print(f"report: {write([chosen.out], chosen.out / 'report.html').resolve()}")
 
 
-def _checkpoint(chosen, overrides):
-    from crossreid import checkpoint, config, evaluation
+def _model(chosen, overrides):
+    from crossreid import config, evaluation
 
     protocol = None
-    if chosen.config:
-        tree = config.load(chosen.config).to_dict()
-    elif checkpoint.ours(chosen.model):
-        tree = checkpoint.read(chosen.model)["settings"]
-    elif chosen.query:
-        tree = {"method": {"name": _method(chosen.model)}}
-    else:
-        raise UserError(
-            f"{chosen.model} does not record a data set or protocol: name a settings file that does with --config, or "
-            "two folders with --query and --gallery"
-        )
+    tree = config.load(chosen.config).to_dict() if chosen.config else _tree(chosen, overrides)
     if chosen.query or chosen.gallery:
         if not (chosen.query and chosen.gallery):
             raise UserError("two folders are needed, one of queries with --query and one with --gallery")
@@ -133,15 +115,45 @@ def _checkpoint(chosen, overrides):
     return rows, settings
 
 
+def _tree(chosen, overrides) -> dict:
+    """The settings that a checkpoint or an exported model records."""
+    from crossreid import checkpoint
+    from crossreid.export.using import Exported, is_exported
+
+    if is_exported(chosen.model):
+        model = Exported(chosen.model)
+        tree = {"method": {"name": model.method}} | model.settings
+        asked = (tree.get("evaluate") or {}).get("feature")
+        if asked not in (None, *model.metrics):
+            print(
+                f"{chosen.model} was exported with the feature {model.feature}, which is scored in place of {asked}"
+            )
+            tree["evaluate"] = tree["evaluate"] | {"feature": None}
+        known = "protocol" in model.settings
+    elif checkpoint.ours(chosen.model):
+        content = checkpoint.read(chosen.model)
+        known = bool(content["settings"])
+        tree = content["settings"] or {"method": {"name": content["method"]}}
+    else:
+        tree, known = {"method": {"name": _method(chosen.model)}}, False
+    if not known and not chosen.query and not any(word.startswith("--protocol.name") for word in overrides):
+        raise UserError(
+            f"{chosen.model} does not record a data set or protocol: name a settings file that does with --config, one "
+            "protocol such as --protocol.name single_query --data.roots.market1501 FOLDER, or two folders with --query "
+            "and --gallery"
+        )
+    return tree
+
+
 def _told_apart(sides, chosen):
     """The images with their modality; where nobody said it, by their folders, and visible if the model does not tell
     modalities apart."""
-    from crossreid import checkpoint
     from crossreid.data.modality import told
+    from crossreid.embedder import Embedder
 
     if all(image.modality for side in sides for image in side):
         return sides
-    needed = len(checkpoint.load(chosen.model).modalities) > 1
+    needed = len(Embedder(chosen.model).modalities) > 1
     return [
         [replace(image, modality=image.modality or VISIBLE) for image in told(side, needed, option)]
         for side, option in zip(sides, ("--query-modality", "--gallery-modality"))
@@ -150,7 +162,7 @@ def _told_apart(sides, chosen):
 
 def _stored(chosen, overrides):
     from crossreid import config, evaluation
-    from crossreid.evaluation.stored import read_stored, recorded_settings
+    from crossreid.evaluation.features import read_stored, recorded_settings
 
     if chosen.query:
         raise UserError("--query names a folder of images, but stored features were given: leave it out")
@@ -166,6 +178,7 @@ def _stored(chosen, overrides):
         pattern=chosen.pattern,
         same_camera=settings.protocol.get("same_camera", True),
         protocol=protocol,
+        keep_junk=chosen.keep_junk,
     )
     settings.protocol_name = stored.protocol.name
     if chosen.out:
@@ -185,11 +198,3 @@ def _method(path: Path) -> str:
     from crossreid import originals
 
     return originals.read(path)[0]["method"]
-
-
-def _no_folders(chosen, what: str) -> None:
-    if chosen.query or chosen.gallery:
-        raise UserError(
-            f"--query and --gallery are for checkpoints and features, but {what} was given: score the checkpoint it "
-            "was made of, or embed both folders with it and score the features"
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import signal
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -242,6 +243,7 @@ class Loader:
     config: what is done to the images.
     position: what ``state`` returned, to continue from there, possibly with another number of ranks.
     workers: processes that prepare batches; None takes ``config.workers``.
+    device: where batches are wanted. They come there as bytes, are finished there, and nothing waits for it.
     """
 
     def __init__(
@@ -257,6 +259,7 @@ class Loader:
         world: int = 1,
         position: dict | None = None,
         workers: int | None = None,
+        device="cpu",
     ):
         if len(images) != len(labels):
             raise ValueError(
@@ -268,6 +271,7 @@ class Loader:
         self.seed, self.name, self.rank, self.world = seed, name, rank, world
         self.dataset = _Batches(list(images), labels, config, (seed, zlib.crc32(name.encode())))
         self.workers = config.workers if workers is None else workers
+        self.device = device
         self._position = dict(position or {"draw": 0, "epoch": 0, "offset": 0})
         self._stream = None
         self._told: set[str] = set()
@@ -285,73 +289,86 @@ class Loader:
         return self
 
     def __next__(self) -> tuple[int, Batch]:
-        from crossreid.data.transforms import to_float
+        from crossreid.data.on_device import finish
 
         if self._stream is None:
             self._stream = self._start()
         outcome = next(self._stream)
         if isinstance(outcome, UserError):
             raise outcome
-        draw, position, batch, boxes, broken = outcome
+        draw, position, batch, drawn, labels, broken = outcome
         for text in broken:
             if text not in self._told:
                 self._told.add(text)
                 warnings.warn(f"{text} (another image of the same identity stands in for it)", stacklevel=2)
         self._position = position
-        return draw, replace(batch, images=to_float(batch.images, boxes, self.dataset.config))
+        batch = batch.to(self.device, non_blocking=True)
+        images = finish(batch.images, drawn, self.dataset.config)
+        return draw, replace(batch, images=images, labels=labels)
 
     def close(self) -> None:
         """End the workers. The stream continues where it stood when the next batch is asked for."""
         self._stream = None
 
     def _start(self) -> Iterator:
-        import torch
-        from torch.utils.data import DataLoader
-
-        return iter(
-            DataLoader(
-                self.dataset,
-                batch_size=None,
-                sampler=_Keys(self.sampler, self.dataset.stream, self._position, self.rank, self.world),
-                num_workers=self.workers,
-                collate_fn=_unchanged,
-                # Its own generator, because starting workers would otherwise draw from torch's global one.
-                generator=torch.Generator(),
-            )
-        )
+        keys = _Keys(self.sampler, self.dataset.stream, self._position, self.rank, self.world)
+        return iter(_data_loader(self.dataset, keys, self.workers, self.device))
 
 
 def test_loader(
-    images: Sequence[Image], config: DataConfig, batch_size: int = 128, workers: int | None = None
+    images: Sequence[Image],
+    config: DataConfig,
+    batch_size: int = 128,
+    workers: int | None = None,
+    device="cpu",
 ):
     """Every image once, in order, without augmentation.
 
-    Yields (indices (B,) int64, images (B, 3, H, W) float32 normalised, modality (B,) int64); the last batch
-    may be smaller. Raises UserError naming the file that cannot be read.
+    Yields (indices (B,) int64, images (B, 3, H, W) float32 normalised on ``device``, modality (B,) int64); the last
+    batch may be smaller. Raises UserError naming the file that cannot be read.
     """
-    import torch
-    from torch.utils.data import DataLoader
-
-    from crossreid.data.transforms import to_float
+    from crossreid.data.on_device import normalise
 
     rows = [range(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
-    loader = DataLoader(
-        _TestBatches(list(images), config),
-        batch_size=None,
-        sampler=rows,
-        num_workers=min(config.workers if workers is None else workers, len(rows)),
-        collate_fn=_unchanged,
-        generator=torch.Generator(),
-    )
-    for outcome in loader:
+    count = min(config.workers if workers is None else workers, len(rows))
+    for outcome in _data_loader(_TestBatches(list(images), config), rows, count, device):
         if isinstance(outcome, UserError):
             raise outcome
         rows, pixels, modality = outcome
-        yield rows, to_float(pixels, [], config), modality
+        yield rows, normalise(pixels.to(device, non_blocking=True), config), modality
+
+
+def _data_loader(dataset, keys, workers: int, device):
+    """torch's loader of whole batches, whose memory is pinned where they go to an accelerator."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=keys,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        worker_init_fn=_leave_stopping_to_the_parent,
+        pin_memory=torch.device(device).type != "cpu" and torch.accelerator.is_available(),
+        # Its own generator, because starting workers would otherwise draw from torch's global one.
+        generator=torch.Generator(),
+    )
+
+
+def _leave_stopping_to_the_parent(worker: int) -> None:
+    """Ctrl-C and a termination signal often reach the whole group of processes. The one that trains still needs
+    batches until it has saved, and ends its workers itself; a second termination signal ends this one."""
+
+    def first(number, frame):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, first)
 
 
 class _Batches:
-    """What a worker holds: turns a key of ``_Keys`` into a batch of bytes and the boxes to erase."""
+    """What a worker holds: turns a key of ``_Keys`` into a batch of bytes and what was drawn for it."""
 
     def __init__(self, images: list[Image], labels: Labels, config: DataConfig, stream: tuple[int, int]):
         self.images, self.labels, self.config, self.stream = images, labels, config, stream
@@ -359,7 +376,7 @@ class _Batches:
     def __getitem__(self, key):
         import torch
 
-        from crossreid.data.transforms import on_pixels
+        from crossreid.data.transforms import in_worker
 
         draw, position, rows = key
         broken: list[str] = []
@@ -370,9 +387,10 @@ class _Batches:
             # Returned, not raised: a worker would wrap its text in a traceback.
             return error
         rows = np.asarray(rows)
-        fields = {name: torch.from_numpy(getattr(self.labels, name)[rows]) for name in _LABELS}
-        pixels, boxes = on_pixels(arrays, self.labels.modality[rows], generators, self.config)
-        return draw, position, Batch(images=pixels, **fields), boxes, broken
+        labels = self.labels.take(rows)
+        tensors = {name: torch.from_numpy(values) for name, values in vars(labels).items()}
+        pixels, drawn = in_worker(arrays, labels.modality, generators, self.config)
+        return draw, position, Batch(images=pixels, **tensors), drawn, labels, broken
 
     def _read(self, row: int, draw: int, place: int, broken: list[str]) -> tuple[np.ndarray, int]:
         """The pixels, and the row that they are of: another of that identity and modality for a broken image, of
@@ -445,9 +463,6 @@ class _Keys:
                 if offset >= skip:
                     yield epoch, offset, rows
             epoch, skip = epoch + 1, 0
-
-
-_LABELS = ("target", "camera", "modality", "domain")
 
 
 def _generator(stream: tuple[int, int], purpose: int, first: int, second: int) -> np.random.Generator:

@@ -1,17 +1,18 @@
-"""From the vectors and stripes of a protocol's images to scores and ranked lists."""
+"""From the features of a protocol's images to scores: distances are made once, and all who measure are offered them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 import torch
 
-from crossreid.ops import ranking
+from crossreid.evaluation.measures import MEASURES, Measure, Subset
+from crossreid.ops import ranking, rerank
 from crossreid.protocols.results import mean_scores, people
-from crossreid.records import Embedding, Metric, Scores, Trial
-
-LISTED = 10
+from crossreid.records import Embedding, Metric, Scores, Trial, UserError
 
 
 def distance_rows(metric: Metric, query: Embedding, gallery: Embedding) -> torch.Tensor:
@@ -26,11 +27,11 @@ def distance_blocks(metric: Metric, query: Embedding, gallery: Embedding, device
     device: where they are computed, by default where the embeddings are.
     """
     shape = len(query), len(gallery)
-    vectors = None
+    features = None
     if metric.feature:
-        vectors = ranking.blocks(query.feature, gallery.feature, metric.feature, device)
+        features = ranking.blocks(query.feature, gallery.feature, metric.feature, device)
     if metric.stripes is None:
-        return vectors
+        return features
     from crossreid.ops import alignment
 
     compare = alignment.aligned if metric.stripes == "aligned" else alignment.unaligned
@@ -38,54 +39,122 @@ def distance_blocks(metric: Metric, query: Embedding, gallery: Embedding, device
 
     def rows(start: int, stop: int) -> torch.Tensor:
         found = compare(x[start:stop], y)
-        return found if vectors is None else found + vectors(start, stop)
+        return found if features is None else found + features(start, stop)
 
     return ranking.Rows(shape, rows)
 
 
-def score_rows(protocol, embedding: Embedding, metric: Metric, config, device=None) -> dict[str, Scores]:
-    """Scores of every row of the protocol, each the mean over its trials.
+def score_subsets(
+    protocol,
+    embedding: Embedding,
+    metric: Metric,
+    config,
+    device=None,
+    measures: Sequence[str] | None = None,
+) -> dict[str, Scores]:
+    """Scores of every subset of the protocol, each the mean over its trials.
 
     config: an ``EvaluateConfig``. device: where distances are computed.
-    Trials that follow each other with the same queries share one pass over all their gallery images.
+    measures: names in ``MEASURES`` of what is measured beside the ranks; by default the verification rates where
+        ``config`` asks for them. What they found is in ``Scores.results``.
+    Trials that follow each other with the same queries share one pass over all their gallery images, unless query
+    expansion gives each its own features.
     """
+    if measures is None:
+        measures = ("verification",) if config.verification else ()
     identity, camera = people(protocol)
-    how = {"cmc": protocol.cmc, "ranks": config.ranks, "verification": config.verification, "progress": True}
-    rows: dict[str, list[Scores]] = {}
-    for (row, _), some in groupby(protocol.trials(), key=lambda trial: (trial.subset, trial.query.tobytes())):
-        trials = list(some)
-        query = trials[0].query
-        gallery = trials[0].gallery
+    trials: dict[str, list[Trial]] = {}
+    for trial in protocol.trials():
+        trials.setdefault(trial.subset, []).append(trial)
+    return {
+        name: _score(
+            Subset(name, some, protocol.images, identity, embedding, metric, config),
+            camera,
+            protocol,
+            device,
+            measures,
+        )
+        for name, some in trials.items()
+    }
+
+
+def _score(subset: Subset, camera: np.ndarray, protocol, device, measures: Sequence[str]) -> Scores:
+    config = subset.config
+    listeners: list[Measure] = [MEASURES[name](subset) for name in measures]
+    how = {"cmc": protocol.cmc, "ranks": config.ranks, "progress": True, "listeners": listeners}
+    found: list[Scores] = []
+    for trials in _together(subset.trials, apart=config.expand is not None):
+        query, gallery = trials[0].query, trials[0].gallery
         if len(trials) > 1:
             gallery = np.unique(np.concatenate([trial.gallery for trial in trials]))
-        distances = distance_blocks(metric, take(embedding, query), take(embedding, gallery), device)
-        people_of = identity[query], identity[gallery]
+        sides = expanded(
+            subset.metric, take(subset.embedding, query), take(subset.embedding, gallery), config
+        )
+        distances = distance_blocks(subset.metric, *sides, device)
+        people_of = subset.identity[query], subset.identity[gallery]
         if len(trials) > 1:
             chosen = [(np.searchsorted(gallery, trial.gallery), trial.excluded) for trial in trials]
-            found = ranking.evaluate_trials(distances, *people_of, chosen, **how)
+            found += ranking.evaluate_trials(distances, *people_of, chosen, first=len(found), **how)
         else:
             cameras = camera[query], camera[gallery]
-            excluded = trials[0].excluded
-            found = [ranking.evaluate_blocks(distances, *people_of, *cameras, excluded=excluded, **how)]
-        rows.setdefault(row, []).extend(found)
-    return {row: mean_scores(found, protocol.average) for row, found in rows.items()}
+            rule = trials[0].excluded
+            found.append(
+                ranking.evaluate_blocks(
+                    distances, *people_of, *cameras, excluded=rule, first=len(found), **how
+                )
+            )
+    numbers: list[dict[str, float]] = [{} for _ in found]
+    for measure in listeners:
+        for known, more in zip(numbers, measure.numbers()):
+            known.update(more)
+    found = [replace(scores, verification=more) for scores, more in zip(found, numbers)]
+    mean = mean_scores(found, protocol.average)
+    results: dict[str, list] = {}
+    for measure in listeners:
+        for heading, content in measure.result(mean).items():
+            results.setdefault(heading, []).extend(content if isinstance(content, list) else [content])
+    return replace(mean, results=results)
 
 
-def rerank_rows(protocol, embedding: Embedding, metric: Metric, config, device=None) -> dict[str, Scores]:
+def _together(trials: Iterable[Trial], apart: bool) -> Iterable[list[Trial]]:
+    """Trials that share their queries and follow each other."""
+    if apart:
+        return [[trial] for trial in trials]
+    return [list(some) for _, some in groupby(trials, key=lambda trial: trial.query.tobytes())]
+
+
+def expanded(metric: Metric, query: Embedding, gallery: Embedding, config) -> tuple[Embedding, Embedding]:
+    """Both sides after query expansion, where ``config`` (an ``EvaluateConfig``) asks for it."""
+    if config.expand is None:
+        return query, gallery
+    if metric.stripes is not None:
+        raise UserError(
+            "evaluate.expand replaces features by means of their neighbours', which stripes do not have, but this "
+            "feature "
+            "is compared by stripes too: choose one without (evaluate.feature global), or leave evaluate.expand out"
+        )
+    how = {"k": config.expand.k, "alpha": config.expand.alpha, "times": config.expand.times}
+    sides = rerank.expand_features(
+        query.feature, gallery.feature, **how, queries_only=config.expand.side == "query"
+    )
+    return Embedding(sides[0]), Embedding(sides[1])
+
+
+def rerank_subsets(protocol, embedding: Embedding, metric: Metric, config, device=None) -> dict[str, Scores]:
     """The same after k-reciprocal re-ranking (k1, k2 and weight of ``config``), which is done for each trial, since
     the gallery's own neighbours take part."""
-    from crossreid.ops import rerank
-
     both = metric.feature and metric.stripes
     use = "both" if both else "stripes" if metric.stripes else "vector"
     identity, camera = people(protocol)
-    rows: dict[str, list[Scores]] = {}
+    subsets: dict[str, list[Scores]] = {}
     for trial in protocol.trials():
-        query, gallery = take(embedding, trial.query), take(embedding, trial.gallery)
-        unit = query.feature, gallery.feature
+        query, gallery = expanded(
+            metric, take(embedding, trial.query), take(embedding, trial.gallery), config
+        )
+        unit = [query.feature, gallery.feature]
         if use != "stripes":
             # The published algorithm takes squared Euclidean distances of unit vectors whatever the method's own.
-            unit = [torch.nn.functional.normalize(vectors, dim=1) for vectors in unit]
+            unit = [torch.nn.functional.normalize(features, dim=1) for features in unit]
         streamed = rerank.k_reciprocal_rows(
             *unit,
             k1=config.k1,
@@ -109,55 +178,8 @@ def rerank_rows(protocol, embedding: Embedding, metric: Metric, config, device=N
             ranks=config.ranks,
             progress=True,
         )
-        rows.setdefault(trial.subset, []).append(found)
-    return {row: mean_scores(found, protocol.average) for row, found in rows.items()}
-
-
-def ranked_lists(
-    protocol, embedding: Embedding, metric: Metric, rows: dict[str, Scores], count: int
-) -> list[dict]:
-    """Ranked lists of the best, the median and the worst queries of each row's first trial, in the metrics' order;
-    plain values for ``evaluation.json``."""
-    listed = []
-    identity, _ = people(protocol)
-    first: dict[str, Trial] = {}
-    for trial in protocol.trials():
-        first.setdefault(trial.subset, trial)
-    for row, trial in first.items():
-        scores = rows[row].per_trial[0] if rows[row].per_trial else rows[row]
-        precision = scores.per_query["average_precision"]
-        order = [int(i) for i in np.argsort(-precision, kind="stable") if np.isfinite(precision[i])]
-        middle = max(0, len(order) // 2 - count // 2)
-        chosen = (
-            [("good", i) for i in order[:count]]
-            + [("median", i) for i in order[middle : middle + count]]
-            + [("worst", i) for i in order[::-1][:count]]
-        )
-        numbers = np.array([number for _, number in chosen], np.int64)
-        query = embedding[trial.query[numbers]]
-        excluded = trial.excluded and (trial.excluded[0][numbers], trial.excluded[1])
-        distances = distance_rows(metric, query, take(embedding, trial.gallery)).numpy()
-        best = ranking.ranked(distances, excluded=excluded, top=LISTED)
-        for (kind, number), away, nearest in zip(chosen, distances, best):
-            person = protocol.images[trial.query[number]]
-            listed.append(
-                {
-                    "subset": row,
-                    "kind": kind,
-                    "average_precision": float(precision[number]),
-                    "first_rank": float(scores.per_query["first_rank"][number]),
-                    "query": _shown(person),
-                    "gallery": [
-                        _shown(protocol.images[trial.gallery[i]])
-                        | {
-                            "distance": float(away[i]),
-                            "right": bool(identity[trial.gallery[i]] == identity[trial.query[number]]),
-                        }
-                        for i in nearest[nearest >= 0]
-                    ],
-                }
-            )
-    return listed
+        subsets.setdefault(trial.subset, []).append(found)
+    return {name: mean_scores(found, protocol.average) for name, found in subsets.items()}
 
 
 def take(embedding: Embedding, rows: np.ndarray) -> Embedding:
@@ -165,14 +187,3 @@ def take(embedding: Embedding, rows: np.ndarray) -> Embedding:
     if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
         return embedding[int(rows[0]) : int(rows[0]) + len(rows)]
     return embedding[rows]
-
-
-def _shown(image) -> dict:
-    return {
-        "path": str(image.path.resolve()),
-        "identity": image.identity,
-        "camera": image.camera,
-        "modality": image.modality,
-        "array_index": image.array_index,
-        "box": image.box,
-    }

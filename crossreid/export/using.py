@@ -22,6 +22,7 @@ _KEYS = {
     "dimension": int,
     "stripes": (list, type(None)),
     "metric": dict,
+    "metrics": dict,
     "input": dict,
     "modalities": list,
     "files": dict,
@@ -46,10 +47,10 @@ class Exported:
     path: its folder, or one of its ``.onnx`` files, which then serves the modality it was written for alone.
     device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"npu"``, as far as the installed onnxruntime knows it.
 
-    name, method, feature, fingerprint, precision: of the model. dimension: D of its vectors. modalities: what it tells
-    apart; serves: whose images it takes. size (H, W) and interpolation: see ``fit``. metric: how its vectors are
-    compared. trained: what it learned from, empty when unknown. settings: the data set, protocol and evaluation
-    settings of its training.
+    name, method, feature, fingerprint, precision: of the model. dimension: D of its vectors; stripes: (S, C), or None.
+    modalities: what it tells apart; serves: whose images it takes. size (H, W) and interpolation: see ``fit``. metric:
+    how its vectors are compared; metrics: by the name of each feature that they serve. trained: what it learned from,
+    empty when unknown. settings: the data set, protocol and evaluation settings of its training.
     """
 
     def __init__(self, path: str | Path, device: str = "cpu"):
@@ -79,7 +80,8 @@ class Exported:
         self.modalities = tuple(name for name in known["modalities"] if name in self.serves)
         self.size, self.interpolation = tuple(known["input"]["size"]), known["input"]["interpolation"]
         self.metric = Metric(**known["metric"])
-        self._stripes = known["stripes"]
+        self.metrics = {name: Metric(**each) for name, each in known["metrics"].items()}
+        self.stripes = None if known["stripes"] is None else tuple(known["stripes"])
         self._sessions = {
             name: self._open(folder / entry["file"], entry, device) for name, entry in files.items()
         }
@@ -96,7 +98,7 @@ class Exported:
             if name not in self.serves and np.any(np.equal(modality, MODALITIES.index(name))):
                 raise UserError(f"{self.name} was exported for {self.serves[0]} images, but one is {name}")
         vector = np.zeros((len(pixels), self.dimension), np.float32)
-        stripes = None if self._stripes is None else np.zeros((len(pixels), *self._stripes), np.float32)
+        stripes = None if self.stripes is None else np.zeros((len(pixels), *self.stripes), np.float32)
         for name, session in self._sessions.items():
             rows = (
                 np.arange(len(pixels))
@@ -120,7 +122,7 @@ class Exported:
         session = open_session(content, path, device)
         shapes = {node.name: list(node.shape[1:]) for node in [*session.get_inputs(), *session.get_outputs()]}
         wanted = {"pixels": [*self.size, 3], "vector": [self.dimension]}
-        wanted |= {} if self._stripes is None else {"stripes": self._stripes}
+        wanted |= {} if self.stripes is None else {"stripes": list(self.stripes)}
         if shapes != wanted:
             raise UserError(
                 f"{path} takes and gives {shapes} where {DESCRIPTION} says {wanted}: export the checkpoint again"
@@ -200,6 +202,7 @@ def _parts(known: dict, folder: Path) -> dict[str, bool]:
         "dimension": known["dimension"] > 0,
         "modalities": tuple(known["modalities"]) in (MODALITIES, MODALITIES[:1]),
         "metric": set(known["metric"]) == {"feature", "stripes"},
+        "metrics": all(set(each) == {"feature", "stripes"} for each in known["metrics"].values()),
         "stripes": known["stripes"] is None or len(known["stripes"]) == 2,
         "files": set(files) in ({"all"}, set(known["modalities"]))
         and all(isinstance(entry, dict) and _here(entry.get("file"), folder) for entry in files.values())

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from crossreid import __version__, operating_points
+from crossreid import __version__
 from crossreid.checkpoint import plain
 from crossreid.embedder import Trained
+from crossreid.evaluation import thresholds
 from crossreid.export.using import DESCRIPTION, FORMAT, Exported, open_session
 from crossreid.files import check_folder, write_json
 from crossreid.images.resize import fit
@@ -147,13 +148,16 @@ def _write(model: Trained, folder: Path, precision: str) -> dict:
         "unit_length": True,
         "stripes": stripes,
         "metric": {"feature": model.metric.feature, "stripes": model.metric.stripes},
+        "metrics": {
+            name: {"feature": each.feature, "stripes": each.stripes} for name, each in model.metrics.items()
+        },
         "input": {"name": "pixels", "type": "uint8", "layout": "NHWC", "colour": "RGB", **plain(model.input)},
         "modalities": list(model.modalities),
         "files": files,
         "precision": precision,
         "fingerprint": model.fingerprint,
         "trained": plain(model.trained),
-        "operating_points": operating_points.read(model.path, model.fingerprint, model.feature)[0],
+        "operating_points": thresholds.known(model.path, model.fingerprint, model.feature)[0],
         "settings": {
             key: model.settings[key] for key in ("data", "protocol", "evaluate") if key in model.settings
         },

@@ -7,14 +7,15 @@ each system.
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from crossreid.files import replacing
 from crossreid.records import UserError
 
 TYPES = {
@@ -57,36 +58,35 @@ def write_checkpoint(
 
     checksum: add the optional tail with the CRC-32 of the file.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     crc = 0
-    try:
-        with open(temporary, "wb") as file:
-            for name, value in values.items():
-                for record in _records(name, value):
-                    file.write(record)
-                    crc = zlib.crc32(record, crc)
-            if checksum:
-                file.write(_TAIL + crc.to_bytes(10, "big"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
+        for name, value in values.items():
+            for record in _records(name, value):
+                file.write(record)
+                crc = zlib.crc32(record, crc)
+        if checksum:
+            file.write(_TAIL + crc.to_bytes(10, "big"))
 
 
-def torch_names(values: Mapping[str, np.ndarray | str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def torch_names(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Network tensors under PyTorch's words for the same layers, and what was left out: name -> reason.
 
     Normalisation: gamma, beta, moving_mean, moving_variance become weight, bias, running_mean, running_var;
-    shortcuts (``down_sample_layer``) become ``downsample``; prefixes of training wrappers go.
+    shortcuts (``down_sample_layer``) become ``downsample``; prefixes of training cells go. Of a whole training cell
+    the state of the optimizer and of the loop is left out.
     """
-    named, left_out = {}, {}
+    named: dict[str, Any] = {}
+    left_out = {}
     for key, value in values.items():
+        name = _CELLS.sub("", key)
         if isinstance(value, str):
             left_out[key] = "text"
-        elif _STATE.match(key):
-            left_out[key] = "state of the optimiser or of the training loop"
+        elif _OPTIMIZER.match(name):
+            left_out[key] = "state of the optimizer or of the loss scale"
+        elif _LOOP.match(name) or value.ndim == 0:
+            left_out[key] = "a number of the training, no weight of the network"
         else:
-            stem, _, last = _WRAPPERS.sub("", key).rpartition(".")
+            stem, _, last = name.rpartition(".")
             stem = re.sub(r"\bdown_sample_layer\b", "downsample", stem)
             name = f"{stem}.{_NORM.get(last, last)}" if stem else last
             if name in named:
@@ -95,12 +95,35 @@ def torch_names(values: Mapping[str, np.ndarray | str]) -> tuple[dict[str, np.nd
     return named, left_out
 
 
+def mindspore_names(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights under MindSpore's words for the same layers, as ``torch_names`` reads them.
+
+    A normalisation is known by its running mean. Counters of batches are left out, since MindSpore has none.
+    """
+    norms = {name.removesuffix("running_mean") for name in weights if name.endswith("running_mean")}
+    theirs = {}
+    for name, value in weights.items():
+        last = name.rpartition(".")[2]
+        stem = name.removesuffix(last)
+        if last != "num_batches_tracked":
+            there = re.sub(r"\bdownsample\b", "down_sample_layer", stem)
+            theirs[there + (_NORM_BACK[last] if stem in norms else last)] = value
+    return theirs
+
+
 _NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-_WRAPPERS = re.compile(r"^((network|_backbone|optimizer|backbone)\.)+")
-_STATE = re.compile(
-    r"(moments|accum|moment1|moment2|accumulation)\.|(beta1_power|beta2_power|learning_rate|momentum|global_step|epoch_num"
-    r"|step_num|scale_sense|loss_scale|current_iterator_step|last_overflow_iterator_step|step)$"
+_NORM_BACK = {ours: theirs for theirs, ours in _NORM.items()}
+# The cells that a network is wrapped in for training.
+_CELLS = re.compile(r"^((network|_backbone|optimizer|backbone)\.)+")
+# What MindSpore's optimizers and its cells for scaled losses keep.
+_OPTIMIZER = re.compile(
+    r"(moments?|moment[12]|vhat|accum(_update|ulation)?|stat|mean_(grad|square)|(adam|lamb)_[mv]|(max_)?exp_avg(_sq)?"
+    r"|exp_inf|momentum_buf|prev|step_size|ax_?|learning_rate)\.|(exp_avg_sq|mu|eta)_(row_|col_)?"
+    r"|(beta[12]_power|learning_rate(_group_\d+)?|momentum|fake_(lr|param)|global_step|state_step|step_t|afactor_step"
+    r"|step|epoch_num|step_num|scale_sense|loss_scale|current_iterator_step|last_overflow_iterator_step)$"
 )
+# Parameters in which the programs of DDAG and MVD keep losses, accuracy and the weight of the graph.
+_LOOP = re.compile(r"(loss_id|loss_tri|total_loss|acc|wg)$")
 
 
 class _Broken(Exception):
@@ -229,7 +252,7 @@ def _value(name, dims, kind, contents, path):
     size = sum(map(len, contents))
     if kind == "str":
         try:
-            return b"".join(contents).decode("utf-32-le")
+            return b"".join(contents).decode("utf-32-le").rstrip("\0")
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: the text {name!r} is damaged; copy the file again") from error
     if kind != "BFloat16" and kind not in TYPES:
@@ -255,7 +278,8 @@ def _value(name, dims, kind, contents, path):
 
 def _records(name, value):
     if isinstance(value, str):
-        yield from _sliced(name, (0,), "str", value.encode("utf-32-le"))
+        # An empty text is one zero, as MindSpore writes it; of none at all it could not read the type.
+        yield from _sliced(name, (0,), "str", (value or "\0").encode("utf-32-le"))
         return
     value = np.asarray(value)
     kinds = {np.dtype(dtype): kind for kind, dtype in TYPES.items()}

@@ -13,31 +13,37 @@ from crossreid.formats.mindspore import read_checkpoint, torch_names
 from crossreid.records import UserError
 
 
-def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file with the names of torchvision, on the CPU: ``.safetensors``, MindSpore ``.ckpt``,
-    anything else as a PyTorch file, which may hold its weights under ``state_dict`` or ``model`` and with the
-    prefix ``module.``."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"there are no pretrained weights at {path}: give the path of a torchvision .pth, a .safetensors "
-            "or a MindSpore .ckpt file, 'timm' to download them, or null for random weights"
-        )
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors of a file with PyTorch's words for each layer, on the CPU, and what was left out: name -> reason.
 
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise UserError(
-                f"{path} cannot be read as safetensors: it is truncated, damaged, or something else "
-                f"altogether ({first_line(error)}). Copy it again or use another one."
-            ) from error
+    path: ``.safetensors`` of PyTorch or MindSpore, a MindSpore ``.ckpt``, anything else as a PyTorch file, which may
+        hold its weights under ``state_dict``, ``model`` or ``net`` and with the prefix ``module.``.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     if path.suffix == ".ckpt":
-        values, _ = torch_names(read_checkpoint(path))
-        return {key: torch.from_numpy(np.array(value)) for key, value in values.items()}
-    return state_dict(read_pickle(path), path)
+        values, left_out = torch_names(read_checkpoint(path))
+        return {key: torch.from_numpy(np.array(value)) for key, value in values.items()}, left_out
+    return state_dict(read_pickle(path), path), {}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            values = {name: file.get_tensor(name) for name in file.keys()}
+            program = (file.metadata() or {}).get("format")
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path} cannot be read as safetensors: it is truncated, damaged, or something else "
+            f"altogether ({first_line(error)}). Copy it again or use another one."
+        ) from error
+    # MindSpore names itself; a file that was written anew may not, but only MindSpore's has a moving mean.
+    if program == "ms" or any(name.endswith(".moving_mean") for name in values):
+        return torch_names(values)
+    return values, {}
 
 
 def state_dict(content, path) -> dict[str, torch.Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from crossreid.ops.precision import in_float32
@@ -26,7 +28,7 @@ def jensen_shannon(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Jensen-Shannon divergence of the classes of two logits (N, C), from 0 to log 2, averaged over the
     batch. Both get a gradient."""
     first, second = first.log_softmax(1), second.log_softmax(1)
-    middle = torch.logaddexp(first, second) - torch.log(first.new_tensor(2.0))
+    middle = torch.logaddexp(first, second) - math.log(2)
     halves = [(each.exp() * (each - middle)).sum(1).mean() / 2 for each in (first, second)]
     return halves[0] + halves[1]
 

@@ -28,13 +28,21 @@ def sinkhorn(
     cost = (first[:, None] - second[None]).square().sum(2)
     weight = torch.log(torch.full_like(cost[0], 1 / len(cost)) + 1e-8)
     u = v = torch.zeros_like(weight)
+    done = torch.zeros((), dtype=torch.bool, device=cost.device)
     for _ in range(iterations):
-        before = u
-        u = blur * (weight - _logsumexp((u[:, None] + v - cost) / blur, 1)) + u
-        v = blur * (weight - _logsumexp((u[:, None] + v - cost) / blur, 0)) + v
-        if (u - before).detach().abs().sum() < tolerance:
+        further = blur * (weight - _logsumexp((u[:, None] + v - cost) / blur, 1)) + u
+        change = (further - u).detach().abs().sum()
+        u = torch.where(done, u, further)
+        v = torch.where(done, v, blur * (weight - _logsumexp((u[:, None] + v - cost) / blur, 0)) + v)
+        done = done | (change < tolerance)
+        if _can_be_asked(done) and done:
             break
     return (((u[:, None] + v - cost) / blur).exp() * cost).sum()
+
+
+def _can_be_asked(value: torch.Tensor) -> bool:
+    """Whether the host has the value at once. Asking a device costs more than iterations that change nothing."""
+    return value.device.type == "cpu"
 
 
 def _logsumexp(values, dim):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from crossreid.ops.distance import euclidean
 from crossreid.ops.precision import in_float32
+from crossreid.records import Labels
 
 
 def batch_hard_triplet(
@@ -33,27 +35,45 @@ def batch_hard_triplet(
 
 @in_float32
 def modality_centres(
-    vectors: torch.Tensor, identities: torch.Tensor, modalities: torch.Tensor
+    vectors: torch.Tensor,
+    identities: torch.Tensor,
+    modalities: torch.Tensor,
+    labels: Labels | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean of each identity's vectors of each modality, to be compared in the place of the images (Liu et al.,
     arXiv 2008.06223).
 
-    vectors: (N, D). identities, modalities (0 or 1): (N,) integers.
+    vectors: (N, D). identities, modalities (0 or 1): (N,) integers. labels: the same as the host knows them; without
+        them a device is waited for.
 
     Returns the centroids (M, D) and their identities (M,), identities ascending and visible before infrared.
     """
-    groups, place, counts = torch.unique(2 * identities + modalities, return_inverse=True, return_counts=True)
-    sums = vectors.new_zeros(len(groups), vectors.shape[1]).index_add(0, place, vectors)
+    if labels is None:
+        target, modality = identities.cpu().numpy(), modalities.cpu().numpy()
+    else:
+        target, modality = labels.target, labels.modality
+    number = len(np.unique(2 * target + modality))
+    keys, order = torch.sort(2 * identities + modalities, stable=True)
+    place = torch.zeros_like(order).scatter(0, order[1:], (keys[1:] != keys[:-1]).cumsum(0))
+    groups = keys.new_zeros(number).scatter(0, place[order], keys)
+    counts = keys.new_zeros(number).index_add(0, place, torch.ones_like(place))
+    sums = vectors.new_zeros(number, vectors.shape[1]).index_add(0, place, vectors)
     return sums / counts[:, None], groups // 2
 
 
 def same_identity(identities: torch.Tensor) -> torch.Tensor:
-    """(N, N) boolean: whether two rows are of one identity. Raises ValueError when all are."""
+    """(N, N) boolean: whether two rows are of one identity. Raises ValueError when all are; on a device, which is not
+    waited for, ``check_identities`` of the labels does that."""
     same = identities[:, None] == identities[None, :]
-    if bool(same.all()):
-        raise ValueError(
-            f"a triplet loss needs at least two identities in every batch, but all {len(identities)} images "
-            f"of this one are of identity {identities[0].item() if len(identities) else 'none'}: draw "
-            "several identities per batch"
-        )
+    if same.device.type == "cpu" and bool(same.all()):
+        check_identities(identities.numpy())
     return same
+
+
+def check_identities(targets: np.ndarray) -> None:
+    """Raise ValueError when the images of a batch are all of one identity."""
+    if len(np.unique(targets)) < 2:
+        raise ValueError(
+            f"a triplet loss needs at least two identities in every batch, but all {len(targets)} images of this one "
+            f"are of identity {targets[0] if len(targets) else 'none'}: draw several identities per batch"
+        )

@@ -37,10 +37,20 @@ def weighted_triplet(
         positive = distance.masked_fill(~same, float("-inf")).softmax(1)
         negative = (-distance).masked_fill(same, float("-inf")).softmax(1)
     else:
-        farthest = distance.masked_fill(~same, float("-inf")).amax(1, keepdim=True)
-        positive = (distance - farthest).masked_fill(~same, float("-inf")).exp()
-        positive = positive / (positive.sum(1, keepdim=True) + 1e-6)
-        negative = (-distance).masked_fill(same, float("-inf")).exp()
-        negative = negative / (negative.sum(1, keepdim=True) + 1e-6)
+        positive, negative = released_weights(distance, same, ~same)
     gap = (positive * distance).sum(1) - (negative * distance).sum(1)
     return F.softplus(gap).mean(), positive.sum(1).mean().detach(), negative.sum(1).mean().detach()
+
+
+def released_weights(
+    distance: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the positives and of the negatives of each row, as the released programs of AGW and MetaBIN weigh them.
+
+    distance: (N, N), 0 or more. positive, negative: (N, N) boolean. A row without negatives has weights of 0 for
+        them.
+    """
+    farthest = distance.masked_fill(~positive, float("-inf")).amax(1, keepdim=True)
+    pull = (distance - farthest).masked_fill(~positive, float("-inf")).exp()
+    push = (-distance).masked_fill(~negative, float("-inf")).exp()
+    return pull / (pull.sum(1, keepdim=True) + 1e-6), push / (push.sum(1, keepdim=True) + 1e-6)

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from crossreid.losses.identity import identity_loss
-from crossreid.losses.triplet import batch_hard_triplet
+from crossreid.losses.triplet import batch_hard_triplet, check_identities
 from crossreid.losses.weighted_triplet import weighted_triplet
 from crossreid.methods import streams
 from crossreid.methods.base import Method, Progress
@@ -94,7 +94,9 @@ class AGW(Method):
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """L = L_id + L_wrt. The triplets are of pooled vectors, not of unit length, from both modalities."""
         config = self.config
-        pooled = self.pool(self.feature_map(batch.images, batch.modality))
+        labels = batch.on_host()
+        check_identities(labels.target)
+        pooled = self.pool(self.feature_map(batch.images, labels.modality))
         logits = self.classifier(self.neck(pooled))
         losses = {"identity": identity_loss(logits, batch.target, config.smoothing)}
         if config.loss == "weighted":

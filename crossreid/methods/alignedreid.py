@@ -132,6 +132,11 @@ class AlignedReID(Method):
             )
         return COMPARISONS[feature or self.features[0]]
 
+    def metrics(self, feature: str | None = None) -> dict[str, Metric]:
+        """See ``Method.metrics``: with the stripes at hand, every feature is."""
+        stripes = self.metric(feature).stripes is not None
+        return {name: metric for name, metric in COMPARISONS.items() if stripes or metric.stripes is None}
+
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Everything alike, except that batch normalisation is not decayed unless ``decay_norms``."""
         if self.config.decay_norms:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -40,7 +41,7 @@ class Progress:
     iteration: int = 0
     iterations_per_epoch: int = 1
     lrs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    loss_scale: float = 1.0
+    loss_scale: float | torch.Tensor = 1.0
 
     @property
     def first(self) -> bool:
@@ -95,6 +96,10 @@ class Method(nn.Module):
         """How embeddings of this feature are compared."""
         return Metric("cosine")
 
+    def metrics(self, feature: str | None = None) -> dict[str, Metric]:
+        """Feature -> metric, of all features that an embedding of this one serves: they differ by the metric alone."""
+        return {feature or self.features[0]: self.metric(feature)}
+
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Optimizer name -> its groups. A group is ``{"params": [...], "name": ..., "lr_factor": factor of the
         optimizer's learning rate (default 1), "weight_decay": ... (default the optimizer's), "bounds": (low, high)
@@ -110,8 +115,9 @@ class Method(nn.Module):
         training with the labels (see ``crossreid.records.Labels``) of all training images."""
 
 
-def modality_indices(modality, count: int, device) -> torch.Tensor:
-    """Turn a modality as ``embed`` accepts it into (count,) int64 indices, 0 visible and 1 infrared."""
+def modality_indices(modality, count: int) -> np.ndarray:
+    """Turn a modality as ``embed`` accepts it into (count,) int64 indices, 0 visible and 1 infrared. A tensor on a
+    device is waited for."""
     names = {"visible": 0, "infrared": 1}
     if modality is None:
         raise ValueError(
@@ -121,12 +127,12 @@ def modality_indices(modality, count: int, device) -> torch.Tensor:
     if isinstance(modality, str):
         if modality not in names:
             raise ValueError(f"unknown modality {modality!r}: expected 'visible' or 'infrared'")
-        return torch.full((count,), names[modality], dtype=torch.int64, device=device)
-    if not torch.is_tensor(modality):
+        return np.full(count, names[modality])
+    if torch.is_tensor(modality):
+        modality = modality.cpu().numpy()
+    elif not isinstance(modality, np.ndarray):
         modality = [names.get(value, value) for value in modality]
-    indices = torch.as_tensor(modality, device=device).long()
+    indices = np.asarray(modality, np.int64)
     if indices.shape != (count,):
-        raise ValueError(
-            f"modality has shape {tuple(indices.shape)}: expected one value for each of {count} images"
-        )
+        raise ValueError(f"modality has shape {indices.shape}: expected one value for each of {count} images")
     return indices

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from crossreid.losses.identity import identity_loss
-from crossreid.losses.triplet import batch_hard_triplet, modality_centres
+from crossreid.losses.triplet import batch_hard_triplet, check_identities, modality_centres
 from crossreid.methods import streams
 from crossreid.methods.base import Method, Progress
 from crossreid.nn.graph_attention import IdentityGraph
@@ -129,15 +129,17 @@ class DDAG(Method):
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """The losses of the module's equation; ``base`` is their sum without the graph's."""
-        maps = self.feature_map(batch.images, batch.modality)
+        labels = batch.on_host()
+        maps = self.feature_map(batch.images, labels.modality)
         pooled = average(maps)
         vectors = self.neck(pooled)
         compared = vectors if self.config.after_neck else pooled
         losses = {"identity": identity_loss(self.classifier(vectors), batch.target)}
         if self.config.losses == "id+tri":
+            check_identities(labels.target)
             anchors = compared, batch.target
             if self.config.centroids:
-                anchors = modality_centres(compared, batch.target, batch.modality)
+                anchors = modality_centres(compared, batch.target, batch.modality, labels)
             losses["triplet"] = batch_hard_triplet(*anchors, self.config.margin)
         if self.part is not None:
             losses["part"] = identity_loss(self.classifier(self.part(maps, vectors)), batch.target)
@@ -150,9 +152,10 @@ class DDAG(Method):
         return losses | {"base": base, "total": total}
 
     def epoch_end(self, means: Mapping[str, float]) -> None:
-        """The graph counts the more, the lower the other losses have become."""
-        if self.graph is not None and self.config.graph_schedule == "epoch":
-            self.graph_weight.fill_(1 / (1 + means["train/base"]))
+        """The graph counts the more, the lower the other losses have become; the same in every process."""
+        if self.graph is not None:
+            of = "base" if self.config.graph_schedule == "epoch" else "total"
+            self.graph_weight.fill_(1 / (1 + means[f"train/{of}"]))
 
     def _weigh(self, total: torch.Tensor, progress: Progress) -> None:
         if progress.iteration == 0:
@@ -160,8 +163,9 @@ class DDAG(Method):
         # A step that float16's loss scale overflowed is skipped by the loop, and counts for nothing here either.
         counts = torch.isfinite(total)
         self.epoch_total += torch.stack((torch.where(counts, total, 0.0), counts.to(total.dtype)))
-        if self.epoch_total[1] > 0:
-            self.graph_weight.fill_(1 / (1 + self.epoch_total[0] / self.epoch_total[1]))
+        summed, steps = self.epoch_total
+        weight = 1 / (1 + summed / steps)
+        self.graph_weight.copy_(torch.where(steps > 0, weight, self.graph_weight))
 
     def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
         """See ``Method.embed``; vectors of unit length."""

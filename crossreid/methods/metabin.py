@@ -20,29 +20,29 @@ Domain Generalization", AAAI 2018, arXiv 1710.03463), with which the authors com
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call
 
-from crossreid.losses.domain_triplet import inter_domain_shuffle
-from crossreid.losses.identity import identity_loss
-from crossreid.losses.scatter import intra_domain_scatter
-from crossreid.losses.triplet import batch_hard_triplet
+from crossreid.losses.by_name import Loss, chosen
+from crossreid.losses.triplet import check_identities
 from crossreid.methods.base import Method, Phase, Progress
-from crossreid.nn.batch_instance_norm import BatchInstanceNorm, HalfInstanceNorm, statistics_held
+from crossreid.nn import backbones
+from crossreid.nn.batch_instance_norm import GATES, BatchInstanceNorm, HalfInstanceNorm, statistics_held
+from crossreid.nn.classifiers import CLASSIFIERS
 from crossreid.nn.mobilenet import MobileNetV2
-from crossreid.nn.pooling import average
-from crossreid.nn.pretrained import load_pretrained
+from crossreid.nn.pooling import GeneralizedMean, average, average_and_maximum, clipped_average, maximum
 from crossreid.nn.resnet import NETWORKS, resnet
 from crossreid.records import Batch, Embedding, UserError
 
+GATED = {"bin": BatchInstanceNorm, "bin_shared": partial(BatchInstanceNorm, shared=True)}
 NORMS = {
-    "bin": BatchInstanceNorm,
-    "bin_shared": partial(BatchInstanceNorm, shared=True),
+    **GATED,
     "bn": nn.BatchNorm2d,
     "in": partial(nn.InstanceNorm2d, affine=True),
     "half": HalfInstanceNorm,
@@ -53,9 +53,25 @@ BACKBONES = {
     **{name: partial(resnet, name) for name in NETWORKS},
 }
 
-LOSSES = ("cross_entropy", "triplet", "shuffle", "scatter")
+POOLINGS = {
+    "average": lambda: average,
+    "max": lambda: maximum,
+    "average_max": lambda: average_and_maximum,
+    "average_clipped": lambda: clipped_average,
+    "gem": GeneralizedMean,
+    "gem_learned": partial(GeneralizedMean, learned=True),
+}
+PRETRAINED_NORMS = ("batch_affine", "batch_statistics", "instance_affine")
 LEARNERS = ("gates", "all")
 BINS = 10
+CHOICES = {
+    "backbone": BACKBONES,
+    "norm": NORMS,
+    "gate_init": GATES,
+    "pooling": POOLINGS,
+    "classifier": CLASSIFIERS,
+    "meta_learns": LEARNERS,
+}
 
 
 @dataclass
@@ -65,13 +81,20 @@ class Config:
     on DukeMTMC-reID (3 on Market-1501).
 
     backbone: one of ``BACKBONES``.
-    pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; MobileNets take the path of
+    pretrained: pretrained weights, see ``crossreid.nn.backbones.start``; MobileNets take the path of
         deep-person-reid's file ``mobilenetv2_1.4.pth`` or ``mobilenetv2_1.0.pth``; null for random ones.
     norm: ``bin``, each branch with its own affine pair; ``bin_shared``, one pair; without gates ``bn``,
         ``in``, or ``half`` (half of the channels each), which need ``meta`` off.
+    gate_init: how gates begin: ``one`` (batch normalisation), ``zero``, ``half`` or ``random``.
+    pretrained_norms: what normalisation layers take over from the pretrained network, from ``PRETRAINED_NORMS``;
+        instance branches have no statistics to take.
     last_stride: stride of the last stage; 1 gives maps of 1/16 of the image.
-    base_losses, meta_train_losses, meta_test_losses: names from ``LOSSES``; their sum is minimised.
-    smoothing: of the cross entropy's labels; margin: of the triplet loss.
+    pooling: from maps to a feature, one of ``POOLINGS``; ``gem_learned`` learns its exponent.
+    classifier: one of ``crossreid.nn.classifiers.CLASSIFIERS``; all but ``linear`` have ``classifier_margin`` and
+        ``classifier_scale``.
+    base_losses, meta_train_losses, meta_test_losses: names from ``crossreid.losses.by_name.LOSSES``, or mappings of a
+        name and options such as ``{name: triplet, mining: soft, weight: 0.5, feature: bn}``; their sum is minimised.
+    smoothing: of the cross entropy's labels; margin: of the triplet loss; each where the lists do not say otherwise.
     meta: False trains gates and weights alike by the base step.
     meta_learns: what the meta step moves, virtually and then really: the ``gates``, or ``all`` weights (MLDG), each
         at its own learning rate times ``inner_ratio`` in the virtual step.
@@ -86,10 +109,16 @@ class Config:
     backbone: str = "mobilenet_v2_1.4"
     pretrained: str | None = None
     norm: str = "bin"
+    gate_init: str = "one"
+    pretrained_norms: tuple[str, ...] = ("batch_affine", "batch_statistics")
     last_stride: int = 1
-    base_losses: tuple[str, ...] = ("cross_entropy", "triplet")
-    meta_train_losses: tuple[str, ...] = ("scatter", "shuffle", "triplet")
-    meta_test_losses: tuple[str, ...] = ("triplet",)
+    pooling: str = "average"
+    classifier: str = "linear"
+    classifier_margin: float = 0.15
+    classifier_scale: float = 128.0
+    base_losses: tuple[str | dict, ...] = ("cross_entropy", "triplet")
+    meta_train_losses: tuple[str | dict, ...] = ("scatter", "shuffle", "triplet")
+    meta_test_losses: tuple[str | dict, ...] = ("triplet",)
     smoothing: float = 0.1
     margin: float = 0.3
     meta: bool = True
@@ -103,25 +132,39 @@ class Config:
 
 
 class MetaBIN(Method):
-    """The maps averaged ("global"), then batch normalisation ("bn"), then a classifier while training."""
+    """The maps pooled ("global"), then batch normalisation ("bn"), then a classifier while training."""
 
     Config = Config
     features = ("bn", "global")
 
     def __init__(self, config: Config, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
-        for key, known in (("backbone", BACKBONES), ("norm", NORMS), ("meta_learns", LEARNERS)):
+        for key, known in CHOICES.items():
             if getattr(config, key) not in known:
                 raise UserError(f"method.{key} is {getattr(config, key)!r}: choose one of {', '.join(known)}")
-        for key in ("base_losses", "meta_train_losses", "meta_test_losses"):
-            if not (names := getattr(config, key)) or set(names) - set(LOSSES):
-                raise UserError(f"method.{key} is {list(names)}: choose one or more of {', '.join(LOSSES)}")
-        self.backbone = BACKBONES[config.backbone](norm=NORMS[config.norm], last_stride=config.last_stride)
+        if set(config.pretrained_norms) - set(PRETRAINED_NORMS):
+            raise UserError(
+                f"method.pretrained_norms is {list(config.pretrained_norms)}: choose some of "
+                f"{', '.join(PRETRAINED_NORMS)}, or none"
+            )
+        defaults = {"cross_entropy": {"smoothing": config.smoothing}, "triplet": {"margin": config.margin}}
+        self.losses = {
+            phase: chosen(
+                f"method.{phase}_losses", getattr(config, f"{phase}_losses"), ("global", "bn"), defaults
+            )
+            for phase in ("base", "meta_train", "meta_test")
+        }
+        norm = NORMS[config.norm]
+        if config.norm in GATED:
+            norm = partial(norm, gates=config.gate_init)
+        self.backbone = BACKBONES[config.backbone](norm=norm, last_stride=config.last_stride)
+        self.pool = POOLINGS[config.pooling]()
         self.neck = nn.BatchNorm1d(self.backbone.channels)
         self.neck.bias.requires_grad_(False)
-        self.classifier = nn.Linear(self.backbone.channels, classes, bias=False)
+        margin = (config.classifier_margin, config.classifier_scale)
+        self.classifier = CLASSIFIERS[config.classifier](self.backbone.channels, classes, *margin)
         if config.pretrained is not None:
-            self._start()
+            self._load_pretrained()
         if config.meta and config.meta_learns == "gates" and not self.gates():
             raise UserError(
                 f"method.norm {config.norm!r} has no gates for the meta step to learn: choose 'bin' or "
@@ -172,8 +215,7 @@ class MetaBIN(Method):
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         if phase == "meta":
             return self._meta(batch, progress)
-        names = getattr(self.config, f"{phase}_losses")  # of "base", and of the two parts of "meta"
-        losses = self._losses(names, self._pool(batch.images), batch)
+        losses = self._losses(self.losses[phase], self._pool(batch.images), batch)
         return {"total": sum(losses.values()), **losses}
 
     def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
@@ -204,32 +246,45 @@ class MetaBIN(Method):
                 "images too (data.settings: {all_images: true}), or set method.meta to false"
             )
 
-    def _start(self) -> None:
-        """Fill in ImageNet weights: with gates of 1 the network is then the ImageNet network. Instance
-        branches and layers without batch normalisation keep their fresh affine pairs, as published."""
-        config = self.config
+    def _load_pretrained(self) -> None:
+        """Fill in ImageNet weights: by default, with gates of 1, the network is then the ImageNet network, and
+        instance branches and layers without batch normalisation keep their fresh affine pairs, as published."""
+        config, taken = self.config, self.config.pretrained_norms
         plain = BACKBONES[config.backbone](last_stride=config.last_stride)
-        load_pretrained(plain, config.pretrained, config.backbone)
+        backbones.start(plain, config.pretrained, config.backbone)
         batch = config.norm in ("bin", "bin_shared", "bn")
-        values = {name: value for name, value in plain.state_dict().items() if batch or value.ndim == 4}
+        values = {}
+        for name, value in plain.state_dict().items():
+            layer, _, last = name.rpartition(".")
+            affine = last in ("weight", "bias")
+            if value.ndim == 4 or (batch and ("batch_affine" if affine else "batch_statistics") in taken):
+                values[name] = value
+            elif config.norm == "in" and affine and "instance_affine" in taken:
+                values[name] = value
+            if config.norm == "bin" and value.ndim == 1 and affine and "instance_affine" in taken:
+                values[f"{layer}.instance_{last}"] = value
         self.backbone.load_state_dict(values, strict=False)
 
     def _pool(self, images: torch.Tensor) -> torch.Tensor:
-        return average(self.feature_map(images))
+        return self.pool(self.feature_map(images))
 
-    def _losses(self, names: Iterable[str], pooled: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-        compute = {
-            "cross_entropy": lambda: self._cross_entropy(pooled, batch.target),
-            "triplet": lambda: batch_hard_triplet(pooled, batch.target, self.config.margin),
-            "shuffle": lambda: inter_domain_shuffle(pooled, batch.target, batch.domain),
-            "scatter": lambda: intra_domain_scatter(pooled, batch.domain),
-        }
-        return {name: compute[name]() for name in names}
-
-    def _cross_entropy(self, pooled: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        # Published: 1 - e for the true class and e / (C - 1) for each other; identity_loss spreads over all.
-        share = self.config.smoothing * self.classes / max(self.classes - 1, 1)
-        return identity_loss(self.classifier(self.neck(pooled)), target, share)
+    def _losses(self, losses: Sequence[Loss], pooled: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        """Each by its name; a name that comes again has a number behind it."""
+        if any(loss.name == "triplet" for loss in losses):
+            check_identities(batch.on_host().target)
+        on_logits = any(loss.on_logits for loss in losses)
+        features = {"global": pooled}
+        if on_logits or any(loss.feature == "bn" for loss in losses):
+            features["bn"] = self.neck(pooled)
+        logits = self.classifier(features["bn"], batch.target) if on_logits else None
+        given = {"logits": logits, "targets": batch.target, "domains": batch.domain, "count": self.domains}
+        found: dict[str, torch.Tensor] = {}
+        for loss in losses:
+            again = sum(name.partition(" ")[0] == loss.name for name in found)
+            found[f"{loss.name} {again + 1}" if again else loss.name] = loss(
+                features=features[loss.feature], **given
+            )
+        return found
 
     def _meta(self, batch: Batch, progress: Progress) -> dict[str, torch.Tensor]:
         """One meta step. Its total has a gradient for what the step learns and for nothing else; running
@@ -261,12 +316,12 @@ class MetaBIN(Method):
 
     def _split(self, batch: Batch) -> tuple[Batch, Batch]:
         """The batch of the meta-train domains, drawn by torch's global generator, and that of the others."""
-        domains, wanted = batch.domain.unique(), self.config.meta_train_domains
+        domain, wanted = batch.on_host().domain, self.config.meta_train_domains
+        domains = np.unique(domain)
         if len(domains) <= wanted:
             raise UserError(_too_few_domains(len(domains), wanted))
-        drawn = domains[torch.randperm(len(domains))[:wanted].to(domains.device)]
-        inside = torch.isin(batch.domain, drawn)
-        return batch.select(inside), batch.select(~inside)
+        inside = np.isin(domain, domains[torch.randperm(len(domains)).tolist()[:wanted]])
+        return batch.select(np.flatnonzero(inside)), batch.select(np.flatnonzero(~inside))
 
     def _with(self, values: Mapping[str, torch.Tensor], batch: Batch, phase: str, progress: Progress) -> dict:
         """The losses of a phase with other values; all further weights are constants, which spares their
@@ -296,7 +351,7 @@ class MetaBIN(Method):
             if gradient is None:  # the classifier, where cross entropy is not among the meta-train losses
                 virtual[name] = value
                 continue
-            if progress.loss_scale != 1:
+            if isinstance(progress.loss_scale, torch.Tensor) or progress.loss_scale != 1:
                 gradient = (gradient / progress.loss_scale).nan_to_num(0.0, 0.0, 0.0)
             moved = value - self._inner_rate(name, progress) * gradient
             if name.endswith("gate"):

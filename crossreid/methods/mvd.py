@@ -24,7 +24,7 @@ from crossreid.losses.identity import identity_loss
 from crossreid.losses.modality_margin import modality_margin
 from crossreid.losses.prior import divergence_from_normal
 from crossreid.losses.sinkhorn import sinkhorn
-from crossreid.losses.triplet import batch_hard_triplet, modality_centres
+from crossreid.losses.triplet import batch_hard_triplet, check_identities, modality_centres
 from crossreid.methods.base import Method, Progress
 from crossreid.nn.channel_attention import ChannelAttention
 from crossreid.nn.pooling import average
@@ -266,6 +266,7 @@ class MVD(Method):
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """The losses of the profile, with the modality of each image for the distances alone."""
         config, profile = self.config, self.profile
+        check_identities(batch.on_host().target)
         seen = self._observe(batch.images)
         drawn = {view: self.bottlenecks[VIEWS[view][0]].with_prior(vectors) for view, vectors in seen.items()}
         kept, priors = ({view: pair[index] for view, pair in drawn.items()} for index in range(2))
@@ -325,8 +326,10 @@ class MVD(Method):
 
     def grey(self, images: torch.Tensor) -> torch.Tensor:
         """The grey version of normalised images (N, 3, H, W), three equal channels."""
-        shares = images.new_tensor(self.profile.grey)
-        return (images.detach() * shares[:, None, None]).sum(1, keepdim=True).expand_as(images)
+        red, green, blue = self.profile.grey
+        images = images.detach()
+        brightness = red * images[:, :1] + green * images[:, 1:2] + blue * images[:, 2:]
+        return brightness.expand_as(images)
 
     def _start(self) -> None:
         first, *others = self.encoders.values()
@@ -352,7 +355,7 @@ class MVD(Method):
         if not self.profile.margins:
             anchors = vectors, batch.target
             if config.centroids:
-                anchors = modality_centres(vectors, batch.target, batch.modality)
+                anchors = modality_centres(vectors, batch.target, batch.modality, batch.on_host())
             return batch_hard_triplet(*anchors, config.margin)
         return modality_margin(vectors, batch.target, batch.modality, config.margins, config.cross_margins)
 

@@ -17,7 +17,7 @@ def feature_map(backbone: ResNet, stems: Stems | None, images: torch.Tensor, mod
     if stems is None:
         return backbone(images)
     if not (isinstance(modality, str) and modality in MODALITIES):
-        modality = modality_indices(modality, len(images), images.device)
+        modality = modality_indices(modality, len(images))
     return backbone(stems(images, modality))
 
 

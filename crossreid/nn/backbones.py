@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from pathlib import Path
 
 from torch import nn
 
@@ -48,11 +49,16 @@ def backbone(name: str, last_stride: int = 1, variant: str = "torchvision") -> n
 
 def start(network: nn.Module, pretrained: str | None, name: str) -> list[str]:
     """Fill it with pretrained weights; see ``crossreid.nn.pretrained.load_pretrained`` for what may be given."""
-    if pretrained == "timm" and name in OTHERS and "timm" not in OTHERS[name]:
-        raise UserError(
-            f"timm has no weights for the backbone {name}: set method.pretrained to the path of {OTHERS[name]}, copied "
-            "from any computer, or to null to start from random weights"
-        )
+    if pretrained is not None and name in OTHERS:
+        offered = pretrained == "timm" and "timm" in OTHERS[name]
+        if not offered and not Path(pretrained).is_file():
+            lacking = (
+                "timm has no weights" if pretrained == "timm" else f"there are no weights at {pretrained}"
+            )
+            raise UserError(
+                f"{lacking} for the backbone {name}: set method.pretrained to the path of {OTHERS[name]}, "
+                "copied from any computer, or to null to start from random weights"
+            )
     return load_pretrained(network, pretrained, name, names=_dense_name if name == "densenet121" else None)
 
 

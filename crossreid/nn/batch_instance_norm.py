@@ -9,6 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+# How gates begin: channels -> their values, from 0 (instance normalisation) to 1 (batch normalisation).
+GATES = {
+    "one": torch.ones,
+    "zero": torch.zeros,
+    "half": lambda channels: torch.full((channels,), 0.5),
+    "random": torch.rand,
+}
+
 
 class BatchInstanceNorm(nn.BatchNorm2d):
     """Batch and instance normalisation, mixed in each channel by a learned gate g between 0 and 1.
@@ -22,16 +30,17 @@ class BatchInstanceNorm(nn.BatchNorm2d):
     where b is the input normalised by the statistics of the batch and i by those of its image.
 
     ``weight``, ``bias`` and the running statistics are those of the batch branch, under the names of
-    ``torch.nn.BatchNorm2d``, so that weights of a plain network load as they are. Gates start at 1, where the
-    layer is that batch normalisation.
+    ``torch.nn.BatchNorm2d``, so that weights of a plain network load as they are. With gates of 1 the layer is
+    that batch normalisation.
 
-    channels: C of the maps (N, C, H, W). shared: whether both branches share one affine pair.
+    channels: C of the maps (N, C, H, W). shared: whether both branches share one affine pair. gates: how they
+    begin, a name of ``GATES``.
     """
 
-    def __init__(self, channels: int, shared: bool = False):
+    def __init__(self, channels: int, shared: bool = False, gates: str = "one"):
         super().__init__(channels)
         self.shared = shared
-        self.gate = nn.Parameter(torch.ones(channels))
+        self.gate = nn.Parameter(GATES[gates](channels))
         if not shared:
             self.instance_weight = nn.Parameter(torch.ones(channels))
             self.instance_bias = nn.Parameter(torch.zeros(channels))

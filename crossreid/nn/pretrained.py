@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -25,7 +26,8 @@ def load_pretrained(
 
     backbone: a network of ``crossreid.nn.resnet``; its non-local blocks keep their fresh weights.
     pretrained: None (nothing happens); ``"timm"``, the ImageNet weights that timm offers for ``name``; or the
-        path of a file: torchvision ``.pth`` (V1 or V2), ``.safetensors``, or a MindSpore ``.ckpt``.
+        path of a file: torchvision ``.pth`` (V1 or V2), ``.safetensors`` of PyTorch or MindSpore, or a MindSpore
+        ``.ckpt``.
     name: the name of the network.
     stems: modules with ``conv1`` and ``bn1`` that get the same first layers.
     names: a name in the source -> the network's own, where they differ.
@@ -43,7 +45,7 @@ def load_pretrained(
             )
         source, values = f"timm's {name}.tv_in1k", from_timm(f"{name}.tv_in1k")
     else:
-        source, values = str(pretrained), read_weights(pretrained)
+        source, values = pretrained, _read_file(pretrained)
     if names is not None:
         values = {names(key): value for key, value in values.items()}
     left_out = [key for key in values if key.startswith(_CLASSIFIERS)]
@@ -74,6 +76,15 @@ def from_timm(model: str) -> dict[str, torch.Tensor]:
             "and set method.pretrained to its path; or set method.pretrained to null to start from random "
             "weights."
         ) from error
+
+
+def _read_file(path: str) -> dict[str, torch.Tensor]:
+    if not Path(path).is_file():
+        raise UserError(
+            f"there are no pretrained weights at {path}: give the path of a torchvision .pth, a .safetensors "
+            "or a MindSpore .ckpt file, 'timm' to download them, or null for random weights"
+        )
+    return read_weights(path)[0]
 
 
 def _fill(module, values, source, name) -> set[str]:

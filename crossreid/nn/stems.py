@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
 from crossreid.nn.resnet import ResNet
-from crossreid.records import MODALITIES
+from crossreid.records import take
 
 
 class Stems(nn.Module):
@@ -20,19 +21,18 @@ class Stems(nn.Module):
         super().__init__()
         self.visible, self.infrared = body.new_stem(), body.new_stem()
 
-    def forward(self, images: torch.Tensor, modality: str | torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, modality: str | np.ndarray) -> torch.Tensor:
         """images (N, 3, H, W); modality: a name for all, or (N,) with 0 visible and 1 infrared. Returns the
         maps in the order of the images."""
         if isinstance(modality, str):
             return self[modality](images)
-        order = torch.argsort(modality, stable=True)
-        visible, infrared = (images[modality == index] for index in range(len(MODALITIES)))
+        visible, infrared = np.flatnonzero(modality == 0), np.flatnonzero(modality == 1)
         if not len(infrared):
-            return self.visible(visible)
+            return self.visible(images)
         if not len(visible):
-            return self.infrared(infrared)
-        maps = torch.cat((self.visible(visible), self.infrared(infrared)))
-        return maps[torch.argsort(order)]
+            return self.infrared(images)
+        maps = torch.cat((self.visible(take(images, visible)), self.infrared(take(images, infrared))))
+        return take(maps, np.argsort(np.concatenate((visible, infrared))))
 
     def __getitem__(self, modality: str) -> nn.Module:
         return getattr(self, modality)

@@ -204,6 +204,62 @@ def nearest_columns(tile, top, left, nearest, distance, largest):
 
 
 @compiled
+def split_pairs(rows, identity, key, gallery_identity, gallery_key, genuine, impostor):
+    """Distances of pairs of one identity and of two, of those that are not excluded; returns how many of each.
+
+    rows: (B, G); identity, key: (B,) codes of the queries. genuine, impostor: float32, as long as all pairs.
+    """
+    same, other = 0, 0
+    for query in range(len(rows)):
+        row, own, banned = rows[query], identity[query], key[query]
+        for item in range(len(row)):
+            if gallery_key[item] != banned:
+                if gallery_identity[item] == own:
+                    genuine[same] = row[item]
+                    same += 1
+                else:
+                    impostor[other] = row[item]
+                    other += 1
+    return same, other
+
+
+@compiled
+def nearest_items(rows, key, gallery_key, items, values):
+    """The nearest items of each row that are not excluded, as a stable sort has them.
+
+    rows: (B, G); items: (B, K) to fill, -1 where there are no more; values: (B, K) their distances.
+    """
+    items[:], values[:] = -1, np.inf
+    last = items.shape[1] - 1
+    for query in range(len(rows)):
+        row, banned = rows[query], key[query]
+        limit = values[query, last]
+        for item in range(len(row)):
+            if row[item] < limit and gallery_key[item] != banned:
+                insert(item, row[item], items[query], values[query])
+                limit = values[query, last]
+
+
+@compiled
+def tied_rows(rows, identity, key, gallery_identity, gallery_key, out):
+    """Whether the first right item of each row shares its distance with a wrong one; out: (B,) of 0 and 1, -1 for a row
+    without a right one."""
+    for query in range(len(rows)):
+        row, own, banned = rows[query], identity[query], key[query]
+        best = np.inf
+        for item in range(len(row)):
+            if gallery_identity[item] == own and gallery_key[item] != banned and row[item] < best:
+                best = row[item]
+        out[query] = -1
+        if best < np.inf:
+            out[query] = 0
+            for item in range(len(row)):
+                if row[item] == best and gallery_identity[item] != own and gallery_key[item] != banned:
+                    out[query] = 1
+                    break
+
+
+@compiled
 def reciprocal(nearest, k):
     """For every item those among its first k that have it among their first k: (N, k) and how many."""
     total = len(nearest)

@@ -112,28 +112,58 @@ def k_reciprocal_distance(
     return _whole(_rerank(_Matrices(*matrices, squared), k1, k2, weight, precision, False))
 
 
-def expand_query(query, gallery, top: int = 5, alpha: float | None = None) -> torch.Tensor:
-    """Each query replaced by a mean of itself and its nearest gallery items, of unit length.
+def expand_features(
+    query, gallery, k: int = 5, alpha: float = 3.0, times: int = 1, *, queries_only: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Query expansion: every feature replaced by the mean of itself and its nearest ones.
 
-    query: (Q, D), gallery: (G, D), of any length; neighbours are by cosine, equal ones by index.
-    top: how many gallery items take part.
-    alpha: None for the plain mean; otherwise items weigh cosine ** alpha and the query 1 (Radenovic et al.
-        2019), negative cosines weigh nothing.
+    query: (Q, D), gallery: (G, D), of any length, which is kept in the means. Neighbours are by cosine, equal ones by
+        index, among all features, queries and gallery alike.
+    k: how many features take part, itself included. times: how often all of this is done.
+    alpha: others weigh cosine ** alpha and itself 1 (Radenovic et al. 2019), negative cosines nothing; 0 is the plain
+        mean (Chum et al. 2007).
+    queries_only: only queries are replaced, by means with gallery features.
 
-    Returns (Q, D).
+    Returns both sides, (Q, D) and (G, D).
     """
+    if k < 1 or times < 1 or alpha < 0:
+        raise UserError(
+            f"query expansion with k {k}, times {times} and alpha {alpha}: k and times must be at least 1, alpha at "
+            f"least 0"
+        )
     query, gallery = _two(query, gallery, 2, "features", None)
-    query, gallery = (torch.nn.functional.normalize(part) for part in (query, gallery))
-    top = min(top, len(gallery))
-    expanded = query.clone()
-    for start in range(0, len(query), 256):
+    for _ in range(times):
+        if queries_only:
+            query = _means_of_nearest(query, gallery, k, alpha)
+        else:
+            both = _means_of_nearest(torch.cat([query, gallery]), None, k, alpha)
+            query, gallery = both[: len(query)], both[len(query) :]
+    return query, gallery
+
+
+def _means_of_nearest(features, others, k: int, alpha: float) -> torch.Tensor:
+    """others: the features to take neighbours from, None for the others among ``features`` themselves."""
+    from crossreid.ops.kernels import nearest_rows
+
+    alone = others is None
+    others = features if alone else others
+    near = min(k - 1, len(others) - alone)
+    if near < 1:
+        return features
+    unit, unit_others = (torch.nn.functional.normalize(part) for part in (features, others))
+    out = features.clone()
+    for start in range(0, len(features), 256):
+        stop = min(start + 256, len(features))
         with full_products():
-            similarity = query[start : start + 256] @ gallery.T
-        value, item = similarity.sort(dim=1, descending=True, stable=True)
-        value, item = value[:, :top], item[:, :top]
-        share = torch.ones_like(value) if alpha is None else value.clamp_min(0) ** alpha
-        expanded[start : start + 256] += (share[:, :, None] * gallery[item]).sum(1)
-    return torch.nn.functional.normalize(expanded)
+            away = (-(unit[start:stop] @ unit_others.T)).cpu().numpy()
+        if alone:
+            away[np.arange(stop - start), np.arange(start, stop)] = np.inf
+        items = np.zeros((stop - start, near), np.int32)
+        values = np.full((stop - start, near), np.inf, np.float32)
+        nearest_rows(away, 0, 0, items, values, np.full(stop - start, -np.inf, np.float32))
+        share = torch.from_numpy(-values).clamp_min(0).to(features) ** alpha
+        out[start:stop] += (share[:, :, None] * others[torch.from_numpy(items).long()]).sum(1)
+    return out / (near + 1)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from crossreid.files import replacing
-from crossreid.formats.mindspore import read_checkpoint, torch_names, write_checkpoint
-from crossreid.formats.pytorch import read_pickle, state_dict
+from crossreid.formats.mindspore import mindspore_names, write_checkpoint
+from crossreid.formats.pytorch import read_weights
 from crossreid.records import UserError
 
 # Name of the method -> the key under which the program's own files keep the weights. Asked in this order.
@@ -25,7 +24,7 @@ SYSTEMS = {"metabin": "model", "alignedreid": "state_dict", "agw": "net", "ddag"
 def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
     """A checkpoint of a published system, recognised by the names in it.
 
-    path: a PyTorch file or a MindSpore ``.ckpt``. Nothing in it is run.
+    path: a PyTorch file, a MindSpore ``.ckpt``, or ``.safetensors`` of either. Nothing in it is run.
     settings: what the file does not record: ``size`` (height, width) of the input, settings of the method.
 
     Returns its description (method, config, classes, domains, input, origin), the weights by our names, and
@@ -33,7 +32,9 @@ def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], d
     system, or that a changed program wrote.
     """
     path = Path(path)
-    state, left_out = _weights(path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint at {path}: give that of a PyTorch or MindSpore program")
+    state, left_out = read_weights(path)
     for name in SYSTEMS:
         system = _system(name)
         if system.recognises(state):
@@ -60,7 +61,7 @@ def to_original(
 ) -> None:
     """Write the weights of the method ``name`` as a file that its published program loads strictly.
 
-    path: ending in ``.ckpt`` for the MindSpore program, where that can be written; otherwise for the PyTorch one.
+    path: ending in ``.ckpt`` for the MindSpore program, where there is one; otherwise for the PyTorch one.
     config: settings of the method, which the MindSpore form asks for.
     """
     path = Path(path)
@@ -70,10 +71,10 @@ def to_original(
         write = getattr(_system(name), "write_mindspore", None)
         if write is None:
             raise UserError(
-                f"the form of the MindSpore program of {name} cannot be written: choose a name that does not end in "
-                ".ckpt to write that of the PyTorch program"
+                f"there is no MindSpore program of {name}: choose a name that does not end in .ckpt to write the form "
+                "of the PyTorch program"
             )
-        theirs = write(state, config or {})
+        theirs = mindspore_names(write(state, config or {}))
         write_checkpoint(path, {key: value.detach().cpu().numpy() for key, value in theirs.items()})
         return
     theirs = {key: value.detach().cpu().clone() for key, value in _system(name).write(state).items()}
@@ -83,13 +84,3 @@ def to_original(
 
 def _system(name):
     return import_module(f"{__name__}.{name}")
-
-
-def _weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors of the file with PyTorch's words for each layer, and what was left out."""
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint at {path}: give that of a PyTorch or MindSpore program")
-    if path.suffix == ".ckpt":
-        values, left_out = torch_names(read_checkpoint(path))
-        return {key: torch.from_numpy(np.array(value)) for key, value in values.items()}, left_out
-    return state_dict(read_pickle(path), path), {}

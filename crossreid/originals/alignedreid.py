@@ -36,8 +36,6 @@ _MINDSPORE_BACK = (
     (r"local_conv\.", "conv1."),
     (r"classifier\.", "end_point."),
 )
-_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-_UNCOUNTED = ((r".*\.num_batches_tracked$", "MindSpore does not count batches"),)
 VARIANT = "mindspore_alignedreid"
 # torchvision's own names, below ``base``.
 _DENSENET = ((r"base\.", "backbone."), *_LOCAL, (r"classifier\.", "classifier."))
@@ -112,7 +110,7 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def write_mindspore(state: Mapping[str, torch.Tensor], config: Mapping) -> dict[str, torch.Tensor]:
-    """Turn our weights into those of the port to MindSpore, without its optimiser's state.
+    """Turn our weights into those of the port to MindSpore, with PyTorch's words for each layer.
 
     config: settings of the method; only weights trained with the variant ``mindspore_alignedreid`` mean the same there.
     """
@@ -124,14 +122,7 @@ def write_mindspore(state: Mapping[str, torch.Tensor], config: Mapping) -> dict[
             f"other vectors from weights of the variant {variant!r} or of another network: only models with "
             f"method.variant {VARIANT!r} can be written in its form"
         )
-    renamed, _ = rename(state, _MINDSPORE_BACK, _UNCOUNTED, "our AlignedReID++")
-    norms = {name.removesuffix("running_mean") for name in renamed if name.endswith("running_mean")}
-    theirs = {}
-    for name, value in renamed.items():
-        stem, last = name[: name.rfind(".") + 1], name.rpartition(".")[2]
-        stem_there = stem.replace(".downsample.", ".down_sample_layer.")
-        theirs[stem_there + (_NORM[last] if stem in norms else last)] = value
-    return theirs
+    return rename(state, _MINDSPORE_BACK, (), "our AlignedReID++")[0]
 
 
 def _residual(weights) -> tuple[str, str]:

@@ -49,6 +49,27 @@ _MINDSPORE = (
     (r"graph_att\.out_attention\.W$", "graph.out.weight"),
     (r"graph_att\.out_attention\.a$", "graph.out.score"),
 )
+_MINDSPORE_BACK = (
+    (r"backbone\.", "resnet50."),
+    (r"neck\.", "bottleneck."),
+    (r"classifier\.", "classifier."),
+    (r"part\.query\.", "wpa.fc1."),
+    (r"part\.key\.", "wpa.fc2."),
+    (r"part\.value\.", "wpa.fc3."),
+    (r"part\.gate$", "wpa.gate"),
+    (r"part\.neck\.", "wpa.bottleneck."),
+    (r"graph\.out\.weight$", "graph_att.out_attention.W"),
+    (r"graph\.out\.score$", "graph_att.out_attention.a"),
+)
+# The settings under which our network is the port's.
+_MINDSPORE_CONFIG = {
+    "streams": 1,
+    "last_stride": 2,
+    "variant": "mindspore",
+    "after_neck": True,
+    "neck_bias": True,
+    "part_bias": False,
+}
 _MINDSPORE_UNUSED = (
     (r"(visible_module|thermal_module|base_resnet)\.", "the port builds this module and never uses it"),
     (r"resnet50\.(fc|end_point)\.", "the ImageNet classifier is never used"),
@@ -89,14 +110,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
     if config["graph"]:
         weights["graph_weight"] = torch.tensor(0.0)  # not in their files
     if port:
-        config |= {
-            "streams": 1,
-            "last_stride": 2,
-            "variant": "mindspore",
-            "after_neck": True,
-            "neck_bias": True,
-            "part_bias": False,
-        }
+        config |= _MINDSPORE_CONFIG
     described = {
         "method": "ddag",
         "config": config,
@@ -110,7 +124,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
 
 def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Turn our weights into those of the authors' program; the inverse of ``read``, with the unused parts
-    that they insist on. A file of the MindSpore port cannot be written."""
+    that they insist on."""
     wanted = (
         "stems.visible.conv1.weight",
         "backbone.layer3.5.conv3.weight",
@@ -132,3 +146,34 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     weights |= {"wpa.W.1.weight": zeros, "wpa.W.1.bias": zeros, "wpa.W.1.running_mean": zeros}
     weights |= {"wpa.W.1.running_var": ones, "wpa.W.1.num_batches_tracked": torch.tensor(0)}
     return with_unused(weights)
+
+
+def write_mindspore(state: Mapping[str, torch.Tensor], config: Mapping) -> dict[str, torch.Tensor]:
+    """Turn our weights into those of the MindSpore port, with PyTorch's words for each layer and with the modules that
+    the port builds and never uses.
+
+    config: settings of the method; only those under which our network is the port's can be written.
+    """
+    wanted = _MINDSPORE_CONFIG | {"heads": 0, "graph": True}
+    other = [f"{key} {config.get(key)!r}" for key, value in wanted.items() if config.get(key) != value]
+    other += [] if config.get("part") else ["part 0"]
+    other += [] if "backbone.layer3.5.conv3.weight" in state else ["another backbone than resnet50"]
+    if other:
+        needed = ", ".join(f"{key} {value!r}" for key, value in wanted.items())
+        raise UserError(
+            f"the MindSpore port of DDAG has the settings {needed}, part above 0 and a resnet50, but this model has "
+            f"{', '.join(other)}, and the port would compute other features from its weights: keep our own "
+            "checkpoint, or train with the settings file ddag_mindspore_sysu_mm01"
+        )
+    unused = ((r"(graph_weight|epoch_total)$", "not in their files"),)
+    weights, _ = rename(state, _MINDSPORE_BACK, unused, "our DDAG")
+    for name in ("wpa.fc1.weight", "wpa.fc2.weight", "wpa.fc3.weight"):
+        weights[name] = weights[name][:, :, None, None]
+    for name, value in list(weights.items()):
+        module, _, rest = name.partition(".")
+        if module == "resnet50" and rest.startswith("layer"):
+            weights[f"base_resnet.base.{rest}"] = value
+        elif module == "resnet50":
+            weights[f"visible_module.visible.{rest}"] = value
+            weights[f"thermal_module.thermal.{rest}"] = value
+    return weights

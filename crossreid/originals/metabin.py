@@ -25,7 +25,11 @@ _MOBILENET = (
     (r"^backbone\.layer(\d)\.", r"backbone.conv\1."),
 )
 _RESNET = ((r"\.downsample\.conv\.", ".downsample.0."), (r"\.downsample\.bn\.", ".downsample.1."))
-_HEAD = ((r"^heads\.classifier_norm\.", "neck."), (r"^heads\.classifier_fc\.", "classifier."))
+_HEAD = (
+    (r"^heads\.classifier_norm\.", "neck."),
+    (r"^heads\.classifier_fc\.", "classifier."),
+    (r"^heads\.pool_layer\.p$", "pool.power"),
+)
 _GATED = ((r"\.bat_n\.", "."), (r"\.ins_n\.", ".instance_"))
 _HALVES = ((r"\.bat_n\.", ".batch."), (r"\.ins_n\.", ".instance."))
 
@@ -35,7 +39,11 @@ _MOBILENET_BACK = (
     (r"^backbone\.conv(\d)\.", r"backbone.layer\1."),
 )
 _RESNET_BACK = ((r"\.downsample\.0\.", ".downsample.conv."), (r"\.downsample\.1\.", ".downsample.bn."))
-_HEAD_BACK = ((r"^neck\.", "heads.classifier_norm."), (r"^classifier\.", "heads.classifier_fc."))
+_HEAD_BACK = (
+    (r"^neck\.", "heads.classifier_norm."),
+    (r"^classifier\.", "heads.classifier_fc."),
+    (r"^pool\.power$", "heads.pool_layer.p"),
+)
 _HALVES_BACK = ((r"\.batch\.", ".bat_n."), (r"\.instance\.", ".ins_n."))
 _BATCH = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -66,6 +74,11 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
     config = {"backbone": _backbone(state), "norm": _norm(state)}
     # The two settings that training without gates needs; a trained model embeds the same either way.
     config["meta"] = config["norm"].startswith("bin")
+    # Of heads and poolings only these two leave a trace; the others embed as the default does, or must be given.
+    if "heads.classifier_fc.t" in state:
+        config["classifier"] = "arc"
+    if "heads.pool_layer.p" in state:
+        config["pooling"] = "gem_learned"
     rules = _rules(config)
     weights = {_rename(name, rules): value for name, value in state.items() if name not in left_out}
     classifier = state.get("heads.classifier_fc.weight")

@@ -47,14 +47,13 @@ def _of_the_port(theirs, part, ours):
 _PAIRS = [pair for theirs, ours in _BRANCHES.items() for pair in _of_the_program(theirs, ours)]
 _RULES = [(re.escape(theirs), ours) for theirs, ours in _PAIRS]
 _BACK = [(re.escape(ours), theirs) for theirs, ours in _PAIRS]
-_PORT_RULES = [
-    (re.escape(theirs), ours)
-    for theirs, ours in (
-        *_of_the_port("ir", "thermal", "infrared"),
-        *_of_the_port("rgb", "visible", "visible"),
-        *_of_the_port("shared", "base", "shared"),
-    )
+_PORT_PAIRS = [
+    *_of_the_port("ir", "thermal", "infrared"),
+    *_of_the_port("rgb", "visible", "visible"),
+    *_of_the_port("shared", "base", "shared"),
 ]
+_PORT_RULES = [(re.escape(theirs), ours) for theirs, ours in _PORT_PAIRS]
+_PORT_BACK = [(re.escape(ours), theirs) for theirs, ours in _PORT_PAIRS]
 _UNUSED = (
     (r"(IR|RGB|shared)_backbone\.base\.fc\.", "the ImageNet classifier is never used"),
     (r"(IR|RGB|shared)_MIE\.", "this estimator of an early version is never used"),
@@ -97,12 +96,13 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
 
 def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Turn our weights into those of the authors' program; the inverse of ``read``, with the unused
-    classifiers that it insists on. A file of the MindSpore port cannot be written."""
+    classifiers that it insists on."""
     wanted = ("encoders.shared.attention.0.gamma", "encoders.shared.backbone.layer3.5.conv3.weight")
     if any(name not in state for name in wanted):
         raise UserError(
-            "the published MVD program has three resnet50 with channel attention: a model of the profile "
-            "mindspore or with another backbone cannot be written in its form; keep our own checkpoint"
+            "the published MVD program has three resnet50 with channel attention: a model with another backbone "
+            "cannot be written in its form, one of the profile mindspore in that of its MindSpore port alone, with a "
+            "name that ends in .ckpt; keep our own checkpoint"
         )
     encoded = len(state["bottlenecks.shared.encoder.6.weight"])
     if encoded != state["bottlenecks.shared.classifier.0.weight"].shape[1]:
@@ -115,6 +115,21 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         weights[f"{branch}_backbone.base.fc.weight"] = torch.zeros(1000, 2048)
         weights[f"{branch}_backbone.base.fc.bias"] = torch.zeros(1000)
     return weights
+
+
+def write_mindspore(state: Mapping[str, torch.Tensor], config: Mapping) -> dict[str, torch.Tensor]:
+    """Turn our weights into those of the MindSpore port, with PyTorch's words for each layer.
+
+    config: settings of the method; only models of the profile ``mindspore`` mean the same there.
+    """
+    profile = config.get("profile")
+    if profile != "mindspore" or "encoders.shared.backbone.layer3.5.conv3.weight" not in state:
+        raise UserError(
+            "the MindSpore port of MVD has three resnet50 with other padding and without channel attention: only a "
+            "model with method.profile 'mindspore' and method.backbone 'resnet50' can be written in its form, but "
+            f"this one has the profile {profile!r} or another backbone; keep our own checkpoint"
+        )
+    return rename(state, _PORT_BACK, (), "our MVD")[0]
 
 
 def _is_port(state):

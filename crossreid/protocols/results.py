@@ -27,9 +27,12 @@ def sentence(row: str, numbers: Mapping[str, float]) -> str:
     )
 
 
-def table(rows: Mapping[str, Scores]) -> str:
-    """The results as users know them: percent, one line a row, with the spread over trials."""
-    names = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
+def table(rows: Mapping[str, Scores], mark: str = "") -> str:
+    """The results as users know them: percent, one line a row, with the spread over trials.
+
+    mark: behind the name of each column, such as (RK) after re-ranking.
+    """
+    names = tuple(f"{name}{mark}" for name in ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP"))
     keys = ("rank1", "rank5", "rank10", "rank20", "mean_ap", "mean_inp")
     extra = sorted({name for scores in rows.values() for name in scores.verification})
     width = max([len(row) for row in rows] + [4]) + 2

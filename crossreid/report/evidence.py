@@ -68,7 +68,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
             "it again with `crossreid evaluate`, or take it away to have a report without its map."
         ) from error
     if whole:
-        from crossreid.evaluation.stored import read_stored
+        from crossreid.evaluation.features import read_stored
 
         stored = read_stored(path)
         vectors = stored.embedding.feature.numpy()
@@ -87,7 +87,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
     if not whole:
         return Features(vectors, None, labels, split, name)
     stripes = None if stored.embedding.stripes is None else stored.embedding.stripes.numpy()
-    return Features(vectors, stripes, labels, split, name, stored.protocol, stored.metric)
+    return Features(vectors, stripes, labels, split, name, stored.protocol, stored.choose()[1])
 
 
 def embed(run: Run, name: str) -> Features:
@@ -158,11 +158,12 @@ def shown(records, method):
     tensor (N, 3, H, W), and the modalities (N,) as indices."""
     import torch
 
-    from crossreid.data.transforms import resized, to_float
+    from crossreid.data.on_device import normalise
+    from crossreid.data.transforms import resized
     from crossreid.images.reading import read
 
     inputs = SimpleNamespace(**method.input)
     images = [image(record) for record in records]
     pixels = resized([read(each) for each in images], inputs)
     modality = torch.tensor([MODALITIES.index(each.modality) for each in images])
-    return pixels.permute(0, 2, 3, 1).numpy(), to_float(pixels, [], inputs), modality
+    return pixels.permute(0, 2, 3, 1).numpy(), normalise(pixels, inputs), modality

@@ -89,8 +89,8 @@ def _of_vectors(runs: Sequence[Run], choice: Choice) -> list[Section]:
     from crossreid.report import evidence
 
     found = [(run, evidence.features(run, choice.feature)) for run in runs]
-    found = [(run, features) for run, features in found if features is not None]
-    return [distances.section(found), embedding_map.section(found, choice.identities, choice.seed)]
+    stored = [(run, features) for run, features in found if features is not None]
+    return [distances.section(found), embedding_map.section(stored, choice.identities, choice.seed)]
 
 
 def page(runs: Sequence[Run], found: Sequence[Section]) -> str:

@@ -1,0 +1,268 @@
+"""Stored features: written by an evaluation, by ``crossreid embed``, or by the programs of others.
+
+``features.npz`` of an evaluation holds everything: features, stripes, who is on each image, and the trials. It is
+scored again without the model, the images or the data set.
+
+A ``.npz`` of ``crossreid embed`` holds ``vectors`` (N, D), perhaps ``stripes``, and columns: ``feature_tables``
+reads it. ``result_files`` reads what other programs leave behind, ``sysu_mat`` the exchange format of SYSU-MM01.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crossreid.evaluation.archive import (
+    LABELS,
+    archive,
+    check_archive,
+    read_metrics,
+    stripes_size,
+    written_metrics,
+)
+from crossreid.files import replacing
+from crossreid.records import Embedding, Image, Metric, Trial, UserError
+
+_FORM = 1
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Features with all that scoring them needs.
+
+    protocol: as in ``crossreid.protocols``. embedding: of its images, float32 on the CPU. metrics: name of a feature
+    -> how embeddings are compared by it, for all that these arrays serve; feature: the one meant. about: what
+    ``evaluation.json`` says of their origin. settings: those of the evaluation that wrote them, a plain dict, where
+    they are known.
+    """
+
+    protocol: object
+    embedding: Embedding
+    metrics: Mapping[str, Metric]
+    feature: str
+    about: dict
+    settings: dict | None = None
+
+    def choose(self, feature: str | None = None) -> tuple[str, Metric]:
+        """The name of a feature, by default the one meant, and how it is compared."""
+        name = feature or self.feature
+        if name not in self.metrics:
+            raise UserError(
+                f"evaluate.feature is {name!r}, but these features serve {', '.join(self.metrics)}: choose one of "
+                f"them, or "
+                "embed the images again with the checkpoint and that feature"
+            )
+        return name, self.metrics[name]
+
+    def under(self, protocol) -> Stored:
+        """The same features by another protocol, whose images must be among those embedded."""
+        known = {_place(image): row for row, image in enumerate(self.protocol.images)}
+        missing = [image for image in protocol.images if _place(image) not in known]
+        if missing:
+            raise UserError(
+                f"the features lack {len(missing)} of the {len(protocol.images)} images that this protocol needs, "
+                f"the first is {missing[0].path}: evaluate the checkpoint by this protocol, or score the features "
+                "by the one they were made for"
+            )
+        rows = np.array([known[_place(image)] for image in protocol.images])
+        about = self.about | {"protocol": {"name": protocol.name, "description": protocol.description}}
+        about["notes"] = list(protocol.notes)
+        return replace(self, protocol=protocol, embedding=self.embedding[rows], about=about)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A protocol as a file recorded it."""
+
+    name: str
+    description: str
+    cmc: str
+    average: str
+    notes: tuple[str, ...]
+    images: list[Image]
+    recorded: tuple[Trial, ...]
+
+    def trials(self) -> list[Trial]:
+        return list(self.recorded)
+
+
+def write_stored(
+    path: Path,
+    stored: Stored,
+    split: str = "test",
+    *,
+    half_stripes: bool = False,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Write ``features.npz``; plain arrays by the names that the module tells, nothing in it is ever executed.
+
+    half_stripes: in float16.
+    """
+    protocol, embedding = stored.protocol, stored.embedding
+    arrays = {name: np.array([getattr(image, name) for image in protocol.images]) for name in LABELS}
+    arrays["path"] = np.array([str(image.path.resolve()) for image in protocol.images], dtype=str)
+    arrays["array_index"] = np.array(
+        [-1 if image.array_index is None else image.array_index for image in protocol.images]
+    )
+    arrays["box"] = np.array([image.box or (-1,) * 4 for image in protocol.images])
+    if embedding.stripes is not None:
+        log(stripes_size(path, embedding.stripes.shape, half_stripes))
+        arrays["stripes"] = embedding.stripes.numpy().astype(np.float16 if half_stripes else np.float32)
+    names = []
+    for number, trial in enumerate(protocol.trials()):
+        names.append(trial.subset)
+        arrays[f"query_{number}"], arrays[f"gallery_{number}"] = trial.query, trial.gallery
+        if trial.excluded is not None:
+            arrays[f"excluded_query_{number}"], arrays[f"excluded_gallery_{number}"] = trial.excluded
+    record = {
+        "form": _FORM,
+        "cmc": protocol.cmc,
+        "average": protocol.average,
+        "trials": names,
+        "about": stored.about,
+        "settings": stored.settings,
+    }
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            vectors=embedding.feature.numpy(),
+            split=split,
+            feature=stored.feature,
+            metrics=written_metrics(stored.metrics),
+            record=json.dumps(record),
+            **arrays,
+        )
+
+
+def read_stored(
+    path: str | Path,
+    gallery: str | Path | None = None,
+    *,
+    pattern: str | None = None,
+    same_camera: bool = True,
+    protocol=None,
+    keep_junk: bool = False,
+) -> Stored:
+    """Features from one of the forms that the module tells.
+
+    path: a ``.npz``, a ``.mat``, or a folder of such files.
+    gallery: a second ``.npz``, or folder of text files, whose features are the gallery of those in ``path``.
+    pattern: how names are read where identities are not given, see ``crossreid.data.two_folders.read``.
+    same_camera: of the protocol that is made of such files.
+    protocol: for the exchange format of SYSU-MM01, the protocol with the images that the rows belong to; for those
+        of an evaluation, another one than its own.
+    keep_junk: whether identity -1 is an identity like any other; else what has it is left out.
+
+    Raises UserError that says what was expected.
+    """
+    from crossreid.evaluation import feature_tables, result_files, sysu_mat
+
+    path = Path(path)
+    if result_files.is_inference(path):
+        return result_files.read_inference(path, gallery and Path(gallery), same_camera, keep_junk)
+    if path.is_dir() or sysu_mat.cameras(path):
+        if protocol is None:
+            raise UserError(
+                f"{path} holds features by camera, identity and order of the images: name the settings and the data "
+                "set they belong to, such as --config agw_sysu_mm01 --data.roots.sysu_mm01 FOLDER"
+            )
+        return sysu_mat.read(path, protocol)
+    if path.suffix == ".mat":
+        return result_files.read_result(path, same_camera, keep_junk)
+    arrays = archive(path)
+    if "record" in arrays:
+        stored = _recorded(arrays, path)
+        return stored if protocol is None else stored.under(protocol)
+    if result_files.is_result(arrays):
+        return result_files.read_result(path, same_camera, keep_junk, arrays)
+    check_archive(arrays, path)
+    sides = [(arrays, path)]
+    if gallery is not None:
+        other = archive(Path(gallery))
+        check_archive(other, Path(gallery))
+        sides.append((other, Path(gallery)))
+    return feature_tables.read(sides, pattern, same_camera, keep_junk)
+
+
+def is_stored(path: str | Path) -> bool:
+    """Whether the path is meant as stored features."""
+    from crossreid.evaluation import result_files, sysu_mat
+
+    path = Path(path)
+    return path.suffix in (".npz", ".mat") or (
+        path.is_dir() and (result_files.is_inference(path) or bool(sysu_mat.cameras(path)))
+    )
+
+
+def recorded_settings(path: str | Path) -> dict | None:
+    """The settings of the evaluation that wrote a ``features.npz``, if that is what it is."""
+    path = Path(path)
+    arrays = archive(path) if path.suffix == ".npz" else {}
+    return _recorded(arrays, path).settings if "record" in arrays else None
+
+
+def embedding_of(arrays: Mapping[str, np.ndarray]) -> Embedding:
+    stripes = arrays.get("stripes")
+    return Embedding(
+        torch.from_numpy(arrays["vectors"].astype(np.float32)),
+        None if stripes is None else torch.from_numpy(stripes.astype(np.float32)),
+    )
+
+
+def _recorded(arrays, path: Path) -> Stored:
+    again = "write it again with `crossreid evaluate --evaluate.features true`"
+    check_archive(arrays, path)
+    try:
+        record = json.loads(str(arrays["record"]))
+        if record["form"] > _FORM:
+            raise UserError(f"{path} was written by a newer crossreid: install that, or evaluate again")
+        boxes = arrays["box"].tolist()
+        images = [
+            Image(
+                Path(str(name)),
+                int(identity),
+                int(camera),
+                str(modality),
+                int(domain),
+                array_index=None if index < 0 else int(index),
+                box=None if box[0] < 0 else tuple(box),
+            )
+            for name, identity, camera, modality, domain, index, box in zip(
+                *(arrays[name] for name in ("path", *LABELS, "array_index")), boxes, strict=True
+            )
+        ]
+        trials = []
+        for number, subset in enumerate(record["trials"]):
+            excluded = None
+            if f"excluded_query_{number}" in arrays:
+                excluded = arrays[f"excluded_query_{number}"], arrays[f"excluded_gallery_{number}"]
+            trials.append(Trial(subset, arrays[f"query_{number}"], arrays[f"gallery_{number}"], excluded))
+        about, feature = record["about"], str(arrays["feature"])
+        protocol = Recorded(
+            about["protocol"]["name"],
+            about["protocol"]["description"],
+            record["cmc"],
+            record["average"],
+            tuple(about["notes"]),
+            images,
+            tuple(trials),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is incomplete ({type(error).__name__}: {error}): {again}") from error
+    metrics = read_metrics(arrays, path)
+    if feature not in metrics:
+        raise UserError(
+            f"{path} was made to compare the feature {feature!r}, and does not hold what that needs: {again}"
+        )
+    return Stored(protocol, embedding_of(arrays), metrics, feature, about, record.get("settings"))
+
+
+def _place(image: Image) -> tuple:
+    return image.path.resolve(), image.array_index, image.box

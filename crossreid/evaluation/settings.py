@@ -1,0 +1,86 @@
+"""How a trained model is scored: the heading ``evaluate`` of the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crossreid.records import UserError
+
+SIDES = ("both", "query")
+METRICS = ("cosine", "euclidean", "squared_euclidean_unit")
+
+
+@dataclass
+class ExpandConfig:
+    """Query expansion, before distances are computed: see ``crossreid.ops.rerank.expand_features``.
+
+    side: both, every feature is replaced (as fast-reid's TEST.AQE does); query, only those of the queries.
+    k: how many features a mean is taken over, itself included. times: how often it is done.
+    alpha: others weigh their cosine to this power; 0 is the plain mean.
+    """
+
+    side: str = "both"
+    k: int = 5
+    alpha: float = 3.0
+    times: int = 1
+
+    def __post_init__(self):
+        if self.side not in SIDES:
+            raise UserError(f"evaluate.expand.side is {self.side!r}: choose one of {', '.join(SIDES)}")
+        for name in ("k", "times"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"evaluate.expand.{name} is {getattr(self, name)}: expected a whole number from 1"
+                )
+        if self.alpha < 0:
+            raise UserError(f"evaluate.expand.alpha is {self.alpha}: expected 0 or more")
+
+
+@dataclass
+class EvaluateConfig:
+    """How a trained model is scored.
+
+    feature: which of the method's features; none is its default.
+    metric: how features are compared, cosine, euclidean or squared_euclidean_unit; none is the method's own way.
+    batch: images embedded at once.
+    ranks: length of the CMC curve.
+    verification: also report true positive rates at fixed false accept rates.
+    expand: query expansion; none leaves features as they are.
+    rerank: add a second table with k-reciprocal re-ranking (k1, k2, weight of the original distance).
+    baseline: also score colour histograms and raw pixels, to know what the numbers are worth.
+    examples: how many good, median and worst queries the report shows of each kind.
+    features: save features and stripes as features.npz, which `crossreid evaluate` scores again without the model.
+    half_stripes: stripes in that file in float16, half of the size.
+    """
+
+    feature: str | None = None
+    metric: str | None = None
+    batch: int = 64
+    ranks: int = 50
+    verification: bool = False
+    expand: ExpandConfig | None = None
+    rerank: bool = False
+    k1: int = 20
+    k2: int = 6
+    weight: float = 0.3
+    baseline: bool = False
+    examples: int = 3
+    features: bool = False
+    half_stripes: bool = False
+
+    def __post_init__(self):
+        if self.metric not in (None, *METRICS):
+            raise UserError(f"evaluate.metric is {self.metric!r}: choose one of {', '.join(METRICS)}")
+        if self.ranks < 20:
+            raise UserError(
+                f"evaluate.ranks is {self.ranks}: the table shows ranks up to 20, so give 20 or more"
+            )
+        for name, least in (("batch", 1), ("k1", 1), ("k2", 1), ("examples", 0)):
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"evaluate.{name} is {getattr(self, name)}: expected a whole number from {least}"
+                )
+        if not 0 <= self.weight <= 1:
+            raise UserError(
+                f"evaluate.weight is {self.weight}: the weight of the original distance lies between 0 and 1"
+            )

@@ -1,0 +1,96 @@
+"""Losses that settings choose by name, each with options of its own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from crossreid.losses.circle import circle
+from crossreid.losses.deviation import deviation
+from crossreid.losses.domain_triplet import domain_triplet, inter_domain_shuffle
+from crossreid.losses.focal import focal
+from crossreid.losses.identity import smoothed_identity
+from crossreid.losses.mmd import mmd
+from crossreid.losses.scatter import intra_domain_scatter
+from crossreid.records import UserError
+
+# Of a batch's ``logits`` (N, C) or ``features`` (N, D), and of what else they name: ``targets`` (N,), ``domains``
+# (N,) and ``count``, the number of domains there can be. All further parameters are options.
+LOSSES: dict[str, Callable] = {
+    "cross_entropy": smoothed_identity,
+    "focal": focal,
+    "triplet": domain_triplet,
+    "shuffle": inter_domain_shuffle,
+    "circle": circle,
+    "scatter": intra_domain_scatter,
+    "deviation": deviation,
+    "mmd": mmd,
+}
+GIVEN = ("logits", "features", "targets", "domains", "count")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One entry of a list of losses.
+
+    name: from ``LOSSES``. weight: its factor in the sum. feature: which of the method's features it takes, where
+        it takes one.
+    options: of its function.
+    """
+
+    name: str
+    weight: float
+    feature: str
+    options: Mapping = field(default_factory=dict)
+
+    def __call__(self, **given) -> torch.Tensor:
+        """``given``: values by the names of ``GIVEN``."""
+        function = LOSSES[self.name]
+        takes = [name for name in inspect.signature(function).parameters if name in GIVEN]
+        return self.weight * function(**{name: given[name] for name in takes}, **self.options)
+
+    @property
+    def on_logits(self) -> bool:
+        return "logits" in inspect.signature(LOSSES[self.name]).parameters
+
+
+def chosen(
+    where: str, entries: Sequence[str | Mapping], features: Sequence[str], defaults: Mapping[str, Mapping]
+) -> tuple[Loss, ...]:
+    """The losses that a setting lists: ``name``, or ``{name: ..., weight: ..., feature: ..., OPTION: ...}``.
+
+    where: the setting, for messages. features: the method's, the default first. defaults: name -> options of it
+    where the entry does not say. Each is tried on a small batch, so that a wrong option is found before training.
+    """
+    if not entries:
+        raise UserError(f"{where} is empty: choose one or more of {', '.join(LOSSES)}")
+    return tuple(_one(where, entry, features, defaults) for entry in entries)
+
+
+def _one(where, entry, features, defaults) -> Loss:
+    options = {"name": entry} if isinstance(entry, str) else dict(entry)
+    name = options.pop("name", None)
+    if name not in LOSSES:
+        raise UserError(f"{where} names the loss {name!r}: choose one or more of {', '.join(LOSSES)}")
+    known = [option for option in inspect.signature(LOSSES[name]).parameters if option not in GIVEN]
+    weight, feature = options.pop("weight", 1.0), options.pop("feature", features[0])
+    if wrong := [option for option in options if option not in known]:
+        raise UserError(
+            f"{where}: the loss {name} has no option {wrong[0]!r}: it has weight, feature, {', '.join(known)}"
+        )
+    if feature not in features:
+        raise UserError(
+            f"{where}: the loss {name} is given the feature {feature!r}: choose {' or '.join(features)}"
+        )
+    loss = Loss(name, weight, feature, {**defaults.get(name, {}), **options})
+    rows = torch.arange(4.0)
+    small = {"logits": torch.stack((rows, -rows), 1), "features": torch.stack((rows, 1 - rows), 1)}
+    labels = torch.tensor([0, 0, 1, 1])
+    try:
+        loss(**small, targets=labels, domains=labels, count=2)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{where}: the loss {name} does not take these options: {error}") from error
+    return loss

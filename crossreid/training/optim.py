@@ -1,0 +1,136 @@
+"""Optimizers and their learning rates: settings, schedules, and the parameter groups of a method."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from crossreid.methods.base import Method, Progress
+from crossreid.records import UserError
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("steps", "cosine", "poly", "linear", "constant")
+
+
+@dataclass
+class ScheduleConfig:
+    """The learning rate as a function of time alone; nothing of it is ever stored.
+
+    name: after the warm-up, ``steps`` (times ``gamma`` at every milestone), ``cosine``, ``poly`` (power 2) and
+        ``linear`` (down to ``end`` at the last epoch), or ``constant``.
+    unit: the rate changes each ``epoch`` or each ``iteration``.
+    warmup: length of the linear warm-up in epochs; 0 for none.
+    warmup_start: factor at its beginning.
+    warmup_ahead: the first epoch (or iteration) already has the rate of the first warm-up step, so the rate never is
+        at ``warmup_start`` itself. Many published schedules count this way.
+    milestones: epochs, from 0, from which ``gamma`` applies once more.
+    end: factor reached at the end by ``cosine`` and ``linear``.
+    """
+
+    name: str = "steps"
+    unit: str = "epoch"
+    warmup: float = 0
+    warmup_start: float = 0.0
+    warmup_ahead: bool = True
+    milestones: list[float] = field(default_factory=list)
+    gamma: float = 0.1
+    end: float = 0.0
+
+    def __post_init__(self):
+        check_choice("train.optimizers.*.schedule.name", self.name, SCHEDULES)
+        check_choice("train.optimizers.*.schedule.unit", self.unit, ("epoch", "iteration"))
+
+
+@dataclass
+class OptimizerConfig:
+    """One optimizer.
+
+    name: ``sgd``, ``adam`` or ``adamw``.
+    lr: learning rate of groups with factor 1.
+    weight_decay: for groups that do not set their own.
+    momentum, nesterov: of ``sgd``. betas: of ``adam`` and ``adamw``.
+    """
+
+    name: str = "sgd"
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self):
+        check_choice("train.optimizers.*.name", self.name, OPTIMIZERS)
+        if self.lr < 0:
+            raise UserError(f"train.optimizers.*.lr is {self.lr}: a learning rate is 0 or more")
+
+
+def lr_factor(schedule: ScheduleConfig, epochs: int, progress: Progress) -> float:
+    """Factor of the learning rate at this moment, in [0, 1] for the usual settings."""
+    step = 1 if schedule.unit == "epoch" else 1 / progress.iterations_per_epoch
+    now = progress.epoch + (
+        0 if schedule.unit == "epoch" else progress.iteration / progress.iterations_per_epoch
+    )
+    # Half a step of tolerance, as sums of fractions miss whole epochs by a rounding.
+    if now < schedule.warmup - 0.5 * step:
+        share = (now + (step if schedule.warmup_ahead else 0)) / schedule.warmup
+        share = min(share, 1.0)  # the last epoch of a warm-up that does not end with one
+        return schedule.warmup_start * (1 - share) + share
+    if schedule.name == "steps":
+        return schedule.gamma ** sum(now > milestone - 0.5 * step for milestone in schedule.milestones)
+    done = min(max(now - schedule.warmup, 0.0) / max(epochs - schedule.warmup, step), 1.0)
+    if schedule.name == "cosine":
+        return schedule.end + (1 - schedule.end) * 0.5 * (1 + math.cos(math.pi * done))
+    if schedule.name == "poly":
+        return (1 - done) ** 2
+    return 1.0 if schedule.name == "constant" else 1 + (schedule.end - 1) * done
+
+
+def make_optimizers(
+    method: Method, configs: Mapping[str, OptimizerConfig]
+) -> dict[str, torch.optim.Optimizer]:
+    """The method's parameter groups under the configured optimizers; every trainable parameter exactly once."""
+    groups = method.parameter_groups()
+    if set(groups) != set(configs):
+        raise UserError(
+            f"the method has the optimizers {', '.join(sorted(groups))} but train.optimizers configures "
+            f"{', '.join(sorted(configs))}: give exactly one entry for each"
+        )
+    placed = [parameter for name in groups for group in groups[name] for parameter in group["params"]]
+    trainable = {
+        id(parameter): name for name, parameter in method.named_parameters() if parameter.requires_grad
+    }
+    if len(placed) != len({id(p) for p in placed}) or {id(p) for p in placed} != set(trainable):
+        lost = [name for key, name in trainable.items() if key not in {id(p) for p in placed}]
+        raise RuntimeError(
+            f"{type(method).__name__}.parameter_groups() must place every trainable parameter exactly once"
+            + (f"; it leaves out {lost[0]}" if lost else "")
+        )
+    made = {}
+    for name, config in configs.items():
+        prepared = [
+            {"lr_factor": 1.0, "bounds": None, "weight_decay": config.weight_decay}
+            | group
+            | {"lr": config.lr}
+            for group in groups[name]
+        ]
+        if config.name == "sgd":
+            options = {"lr": config.lr, "momentum": config.momentum, "nesterov": config.nesterov}
+            made[name] = torch.optim.SGD(prepared, **options)
+        else:
+            kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+            made[name] = kind(prepared, lr=config.lr, betas=tuple(config.betas))
+    return made
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        hint = difflib.get_close_matches(str(value), allowed, 1)
+        raise UserError(
+            f"{name} is {value!r}: choose one of {', '.join(allowed)}"
+            + (f" (did you mean {hint[0]!r}?)" if hint else "")
+        )
