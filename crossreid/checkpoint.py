@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import warnings
 from pathlib import Path
 
 import torch
@@ -124,6 +125,8 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
         from crossreid import originals
 
         described, weights, _ = originals.read(path, **settings)
+        for note in described["notes"]:
+            warnings.warn(f"{path}: {note}", stacklevel=2)
         config = without_start(described["config"])
         method = build(described["method"], config, described["classes"], described.get("domains", 1))
         load_strictly(method, weights, path)
@@ -169,6 +172,11 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
     from crossreid import originals
 
     if to == "original":
+        if settings:
+            raise UserError(
+                f"method.{next(iter(settings))} was given, but a checkpoint of ours records its settings: settings are "
+                "for files of the published systems; leave them out"
+            )
         content = read(path)
         check_folder(Path(out).parent)
         originals.to_original(content["method"], content["weights"], out, content["config"])
@@ -185,8 +193,10 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
     trained = {"origin": described.get("origin", "published system")}
     check_folder(Path(out).parent)
     save(out, describe(method, described["method"], input=described["input"], settings={}, trained=trained))
-    return [f"left out {key}: {why}" for key, why in left_out.items()] + [
-        f"wrote {out}: {described['method']}, {len(weights)} weights, {described['classes']} classes"
+    return [
+        *(f"left out {key}: {why}" for key, why in left_out.items()),
+        *(f"note: {note}" for note in described["notes"]),
+        f"wrote {out}: {described['method']}, {len(weights)} weights, {described['classes']} classes",
     ]
 
 

@@ -122,7 +122,8 @@ def write(folder: Path) -> None:
         for layout, evaluated in found.items()
         for point in evaluated["operating_points"]
     ]
-    write_json(SMALL.with_name("evaluation.json"), {"checkpoint": SMALL.name, "operating_points": points})
+    about = {"checkpoint": SMALL.name, "protocol": {"provenance": "rendered people"}}
+    write_json(SMALL.with_name("evaluation.json"), about | {"operating_points": points})
     with replacing(SMALL.with_name("CARD.md")) as temporary:
         temporary.write_text(card(folder, found), encoding="utf-8")
     print(f"wrote {SMALL} ({SMALL.stat().st_size / 2**20:.1f} MiB) and CARD.md")

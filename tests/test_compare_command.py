@@ -84,6 +84,35 @@ def test_the_place_among_the_evaluated_pairs_is_said(folder, said):
     assert "none of 100000 pairs of two people" in said("a.png", "b.png")
 
 
+def test_a_false_positive_rate_decides(folder, said):
+    distance = float(re.search(r"distance (\S+) ", said("a.png", "b.png"))[1])
+    genuine = np.linspace(0, 4 * distance, 2000)
+
+    def answer(first, rate="0.01"):
+        impostor = np.linspace(first, first + 1, 100_000)
+        rows = [{"subset": "all", "modalities": ["visible", "visible"], **of(genuine, impostor)}]
+        evaluated(folder, rows)
+        return said("a.png", "b.png", "--false-positive", rate)
+
+    text = answer(2 * distance)
+    assert re.search(
+        rf"^accepted as one person: the distance {distance:.4f} is below the threshold", text, re.M
+    )
+    share = 100 * np.mean(genuine < 2 * distance + 0.01)
+    found = float(re.search(r"  all: threshold \S+ accepts (\S+) % of 2000 pairs of one person", text)[1])
+    assert found == pytest.approx(share, abs=0.1) and "Measured in" in text and "evaluation.json" in text
+    text = answer(0.0)
+    assert "rejected as one person" in text and "is not below the threshold 0.0100" in text
+    (folder / "evaluation.json").unlink()
+    text = said("a.png", "b.png", "--false-positive", "0.01")
+    assert "Neither accepted nor rejected: no threshold is known, since no evaluation.json" in text
+    embed = crossreid.Embedder(folder / "1.pt")
+    with pytest.raises(crossreid.records.UserError, match="no threshold is known"):
+        embed.threshold(0.01)
+    answer(2 * distance)
+    assert embed.threshold(0.01).distance == pytest.approx(2 * distance + 0.01, abs=1e-4)
+
+
 def test_evaluations_of_another_model_are_not_used(folder, said):
     rows = [{"subset": "all", "modalities": ["visible", "visible"], **of([0.0], [0.9])}]
     for other in ({"checkpoint": "best.pt"}, {"fingerprint": "00"}, {"feature": "other"}):

@@ -8,6 +8,7 @@ import pytest
 import test_grid
 from scipy.io import savemat
 
+from crossreid.data import split_files
 from crossreid.data.sets import cuhk02, dukemtmc, grid, ilids, prid2011, regdb, viper
 from crossreid.records import UserError
 
@@ -96,7 +97,6 @@ def findings(module, root):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_complete_copy_has_no_findings_and_an_incomplete_one_has(tmp_path, name, monkeypatch):
-    monkeypatch.setenv("CROSSREID_CACHE", str(tmp_path / "cache"))
     root = tmp_path / "copy"
     globals()[f"write_{name}"](root)
     assert findings(MODULES[name], root) == []
@@ -127,7 +127,7 @@ def test_strays_of_duke_are_reported(tmp_path):
 
 def test_generated_splits_are_json_that_others_can_read(tmp_path):
     write_ilids(tmp_path)
-    ilids.read(tmp_path)
+    split_files.keep(ilids.SOURCE, tmp_path)
     content = json.loads((tmp_path / "splits_crossreid.json").read_text())
     assert {len(split["query"]) for split in content["splits"]} == {60}
     assert content["data"] == "ilids" and content["made by"].startswith("crossreid")

@@ -14,7 +14,12 @@ def counts(found: Counts | None) -> str:
         return "-"
     about = "" if found.exact else "about "
     cameras = "-" if found.cameras is None else found.cameras
-    return f"{about}{found.identities} / {found.images} / {cameras}"
+    images = "-" if found.images is None else found.images
+    return f"{about}{found.identities} / {images} / {cameras}"
+
+
+def linked(text: str, address: str) -> str:
+    return f"{text} <{address}>" if address else text
 
 
 def table() -> str:
@@ -30,10 +35,12 @@ def table() -> str:
 
 def section(source: Source) -> str:
     facts = {
-        "Paper": source.paper,
-        "Where from": source.obtain,
+        "Paper": linked(source.paper, source.paper_address),
+        "Where from": linked(source.obtain, source.address),
         "Terms": source.licence,
-        "Mind": source.caveats,
+        "Note": source.caveats,
+        "Known from": source.basis,
+        "Settings": ", ".join(f"`{setting}`" for setting in source.settings),
         "Usual folder": f"`{source.folder}`" if source.expected else "",
     }
     lines = [f"- {what}: {text}" for what, text in facts.items() if text]
@@ -56,6 +63,7 @@ def test_every_source_says_what_its_user_must_know():
         assert source.name == name
         for what in ("title", "obtain", "licence", "layout", "folder", "protocol"):
             assert getattr(source, what), f"{name} has no {what}"
+        assert source.address.startswith("http") or name in ("folder", "csv"), f"{name} has no address"
         assert all(split in ("train", "validation", "query", "gallery") for split in source.expected)
 
 

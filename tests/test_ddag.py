@@ -9,12 +9,13 @@ import torch
 from torch.nn import functional as F
 
 from crossreid import checkpoint, originals
+from crossreid.__main__ import main as run
 from crossreid.formats.mindspore import mindspore_names, read_checkpoint, write_checkpoint
 from crossreid.methods import METHODS
 from crossreid.methods.base import Progress
 from crossreid.methods.ddag import DDAG
 from crossreid.nn.graph_attention import GraphAttention, IdentityGraph
-from crossreid.nn.part_attention import PartAttention, bands
+from crossreid.nn.part_attention import PartAttention, bands, windows
 from crossreid.nn.resnet import resnet
 from crossreid.originals.ddag import read, write_mindspore
 from crossreid.records import Batch, UserError
@@ -99,6 +100,19 @@ def test_part_attention_part_by_part(height, parts):
         torch.testing.assert_close(layer(maps, vectors)[row : row + 1], expected)
     shares = layer.attention(bands(maps, parts))
     torch.testing.assert_close(shares.sum(2), torch.ones(3, parts).double())
+
+
+def test_overlapping_windows_of_parts():
+    maps = torch.randn(2, 4, 9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    expected = torch.stack([maps[:, :, low : low + 5].mean((2, 3)) for low in (0, 2, 4)], 1)
+    torch.testing.assert_close(windows(maps, 3), expected)
+    torch.testing.assert_close(PartAttention(4, 3, pooling="windows").pool(maps, 3), expected)
+    torch.testing.assert_close(windows(maps[:, :, :3], 3), maps[:, :, :3].mean(3).transpose(1, 2))
+    assert not torch.allclose(bands(maps, 3), expected)
+    with pytest.raises(UserError, match=r"2 rows, too few for 3 windows .* method\.part_pooling to bands"):
+        windows(maps[:, :, :2], 3)
+    with pytest.raises(UserError, match=r"method\.part_pooling is 'thirds': choose bands or windows"):
+        checkpoint.build("ddag", {"backbone": "tiny", "pretrained": None, "part_pooling": "thirds"}, 3)
 
 
 def test_part_attention_without_questions_is_the_mean_of_the_parts():
@@ -452,14 +466,27 @@ def test_what_the_port_would_compute_otherwise_is_not_written(changed, named):
         write_mindspore({}, {"part": 3, "graph": True} | PORT)
 
 
-def test_file_of_the_port(tmp_path):
+def test_file_of_the_port(tmp_path, capsys):
     values = {name: np.full(shape, 0.25, np.float32) for name, shape in names_of_the_port().items()}
     values |= {f"wpa.fc{i}.weight": np.full((2048, 2048, 1, 1), i / 1e4, np.float32) for i in (1, 2, 3)}
     values |= {"wpa.gate": np.array([0.3, 0.3, 0.4], np.float32), "learning_rate": np.float32(0.1)}
     write_checkpoint(tmp_path / "a.ckpt", values)
-    method = checkpoint.load(tmp_path / "a.ckpt")
+    with pytest.warns(UserWarning, match=r"does not say on which device .*--method\.part_pooling windows"):
+        method = checkpoint.load(tmp_path / "a.ckpt")
     config = method.config
+    assert config.part_pooling == "bands"
     assert (config.streams, config.last_stride, config.variant, config.heads) == (1, 2, "mindspore", 0)
     assert config.after_neck and config.neck_bias and method.part.key.bias is None
     assert method.part.key.weight.eq(np.float32(2e-4)).all() and method.backbone.layer4[0].bn3.eps == 1e-3
     assert method.embed(torch.zeros(1, 3, 64, 32)).feature.shape == (1, 2048)
+    run(["convert", str(tmp_path / "a.ckpt"), str(tmp_path / "a.pt"), "--method.part_pooling", "windows"])
+    assert "note:" not in capsys.readouterr().out
+    assert checkpoint.load(tmp_path / "a.pt").config.part_pooling == "windows"
+    lines = checkpoint.convert(tmp_path / "a.ckpt", tmp_path / "b.pt")
+    assert any(line.startswith("note: the file does not say on which device") for line in lines)
+    back = ["convert", str(tmp_path / "a.pt"), str(tmp_path / "b.ckpt"), "--to", "original"]
+    assert run([*back, "--method.part", "3"]) == 2
+    assert "a checkpoint of ours records its settings" in capsys.readouterr().err
+    assert run(back) == 0
+    theirs = read_checkpoint(tmp_path / "b.ckpt")
+    assert len(theirs) == 550 and all(np.array_equal(theirs[name], values[name]) for name in theirs)

@@ -1,6 +1,7 @@
 import pytest
 from tiny_layouts import assert_perfect, image, images
 
+from crossreid import data
 from crossreid.data.combining import everything
 from crossreid.data.sets import dukemtmc
 from crossreid.protocols.generalization import Generalization
@@ -27,7 +28,7 @@ def test_images_by_split(tmp_path):
 
 
 def test_all_images_are_training_images(tmp_path):
-    splits = dukemtmc.read(write(tmp_path), all_images=True)
+    splits = data.read("dukemtmc", write(tmp_path), all_images=True)
     assert set(splits) == {"train"}
     assert len(splits["train"]) == 8
 

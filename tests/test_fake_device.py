@@ -31,6 +31,9 @@ VARIANTS = [
     ("metabin", {"meta": False, "norm": "bn"}),
     ("metabin", {"meta_learns": "all", "meta_train_weight": 1.0, "norm": "bin_shared"}),
     ("metabin", {"second_order": True, "meta_train_losses": ["scatter", "shuffle", "cross_entropy"]}),
+    ("metabin", {"base_losses": ["focal", "circle", "deviation", "mmd", {"name": "triplet", "mining": "soft"}]}),
+    ("metabin", {"meta_train_losses": ["mmd", "deviation", "circle"], "pooling": "gem_learned"}),
+    *(("metabin", {"classifier": name, "pooling": "average_max"}) for name in ("arc", "circle", "cosine")),
 ]
 TARGET = np.arange(8).repeat(2)
 LABELS = Labels(TARGET, TARGET * 0, np.arange(2).repeat(8), TARGET // 2)

@@ -458,3 +458,12 @@ def test_with_a_trained_model(trained, market, tmp_path, capsys, monkeypatch):
     with Gallery.open(place) as gallery:
         assert gallery.vector(hits[0]["key"]) == pytest.approx(vectors[0], abs=1e-5)
         assert gallery.info().fingerprint == crossreid.Embedder(model).fingerprint
+
+
+def test_a_gallery_is_named_as_in_every_other_command(shop, tmp_path, capsys):
+    place = tmp_path / "gallery"
+    run(capsys, "index", "toy.pt", shop / "till 0", "--gallery", place)
+    said = run(capsys, "gallery", "info", "--gallery", place).out
+    assert "entries" in said and said == run(capsys, "gallery", "info", place).out
+    for words in ((), (place, "--gallery", place)):
+        assert "crossreid gallery info --gallery PLACE" in run(capsys, "gallery", "info", *words, code=2).err

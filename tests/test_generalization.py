@@ -7,6 +7,7 @@ import test_viper
 from tiny_layouts import assert_perfect, noise, scores
 
 from crossreid import data
+from crossreid.protocols import build
 from crossreid.protocols.generalization import Generalization
 from crossreid.records import UserError
 
@@ -83,3 +84,16 @@ def test_validation_has_a_row_for_each_domain(folder):
         for i in data.read(root, folder / SMALL[root])["train"]
     ]
     assert_perfect(Generalization(folder, split="validation", images=held), ["validation 0", "validation 1"])
+
+
+def test_what_was_trained_on_is_said_of_the_targets(folder):
+    def said(*names):
+        settings = {"targets": ["grid", "dukemtmc"]}
+        roots = {"grid": folder / "GRID", "dukemtmc": folder / "dukemtmc"}
+        return build("generalization", settings, roots, trained_on=names).description
+
+    assert "not trained on" not in said() and "was trained on" not in said()
+    assert "trained on Market-1501, CUHK02: none of them is tested on." in said("market1501", "cuhk02")
+    seen = said("market1501", "dukemtmc")
+    assert "trained on Market-1501, DukeMTMC-reID: so the rows of DukeMTMC-reID are not of unseen domains." in seen
+    assert "Means over 10 random splits: GRID." in seen

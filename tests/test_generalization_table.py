@@ -1,5 +1,6 @@
 """The table of the published program, character by character."""
 
+from crossreid.data.provenance import LAYOUT_OF
 from crossreid.report.generalization_table import COLUMNS, generalization_table
 
 KEYS = list(COLUMNS.values())[:8]
@@ -36,8 +37,16 @@ def test_names_and_what_enters_the_average():
     expected = ["ALL_VIPER_only_10", "ALL_VIPER_2", "ALL_PRID"]
     paired = [f"{name}_{kind}" for name in expected for kind in ("average", "std")]
     assert names == ["Datasets", *paired, "Own", "** all_average **"]
-    alone = generalization_table({"Market-1501": [one]}).splitlines()
-    assert set(alone[3].replace("** all_average **", "").replace("|", "")) == {" "}
+    alone = generalization_table({"Market-1501": [one]})
+    assert "Market1501" in alone and "all_average" not in alone
+
+
+def test_rendered_identities_never_have_the_published_name_alone():
+    one = split(*range(10, 18))
+    rows = {f"{LAYOUT_OF}{name}": [one] * 10 for name in ("GRID", "VIPeR", "Market-1501")}
+    names = [line.split("|")[1].strip() for line in generalization_table(rows).splitlines() if line.startswith("| ")]
+    expected = ["rendered ALL_GRID", "rendered ALL_VIPER_only_10", "rendered Market1501"]
+    assert names[1:-1] == [f"{name}_{kind}" for name in expected for kind in ("average", "std")]
 
 
 def test_columns_that_were_not_computed_are_left_out():

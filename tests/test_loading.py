@@ -413,17 +413,11 @@ def test_training_set_numbers_data_sets_as_domains(monkeypatch, images):
         seen[name] = settings
         return {"train": [Image(image.path, image.identity, image.camera) for image in images]}
 
-    def reader(root, shared=0, own=0, fold=None):
-        raise AssertionError
-
-    def plain(root, shared=0, own=0, all_images=False):
-        raise AssertionError
-
     seen = {}
     monkeypatch.setattr(data, "read", read)
     monkeypatch.setattr(data, "locate", lambda name, roots: None)
-    sources = {"first": reader, "second": plain}
-    monkeypatch.setattr(data, "get", lambda name: type("S", (), {"read": staticmethod(sources[name])}))
+    sources = {name: replace(data.get("regdb"), folds=folds) for name, folds in (("first", 10), ("second", 1))}
+    monkeypatch.setattr(data, "get", sources.get)
     config = DataConfig(name=["first", "second"], fold=3, settings={"shared": 1, "second": {"own": 2}})
     found, labels, identities, _ = loading.training_set(config)
     assert seen == {"first": {"shared": 1, "fold": 3}, "second": {"shared": 1, "own": 2}}

@@ -3,6 +3,7 @@
 import pytest
 
 from crossreid import data
+from crossreid.data import market_like
 from crossreid.data.sets import market1501
 from crossreid.records import Image, UserError
 
@@ -86,7 +87,7 @@ def test_check_names_what_deviates(root):
 
 
 def test_an_empty_copy(tmp_path):
-    for folder in market1501.FOLDERS.values():
+    for folder in market_like.FOLDERS.values():
         (tmp_path / folder).mkdir()
     findings = data.check("market1501", tmp_path)
     assert "query: 0 images found, 3368 expected." in {finding.text for finding in findings}

@@ -10,6 +10,7 @@ from conftest import rendered
 
 from crossreid import checkpoint, config, synthetic, training
 from crossreid.__main__ import main
+from crossreid.data.provenance import LAYOUT_OF
 from crossreid.methods.metabin import MetaBIN
 from crossreid.report.generalization_table import COLUMNS, generalization_table
 
@@ -100,7 +101,9 @@ def test_the_settings_file_trains_and_scores_from_the_command_line(
     }
     assert len(line["gates"]) == 53
     content = json.loads((run / "evaluation.json").read_text())
-    assert sorted(row["subset"] for row in content["rows"]) == sorted(rows)
+    assert sorted(row["subset"] for row in content["rows"]) == sorted(f"{LAYOUT_OF}{row}" for row in rows)
+    told = "not of unseen domains" if set(sources) & set(bundled.protocol["targets"]) else "none of them is tested on"
+    assert told in content["protocol"]["description"] and "rendered" in content["protocol"]["provenance"]
     table = generalization_table({row["subset"]: row["trials"] for row in content["rows"]})
     assert "TPR@FPR=0.01" in table and "TPR@FAR=0.01" in table
     assert ("ALL_GRID_std" in table) == (len(sources) > 1)
@@ -258,4 +261,4 @@ def test_evaluating_prints_the_published_table(whole, capsys):
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     heads = [head.strip() for head in table[0].strip("|").split("|")]
     assert heads == ["Datasets", *COLUMNS]
-    assert [line.split("|")[1].strip() for line in table[2:]] == ["Market1501", "** all_average **"]
+    assert [line.split("|")[1].strip() for line in table[2:]] == ["rendered Market1501"]

@@ -129,6 +129,8 @@ def test_divergences_by_sums():
         / 10
     )
     assert jensen_shannon(teacher, student).item() == pytest.approx(middle)
+    cooler = jensen_shannon(teacher / 2, student / 2)
+    torch.testing.assert_close(jensen_shannon(teacher, student, temperature=2.0), cooler)
     (distillation(teacher, student) + released_distillation(teacher, student)).backward()
     assert teacher.grad is None and student.grad.abs().sum() > 0
     jensen_shannon(teacher, student).backward()

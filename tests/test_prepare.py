@@ -4,8 +4,8 @@ import torch
 from PIL import Image as PILImage
 from tiny_layouts import image
 
-from crossreid.data import prepare
-from crossreid.data.sets import cuhk02, regdb, sysu_mm01
+from crossreid.data import prepare, prepared
+from crossreid.data.sets import cuhk02, sysu_mm01
 from crossreid.data.transforms import from_array, resize
 from crossreid.images.reading import read
 from crossreid.records import INFRARED, VISIBLE, UserError
@@ -89,7 +89,7 @@ def test_decoded_images_are_the_very_same_pixels(tmp_path, interpolation):
     images = cuhk02.read(root)["train"]
     array = prepare.decode(images, root, (16, 8), interpolation)
     assert np.load(array, mmap_mode="r").shape == (10, 16, 8, 3)
-    rows = prepare.decoded(images[::-1], root, (16, 8), interpolation)
+    rows = prepared.rows(images[::-1], root, (16, 8), interpolation)
     assert [(i.identity, i.camera) for i in rows] == [(i.identity, i.camera) for i in images[::-1]]
     for one, row in zip(images[::-1], rows):
         assert torch.equal(
@@ -105,7 +105,7 @@ def test_decoding_again_with_a_torn_image_keeps_no_half_array(tmp_path):
         prepare.decode(images, root, (16, 8))
     assert [path.name for path in root.iterdir() if not path.name.startswith("P")] == []
     with pytest.raises(UserError, match="data prepare"):
-        prepare.decoded(images, root, (16, 8), "bilinear")
+        prepared.rows(images, root, (16, 8), "bilinear")
 
 
 def test_images_that_came_later_are_noticed(tmp_path):
@@ -113,27 +113,27 @@ def test_images_that_came_later_are_noticed(tmp_path):
     prepare.decode(cuhk02.read(root)["train"], root, (16, 8))
     image(root / "P1/cam1/002_1.png")
     with pytest.raises(UserError, match="002_1"):
-        prepare.decoded(cuhk02.read(root)["train"], root, (16, 8), "bilinear")
+        prepared.rows(cuhk02.read(root)["train"], root, (16, 8), "bilinear")
     array = root / "crossreid_16x8_bilinear.npy"
     np.save(array, np.zeros((3, 16, 8, 3), np.uint8))
     with pytest.raises(UserError, match="shape"):
-        prepare.decoded(cuhk02.read(root)["train"], root, (16, 8), "bilinear")
+        prepared.rows(cuhk02.read(root)["train"], root, (16, 8), "bilinear")
 
 
 def test_all_folds_are_prepared_together(tmp_path):
     from test_regdb import write
 
     root = write(tmp_path)
-    images = prepare.training_images(regdb.read, root)
+    images = prepare.training_images("regdb", root)
     assert len(images) == 32 and {i.modality for i in images} == {VISIBLE, INFRARED}
-    assert len(prepare.training_images(regdb.read, root, fold=1)) == 16
+    assert len(prepare.training_images("regdb", root, fold=1)) == 16
 
 
 def test_all_images_of_any_data_set_can_be_prepared(tmp_path):
     from test_regdb import write
 
     root = write(tmp_path)
-    assert len(prepare.training_images(regdb.read, root, fold=1, all_images=True)) == 32
+    assert len(prepare.training_images("regdb", root, fold=1, all_images=True)) == 32
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

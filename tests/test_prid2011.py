@@ -6,18 +6,14 @@ import sys
 import pytest
 from tiny_layouts import assert_perfect, images
 
+from crossreid import data
 from crossreid.data import split_files
+from crossreid.data.prepare import prepare
 from crossreid.data.sets import prid2011
 from crossreid.protocols.generalization import Generalization
 from crossreid.records import UserError
 
 SHARED = 12
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CROSSREID_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def write(root):
@@ -54,16 +50,21 @@ def test_a_complete_copy_has_equal_halves_that_never_change():
 FIRST = [4, 5, 6, 7, 8, 10, 11, 14, 15, 17]
 
 
-def test_splits_are_written_once_and_kept(tmp_path, cache):
+def test_splits_are_written_by_prepare_alone_and_kept(tmp_path):
     root = write(tmp_path / "data")
+    there = sorted(root.rglob("*"))
     before = prid2011.read(root)
+    data.check("prid2011", root)
+    assert sorted(root.rglob("*")) == there
+    prepare("prid2011", root, size=(8, 4))
     file = root / split_files.FILE
     content = json.loads(file.read_text())
-    assert content["seed"] == 2020 and len(content["splits"]) == 10
+    assert prid2011.read(root) == before and len(content["splits"]) == 10
     content["splits"][0] = content["splits"][1]
     file.write_text(json.dumps(content))
     assert prid2011.read(root) == prid2011.read(root, fold=2) != before
-    assert not cache.exists()
+    prepare("prid2011", root, size=(8, 4))
+    assert json.loads(file.read_text()) == content
     assert [path.name for path in root.iterdir() if path.name.startswith(".")] == []
 
 
@@ -96,28 +97,11 @@ def test_a_file_that_does_not_fit_is_an_error_and_stays(tmp_path, content):
     assert not (root / split_files.FILE).exists()
 
 
-def test_splits_of_a_folder_that_cannot_be_written_to_go_to_the_cache(tmp_path, cache, monkeypatch):
-    root = write(tmp_path / "data")
-    write_json = split_files.write_json
-
-    def refusing(path, value):
-        if path.is_relative_to(root):
-            raise PermissionError(13, "read-only")
-        write_json(path, value)
-
-    monkeypatch.setattr(split_files, "write_json", refusing)
-    first = prid2011.read(root)
-    assert (cache / f"prid2011_{split_files.FILE}").is_file()
-    monkeypatch.setattr(split_files, "write_json", lambda path, value: pytest.fail("written twice"))
-    assert prid2011.read(root) == first
-
-
 def test_other_hash_seeds_give_the_same_splits(tmp_path):
     root = write(tmp_path / "data")
     here = [i.identity for i in prid2011.read(root)["query"]]
-    (root / split_files.FILE).unlink()
     program = (
-        "import sys; from pathlib import Path; from crossreid.data import prid2011 as p; "
+        "import sys; from pathlib import Path; from crossreid.data.sets import prid2011 as p; "
         "print([i.identity for i in p.read(Path(sys.argv[1]))['query']]); assert 'torch' not in sys.modules"
     )
     there = subprocess.run(
@@ -134,7 +118,6 @@ def test_other_hash_seeds_give_the_same_splits(tmp_path):
 def test_there_are_ten_folds(tmp_path, fold):
     with pytest.raises(UserError, match="1 to 10"):
         prid2011.read(write(tmp_path), fold=fold)
-    assert not (tmp_path / split_files.FILE).exists()
 
 
 def test_perfect_vectors_score_one(tmp_path):

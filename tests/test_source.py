@@ -193,7 +193,7 @@ def test_read_knows_its_settings_and_holds_out(monkeypatch, tmp_path):
     def read(root, *, distractors: bool = False):
         return {"train": make(range(10)), "query": [], "gallery": []}
 
-    monkeypatch.setitem(data.SOURCES, "toy", toy(read))
+    monkeypatch.setitem(data.SOURCES, "toy", toy(read, settings=("distractors",)))
     assert set(data.read("toy", tmp_path)) == {"train", "query", "gallery"}
     splits = data.read("toy", tmp_path, held_out=0.3)
     assert len({image.identity for image in splits["validation"]}) == 3
@@ -217,6 +217,9 @@ def test_locate(tmp_path, monkeypatch):
     (tmp_path / "toy").mkdir()
     assert data.locate("toy") == tmp_path / "toy"
     (tmp_path / "Toy-1.0").mkdir()
+    with pytest.raises(UserError, match="is not guessed"):
+        data.locate("toy")
+    (tmp_path / "toy").rmdir()
     assert data.locate("toy") == tmp_path / "Toy-1.0"
     (tmp_path / "mine").mkdir()
     assert data.locate("toy", {"toy": str(tmp_path / "mine")}) == tmp_path / "mine"

@@ -383,3 +383,85 @@ def test_two_folders_of_a_model_that_tells_modalities_apart(sysu, tmp_path, caps
     assert "Give --query-modality visible or infrared" in scored("plain")
     said = scored("plain", "--query-modality", "infrared")
     assert scored("cam3") == said != scored("plain", "--query-modality=visible")
+
+
+def test_embedded_files_with_stripes_score_as_the_checkpoint(market, tmp_path, capsys):
+    """Features to files, then scores: global, local or both, aligned and re-ranked."""
+    from exported_models import checkpoint_file
+
+    file = checkpoint_file(tmp_path / "model.pt", "alignedreid")
+    sides = {"q": market / "query", "g": market / "bounding_box_test"}
+    for name, folder in sides.items():
+        for more in ([], ["--half"]):
+            out = tmp_path / f"{name}{len(more)}.npz"
+            assert main(["embed", str(file), str(folder), "--out", str(out), *more]) == 0
+            assert "the stripes of" in capsys.readouterr().out
+    with np.load(tmp_path / "q0.npz") as whole, np.load(tmp_path / "q1.npz") as half:
+        assert whole["stripes"].shape[1:] == (2, 128) and half["stripes"].dtype == np.float16
+        assert whole["stripes"].dtype == np.float32
+    for feature in ("global_local", "local", "global", "global_local_unaligned"):
+        words = ["--evaluate.feature", feature, "--evaluate.rerank", "true", "--train.device", "cpu"]
+        found = []
+        for count, given in enumerate(
+            (
+                [str(file), "--query", str(sides["q"]), "--gallery", str(sides["g"])],
+                [str(tmp_path / "q0.npz"), "--gallery", str(tmp_path / "g0.npz")],
+                [str(tmp_path / "q1.npz"), "--gallery", str(tmp_path / "g1.npz")],
+            )
+        ):
+            out = tmp_path / f"{feature}-{count}"
+            assert main(["evaluate", *given, *words, "--out", str(out)]) == 0
+            content = json.loads((out / "evaluation.json").read_text())
+            found.append([content[part][0]["mean_ap"] for part in ("rows", "reranked")])
+        # Images may be resized a grey level apart here and there.
+        assert found[1] == pytest.approx(found[0], abs=0.01)
+        assert found[2] == pytest.approx(found[1], abs=0.01)
+    assert main(["embed", str(file), str(sides["q"]), "--out", str(tmp_path / "q.csv")]) == 0
+    assert "are left out, which .csv cannot hold" in capsys.readouterr().out
+    np.savez(tmp_path / "other.npz", **dict(np.load(tmp_path / "g0.npz")) | {"stripes": np.zeros((1, 2, 3))})
+    with pytest.raises(UserError, match="stripes have the shape"):
+        read_stored(tmp_path / "q0.npz", tmp_path / "other.npz")
+
+
+def test_query_expansion_and_another_metric_are_settings(stripes_stored, tmp_path, capsys):
+    stored = read_stored(stripes_stored / "features.npz")
+
+    def mean_ap(**settings):
+        config = EvaluateConfig(feature="global", **settings)
+        (scores,) = evaluate_stored(stored, config, log=quiet).values()
+        return scores.mean_ap
+
+    from crossreid.evaluation import ExpandConfig
+    from crossreid.ops import ranking, rerank
+    from crossreid.protocols.results import people
+
+    (trial,) = stored.protocol.trials()
+    who, seen = people(stored.protocol)
+    feature = stored.embedding.feature
+    for side in ("both", "query"):
+        sides = rerank.expand_features(
+            feature[trial.query], feature[trial.gallery], k=4, alpha=2.0, queries_only=side == "query"
+        )
+        labels = who[trial.query], who[trial.gallery], seen[trial.query], seen[trial.gallery]
+        expected = ranking.evaluate(*sides, *labels, excluded=trial.excluded).mean_ap
+        assert mean_ap(expand=ExpandConfig(k=4, side=side, alpha=2.0)) == pytest.approx(expected)
+        assert expected != mean_ap()
+    sides = feature[trial.query], feature[trial.gallery]
+    expected = ranking.evaluate(*sides, *labels, excluded=trial.excluded, metric="euclidean").mean_ap
+    assert mean_ap(metric="euclidean") == pytest.approx(expected)
+    words = ["evaluate", str(stripes_stored / "features.npz"), "--evaluate.feature", "global"]
+    assert main([*words, "--evaluate.expand.k", "3", "--out", str(tmp_path)]) == 0
+    assert "means of 3 neighbours" in capsys.readouterr().out
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content["expand"] == {"k": 3, "side": "both", "alpha": 3.0, "times": 1}
+    for changes, told in (
+        (["--evaluate.expand.side", "gallery"], "evaluate.expand.side is 'gallery'"),
+        (["--evaluate.expand.times", "2"], "give k, such as 5"),
+        (["--evaluate.metric", "hamming"], "evaluate.metric is 'hamming'"),
+    ):
+        assert main([*words, *changes]) == 2 and told in capsys.readouterr().err
+    stripes = ["evaluate", str(stripes_stored / "features.npz")]
+    assert main([*stripes, "--evaluate.expand.k", "3"]) == 2
+    assert "compared by stripes too" in capsys.readouterr().err
+    assert main([*stripes, "--evaluate.feature", "local", "--evaluate.metric", "cosine"]) == 2
+    assert "by its stripes alone" in capsys.readouterr().err

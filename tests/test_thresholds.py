@@ -216,8 +216,14 @@ def test_reading_says_what_is_known(tmp_path):
         (tmp_path / "evaluation.json").write_text(broken, encoding="utf-8")
         with pytest.raises(UserError, match="evaluate the model with"):
             known(model)
+    write(checkpoint="last.pt", operating_points=points, protocol={"provenance": "rendered people"})
+    found, source = known(model)
+    assert source.endswith("evaluation.json, on rendered people")
+    assert found == [point | {"provenance": "rendered people"} for point in points]
     exported = tmp_path / "exported"
     exported.mkdir()
     assert "no model.json" in known(exported)[1]
     (exported / "model.json").write_text(json.dumps({"operating_points": points}), encoding="utf-8")
     assert known(exported)[0] == known(exported / "visible.onnx")[0] == points
+    (exported / "model.json").write_text(json.dumps({"operating_points": found}), encoding="utf-8")
+    assert known(exported)[1].endswith("model.json, on rendered people")

@@ -12,11 +12,6 @@ from crossreid.records import UserError
 IDENTITIES = [0, 1, 2, 3, 45, 46, 100, 873]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CROSSREID_CACHE", str(tmp_path / "cache"))
-
-
 def write(root):
     images(root / "cam_a", [f"{n:03d}_45.bmp" for n in IDENTITIES])
     images(root / "cam_b", [f"{n:03d}_{90 if n % 2 else 180}.bmp" for n in IDENTITIES])
@@ -48,9 +43,11 @@ def test_the_four_variants(tmp_path):
         assert {i.identity for i in splits["query"]} == {i.identity for i in splits["gallery"]} == tested
         assert {i.camera for i in splits["query"]} == {camera}
         assert {i.camera for i in splits["gallery"]} == {3 - camera}
+    split_files.keep(viper.SOURCE, root)
     assert json.loads((root / split_files.FILE).read_text())["splits"][2]["train"] == [
         IDENTITIES[place] for place in order[:4]
     ]
+    assert {variant: viper.read(root, fold=3, variant=variant) for variant in "abcd"} == half
 
 
 def test_folders_of_the_authors_script_come_first(tmp_path):
@@ -75,7 +72,7 @@ def test_cameras_with_different_persons_are_an_error(tmp_path):
 
 def test_an_old_split_file_of_another_copy_is_an_error(tmp_path):
     root = write(tmp_path)
-    viper.read(root)
+    split_files.keep(viper.SOURCE, root)
     for camera in ("a", "b"):
         next((root / f"cam_{camera}").glob("873*")).unlink()
     with pytest.raises(UserError, match=split_files.FILE):

@@ -8,7 +8,8 @@ from crossreid.commands import parsing
 
 
 def run(words: list[str]) -> None:
-    parser = parsing.parser("convert", __doc__)
+    epilog = "What a published system's file does not record is given as --method.NAME VALUE."
+    parser = parsing.parser("convert", __doc__, epilog)
     parser.add_argument(
         "checkpoint", type=Path, help="one of a published system; with --to original one of ours, or small"
     )
@@ -19,7 +20,8 @@ def run(words: list[str]) -> None:
         default="ours",
         help="whose form is written; original is that of the published program (default: %(default)s)",
     )
-    chosen = parser.parse_args(words)
+    chosen, changes = parsing.parse(parser, words)
+    settings = parsing.prefixed_settings(changes, "method", "the method")
     from crossreid.checkpoint import convert as turn
 
-    print("\n".join(turn(chosen.checkpoint, chosen.out, to=chosen.to)))
+    print("\n".join(turn(chosen.checkpoint, chosen.out, to=chosen.to, **settings)))

@@ -15,7 +15,8 @@ def run(words: list[str]) -> None:
     delete = acts.add_parser("delete", help="remove entries by age, person, or anything else, from disk too")
     index = acts.add_parser("index", help="build the index of approximate search and measure its recall")
     for act in (info, delete, index):
-        act.add_argument("gallery", help=filters.PLACE)
+        act.add_argument("place", nargs="?", metavar="PLACE", help=f"{filters.PLACE}; or with --gallery")
+        act.add_argument("--gallery", metavar="PLACE", help="the same, as all other commands have it")
     filters.add_filter(delete, "deleted")
     delete.add_argument(
         "--older-than",
@@ -25,12 +26,15 @@ def run(words: list[str]) -> None:
     delete.add_argument("--all", action="store_true", help="every entry")
     delete.add_argument("--yes", action="store_true", help="do it, and not only say how many they are")
     chosen = parser.parse_args(words)
+    if (chosen.place is None) == (chosen.gallery is None):
+        raise UserError(f"which gallery? Name one: crossreid gallery {chosen.act} --gallery PLACE")
+    place = chosen.gallery if chosen.place is None else chosen.place
     from crossreid.gallery import Gallery
 
     reading = chosen.act == "info" or (chosen.act == "delete" and not chosen.yes)
     if chosen.act == "delete":
         condition = _condition(chosen)
-    with Gallery.open(chosen.gallery, read_only=reading) as gallery:
+    with Gallery.open(place, read_only=reading) as gallery:
         if chosen.act == "info":
             print(_described(gallery.info()))
         elif chosen.act == "index":

@@ -47,16 +47,23 @@ def several(reasons: Sequence[str], named: int = 5) -> str:
 
 def reader_settings(words: list[str]) -> dict:
     """``--settings.NAME VALUE`` pairs, values read as YAML."""
+    return prefixed_settings(words, "settings", "the reader")
+
+
+def prefixed_settings(words: list[str], prefix: str, owner: str) -> dict:
+    """``--PREFIX.NAME VALUE`` or ``--PREFIX.NAME=VALUE`` pairs, values read as YAML. owner: whose settings they are, in
+    messages."""
     if not words:
         return {}
     import yaml
 
-    settings = {}
-    for flag, value in zip(words[::2], [*words[1::2], None]):
-        name = flag.removeprefix("--settings.")
-        if name == flag or value is None:
+    settings, rest = {}, list(words)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        name = flag.removeprefix(f"--{prefix}.")
+        if name == flag or not (equals or rest):
             raise UserError(
-                f"{flag!r} was not understood: settings of the reader follow as --settings.NAME VALUE"
+                f"{flag!r} was not understood: settings of {owner} follow as --{prefix}.NAME VALUE"
             )
-        settings[name] = yaml.safe_load(value)
+        settings[name] = yaml.safe_load(value if equals else rest.pop(0))
     return settings

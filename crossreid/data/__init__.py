@@ -6,14 +6,16 @@ A new data set is one file with a ``SOURCE`` and one line here.
 from __future__ import annotations
 
 import difflib
-import inspect
 import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from crossreid.data.combining import everything
 from crossreid.data.sets import (
+    caviar4reid,
     csv_table,
+    cuhk01,
     cuhk02,
     cuhk03,
     cuhk_sysu,
@@ -21,11 +23,21 @@ from crossreid.data.sets import (
     folder,
     grid,
     ilids,
+    ilids_vid,
     llcm,
+    lpw,
     market1501,
+    mars,
     msmt17,
+    occluded_duke,
+    partial_ilids,
+    partial_reid,
+    pes3d,
+    pku_reid,
+    prid450s,
     prid2011,
     regdb,
+    sensereid,
     sysu_mm01,
     viper,
 )
@@ -35,15 +47,28 @@ from crossreid.records import Image, UserError
 
 SOURCES: dict[str, Source] = {
     "market1501": market1501.SOURCE,
+    "market1501_500k": market1501.WITH_DISTRACTORS,
     "dukemtmc": dukemtmc.SOURCE,
+    "occluded_duke": occluded_duke.SOURCE,
     "msmt17": msmt17.SOURCE,
+    "cuhk01": cuhk01.SOURCE,
     "cuhk02": cuhk02.SOURCE,
     "cuhk03": cuhk03.SOURCE,
     "cuhk_sysu": cuhk_sysu.SOURCE,
     "grid": grid.SOURCE,
     "prid2011": prid2011.SOURCE,
+    "prid450s": prid450s.SOURCE,
     "ilids": ilids.SOURCE,
     "viper": viper.SOURCE,
+    "pku_reid": pku_reid.SOURCE,
+    "sensereid": sensereid.SOURCE,
+    "caviar4reid": caviar4reid.SOURCE,
+    "pes3d": pes3d.SOURCE,
+    "lpw": lpw.SOURCE,
+    "mars": mars.SOURCE,
+    "ilids_vid": ilids_vid.SOURCE,
+    "partial_reid": partial_reid.SOURCE,
+    "partial_ilids": partial_ilids.SOURCE,
     "sysu_mm01": sysu_mm01.SOURCE,
     "regdb": regdb.SOURCE,
     "llcm": llcm.SOURCE,
@@ -61,25 +86,32 @@ def get(name: str) -> Source:
     raise UserError(f"unknown data set {name!r}{hint}: choose one of {', '.join(sorted(SOURCES))}.")
 
 
-def read(name: str, root: str | os.PathLike, *, held_out: float = 0, **settings) -> dict[str, list[Image]]:
+def read(
+    name: str, root: str | os.PathLike, *, held_out: float = 0, all_images: bool = False, **settings
+) -> dict[str, list[Image]]:
     """The images of a data set by split: ``train``, ``query``, ``gallery`` and perhaps ``validation``.
 
     held_out: share of the training identities that become the split ``validation``; the same share always
         gives the same identities. An official validation split is held out instead, whatever the share.
+    all_images: the images of all splits are ``train``, without distractors, and there is no other split.
     settings: those of the data set's own reader.
     """
     source = get(name)
-    known = [key for key in inspect.signature(source.read).parameters if key != "root"]
     for key in settings:
-        if key not in known:
+        if not source.takes(key):
+            known = [*source.settings, "all_images", *(["fold"] if source.takes("fold") else [])]
             near = difflib.get_close_matches(key, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise UserError(f"{name} has no setting {key!r}{hint}: it has {', '.join(known) or 'none'}.")
-    if held_out:
+            raise UserError(f"{name} has no setting {key!r}{hint}: it has {', '.join(dict.fromkeys(known))}.")
+    if all_images and source.takes("all_images"):
+        settings["all_images"] = True
+    if held_out and not all_images:
         settings = {**settings, **source.validation}
     splits = source.read(Path(root).expanduser(), **settings)
+    if all_images:
+        splits = everything(splits)
     if held_out and "validation" not in splits:
-        splits["train"], splits["validation"] = hold_out(splits["train"], held_out)
+        splits["train"], splits["validation"] = hold_out(splits.get("train", []), held_out)
     return splits
 
 
@@ -99,9 +131,14 @@ def locate(name: str, roots: Mapping[str, str] | None = None) -> Path:
     if not base:
         raise UserError(f"no folder is known for {source.title}: {both}.")
     tried = [Path(base).expanduser() / folder for folder in dict.fromkeys((source.folder, name))]
-    for root in tried:
-        if root.exists():
-            return root
+    found = [root for root in tried if root.exists()]
+    if len({os.path.realpath(root) for root in found}) > 1:
+        raise UserError(
+            f"{source.title} may be {found[0]} or {found[1]}, and which one is meant is not guessed: set "
+            f"data.roots.{name} to its folder."
+        )
+    if found:
+        return found[0]
     raise UserError(
         f"{source.title} was not found: CROSSREID_DATA is {base}, but there is no "
         f"{' nor '.join(map(str, tried))}. To mend it, {both}. {source.obtain}"
@@ -116,9 +153,15 @@ def describe() -> str:
         for split, counts in source.expected.items():
             cameras = "" if counts.cameras is None else f", {counts.cameras} cameras"
             about = "" if counts.exact else " (quoted, not certain)"
-            numbers = f"{counts.identities} identities, {counts.images} images{cameras}{about}"
-            lines.append(f"    {split}: {numbers}")
-        facts = (("from", source.obtain), ("terms", source.licence), ("mind", source.caveats))
+            images = "" if counts.images is None else f", {counts.images} images"
+            lines.append(f"    {split}: {counts.identities} identities{images}{cameras}{about}")
+        facts = (
+            ("paper", " ".join(filter(None, (source.paper, source.paper_address)))),
+            ("from", " ".join(filter(None, (source.obtain, source.address)))),
+            ("terms", source.licence),
+            ("note", source.caveats),
+            ("known from", source.basis),
+        )
         lines += [f"    {what}: {text}" for what, text in facts if text]
         paragraphs.append("\n".join(lines))
     return "\n".join(paragraphs)

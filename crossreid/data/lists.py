@@ -11,44 +11,45 @@ from crossreid.records import UserError
 
 
 def read_list(path: Path) -> list[tuple[str, int]]:
-    """(relative path with ``/``, number) of each line; blank lines and Windows line ends are tolerated.
+    """(relative path with ``/``, number) of each line. Blank lines, Windows line ends and separators, tabs and a
+    leading ``./`` are tolerated.
 
     Raises UserError naming the line that is not a relative path and a number, or leads out of the folder.
     """
     entries = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(text(path).splitlines(), 1):
         if not line.strip():
             continue
-        name, _, label = line.strip().rpartition(" ")
-        name = name.strip().replace("\\", "/")
-        if not name or not label.isdecimal():
+        *before, label = line.strip().rsplit(None, 1)
+        name = PurePosixPath("".join(before).replace("\\", "/"))
+        if not name.parts or not label.isdecimal():
             raise UserError(
-                f"{path}, line {number}, is {line.strip()[:80]!r}: an image's path and a number with one "
+                f"{path}, line {number}, is {line.strip()[:80]!r}: an image's path and a number with a "
                 "blank between them were expected. Copy the file again from the data set's archive."
             )
-        parts = PurePosixPath(name).parts
-        if name.startswith("/") or ".." in parts or ":" in parts[0]:
+        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
             raise UserError(
-                f"{path}, line {number}, leads out of the data set ({name[:80]!r}) and is refused: copy the "
+                f"{path}, line {number}, leads out of the data set ({str(name)[:80]!r}) and is refused: copy the "
                 "file again from the data set's archive."
             )
-        entries.append((name, int(label)))
+        entries.append((str(name), int(label)))
     if not entries:
         raise UserError(f"{path} lists no images: copy it again from the data set's archive.")
     return entries
 
 
 def read_numbers(path: Path) -> list[int]:
-    """The comma-separated integers of the first line, sorted."""
-    line = (_text(path).splitlines() or [""])[0]
+    """The integers of a file, ascending and each once: on one line with commas between them, or one on each line."""
+    content = text(path)
     try:
-        numbers = sorted(int(word) for word in line.split(",") if word.strip())
+        numbers = sorted({int(word) for word in content.replace(",", " ").split()})
     except ValueError:
         numbers = []
     if not numbers:
+        begin = f"begins with {content.strip().splitlines()[0][:60]!r}" if content.strip() else "is empty"
         raise UserError(
-            f"{path} begins with {line[:60]!r}: one line of integers with commas between them was expected. "
-            f"Copy it again from the data set's archive."
+            f"{path} {begin}: numbers with commas or line ends between them were expected. Copy it again from the data "
+            "set's archive."
         )
     return numbers
 
@@ -83,7 +84,8 @@ def absent(root: Path, names: Sequence[str]) -> list[Finding]:
     ]
 
 
-def _text(path: Path) -> str:
+def text(path: Path) -> str:
+    """The content of a text file. Raises UserError where it is missing or cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

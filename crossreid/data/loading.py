@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import signal
 import warnings
 import zlib
@@ -12,9 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from crossreid.data.combining import everything
+from crossreid.data import prepared
 from crossreid.data.sampling import SAMPLERS
-from crossreid.data.splitting import hold_out
 from crossreid.images.reading import read
 from crossreid.images.resize import FILTERS
 from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, identities
@@ -214,17 +212,15 @@ def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[in
         held = splits.get("validation", []) if config.validation else []
         # An official validation split may be part of the training split too.
         apart = {image.identity for image in held}
-        training += [
-            replace(image, domain=domain)
-            for image in _prepared(config, name, splits["train"])
-            if image.identity not in apart
-        ]
+        found = _prepared(config, name, splits.get("train", []))
+        if not found:
+            raise UserError(
+                f"{name}: no training images were found; check the folder with 'crossreid data check' and the settings "
+                f"that select images. To train on a data set that is for testing, on all of it, set "
+                f"data.settings.{name}.all_images to true"
+            )
+        training += [replace(image, domain=domain) for image in found if image.identity not in apart]
         validation += [replace(image, domain=domain) for image in held]
-    if not training:
-        raise UserError(
-            f"{', '.join(config.names)}: no training images were found; check the folder with 'crossreid "
-            f"data check' and the settings that select images"
-        )
     labels = Labels.of(training)
     if config.cameras_as_domains:
         labels = labels.cameras_as_domains()
@@ -484,42 +480,27 @@ def _read_splits(config: DataConfig, name: str) -> dict[str, list[Image]]:
 
     own = {key: value for key, value in config.settings.items() if key not in config.names}
     own.update(config.settings.get(name) or {})
-    everywhere = own.get("all_images") and not _takes(name, "all_images")
-    if everywhere:
-        del own["all_images"]
-    if config.prepared and _takes(name, "prepared"):
+    source = data.get(name)
+    if config.prepared and source.takes("prepared"):
         own["prepared"] = True
     if config.fold is not None:
-        if not any(_takes(each, "fold") for each in config.names):
+        if not any(data.get(each).takes("fold") for each in config.names):
             raise UserError(
                 f"data.fold is {config.fold!r}, but {', '.join(config.names)} has one training split only: "
                 f"remove data.fold"
             )
-        if _takes(name, "fold"):
+        if source.takes("fold"):
             own["fold"] = config.fold
-    root = data.locate(name, config.roots)
-    if not everywhere:
-        return data.read(name, root, held_out=config.validation, **own)
-    splits = everything(data.read(name, root, **own))
-    if config.validation:
-        splits["train"], splits["validation"] = hold_out(splits["train"], config.validation)
-    return splits
+    return data.read(name, data.locate(name, config.roots), held_out=config.validation, **own)
 
 
 def _prepared(config: DataConfig, name: str, images: list[Image]) -> list[Image]:
     """The same images as rows of the prepared array, where the settings ask for it."""
     from crossreid import data
-    from crossreid.data.prepare import decoded
 
-    if not config.prepared or _takes(name, "prepared"):
+    if not config.prepared or data.get(name).takes("prepared"):
         return images
-    return decoded(images, data.locate(name, config.roots), config.size, config.interpolation)
-
-
-def _takes(name: str, setting: str) -> bool:
-    from crossreid import data
-
-    return setting in inspect.signature(data.get(name).read).parameters
+    return prepared.rows(images, data.locate(name, config.roots), config.size, config.interpolation)
 
 
 def _known(name: str, value, known) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import errno
-import inspect
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from crossreid.data import split_files
-from crossreid.data.combining import everything
-from crossreid.data.sets import cuhk03, cuhk_sysu, sysu_mm01
+from crossreid.data.prepared import array_of, name_of
+from crossreid.data.sets import sysu_mm01
 from crossreid.files import clear_leftovers, replacing, write_json
 from crossreid.images.reading import read
 from crossreid.images.resize import fit
@@ -33,8 +30,8 @@ def prepare(
 ) -> Path:
     """Prepare a copy of a data set and return the file or folder that is new.
 
-    SYSU-MM01 gets its resized arrays in the originals' format; CUHK03 and CUHK-SYSU get their folders of
-    images if these are missing; after that, and for any other data set, the training images are decoded
+    SYSU-MM01 gets its resized arrays in the originals' format. Any other data set gets what it needs to be read
+    (``Source.prepare``) and, where ours are generated, the file of its splits; then its training images are decoded
     into one array.
 
     size: height and width in pixels.
@@ -51,36 +48,31 @@ def prepare(
                 "the arrays of SYSU-MM01 are always of all training identities, resized by lanczos."
             )
         return sysu_arrays(root, size=size)
-    if name == "cuhk03":
-        cuhk03.extract(root)
-    if name == "cuhk_sysu" and not any((root / folder).is_dir() for folder in cuhk_sysu.FOLDERS):
-        cuhk_sysu.crop(root)
-    images = training_images(data.get(name).read, root, **settings)
-    return decode(images, root, size, interpolation or "bilinear")
+    source = data.get(name)
+    if source.prepare is not None:
+        source.prepare(root)
+    split_files.keep(source, root)
+    return decode(training_images(name, root, **settings), root, size, interpolation or "bilinear")
 
 
-def training_images(read: Callable, root: Path, **settings) -> list[Image]:
+def training_images(name: str, root: Path, **settings) -> list[Image]:
     """Images of the training and validation splits, each once; of all folds unless ``fold`` is given."""
-    known = inspect.signature(read).parameters
-    everywhere = settings.get("all_images") and "all_images" not in known
-    if everywhere:
-        del settings["all_images"]
+    from crossreid import data
+
     folds: Iterable[dict] = ({},)
-    if "fold" in known and "fold" not in settings:
+    if data.get(name).takes("fold") and "fold" not in settings:
         folds = ({"fold": fold} for fold in range(1, split_files.SPLITS + 1))
     images = {}
     for fold in folds:
-        splits = read(root, **settings, **fold)
-        if everywhere:
-            splits = everything(splits)
-        images |= {image.path: image for image in splits["train"] + splits.get("validation", [])}
+        splits = data.read(name, root, **settings, **fold)
+        images |= {image.path: image for split in ("train", "validation") for image in splits.get(split, [])}
     return list(images.values())
 
 
 def decode(
     images: Sequence[Image], root: Path, size: tuple[int, int], interpolation: str = "bilinear"
 ) -> Path:
-    """Decode and resize images into one array below ``root``, which ``decoded`` then finds.
+    """Decode and resize images into one array below ``root``, which ``prepared.rows`` then finds.
 
     The array is uint8 of shape (images, height, width, 3); a JSON file beside it says which row is which
     image. Training with that size and interpolation sees the very same pixels with it as without it.
@@ -92,8 +84,8 @@ def decode(
     def pixels(image: Image) -> np.ndarray:
         return fit(read(image), size, interpolation)
 
-    array, index = _names(root, size, interpolation)
-    names = [_relative(image, root) for image in images]
+    array, index = array_of(root, size, interpolation)
+    names = [name_of(image, root) for image in images]
     if not names:
         raise UserError(f"there are no training images in {root} to prepare: check the copy.")
     # The index goes first: an array without its index is never used.
@@ -103,38 +95,6 @@ def decode(
         _fill(temporary, images, size, pixels, root.name)
     write_json(index, {"size": list(size), "interpolation": interpolation, "images": names})
     return array
-
-
-def decoded(
-    images: Sequence[Image], root: str | os.PathLike, size: tuple[int, int], interpolation: str
-) -> list[Image]:
-    """The same images as rows of the array that ``decode`` wrote for this size and interpolation.
-
-    Raises UserError if there is none, or it lacks one of the images.
-    """
-    root = Path(root).expanduser()
-    array, index = _names(root, size, interpolation)
-    remake = (
-        f"Make it with 'crossreid data prepare' for {root}, size {size[0]} {size[1]} and interpolation "
-        f"{interpolation}, or train without prepared images."
-    )
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-        row = {name: position for position, name in enumerate(content["images"])}
-        shape = np.load(array, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
-        raise UserError(
-            f"there is no complete array of prepared images {array.name} in {root}. {remake}"
-        ) from None
-    if shape != (len(row), *size, 3):
-        raise UserError(f"{array} has the shape {shape}, but its index names {len(row)} images. {remake}")
-    found = []
-    for image in images:
-        name = _relative(image, root)
-        if name not in row:
-            raise UserError(f"{array} does not hold {name}. {remake}")
-        found.append(replace(image, path=array, array_index=row[name]))
-    return found
 
 
 def sysu_arrays(root: Path, *, size: tuple[int, int] = (288, 144)) -> Path:
@@ -198,14 +158,3 @@ def _reserve(path: Path) -> None:
                     f"{path.parent} has no room for the {wanted / 2**30:.1f} GiB of prepared images: free "
                     "some, or prepare a smaller size."
                 ) from error
-
-
-def _names(root: Path, size: tuple[int, int], interpolation: str) -> tuple[Path, Path]:
-    stem = f"crossreid_{size[0]}x{size[1]}_{interpolation}"
-    return root / f"{stem}.npy", root / f"{stem}.json"
-
-
-def _relative(image: Image, root: Path) -> str:
-    if image.array_index is not None or image.box is not None or not image.path.is_relative_to(root):
-        raise UserError(f"{image.path} is not a whole image below {root}: only these can be prepared.")
-    return image.path.relative_to(root).as_posix()

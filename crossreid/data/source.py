@@ -11,16 +11,19 @@ from pathlib import Path
 from crossreid.images.listing import is_image, unreadable
 from crossreid.records import Image, UserError
 
+# The file by which a rendered data set says that it is one.
+MARK = "rendered.json"
 
 @dataclass(frozen=True)
 class Counts:
     """What a complete split holds; ``identities`` counts distinct numbers, so distractors numbered 0 are one.
 
+    images: None where it differs from fold to fold.
     exact: False for numbers that are only quoted in papers: a difference is then a warning and not an error.
     """
 
     identities: int
-    images: int
+    images: int | None
     cameras: int | None = None
     exact: bool = True
 
@@ -37,15 +40,21 @@ class Finding:
 class Source:
     """A data set: where it comes from, how it lies on disk, how it is read and what a complete copy holds.
 
-    obtain: where to apply and under which terms. licence: the terms of use of the images in a few words.
-    layout: the small tree that is expected on disk. folder: usual folder name below ``CROSSREID_DATA``.
+    obtain: where to apply and under which terms. address: of the page to begin at. licence: the terms of use of the
+        images in a few words. paper_address: of the paper, where it can be read.
+    layout: the small tree that is expected on disk. basis: on what our knowledge of it rests, where that is less than a
+        whole copy or the owners' own words. folder: usual folder name below ``CROSSREID_DATA``.
     read: ``read(root, **settings)`` gives images by split: ``train``, ``query``, ``gallery``, and
-        ``validation`` where the data set defines one.
+        ``validation`` where the data set defines one. A copy of the test images alone has no ``train``.
+    settings: the names of the settings of ``read``, beside ``fold``.
     expected: counts by split under the default settings.
     protocol: name of the protocol that is usually applied.
     folds: how many official splits there are, each for a model of its own; the reader then takes ``fold``.
     check: further checks of the files at a root, beside the counts. remarks: of the splits that were read.
     validation: the settings of ``read`` that take the official validation split out of ``train``.
+    prepare: what has to be done to a copy once, before it can be read.
+    splits: where none of the authors' are found, the ten splits that ``read`` generates, with the folder they belong
+    to.
     """
 
     name: str
@@ -58,28 +67,35 @@ class Source:
     folder: str
     read: Callable[..., dict[str, list[Image]]]
     protocol: str
+    address: str = ""
+    paper_address: str = ""
+    basis: str = ""
+    settings: tuple[str, ...] = ()
     expected: Mapping[str, Counts] = field(default_factory=dict)
     check: Callable[[Path], list[Finding]] | None = None
     folds: int = 1
     remarks: Callable[[Mapping[str, Sequence[Image]]], list[Finding]] | None = None
     validation: Mapping[str, object] = field(default_factory=dict)
+    prepare: Callable[[Path], object] | None = None
+    splits: Callable[[Path], tuple[Path, list[dict]]] | None = None
+
+    def takes(self, setting: str) -> bool:
+        """Whether ``read`` has a setting of that name."""
+        return setting in self.settings or (setting == "fold" and self.folds > 1)
 
 
 def find_root(root: str | os.PathLike, wanted: Sequence[str], title: str = "the data set") -> Path:
     """The folder that holds every entry of ``wanted``: ``root`` itself, or one folder below it.
 
     wanted: names of files or folders, with ``/`` between levels.
-    Raises UserError that lists what was looked for and what was found.
+    Raises UserError that lists what was looked for and what was found, or the folders that fit where several do.
     """
+    found = within(root, wanted, title)
+    if found is not None:
+        return found
     root = Path(root).expanduser()
     present = _names(root, title)
-    # os.path answers False where Path raises, for a folder that may be listed but not entered.
     missing = [name for name in wanted if not os.path.exists(root / name)]
-    if not missing:
-        return root
-    for folder in (root / name for name in present if not name.startswith(".")):
-        if all(os.path.exists(folder / name) for name in wanted):
-            return folder
     folders = {name.lower(): name for name in present}
     other_case = [folders[name.lower()] for name in missing if name.lower() in folders]
     hint = f" The case of letters matters: rename {_listed(other_case)}." if other_case else ""
@@ -88,6 +104,25 @@ def find_root(root: str | os.PathLike, wanted: Sequence[str], title: str = "the 
         f"{_listed(missing)}; found {_listed(present) if present else 'an empty folder'}.{hint} Give the "
         f"folder that holds {_listed(wanted)}, as the data set is handed out."
     )
+
+
+def within(root: str | os.PathLike, wanted: Sequence[str], title: str = "the data set") -> Path | None:
+    """As ``find_root``, but None where no folder fits. Raises UserError where several do."""
+    root = Path(root).expanduser()
+
+    def fits(folder: Path) -> bool:
+        # os.path answers False where Path raises, for a folder that may be listed but not entered.
+        return all(os.path.exists(folder / name) for name in wanted)
+
+    if fits(root):
+        return root
+    found = [root / name for name in _names(root, title) if not name.startswith(".") and fits(root / name)]
+    if len({os.path.realpath(folder) for folder in found}) > 1:
+        raise UserError(
+            f"{title}: {len(found)} folders in {root} fit, {_listed([folder.name for folder in found])}, and which one "
+            "is meant is not guessed. Give the one that is."
+        )
+    return found[0] if found else None
 
 
 def strays(folder: Path, pattern: re.Pattern) -> list[Finding]:
@@ -106,7 +141,7 @@ def strays(folder: Path, pattern: re.Pattern) -> list[Finding]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name[0] == ".":
+                if entry.name[0] == "." or entry.name == MARK:
                     continue
                 if not is_image(entry.name) or not entry.is_file():
                     other.append(entry.name)

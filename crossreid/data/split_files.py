@@ -1,29 +1,28 @@
-"""The ten random splits of the small data sets: the authors' files where present, else generated once and
-kept.
+"""The ten random splits of the small data sets: the authors' files where present, else generated.
 
 Published means are over ten random halves of the identities. Scores of two sets of halves differ by about one
-point, so a set is written where it was first made and never replaced.
+point. The same copy always gets the same halves; ``crossreid data prepare`` writes them beside it, for other programs.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from crossreid.data.source import Counts, Finding
+from crossreid.data.source import Counts, Finding, Source
 from crossreid.files import write_json
-from crossreid.records import UserError
+from crossreid.records import Image, UserError
 
 SPLITS = 10
 FILE = "splits_crossreid.json"
 SEED = 2020
 
 log = logging.getLogger(__name__)
+_warned: set[Path] = set()
 
 
 def permutation(count: int, generator: np.random.RandomState) -> np.ndarray:
@@ -63,51 +62,76 @@ def stored(
     keys: Sequence[str],
     generate: Callable[[], list[dict]],
     *,
-    seed: int = SEED,
     reproduced: bool = False,
 ) -> tuple[list[dict], Path | None]:
-    """The splits of a data set and the file they came from.
+    """The splits of a data set and the file they came from, None where they were generated.
 
-    theirs: names of the authors' files, looked for first; then comes our file beside the data, then in the
-        cache folder (``$CROSSREID_CACHE``, else the user's). If none exists, ``generate()`` gives the splits
-        and they are written beside the data, or in the cache folder where the data may not be written to.
-    seed: of the generated splits, for the record.
+    theirs: names of the authors' files, looked for first; then comes the file that ``keep`` wrote. If there is none,
+        ``generate()`` gives the splits. Nothing is written.
     reproduced: the generated splits are the authors' own.
     """
-    ours = (root / FILE, cache_folder() / f"{name}_{FILE}")
-    for path in (*(root / file for file in theirs), *ours):
+    for path in (*(root / file for file in theirs), root / FILE):
         if path.is_file():
             return load(path, keys), path
+    if not reproduced and root not in _warned:
+        _warned.add(root)
+        log.warning(
+            "%s: no split file of the authors is in %s, so ten splits are generated; single splits cannot be "
+            "compared with the published ones, the mean can.",
+            name,
+            root,
+        )
+    return generate(), None
+
+
+def keep(source: Source, root: Path) -> None:
+    """Write the generated splits of a copy beside it, in the form of ``load``, unless that file is there already."""
+    if source.splits is None:
+        return
     from crossreid import __version__
 
-    splits = generate()
-    content = {"data": name, "made by": f"crossreid {__version__}", "seed": seed, "splits": splits}
-    for path in ours:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, content)
-        except OSError:
-            continue
-        if reproduced:
-            log.info("%s: the ten splits were computed and written to %s.", name, path)
-        else:
-            log.warning(
-                "%s: no split file of the authors was found, so ten splits were generated and written to %s; "
-                "single splits cannot be compared with the published ones, the mean can.",
-                name,
-                path,
-            )
-        return splits, path
-    log.warning("%s: the ten generated splits could not be written beside the data nor to %s.", name, ours[1])
-    return splits, None
+    home, splits = source.splits(root)
+    if not (home / FILE).is_file():
+        write_json(
+            home / FILE, {"data": source.name, "made by": f"crossreid {__version__}", "splits": splits}
+        )
 
 
-def cache_folder() -> Path:
-    """``$CROSSREID_CACHE``, else ``crossreid`` in the user's folder for caches."""
-    given = os.environ.get("CROSSREID_CACHE")
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossreid"
+def halves(images: Iterable[Image]) -> list[dict]:
+    """Ten random divisions of the identities of images into halves, as lists ``train`` and ``test``."""
+    ordered = sorted({image.identity for image in images})
+    generator = np.random.RandomState(SEED)
+    splits = []
+    for _ in range(SPLITS):
+        order = [ordered[position] for position in permutation(len(ordered), generator)]
+        half = len(order) // 2
+        splits.append({"train": sorted(order[:half]), "test": sorted(order[half:])})
+    return splits
+
+
+def two_cameras(root: Path, name: str, images: Sequence[Image], fold: int) -> dict[str, list[Image]]:
+    """One of ten random halves: ``train`` is all images of one half of the identities; of the other, ``query`` is
+    camera 1 and ``gallery`` camera 2. Images keep their order.
+
+    root: where a file of splits may lie. fold: 1 to 10.
+    """
+    position = number(fold)
+    identities = sorted({image.identity for image in images})
+    splits, path = stored(root, name, (), ("train", "test"), lambda: halves(images))
+    chosen = splits[position]
+    members = chosen["train"] + chosen["test"]
+    require(
+        all(isinstance(member, int) for member in members) and sorted(members) == identities,
+        path,
+        "the halves do not hold each identity once",
+    )
+    trained = set(chosen["train"])
+    tested = [image for image in images if image.identity not in trained]
+    return {
+        "train": [image for image in images if image.identity in trained],
+        "query": [image for image in tested if image.camera == 1],
+        "gallery": [image for image in tested if image.camera == 2],
+    }
 
 
 def number(fold: int) -> int:
@@ -127,11 +151,13 @@ def check_folds(read: Callable, root: Path, expected: Mapping[str, Counts]) -> l
             wrong.setdefault("cannot be read", []).append(f"fold {fold}: {error}")
             continue
         for split, counts in expected.items():
-            found = len({image.identity for image in splits[split]}), len(splits[split])
-            if found != (counts.identities, counts.images):
+            images = splits.get(split, [])
+            found = len({image.identity for image in images}), len(images)
+            expected_here = counts.identities, len(images) if counts.images is None else counts.images
+            if found != expected_here:
                 wrong.setdefault(split, []).append(
-                    f"fold {fold}: {found[0]} identities and {found[1]} images found, {counts.identities} "
-                    f"and {counts.images} expected"
+                    f"fold {fold}: {found[0]} identities and {found[1]} images found, {expected_here[0]} "
+                    f"and {expected_here[1]} expected"
                 )
     return [
         Finding("error", f"{what} in {len(texts)} of the folds 2 to {SPLITS}, first {texts[0].rstrip('.')}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crossreid import __version__, checkpoint, data, protocols
+from crossreid import __version__, checkpoint, protocols
 from crossreid.bundled import located
 from crossreid.data.loading import training_set
 from crossreid.engine import Engine, check_device
@@ -29,7 +28,7 @@ from crossreid.images.reading import read
 from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.ops import degenerate
-from crossreid.protocols.results import as_json, table
+from crossreid.protocols.results import as_json, described, table
 from crossreid.records import Embedding, Metric, Scores, UserError
 
 
@@ -70,21 +69,15 @@ def protocol_of(settings, *, split: str = "test", held_out=None):
 
     held_out: training images kept back, for the validation of data sets that define no such split themselves.
     """
-    kind = protocols.get(settings.protocol_name)
-    takes = inspect.signature(kind).parameters
-    given = dict(settings.protocol)
-    if "fold" in takes:
-        given["fold"] = settings.data.fold
-    if "images" in takes and split == "validation" and held_out:
-        given["images"] = held_out
-    if "targets" in takes:
-        root = {name: data.locate(name, settings.data.roots) for name in given["targets"]}
-    else:
-        root = data.locate(
-            given.get("source", "market1501" if "source" in takes else settings.protocol_name),
-            settings.data.roots,
-        )
-    return kind(root, split=split, **given)
+    return protocols.build(
+        settings.protocol_name,
+        settings.protocol,
+        settings.data.roots,
+        fold=settings.data.fold,
+        split=split,
+        held_out=held_out,
+        trained_on=settings.data.names,
+    )
 
 
 def score(method: Method, protocol, settings, engine: Engine) -> dict[str, Scores]:
@@ -130,6 +123,12 @@ def evaluate(
         )
     engine = engine or Engine(settings.train.device, settings.train.precision)
     model = (_exported if is_exported(path) else _checkpoint)(path, settings, engine, split)
+    if is_exported(path) and (config.expand.k or config.metric == "euclidean"):
+        log(
+            "the features of an exported model have unit length, so that evaluate.expand and the metric euclidean "
+            "may give "
+            "other numbers than for its checkpoint"
+        )
     if protocol is None:
         held_out = training_set(settings.data)[3] if split == "validation" else None
         protocol = protocol_of(settings, split=split, held_out=held_out)
@@ -239,9 +238,7 @@ def _exported(path: Path, settings, engine: Engine, split: str) -> Model:
 
 
 def _described(protocol, about: dict) -> dict:
-    return {"protocol": {"name": protocol.name, "description": protocol.description}, **about} | {
-        "notes": list(protocol.notes)
-    }
+    return {"protocol": described(protocol), **about, "notes": list(protocol.notes)}
 
 
 def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Results, dict]:
@@ -262,7 +259,7 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
     log(protocol.description)
     for note in notes:
         log(f"mind: {note}")
-    if config.expand is not None:
+    if config.expand.k:
         log(f"features are means of {config.expand.k} neighbours (evaluate.expand)")
     log(table(found))
     content = stored.about | {
@@ -274,7 +271,7 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
         **{heading: [] for heading in ("ranked", "pairs", "operating_points", "baselines")},
     }
     content |= measured | {"notes": notes}
-    if config.expand is not None:
+    if config.expand.k:
         content["expand"] = vars(config.expand)
     if config.rerank:
         reranked = rerank_subsets(protocol, embedding, metric, config, device)

@@ -17,6 +17,7 @@ from crossreid.data import two_folders
 from crossreid.evaluation.archive import read_metrics
 from crossreid.evaluation.features import Stored, embedding_of
 from crossreid.images import labels
+from crossreid.protocols.results import described
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, UserError
 
@@ -89,13 +90,13 @@ def between(
         torch.cat([each.feature for each in embeddings]),
         None if stripes[0] is None else torch.cat(stripes),
     )
-    described = {
-        "protocol": {"name": protocol.name, "description": protocol.description},
+    recorded = {
+        "protocol": described(protocol),
         "epoch": None,
         "selection": f"stored features, {place}",
         "notes": list(protocol.notes),
     }
-    return Stored(protocol, embedding, metrics, feature, described | about)
+    return Stored(protocol, embedding, metrics, feature, recorded | about)
 
 
 def _alike(arrays, names: Sequence[str]) -> None:

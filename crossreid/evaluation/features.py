@@ -26,6 +26,7 @@ from crossreid.evaluation.archive import (
     written_metrics,
 )
 from crossreid.files import replacing
+from crossreid.protocols.results import described
 from crossreid.records import Embedding, Image, Metric, Trial, UserError
 
 _FORM = 1
@@ -70,7 +71,7 @@ class Stored:
                 "by the one they were made for"
             )
         rows = np.array([known[_place(image)] for image in protocol.images])
-        about = self.about | {"protocol": {"name": protocol.name, "description": protocol.description}}
+        about = self.about | {"protocol": described(protocol)}
         about["notes"] = list(protocol.notes)
         return replace(self, protocol=protocol, embedding=self.embedding[rows], about=about)
 
@@ -86,6 +87,7 @@ class Recorded:
     notes: tuple[str, ...]
     images: list[Image]
     recorded: tuple[Trial, ...]
+    provenance: str = ""
 
     def trials(self) -> list[Trial]:
         return list(self.recorded)
@@ -251,6 +253,7 @@ def _recorded(arrays, path: Path) -> Stored:
             tuple(about["notes"]),
             images,
             tuple(trials),
+            about["protocol"].get("provenance", ""),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, UserError):

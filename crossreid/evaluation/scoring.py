@@ -83,7 +83,7 @@ def _score(subset: Subset, camera: np.ndarray, protocol, device, measures: Seque
     listeners: list[Measure] = [MEASURES[name](subset) for name in measures]
     how = {"cmc": protocol.cmc, "ranks": config.ranks, "progress": True, "listeners": listeners}
     found: list[Scores] = []
-    for trials in _together(subset.trials, apart=config.expand is not None):
+    for trials in _together(subset.trials, apart=config.expand.k > 0):
         query, gallery = trials[0].query, trials[0].gallery
         if len(trials) > 1:
             gallery = np.unique(np.concatenate([trial.gallery for trial in trials]))
@@ -125,7 +125,7 @@ def _together(trials: Iterable[Trial], apart: bool) -> Iterable[list[Trial]]:
 
 def expanded(metric: Metric, query: Embedding, gallery: Embedding, config) -> tuple[Embedding, Embedding]:
     """Both sides after query expansion, where ``config`` (an ``EvaluateConfig``) asks for it."""
-    if config.expand is None:
+    if not config.expand.k:
         return query, gallery
     if metric.stripes is not None:
         raise UserError(

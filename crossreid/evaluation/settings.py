@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crossreid.records import UserError
 
@@ -14,26 +14,31 @@ METRICS = ("cosine", "euclidean", "squared_euclidean_unit")
 class ExpandConfig:
     """Query expansion, before distances are computed: see ``crossreid.ops.rerank.expand_features``.
 
+    k: how many features a mean is taken over, itself included; 0 leaves features as they are.
     side: both, every feature is replaced (as fast-reid's TEST.AQE does); query, only those of the queries.
-    k: how many features a mean is taken over, itself included. times: how often it is done.
-    alpha: others weigh their cosine to this power; 0 is the plain mean.
+    alpha: others weigh their cosine to this power; 0 is the plain mean. times: how often it is done.
     """
 
+    k: int = 0
     side: str = "both"
-    k: int = 5
     alpha: float = 3.0
     times: int = 1
 
     def __post_init__(self):
         if self.side not in SIDES:
             raise UserError(f"evaluate.expand.side is {self.side!r}: choose one of {', '.join(SIDES)}")
-        for name in ("k", "times"):
-            if getattr(self, name) < 1:
+        for name, least in (("k", 0), ("times", 1)):
+            if getattr(self, name) < least:
                 raise UserError(
-                    f"evaluate.expand.{name} is {getattr(self, name)}: expected a whole number from 1"
+                    f"evaluate.expand.{name} is {getattr(self, name)}: expected a whole number from {least}"
                 )
         if self.alpha < 0:
             raise UserError(f"evaluate.expand.alpha is {self.alpha}: expected 0 or more")
+        if not self.k and (self.side, self.alpha, self.times) != ("both", 3.0, 1):
+            raise UserError(
+                "evaluate.expand says how features are expanded, but evaluate.expand.k is 0, which leaves them as they "
+                "are: give k, such as 5"
+            )
 
 
 @dataclass
@@ -45,7 +50,7 @@ class EvaluateConfig:
     batch: images embedded at once.
     ranks: length of the CMC curve.
     verification: also report true positive rates at fixed false accept rates.
-    expand: query expansion; none leaves features as they are.
+    expand: query expansion.
     rerank: add a second table with k-reciprocal re-ranking (k1, k2, weight of the original distance).
     baseline: also score colour histograms and raw pixels, to know what the numbers are worth.
     examples: how many good, median and worst queries the report shows of each kind.
@@ -58,7 +63,7 @@ class EvaluateConfig:
     batch: int = 64
     ranks: int = 50
     verification: bool = False
-    expand: ExpandConfig | None = None
+    expand: ExpandConfig = field(default_factory=ExpandConfig)
     rerank: bool = False
     k1: int = 20
     k2: int = 6

@@ -15,6 +15,7 @@ import torch
 from crossreid.evaluation.features import Stored
 from crossreid.formats import matlab
 from crossreid.images.listing import image_names
+from crossreid.protocols.results import described
 from crossreid.records import Embedding, Metric, UserError
 
 _MAT = re.compile(r"(.*?)cam([1-6])\.mat")
@@ -76,7 +77,7 @@ def read(path: Path, protocol) -> Stored:
             f"{path}: features of {sorted(lengths)} numbers were found, but all must be equally long"
         )
     about = {
-        "protocol": {"name": protocol.name, "description": protocol.description},
+        "protocol": described(protocol),
         "method": "unknown",
         "checkpoint": path.name,
         "epoch": None,

@@ -157,14 +157,18 @@ def known(
                 )
         points = content.get("operating_points") or []
         stats_at(points, 1.0)
+        thresholds(points, 1.0)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
             f"{found} does not hold what crossreid writes there ({type(error).__name__}: {error}): {again}, or remove "
             "the file"
         ) from error
     if points:
-        rendered = content.get("provenance") or ""
-        return points, f"{found}, on {rendered}" if rendered else str(found)
+        # An exported model keeps with each point what the evaluation said of its images.
+        rendered = (content.get("protocol") or {}).get("provenance") or points[0].get("provenance")
+        if not rendered:
+            return points, str(found)
+        return [point | {"provenance": rendered} for point in points], f"{found}, on {rendered}"
     if exported:
         again = "evaluate the checkpoint with crossreid evaluate, and export it again"
     return [], f"{found} says nothing of distances; {again}"

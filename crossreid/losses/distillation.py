@@ -24,10 +24,10 @@ def distillation(teacher: torch.Tensor, student: torch.Tensor, temperature: floa
 
 
 @in_float32
-def jensen_shannon(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Jensen-Shannon divergence of the classes of two logits (N, C), from 0 to log 2, averaged over the
-    batch. Both get a gradient."""
-    first, second = first.log_softmax(1), second.log_softmax(1)
+def jensen_shannon(first: torch.Tensor, second: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Jensen-Shannon divergence of the classes of two logits (N, C), each divided by ``temperature``, from 0 to
+    log 2, averaged over the batch. Both get a gradient."""
+    first, second = (first / temperature).log_softmax(1), (second / temperature).log_softmax(1)
     middle = torch.logaddexp(first, second) - math.log(2)
     halves = [(each.exp() * (each - middle)).sum(1).mean() / 2 for each in (first, second)]
     return halves[0] + halves[1]

@@ -22,7 +22,7 @@ from crossreid.methods import streams
 from crossreid.methods.base import Method, Progress
 from crossreid.nn.graph_attention import IdentityGraph
 from crossreid.nn.neck import classifier, neck
-from crossreid.nn.part_attention import PartAttention
+from crossreid.nn.part_attention import POOLINGS, PartAttention
 from crossreid.nn.pooling import average
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
@@ -49,6 +49,8 @@ class Config:
         before.
     neck_bias: the biases of the necks are learned (MindSpore port).
     part_bias: the part attention's linear layers have biases; not in the MindSpore port.
+    part_pooling: bands, the parts share the map between them, or windows that overlap, as in the MindSpore port's last
+        revision where it did not run on a GPU; see ``crossreid.nn.part_attention``.
     graph_schedule: epoch, w as above, or step as in the MindSpore port: w(0) = 0, then after every step 1 / (1 +
         mean of L over the epoch's steps so far). Each process then has its own w until the end of the epoch.
     centroids: the triplet loss compares the means of each identity's images of a modality, not the images
@@ -72,6 +74,7 @@ class Config:
     after_neck: bool = False
     neck_bias: bool = False
     part_bias: bool = True
+    part_pooling: str = "bands"
     graph_schedule: str = "epoch"
     centroids: bool = False
     losses: str = "id+tri"
@@ -91,7 +94,11 @@ class DDAG(Method):
         super().__init__(config, classes, domains)
         if config.streams not in (1, 2):
             raise UserError(f"method.streams is {config.streams!r}: choose 1 or 2")
-        for name, known in (("losses", ("id", "id+tri")), ("graph_schedule", ("epoch", "step"))):
+        for name, known in (
+            ("losses", ("id", "id+tri")),
+            ("graph_schedule", ("epoch", "step")),
+            ("part_pooling", POOLINGS),
+        ):
             if getattr(config, name) not in known:
                 raise UserError(f"method.{name} is {getattr(config, name)!r}: choose {' or '.join(known)}")
         for name, lowest in (("part", 0), ("heads", 0), ("width", 1)):
@@ -117,7 +124,7 @@ class DDAG(Method):
         self.classifier = classifier(channels, classes)
         self.part = None
         if config.part:
-            self.part = PartAttention(channels, config.part, frozen, config.part_bias)
+            self.part = PartAttention(channels, config.part, frozen, config.part_bias, config.part_pooling)
         self.graph = None
         if config.graph:
             self.graph = IdentityGraph(channels, classes, config.heads, config.width, config.dropout)

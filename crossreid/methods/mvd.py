@@ -122,7 +122,8 @@ class Config:
     mutual, self_distillation, cross_distillation, representation: factors of the other losses; the last, mutual
         learning of the shared representations, is in the paper alone.
     prior: factor of the conventional bottleneck's divergence from its prior; 0.001 as Alemi et al. have it.
-    temperature: of self-distillation, and in the paper's form of cross-distillation.
+    temperature: divides the logits of self-distillation, and in the paper's form those of cross-distillation and
+        of the mutual learning of representations.
     gradient_checkpointing: trade time for memory in training, see ``crossreid.nn.gradient_checkpointing``.
     """
 
@@ -376,7 +377,7 @@ class MVD(Method):
         ]
         losses = {"self_distillation": sum(own), "cross_distillation": sum(across) / 2}
         if written:
-            losses["representation"] = jensen_shannon(kept["shared_grey"], kept["shared_colour"])
+            losses["representation"] = jensen_shannon(kept["shared_grey"], kept["shared_colour"], heat)
         return losses
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from crossreid.nn.neck import neck
 from crossreid.ops.precision import in_float32
+from crossreid.records import UserError
 
 
 class PartAttention(nn.Module):
@@ -19,19 +20,26 @@ class PartAttention(nn.Module):
     over the batch.
 
     width: channels of the map. parts: p. frozen_bias: see ``crossreid.nn.neck.neck``. bias: whether q, k and
-        the values have one.
+        the values have one. pooling: ``bands`` or ``windows``, see these functions.
     """
 
-    def __init__(self, width: int, parts: int = 3, frozen_bias: bool = True, bias: bool = True):
+    def __init__(
+        self,
+        width: int,
+        parts: int = 3,
+        frozen_bias: bool = True,
+        bias: bool = True,
+        pooling: str = "bands",
+    ):
         super().__init__()
-        self.parts = parts
+        self.parts, self.pool = parts, POOLINGS[pooling]
         self.query, self.key, self.value = (nn.Linear(width, width, bias) for _ in range(3))
         self.gate = nn.Parameter(torch.full((parts,), 1 / parts))
         self.neck = neck(width, frozen_bias)
 
     def forward(self, maps: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """maps (N, C, H, W), vectors (N, C) after batch normalisation. Returns (N, C)."""
-        parts = bands(maps, self.parts)
+        parts = self.pool(maps, self.parts)
         gathered = self.attention(parts).to(parts.dtype) @ self.value(parts).to(parts.dtype)
         summed = (gathered * self.gate.softmax(0).to(parts.dtype)[:, None]).sum(1)
         return self.neck(summed + vectors)
@@ -47,6 +55,25 @@ def bands(maps: torch.Tensor, parts: int) -> torch.Tensor:
     does not divide H, band i reaches from row floor(i H / parts) to ceil((i + 1) H / parts), so that bands
     overlap."""
     return F.adaptive_avg_pool2d(maps, (parts, 1)).flatten(2).transpose(1, 2)
+
+
+@in_float32
+def windows(maps: torch.Tensor, parts: int) -> torch.Tensor:
+    """Means of a map (N, C, H, W) over ``parts`` equal windows of rows that overlap by about a half, (N, parts, C),
+    from top to bottom: they begin floor(H / (parts + 1)) rows apart, and the last one ends with the map. Of 9 rows
+    three windows are 0-4, 2-6, 4-8, as DDAG's MindSpore port has them off a GPU."""
+    height, width = maps.shape[2:]
+    if height < parts:
+        raise UserError(
+            f"the last map has {height} rows, too few for {parts} windows of the part attention: give larger images, "
+            "or set method.part_pooling to bands"
+        )
+    step = max(height // (parts + 1), 1)
+    means = F.avg_pool2d(maps, (height - (parts - 1) * step, width), stride=(step, 1))
+    return means.flatten(2).transpose(1, 2)
+
+
+POOLINGS = {"bands": bands, "windows": windows}
 
 
 @in_float32

@@ -27,9 +27,10 @@ def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], d
     path: a PyTorch file, a MindSpore ``.ckpt``, or ``.safetensors`` of either. Nothing in it is run.
     settings: what the file does not record: ``size`` (height, width) of the input, settings of the method.
 
-    Returns its description (method, config, classes, domains, input, origin), the weights by our names, and
-    what was left out: name -> reason. Raises UserError for a file that cannot be read, that is of an unknown
-    system, or that a changed program wrote.
+    Returns its description (method, config, classes, domains, input, origin, notes), the weights by our names, and
+    what was left out: name -> reason. The notes are sentences about settings that the file does not record and that
+    were not given. Raises UserError for a file that cannot be read, that is of an unknown system, or that a changed
+    program wrote.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,6 +54,8 @@ def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], d
     if (size := settings.pop("size", None)) is not None:
         described["input"] = described["input"] | {"size": list(size)}
     described["config"] = described["config"] | settings
+    unrecorded = described.pop("unrecorded", {})
+    described["notes"] = [note for setting, note in unrecorded.items() if setting not in settings]
     return described, weights, left_out | dropped
 
 

@@ -86,8 +86,9 @@ def recognises(state: Mapping[str, torch.Tensor]) -> bool:
 def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
     """Turn their weights into ours.
 
-    Returns what is needed to build the method (method, config, classes, domains, input, origin), the weights
-    by our names, and why each name left out was left out. The programs write part attention and graph into
+    Returns what is needed to build the method (method, config, classes, domains, input, origin; of the port also
+    ``unrecorded``, settings that its file does not tell), the weights by our names, and why each name left out was
+    left out. The programs write part attention and graph into
     every file, also of runs without them; such a model is used by its feature ``bn``.
     """
     port = "resnet50.conv1.weight" in state
@@ -119,6 +120,13 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
         "input": dict(INPUT),
         "origin": "DDAG (zhangzw12319/DDAG_mindspore)" if port else "DDAG (mangye16/DDAG)",
     }
+    if port:
+        described["unrecorded"] = {
+            "part_pooling": "the file does not say on which device it was trained: off a GPU, as on Ascend, the last "
+            "revision of DDAG's MindSpore port pools the parts by windows that overlap. If that is how it was trained, "
+            "set part_pooling to windows (crossreid convert FILE OUT --method.part_pooling windows), or the feature "
+            "`part` is off by about a hundredth of its length; set it to bands to silence this note"
+        }
     return described, weights, left_out
 
 

@@ -35,6 +35,8 @@ class CUHK03(Protocol):
 
     name = "cuhk03"
     average = "queries"
+    settings = ("boxes", "repetitions", "seed")
+    title = cuhk03.SOURCE.title
 
     def __init__(
         self,
@@ -64,10 +66,10 @@ class CUHK03(Protocol):
         self._queries = np.arange(len(query))
         self._repetitions, self._seed = repetitions, seed
         self.description = (
-            f"CUHK03, {boxes} boxes, 767 training and 700 test identities, single-shot metric: mean of "
-            f"{repetitions} repetitions, each with one gallery image of each identity, drawn at random "
-            f"(seed {seed}). A query's numbers are means over those repetitions that drew its identity from "
-            "another camera than its own."
+            f"{self.called}, {boxes} boxes, 767 training and 700 test identities, "
+            f"single-shot metric: mean of {repetitions} repetitions, each with one gallery image of each identity, "
+            f"drawn at random (seed {seed}). A query's numbers are means over those repetitions that drew its "
+            "identity from another camera than its own."
         )
 
     def trials(self) -> list[Trial]:

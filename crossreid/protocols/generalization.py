@@ -1,8 +1,9 @@
-"""Domain generalisation: a model is tested on data sets that it was not trained on, each a row of its own."""
+"""Domain generalisation: a model is tested on data sets that it was not trained on as a rule, each a row of its own."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,23 +11,23 @@ from pathlib import Path
 import numpy as np
 
 from crossreid import data
-from crossreid.data import split_files
+from crossreid.data import provenance, split_files
 from crossreid.data.sets import viper
 from crossreid.data.splitting import query_and_gallery
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
 from crossreid.records import Image, Trial, UserError
 
-# The small sets, tested on ten random splits, and their names in published tables.
-SMALL = {"grid": "GRID", "viper": "VIPeR", "prid2011": "PRID", "ilids": "i-LIDS"}
+# What published tables test on, and the names there.
+USUAL = {"grid": "GRID", "viper": "VIPeR", "prid2011": "PRID", "ilids": "i-LIDS"}
 
 
 class Generalization(Protocol):
     """Several targets in one run (Song et al. 2019; Choi et al. 2021): one row each, the mean over its folds.
 
     root: the folder of each target by its name, or one folder that holds them all.
-    targets: names of data sets. GRID, VIPeR, PRID and i-LIDS are tested on ten random folds, any other data
-        set with a query and a gallery once.
+    targets: names of data sets with a query and a gallery. Those with ten folds, such as GRID, VIPeR, PRID and i-LIDS,
+        are tested on each, any other once.
     folds: how many of the ten folds are used.
     viper_variants: some of the letters abcd. The published tables use a, or the mean of all four.
     split: ``"test"``, or ``"validation"`` for held-out training images, each domain a row.
@@ -34,12 +35,13 @@ class Generalization(Protocol):
     """
 
     name = "generalization"
+    settings = ("targets", "folds", "viper_variants")
 
     def __init__(
         self,
         root: str | Path | Mapping[str, str | Path],
         *,
-        targets: Sequence[str] = tuple(SMALL),
+        targets: Sequence[str] = tuple(USUAL),
         folds: int = 10,
         viper_variants: str = "a",
         split: str = "test",
@@ -59,14 +61,18 @@ class Generalization(Protocol):
         self.images = []
         self._searches: list[tuple[str, np.ndarray, np.ndarray]] = []
         self._index: dict[tuple, int] = {}
+        names = []
         if split == "test":
             for domain, target in enumerate(targets):
-                row = SMALL.get(target, data.get(target).title)
-                row += f" {viper_variants}" if target == "viper" and viper_variants != "a" else ""
+                name = USUAL.get(target, data.get(target).title)
+                name += f" {viper_variants}" if target == "viper" and viper_variants != "a" else ""
+                names.append(name)
                 for query, gallery in _splits(target, _root(target, root), folds, viper_variants):
+                    row = provenance.title(name, [*query, *gallery])
                     self._add(row, domain, query, gallery)
         elif split == "validation" and images:
             for domain in sorted({image.domain for image in images}):
+                names.append(f"validation {domain}")
                 self._add(
                     f"validation {domain}",
                     domain,
@@ -77,12 +83,27 @@ class Generalization(Protocol):
                 f"protocol generalization has no split {split!r}: choose 'test', or hold out training "
                 "identities (data.validation) to validate on."
             )
-        self.description = (
-            "Data sets that were not trained on: "
-            f"{', '.join(dict.fromkeys(row for row, *_ in self._searches))}. GRID, VIPeR, PRID and i-LIDS "
-            f"are means over {folds} random splits, other sets are tested once. Gallery images of the "
-            "query's identity from the query's camera are left out. The curve counts images."
+        self.title, self._targets = ", ".join(names), tuple(targets)
+        trials = Counter(row for row, *_ in self._searches)
+        means = "".join(
+            f" Means over {count} random splits: {', '.join(row for row, each in trials.items() if each == count)}."
+            for count in sorted(set(trials.values()) - {1})
         )
+        self.description = (
+            f"Each data set is a row: {', '.join(trials)}.{means} Gallery images of the query's identity from the "
+            "query's camera are left out. The curve counts images."
+        )
+
+    @classmethod
+    def locate(cls, roots: Mapping[str, str] | None, settings: Mapping) -> dict[str, Path]:
+        return {target: data.locate(target, roots) for target in settings.get("targets", USUAL)}
+
+    def trained_on(self, names: Sequence[str]) -> None:
+        """Say which targets are domains that the model has seen, if any. names: of the data sets it was trained on."""
+        titles = ", ".join(data.get(name).title for name in names)
+        seen = ", ".join(data.get(target).title for target in self._targets if target in names)
+        which = f"so the rows of {seen} are not of unseen domains" if seen else "none of them is tested on"
+        self.description += f" The model was trained on {titles}: {which}."
 
     def trials(self) -> list[Trial]:
         key = identity_and_camera(self.images)
@@ -106,19 +127,16 @@ class Generalization(Protocol):
 
 
 def _splits(target: str, root: Path, folds: int, variants: str) -> Iterable[tuple[list[Image], list[Image]]]:
-    read = data.get(target).read
-    if target == "viper":
-        settings = [
-            {"fold": fold, "variant": variant} for variant in variants for fold in range(1, folds + 1)
-        ]
-    elif target in SMALL:
-        settings = [{"fold": fold} for fold in range(1, folds + 1)]
-    else:
-        settings = [{}]
-    for own in settings:
-        splits = read(root, **own)
+    source = data.get(target)
+    every: list[dict] = [{}]
+    if source.takes("fold"):
+        every = [{"fold": fold} for fold in range(1, folds + 1)]
+    if source.takes("variant"):
+        every = [own | {"variant": variant} for variant in variants for own in every]
+    for own in every:
+        splits = source.read(root, **own)
         if not splits.get("query") or not splits.get("gallery"):
-            raise UserError(f"{data.get(target).title} has no query and gallery: it is for training only.")
+            raise UserError(f"{source.title} has no query and gallery: it is for training only.")
         yield splits["query"], splits["gallery"]
 
 
@@ -126,9 +144,14 @@ def _root(target: str, root: str | Path | Mapping[str, str | Path]) -> Path:
     if isinstance(root, Mapping):
         return data.locate(target, root)
     tried = [Path(root).expanduser() / name for name in dict.fromkeys((data.get(target).folder, target))]
-    for folder in tried:
-        if folder.is_dir():
-            return folder
+    fitting = [folder for folder in tried if folder.is_dir()]
+    if len({os.path.realpath(folder) for folder in fitting}) == 1:
+        return fitting[0]
+    if fitting:
+        raise UserError(
+            f"{data.get(target).title} may be {fitting[0]} or {fitting[1]}, and which one is meant is not guessed: "
+            "give each target's own folder."
+        )
     found = sorted(os.listdir(root)) if os.path.isdir(root) else []
     raise UserError(
         f"{data.get(target).title} was not found in {root}: looked for "

@@ -26,6 +26,8 @@ class LLCM(Protocol):
 
     name = "llcm"
     cmc = "identity"
+    settings = ("trials", "flipped")
+    title = llcm.SOURCE.title
 
     def __init__(
         self,
@@ -56,10 +58,10 @@ class LLCM(Protocol):
             else "in both directions by the literal definition"
         )
         self.description = (
-            f"LLCM, mean of {trials} trials, {how}. Every image of one modality of the {split} identities "
-            "is a query; the gallery is one image of each identity in each camera of the other, drawn by "
-            "Python's generator seeded with the number of the trial. Images of the query's identity from "
-            "the query's camera are left out, and queries without a match. The curve counts identities, the "
+            f"{self.called}, mean of {trials} trials, {how}. Every image of one modality "
+            f"of the {split} identities is a query; the gallery is one image of each identity in each camera of the "
+            "other, drawn by Python's generator seeded with the number of the trial. Images of the query's identity "
+            "from the query's camera are left out, and queries without a match. The curve counts identities, the "
             "average precision images."
         )
 

@@ -24,6 +24,8 @@ class RegDB(Protocol):
     """
 
     name = "regdb"
+    folds = True
+    title = regdb.SOURCE.title
 
     def __init__(
         self, root: str | Path, *, fold: int = 1, split: str = "test", images: Sequence[Image] | None = None
@@ -46,9 +48,9 @@ class RegDB(Protocol):
         }
         who = "test" if split == "test" else "held-out training"
         self.description = (
-            f"RegDB, fold {fold} of 10. Every image of the {who} identities of one modality is a query; "
-            "the gallery is every image of the other. No pair is left out. The curve counts images. "
-            "Published numbers are means over ten models, each trained and tested on its own fold."
+            f"{self.called}, fold {fold} of 10. Every image of the {who} identities of "
+            "one modality is a query; the gallery is every image of the other. No pair is left out. The curve counts "
+            "images. Published numbers are means over ten models, each trained and tested on its own fold."
         )
 
     def trials(self) -> list[Trial]:

@@ -51,8 +51,16 @@ def table(rows: Mapping[str, Scores], mark: str = "") -> str:
                 for key, name in zip((*keys, *extra), (*names, *extra))
             ]
             lines.append(f"  {len(spread)} trials".ljust(width) + "".join(cells))
-        lines.append(" " * 2 + f"{scores.valid} of {scores.queries} queries have a valid match")
+        lines.append(f"  {scores.valid} of {scores.queries} queries have a valid match{_trials(scores)}")
     return "\n".join(lines)
+
+
+def _trials(scores: Scores) -> str:
+    trials = len(scores.per_trial)
+    if trials < 2:
+        return ""
+    alike = len({(trial.valid, trial.queries) for trial in scores.per_trial}) == 1
+    return f" in each of {trials} trials" if alike else f", over {trials} trials"
 
 
 def mean_scores(scores: Sequence[Scores], over: str = "trials") -> Scores:
@@ -61,7 +69,8 @@ def mean_scores(scores: Sequence[Scores], over: str = "trials") -> Scores:
     over: ``"trials"`` is the plain mean of their numbers. ``"queries"``, for trials of the same queries, is the mean
         over queries of each one's mean over the trials in which it has a match: every query counts alike.
 
-    The counts of queries are summed, the values of single queries are those of all trials one after another.
+    The counts of queries are those of one trial, rounded means where trials differ; with ``"queries"`` a query is valid
+    that has a match in any. The values of single queries are those of all trials one after another.
     """
     scores = tuple(scores)
     if not scores:
@@ -81,7 +90,11 @@ def mean_scores(scores: Sequence[Scores], over: str = "trials") -> Scores:
 
         cmc = np.array([mean(rank <= place) for place in range(1, max(lengths) + 1)])
         precision, penalty = mean(per_query["average_precision"]), mean(per_query["inverse_negative_penalty"])
+        counts = int(used.sum()), len(used)
     else:
+        counts = tuple(
+            round(float(np.mean([getattr(trial, name) for trial in scores]))) for name in ("valid", "queries")
+        )
         cmc = np.mean([trial.cmc for trial in scores], axis=0)
         precision, penalty = (
             float(np.mean([getattr(trial, name) for trial in scores])) for name in ("mean_ap", "mean_inp")
@@ -96,8 +109,8 @@ def mean_scores(scores: Sequence[Scores], over: str = "trials") -> Scores:
         },
         per_query={name: np.concatenate(values) for name, values in per_query.items()},
         per_trial=tuple(replace(trial, per_trial=()) for trial in scores),
-        valid=sum(trial.valid for trial in scores),
-        queries=sum(trial.queries for trial in scores),
+        valid=counts[0],
+        queries=counts[1],
     )
 
 
@@ -113,6 +126,11 @@ def as_json(name: str, scores: Scores) -> dict:
         "queries": int(scores.queries),
         "trials": [summary(trial) for trial in scores.per_trial],
     }
+
+
+def described(protocol) -> dict:
+    """What ``evaluation.json`` says of a protocol."""
+    return {"name": protocol.name, "description": protocol.description, "provenance": protocol.provenance}
 
 
 def people(protocol) -> tuple[np.ndarray, np.ndarray]:

@@ -7,12 +7,13 @@ own data included.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from crossreid import data
+from crossreid.data import provenance
 from crossreid.data.splitting import query_and_gallery
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
@@ -36,6 +37,7 @@ class SingleQuery(Protocol):
     """
 
     name = "single_query"
+    settings = ("source", "settings", "same_camera")
 
     def __init__(
         self,
@@ -67,7 +69,12 @@ class SingleQuery(Protocol):
                 f"{len(gallery)} gallery images. {more}; to validate, hold out training identities "
                 f"(data.validation)."
             )
+        self.layout = not own
         self._set(query, gallery, title, root.name if own and root.name else title, same_camera, split)
+
+    @classmethod
+    def locate(cls, roots: Mapping[str, str] | None, settings: Mapping) -> Path:
+        return data.locate(settings.get("source", "market1501"), roots)
 
     @classmethod
     def between(
@@ -79,13 +86,14 @@ class SingleQuery(Protocol):
             raise UserError(
                 f"{title}: {len(query)} queries and {len(gallery)} gallery images, at least one of each is needed"
             )
+        protocol.layout = False
         protocol._set(query, gallery, title, title, same_camera, "test")
         return protocol
 
     def _set(self, query, gallery, title, row, same_camera, split):
-        self.images = [*query, *gallery]
+        self.title, self.images = title, [*query, *gallery]
         self._queries = len(query)
-        self._row = row
+        self._row = provenance.title(row, self.images, layout=self.layout)
         self.notes = () if same_camera else (SAME_CAMERA_OFF,)
         self._excluded = _same_file(query, gallery)
         if same_camera:
@@ -94,7 +102,7 @@ class SingleQuery(Protocol):
         without = _without_match(query, gallery, same_camera)
         if without == len(query):
             raise UserError(_no_match(title, query, gallery, same_camera))
-        self.description = _words(title, query, gallery, same_camera, split, without)
+        self.description = _words(self.called, query, gallery, same_camera, split, without)
 
     def trials(self) -> list[Trial]:
         query = np.arange(self._queries)

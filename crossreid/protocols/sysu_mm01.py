@@ -32,6 +32,9 @@ class SysuMM01(Protocol):
 
     name = "sysu_mm01"
     cmc = "identity"
+    settings = ("mode", "shots", "trials", "gallery")
+    held_out = False
+    title = sysu_mm01.SOURCE.title
 
     def __init__(
         self,
@@ -58,10 +61,10 @@ class SysuMM01(Protocol):
             )
         official = file is not None and gallery != "python"
         if split == "test":
-            splits = sysu_mm01.read(root)
+            splits = sysu_mm01.tested(root)
             query, visible = splits["query"], splits["gallery"]
         else:
-            images = sysu_mm01.read(root, trainval=False)["validation"]
+            images = sysu_mm01.read(root, trainval=False).get("validation", [])
             query = [image for image in images if image.modality == INFRARED]
             visible = [image for image in images if image.modality == VISIBLE]
         places = _places(visible, CAMERAS[mode])
@@ -88,7 +91,7 @@ class SysuMM01(Protocol):
         self._queries = np.arange(len(query))
         self._row = mode
         identities = len({image.identity for image in query})
-        self.description = _words(mode, shots, trials, official, f"{identities} {split} identities")
+        self.description = _words(self.called, mode, shots, trials, official, f"{identities} {split} identities")
 
     def trials(self) -> list[Trial]:
         places = PLACES[[image.camera for image in self.images]]
@@ -165,7 +168,7 @@ def _places(images: Iterable[Image], cameras: tuple[int, ...]) -> dict[tuple[int
     return places
 
 
-def _words(mode: str, shots: int, trials: int, official: bool, who: str) -> str:
+def _words(title: str, mode: str, shots: int, trials: int, official: bool, who: str) -> str:
     where = "cameras 1, 2, 4 and 5 (all-search)" if mode == "all" else "cameras 1 and 2 (indoor-search)"
     many = "one image" if shots == 1 else "ten images"
     if official:
@@ -176,7 +179,7 @@ def _words(mode: str, shots: int, trials: int, official: bool, who: str) -> str:
         how = "drawn by a rule of this library (numpy's RandomState seeded with the number of the trial)"
     mean = "one trial" if trials == 1 else f"mean of {trials} trials"
     return (
-        f"SYSU-MM01, {mode}, {shots}-shot, {mean}. Every infrared image of the {who} is a query; the "
+        f"{title}, {mode}, {shots}-shot, {mean}. Every infrared image of the {who} is a query; the "
         f"gallery is {many} for each identity in each of {where}, {how}. Images of camera 2 are left out "
         f"for queries of camera 3, which is the same room, whoever they show. Queries without a match are "
         f"left out. The curve counts identities, the average precision images."

@@ -128,7 +128,7 @@ def model(run: Run):
 
 def protocol(run: Run):
     """The protocol that the run's settings name, over the data set where they say it is."""
-    from crossreid import evaluation
+    from crossreid import protocols
 
     tree = run.settings
     if not isinstance(tree.get("protocol"), dict) or not isinstance(tree.get("data"), dict):
@@ -137,8 +137,7 @@ def protocol(run: Run):
             "expected. Give the folder that `crossreid train` or `crossreid evaluate --out` has written."
         )
     given = dict(tree["protocol"])
-    data = SimpleNamespace(roots=tree["data"].get("roots") or {}, fold=tree["data"].get("fold"))
-    return evaluation.protocol_of(SimpleNamespace(protocol_name=given.pop("name"), protocol=given, data=data))
+    return protocols.build(given.pop("name"), given, tree["data"].get("roots"), fold=tree["data"].get("fold"))
 
 
 def image(record: dict) -> Image:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
 
+from crossreid.data.provenance import LAYOUT_OF
+
 RATES = ("0.0001", "0.001", "0.01")
 # Their headings -> our numbers. Their TPR@FPR exchanges the roles of genuine and impostor pairs.
 COLUMNS = {
@@ -26,7 +28,8 @@ _NOTE = (
 
 def generalization_table(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """A pipe table in percent: rows ``_average`` and ``_std`` (of the population) for a data set that is tested on
-    several splits, one row for another, and last the plain mean of the averages.
+    several splits, one row for another, and last the plain mean of the averages, if there are any. Rows of rendered
+    identities say so before the name.
 
     rows: name of each row of the protocol ``generalization`` -> the numbers of each of its splits, fractions by the
         names that ``evaluation.json`` has in ``trials``. Columns that no split has are left out.
@@ -41,13 +44,14 @@ def generalization_table(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> s
         numbers = [[one[key] for one in splits] for key in columns.values()]
         name = _name(row, len(splits))
         mean = [fmean(column) for column in numbers]
-        if name.startswith("ALL_") or len(splits) > 1:
+        if name.removeprefix("rendered ").startswith("ALL_") or len(splits) > 1:
             averages.append(mean)
             lines.append((f"{name}_average", mean))
             lines.append((f"{name}_std", [pstdev(column) for column in numbers]))
         else:
             lines.append((name, mean))
-    lines.append(("** all_average **", [fmean(column) for column in zip(*averages)]))
+    if averages:
+        lines.append(("** all_average **", [fmean(column) for column in zip(*averages)]))
     table = _pipes(["Datasets", *columns], [[name, *(f"{n:.2%}" for n in ns)] for name, ns in lines])
     return table + (f"\n{_NOTE}" if any("TPR" in title for title in columns) else "")
 
@@ -55,6 +59,8 @@ def generalization_table(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> s
 def _name(row: str, splits: int) -> str:
     """The row's name in the published program: ``ALL_VIPER_only_10`` for variant a of ten VIPeR splits,
     ``ALL_VIPER_10`` for all four."""
+    if row.startswith(LAYOUT_OF):
+        return f"rendered {_name(row.removeprefix(LAYOUT_OF), splits)}"
     if row.startswith("VIPeR"):
         variants = row.removeprefix("VIPeR").strip() or "a"
         kind = {"a": "only_", "abcd": ""}.get(variants, f"{variants}_")

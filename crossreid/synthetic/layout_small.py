@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from crossreid.synthetic.keys import between, generator
-from crossreid.synthetic.plans import STRANGERS, Crop, Plan, matlab
+from crossreid.synthetic.plans import STRANGERS, Crop, Plan, cameras_of, matlab
 
 
 def grid(identities: int, images: int | None, seed: int) -> Plan:
@@ -77,4 +77,88 @@ def viper(identities: int, images: int | None, seed: int) -> Plan:
             path = f"{word}/{identity + identity // 7:03d}_{45 * step:03d}.bmp"
             yaw = np.pi / 4 * step + between(rng, -0.2, 0.2)
             plan.images.append(Crop(path, identity, camera, 0, size=(128, 48), yaw=yaw))
+    return plan
+
+
+def cuhk01(identities: int, images: int | None, seed: int) -> Plan:
+    """Four images of each identity, two from each of two cameras."""
+    return Plan(
+        [
+            Crop(
+                f"campus/{identity:04d}{number:03d}.png",
+                identity,
+                (number + 1) // 2,
+                number % 2,
+                size=(160, 60),
+            )
+            for identity in range(1, identities + 1)
+            for number in range(1, 5)
+        ]
+    )
+
+
+def prid450s(identities: int, images: int | None, seed: int) -> Plan:
+    """One image of each identity from each of two cameras."""
+    return Plan(
+        [
+            Crop(f"{folder}/img_{identity:03d}.png", identity, camera, 0)
+            for camera, folder in ((1, "cam_a"), (2, "cam_b"))
+            for identity in range(1, identities + 1)
+        ]
+    )
+
+
+def pku_reid(identities: int, images: int | None, seed: int) -> Plan:
+    """Eight orientations of each identity before each of two cameras, 48 x 128 pixels."""
+    return Plan(
+        [
+            Crop(
+                f"PKUv1a_128x48/{identity:02d}_{camera}_{turn + 1}.png",
+                identity,
+                camera,
+                turn,
+                size=(128, 48),
+                yaw=np.pi / 4 * turn,
+            )
+            for identity in range(1, identities + 1)
+            for camera in (1, 2)
+            for turn in range(8)
+        ]
+    )
+
+
+def sensereid(identities: int, images: int | None, seed: int) -> Plan:
+    """Two queries of each identity, and two gallery images of them and of twice as many strangers."""
+    plan = Plan()
+    for identity in range(1, 3 * identities + 1):
+        for folder, cameras in (("test_probe", (0, 1)), ("test_gallery", (2, 3))):
+            if identity > identities and folder == "test_probe":
+                continue
+            who = identity if identity <= identities else STRANGERS + identity
+            plan.images += [
+                Crop(f"{folder}/{identity:05d}_{camera}.jpg", who, camera + 1, 0) for camera in cameras
+            ]
+    return plan
+
+
+def caviar4reid(identities: int, images: int | None, seed: int) -> Plan:
+    """At most ten images of each identity from each camera; one identity in three passes the first camera only."""
+    return Plan(
+        [
+            Crop(f"CAVIARa/{identity:04d}{10 * (camera - 1) + index + 1:03d}.jpg", identity, camera, index)
+            for identity in range(1, identities + 1)
+            for camera in ((1,) if identity % 3 == 0 else (1, 2))
+            for index in range(min(images or 10, 10))
+        ]
+    )
+
+
+def pes3d(identities: int, images: int | None, seed: int) -> Plan:
+    """Two to four sequences of each identity, each before another of eight cameras."""
+    plan = Plan()
+    for identity in range(1, identities + 1):
+        for sequence, camera in enumerate(cameras_of(identity, seed, 8, 4), 1):
+            for index in range(images or 2):
+                path = f"RGB/{identity}_{sequence}_FRAME_{25 * index + identity % 25}_RGB.bmp"
+                plan.images.append(Crop(path, identity, camera, index))
     return plan

@@ -31,6 +31,18 @@ def market1501(identities: int, images: int | None, seed: int) -> Plan:
     return plan
 
 
+def market1501_500k(identities: int, images: int | None, seed: int) -> Plan:
+    """As Market-1501; beside it five times as many strangers as identities, for a larger gallery."""
+    plan = market1501(identities, images, seed)
+    plan.images += [
+        Crop(
+            f"images/0000_c{1 + number % 6}s1_{number:06d}_00.jpg", 2 * STRANGERS + number, 1 + number % 6, 0
+        )
+        for number in range(5 * identities)
+    ]
+    return plan
+
+
 def dukemtmc(identities: int, images: int | None, seed: int) -> Plan:
     """Odd numbers train, even numbers test; eight cameras, two to four for each person; as many gallery
     persons seen by one camera only as a third of the identities."""

@@ -117,6 +117,45 @@ def _cloth(
     )
 
 
+# How often each is drawn.
+HAIR = {"bald": 0.6, "short": 3, "bob": 1.4, "long": 1.6, "ponytail": 1, "bun": 0.7, "afro": 0.6}
+HAIR_COLOURS = {
+    (0.08, 0.07, 0.07): 3,
+    (0.24, 0.15, 0.09): 2,
+    (0.50, 0.34, 0.18): 1,
+    (0.78, 0.64, 0.40): 0.8,
+    (0.58, 0.57, 0.56): 0.7,
+    (0.48, 0.20, 0.10): 0.4,
+}
+BAGS = {
+    "none": 1.6,
+    "backpack": 2.2,
+    "shoulder": 1.4,
+    "handbag": 1.0,
+    "carrier": 0.8,
+    "trolley": 0.6,
+    "waist": 0.4,
+}
+BAG_PATTERNS = {"plain": 1.6, "block": 0.6, "stripes": 0.4}
+LOWER_PATTERNS = {
+    "plain": 2.5,
+    "side": 1.0,
+    "check": 0.6,
+    "bars": 0.4,
+    "dots": 0.2,
+    "camouflage": 0.4,
+    "faded": 1.2,
+}
+SHOE_COLOURS = [
+    (0.08, 0.08, 0.09),
+    (0.90, 0.90, 0.88),
+    (0.40, 0.26, 0.16),
+    (0.74, 0.14, 0.16),
+    (0.16, 0.26, 0.50),
+    (0.50, 0.50, 0.52),
+]
+
+
 @lru_cache(maxsize=4096)
 def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Person:
     """The person with number ``identity`` of a domain: a pure function of the three arguments."""
@@ -124,6 +163,7 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
     rng = generator("person", seed, look.name, identity)
     palette = PALETTES[look.season]
     warm = {"summer": 1.0, "spring": 0.55, "autumn": 0.25, "winter": 0.06}[look.season]
+    # What is worn.
     upper = pick(
         rng,
         {
@@ -150,21 +190,8 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
             "cropped": 0.1 + 0.4 * warm,
         },
     )
-    hair = pick(
-        rng, {"bald": 0.6, "short": 3, "bob": 1.4, "long": 1.6, "ponytail": 1, "bun": 0.7, "afro": 0.6}
-    )
-    bag = pick(
-        rng,
-        {
-            "none": 1.6,
-            "backpack": 2.2,
-            "shoulder": 1.4,
-            "handbag": 1.0,
-            "carrier": 0.8,
-            "trolley": 0.6,
-            "waist": 0.4,
-        },
-    )
+    hair = pick(rng, HAIR)
+    bag = pick(rng, BAGS)
     sleeves = {
         "tshirt": 0.42,
         "sleeveless": 0.0,
@@ -184,32 +211,13 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
         "cropped": 0.74,
     }
 
+    # What it is made of.
     tone = between(rng, 0, 1)
     skin = tuple(float(a + (b - a) * tone) for a, b in zip((0.93, 0.76, 0.66), (0.36, 0.24, 0.18)))
-    shade = pick(
-        rng,
-        {
-            (0.08, 0.07, 0.07): 3,
-            (0.24, 0.15, 0.09): 2,
-            (0.50, 0.34, 0.18): 1,
-            (0.78, 0.64, 0.40): 0.8,
-            (0.58, 0.57, 0.56): 0.7,
-            (0.48, 0.20, 0.10): 0.4,
-        },
-    )
-    small = {"plain": 1.6, "block": 0.6, "stripes": 0.4}
+    shade = pick(rng, HAIR_COLOURS)
     above = dict(PATTERNS)
     if upper in ("coat", "jacket", "vest"):
         above |= {"print": 0.3, "plain": 2.5, "dots": 0.3}
-    below = {
-        "plain": 2.5,
-        "side": 1.0,
-        "check": 0.6,
-        "bars": 0.4,
-        "dots": 0.2,
-        "camouflage": 0.4,
-        "faded": 1.2,
-    }
     main = _cloth(rng, palette, above, {"coat": 0.5, "jacket": 0.6, "vest": 0.8}.get(upper, 0.7))
     materials = {
         "skin": Material(skin, between(rng, 0.50, 0.64), folds=0.05, gloss=0.1),
@@ -217,24 +225,17 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
         "upper": main,
         "sleeve": main if rng.random() < 0.72 else _cloth(rng, palette),
         "inner": _cloth(rng, palette, {"plain": 2, "stripes": 1, "print": 1}),
-        "lower": main if upper == "dress" else _cloth(rng, palette, below, 0.6),
+        "lower": main if upper == "dress" else _cloth(rng, palette, LOWER_PATTERNS, 0.6),
         "shoes": _cloth(
             rng,
-            [
-                (0.08, 0.08, 0.09),
-                (0.90, 0.90, 0.88),
-                (0.40, 0.26, 0.16),
-                (0.74, 0.14, 0.16),
-                (0.16, 0.26, 0.50),
-                (0.50, 0.50, 0.52),
-            ],
+            SHOE_COLOURS,
             folds=0.1,
         ),
         "sole": Material(
             pick(rng, {(0.93, 0.93, 0.91): 1, (0.1, 0.1, 0.1): 1}), between(rng, 0.2, 0.9), folds=0.0
         ),
         "socks": _cloth(rng, [(0.92, 0.92, 0.90), (0.1, 0.1, 0.12), (0.6, 0.2, 0.2)], folds=0.2, sober=0.0),
-        "bag": _cloth(rng, PALETTES["summer"], small, 0.3),
+        "bag": _cloth(rng, PALETTES["summer"], BAG_PATTERNS, 0.3),
         "strap": _cloth(rng, [(0.08, 0.08, 0.09), (0.42, 0.28, 0.16), (0.62, 0.60, 0.56)], folds=0.1),
         "headwear": _cloth(rng, palette, {"plain": 2, "stripes": 1}, 0.3),
         "scarf": _cloth(rng, PALETTES["summer"], {"plain": 1, "stripes": 1, "check": 1}, 0.8),
@@ -243,6 +244,7 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
         ),
         "feature": Material(tuple(0.42 * c for c in skin), 0.3, folds=0.0),
     }
+    # The body.
     return Person(
         build=between(rng, 0.76, 1.24),
         shoulders=between(rng, 0.90, 1.12),

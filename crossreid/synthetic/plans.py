@@ -22,7 +22,8 @@ class Crop:
 
     path: below the root, with the data set's own name. identity: who is rendered. camera, place: see
     ``cameras.camera``. index: the moment. size: (height, width) in pixels. jitter: strength of box errors,
-    times the user's. yaw: orientation in radians where the file's name tells it.
+    times the user's. yaw: orientation in radians where the file's name tells it. occlusion: how likely
+    something stands in front.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Crop:
     size: tuple[int, int] = (128, 64)
     jitter: float = 1.0
     yaw: float | None = None
+    occlusion: float = 0.12
 
 
 @dataclass

@@ -99,9 +99,28 @@ STYLES = {
         Style("prid2011", "autumn", (("street", 1),), (18, 32), 0.28, 0.35, 0.75, 0.85, (3, 6)),
         Style("ilids", "winter", (("station", 2), ("mall", 1)), (10, 20), 0.15, 0.4, 0.7, 0.9, (6, 12)),
         Style("viper", "spring", (("park", 1), ("campus", 1)), (2, 10), 0.20, 0.35, 1.0, 1.05, (3, 6)),
+        Style("prid450s", "autumn", (("street", 1),), (16, 30), 0.26, 0.35, 0.8, 0.9, (2, 6)),
+        Style("pku_reid", "spring", (("campus", 1),), (4, 12), 0.2, 0.3),
+        Style("sensereid", "summer", (("street", 2), ("mall", 1)), (6, 18), 0.25, 0.45),
+        Style("caviar4reid", "autumn", (("mall", 1),), (14, 26), 0.2, 0.4, 0.75, 0.85, (6, 11), (0.02, 0.04)),
+        Style("pes3d", "spring", (("campus", 2), ("park", 1)), (12, 24), 0.2, 0.4, 0.9),
+        Style("lpw", "summer", (("street", 1),), (6, 16), 0.22, 0.4),
+        Style("ilids_vid", "winter", (("station", 2), ("mall", 1)), (10, 20), 0.15, 0.4, 0.7, 0.9, (6, 12)),
+        Style("partial_reid", "summer", (("campus", 1),), (4, 14), 0.2, 0.3),
         Style("folder", "spring", (("mall", 1), ("street", 1))),
         Style("csv", "autumn", (("park", 1), ("street", 1))),
     )
+}
+# Data sets of the same people and places.
+STYLES |= {
+    name: STYLES[other]
+    for name, other in {
+        "market1501_500k": "market1501",
+        "mars": "market1501",
+        "occluded_duke": "dukemtmc",
+        "cuhk01": "cuhk02",
+        "partial_ilids": "ilids",
+    }.items()
 }
 
 

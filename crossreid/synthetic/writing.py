@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from crossreid.data import provenance
 from crossreid.files import check_folder
 from crossreid.records import UserError
 from crossreid.synthetic.cameras import camera
@@ -42,7 +43,8 @@ def write(
         for more must guard its entry with ``if __name__ == "__main__"``, as for any process pool.
     jitter: strength of the errors of the boxes, 0 to 2. progress: a bar; None shows it on a terminal.
 
-    The data set appears under its name only when it is complete. Raises UserError if ``root`` holds anything.
+    The data set appears under its name only when it is complete, with a file ``rendered.json`` that says what it is.
+    Raises UserError if ``root`` holds anything.
     """
     if name not in LAYOUTS:
         raise UserError(f"No layout for a data set called {name!r}: expected one of {', '.join(LAYOUTS)}.")
@@ -75,6 +77,9 @@ def write(
         _render_all(plan.images, partial(_save, temporary, seed, domain, jitter), workers, name, progress)
         if plan.finish is not None:
             plan.finish(temporary)
+        provenance.mark(
+            temporary, name, domain=domain, identities=identities, images=images, seed=seed, jitter=jitter
+        )
         temporary.chmod(0o755)
         if root.exists():
             root.rmdir()
@@ -111,7 +116,15 @@ def encode(image: Crop, seed: int = 0, domain: int | str = "market1501", jitter:
     who = person(image.identity, seed, domain)
     what = camera(image.camera, seed, domain, image.modality, image.place)
     view = moment(image.identity, image.index)
-    pixels = render(who, what, view, size=image.size, jitter=jitter * image.jitter, yaw=image.yaw)
+    pixels = render(
+        who,
+        what,
+        view,
+        size=image.size,
+        jitter=jitter * image.jitter,
+        yaw=image.yaw,
+        occlusion=image.occlusion,
+    )
     stream = io.BytesIO()
     suffix = image.path.rpartition(".")[2]
     if suffix in ("jpg", "jpeg"):

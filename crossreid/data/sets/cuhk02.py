@@ -69,6 +69,7 @@ SOURCE = Source(
     title="CUHK02",
     paper="Li and Wang, Locally Aligned Feature Transforms across Views, CVPR 2013",
     obtain="Its authors hand it out on request, for research only.",
+    address="http://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html",
     licence="research only",
     caveats="For training only. The persons of P1 are also in CUHK01. The published code numbers the "
     "cameras of every pair 1 and 2; here they are ten cameras.",

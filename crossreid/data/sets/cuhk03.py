@@ -7,7 +7,9 @@ import os
 import re
 from pathlib import Path
 
-from crossreid.data.source import Counts, Finding, Source, find_root, strays
+from crossreid.data import market_like
+from crossreid.data.combining import everything
+from crossreid.data.source import Counts, Finding, Source, find_root, strays, within
 from crossreid.files import replacing
 from crossreid.formats import matlab
 from crossreid.images.listing import image_names
@@ -28,10 +30,11 @@ log = logging.getLogger(__name__)
 
 
 def read(root: Path, *, boxes: str = "detected", all_images: bool = False) -> dict[str, list[Image]]:
-    """Images of the protocol with 767 training and 700 test persons (Zhong et al. 2017); cameras 1 and 2.
+    """Images of the protocol with 767 training and 700 test identities (Zhong et al. 2017); cameras 1 and 2.
 
-    Persons are numbered anew in each of the five pairs of cameras: identity is the pair times 10000 plus the
-    person's own number. Cameras 1 and 2 are the two views of any pair, as the protocol has it.
+    Identities are numbered anew in each of the five pairs of cameras: identity is the pair times 10000 plus the
+    identity's own number. Cameras 1 and 2 are the two views of any pair, as the protocol has it. A copy that is divided
+    into folders already (CUHK03-NP: ``detected``, ``labeled``) has the numbers of its names.
 
     boxes: ``detected`` or ``labelled``.
     all_images: every image of these boxes is training data; the protocol's configuration file is not
@@ -41,6 +44,10 @@ def read(root: Path, *, boxes: str = "detected", all_images: bool = False) -> di
     if boxes not in BOXES:
         raise UserError(f"CUHK03 has no boxes {boxes!r}: choose one of {', '.join(BOXES)}.")
     word = BOXES[boxes][0]
+    handed_on = _handed_on(root, word)
+    if handed_on is not None:
+        splits = market_like.read(handed_on, SOURCE.title, "0001_c1_1.png")
+        return everything(splits) if all_images else splits
     root = _root(root, word)
     folder = root / f"images_{word}"
     if all_images:
@@ -80,12 +87,11 @@ def extract(root: Path) -> list[Path]:
     appears under its name only when it is complete; after an interruption what was written is kept and the
     rest is added.
 
-    Raises UserError if the file is missing or is not the data set's.
+    Nothing is to be done for a copy of CUHK03-NP. Raises UserError if the file is missing or is not the data set's.
     """
-    root = Path(root).expanduser()
-    archive = next(
-        (base / name for base in _candidates(root) for name in ARCHIVES if (base / name).is_file()), None
-    )
+    if any(_handed_on(root, word) for word, _, _ in BOXES.values()):
+        return []
+    archive = _archive(root)
     if archive is None:
         raise UserError(
             f"CUHK03: no {ARCHIVES[0]} was found in {root}: copy it there from the data set's archive, which "
@@ -111,35 +117,45 @@ def check(root: Path) -> list[Finding]:
         except UserError as error:
             findings.append(Finding("error" if boxes == "detected" else "warning", str(error)))
             continue
-        findings += strays(found[0].path.parent, _NAME)
+        if handed_on := _handed_on(root, word):
+            findings += market_like.check(handed_on, SOURCE.title, r"\d{4}_c[12]_\d+\.(png|jpg)")
+        else:
+            findings += strays(found[0].path.parent, _NAME)
         parts = {f"images_{word}": (found, (IDENTITIES, total))}
         parts |= {f"{boxes} {split}": (splits[split], counted) for split, counted in zip(splits, counts)}
         for part, (images, (identities, number)) in parts.items():
-            persons = len({image.identity for image in images})
-            if (persons, len(images)) != (identities, number):
+            different = len({image.identity for image in images})
+            if (different, len(images)) != (identities, number):
                 text = (
-                    f"{part}: {persons} identities and {len(images)} images found, {identities} and {number} "
+                    f"{part}: {different} identities and {len(images)} images found, {identities} and {number} "
                     "expected."
                 )
                 findings.append(Finding("error", text))
     return findings
 
 
-def _candidates(root: Path) -> list[Path]:
-    below = sorted(entry for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
-    return [root, *below]
+def _archive(root: Path) -> Path | None:
+    for name in ARCHIVES:
+        home = within(root, (name,), SOURCE.title)
+        if home is not None:
+            return home / name
+    return None
+
+
+def _handed_on(root: Path, word: str) -> Path | None:
+    """The folder of these boxes in a copy that is divided as in Market-1501, if it is one."""
+    parts = tuple(f"{word}/{market_like.FOLDERS[split]}" for split in ("query", "gallery"))
+    home = within(root, parts, SOURCE.title)
+    return home and home / word
 
 
 def _root(root: Path, word: str) -> Path:
-    try:
-        return find_root(root, (f"images_{word}",), SOURCE.title)
-    except UserError:
-        if any((base / name).is_file() for base in _candidates(Path(root).expanduser()) for name in ARCHIVES):
-            raise UserError(
-                f"CUHK03: the images in {root} are still inside cuhk-03.mat. Take them out once with "
-                f"'crossreid data prepare cuhk03 {root}'."
-            ) from None
-        raise
+    if within(root, (f"images_{word}",), SOURCE.title) is None and _archive(root) is not None:
+        raise UserError(
+            f"CUHK03: the images in {root} are still inside cuhk-03.mat. Take them out once with "
+            f"'crossreid data prepare cuhk03 {root}'."
+        )
+    return find_root(root, (f"images_{word}",), SOURCE.title)
 
 
 def _image(folder: Path, name: str) -> Image:
@@ -208,12 +224,21 @@ SOURCE = Source(
     obtain="Its authors hand it out on request, for research only; the two configuration files come with "
     "the code of Zhong et al.",
     licence="research only",
-    caveats="The images come inside cuhk-03.mat and are taken out once with 'crossreid data prepare cuhk03'.",
+    address="http://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html",
+    paper_address="https://arxiv.org/abs/1701.08398",
+    caveats="The images come inside cuhk-03.mat and are taken out once with 'crossreid data prepare cuhk03'. "
+    "Configuration files: https://github.com/zhunzhong07/person-re-ranking/tree/master/evaluation/data/CUHK03. "
+    "Divided copies, CUHK03-NP: https://github.com/zhunzhong07/person-re-ranking/tree/master/CUHK03-NP.",
     layout="""cuhk03/
   cuhk03_release/cuhk-03.mat
   cuhk03_new_protocol_config_detected.mat  cuhk03_new_protocol_config_labeled.mat
-  images_detected/1_001_1_01.png  images_labeled/   (made from cuhk-03.mat)""",
+  images_detected/1_001_1_01.png  images_labeled/   (made from cuhk-03.mat)
+or CUHK03-NP/
+  detected/bounding_box_train/0001_c1_1.png  detected/bounding_box_test/  detected/query/
+  labeled/ ...""",
     folder="cuhk03",
+    settings=("boxes", "all_images"),
+    prepare=extract,
     read=read,
     protocol="single_query",
     expected={

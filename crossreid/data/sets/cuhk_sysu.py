@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossreid.data.source import Counts, Finding, Source, find_root, strays
+from crossreid.data.source import Counts, Finding, Source, find_root, strays, within
 from crossreid.files import replacing
 from crossreid.formats import matlab
 from crossreid.images.listing import image_names
@@ -31,10 +31,10 @@ def read(root: Path) -> dict[str, list[Image]]:
     Raises UserError if the persons have not been cut out of the scenes yet.
     """
     for name in FOLDERS:
-        try:
-            folder = find_root(root, (name,), SOURCE.title) / name
-        except UserError:
+        home = within(root, (name,), SOURCE.title)
+        if home is None:
             continue
+        folder = home / name
         names = image_names(folder)
         if not names:
             raise UserError(f"{folder} holds no images: remove it and prepare CUHK-SYSU again.")
@@ -44,6 +44,12 @@ def read(root: Path) -> dict[str, list[Image]]:
         f"CUHK-SYSU: the persons of {root} have not been cut out of the scenes yet (there is no "
         f"{FOLDERS[0]}). Do it once with 'crossreid data prepare cuhk_sysu {root}'; it needs {ANNOTATION}."
     )
+
+
+def prepare(root: Path) -> None:
+    """Cut the persons out of the scenes, unless there is a folder of them."""
+    if not any(within(root, (name,), SOURCE.title) for name in FOLDERS):
+        crop(root)
 
 
 def check(root: Path) -> list[Finding]:
@@ -187,6 +193,8 @@ SOURCE = Source(
     paper="Xiao et al., Joint Detection and Identification Feature Learning for Person Search, CVPR 2017",
     obtain="Its authors hand it out on request, for research only. The archive with the annotation of "
     "person search is needed.",
+    address="https://github.com/ShuangLI59/person_search",
+    paper_address="https://arxiv.org/abs/1604.01850",
     licence="research only",
     caveats="For training only. Persons are cut out once with 'crossreid data prepare cuhk_sysu'.",
     layout="""CUHK-SYSU/
@@ -194,6 +202,7 @@ SOURCE = Source(
   Image/SSM/s15533.jpg
   cropped_image/p00001_n01_s15533_hard0.png   (made from these; cropped_images too)""",
     folder="CUHK-SYSU",
+    prepare=prepare,
     read=read,
     protocol="generalization",
     expected={"train": Counts(IDENTITIES, IMAGES)},

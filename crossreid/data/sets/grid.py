@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from crossreid.data import split_files
+from crossreid.data.naming import named
 from crossreid.data.source import Counts, Finding, Source, find_root, strays
 from crossreid.formats import matlab
-from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
 PARTS = ("probe", "gallery")
@@ -17,7 +17,7 @@ MATRIX = "features_and_partitions.mat"
 # Position of the training persons' numbers in the structure that holds one partition.
 TRAINING_FIELD = 2
 
-_NAME = re.compile(r"(\d+)_(\d+)_")
+_NAME = re.compile(r"(?P<identity>\d+)_(?P<camera>\d+)_")
 
 
 def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
@@ -31,7 +31,7 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     guessed.
     """
     root = find_root(root, PARTS, SOURCE.title)
-    crops = {part: _images(root / part) for part in PARTS}
+    crops = {part: named(root / part, _NAME) for part in PARTS}
     position = split_files.number(fold)
     path = next((root / name for name in THEIRS if (root / name).is_file()), None)
     if path is not None:
@@ -64,11 +64,6 @@ def check(root: Path) -> list[Finding]:
     home = find_root(root, PARTS, SOURCE.title)
     findings = [finding for part in PARTS for finding in strays(home / part, re.compile(r"\d+_\d+_.*\.jpeg"))]
     return findings + split_files.check_folds(read, root, SOURCE.expected)
-
-
-def _images(folder: Path) -> list[Image]:
-    matches = {name: _NAME.match(name) for name in image_names(folder)}
-    return [Image(folder / name, int(match[1]), int(match[2])) for name, match in matches.items() if match]
 
 
 def _training_in_json(path: Path, position: int, crops: dict[str, list[Image]]) -> set[int]:
@@ -108,6 +103,7 @@ SOURCE = Source(
     title="GRID",
     paper="Loy, Xiang and Gong, Multi-Camera Activity Correlation Analysis, CVPR 2009",
     obtain="Its authors hand it out from the data set's page, for research only.",
+    address="http://personal.ie.cuhk.edu.hk/~ccloy/downloads_qmul_underground_reid.html",
     licence="research only",
     caveats="775 images of the gallery are distractors with identity 0.",
     layout="""GRID/

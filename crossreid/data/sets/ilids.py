@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import split_files
+from crossreid.data.naming import named
 from crossreid.data.source import Counts, Finding, Source, find_root, strays
-from crossreid.images.listing import image_names
 from crossreid.records import Image
 
 IDENTITIES, IMAGES = 119, 476
 THEIRS = ("splits.json",)
 
-_NAME = re.compile(r"(\d{4})(\d{3})\.[^.]+$")
+# The running number of an image takes the place of the camera, which is not known.
+_NAME = re.compile(r"(?P<identity>\d{4})(?P<camera>\d{3})\.[^.]+$")
 
 
 def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
@@ -30,7 +31,7 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     """
     position = split_files.number(fold)
     root = find_root(root, ("images",), SOURCE.title)
-    images = _images(root / "images")
+    images = {image.path.name: image for image in _images(root)}
     splits, path = split_files.stored(
         root, SOURCE.name, THEIRS, ("train", "query", "gallery"), lambda: _generate(list(images.values()))
     )
@@ -53,12 +54,12 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
 
 def check(root: Path) -> list[Finding]:
     """The images and persons of the whole folder."""
-    folder = find_root(root, ("images",), SOURCE.title) / "images"
-    images = _images(folder).values()
+    home = find_root(root, ("images",), SOURCE.title)
+    images = _images(home)
     counts = {"images": (len(images), IMAGES), "identities": (len({i.identity for i in images}), IDENTITIES)}
     folds = split_files.check_folds(read, root, SOURCE.expected)
     return (
-        strays(folder, _NAME)
+        strays(home / "images", _NAME)
         + folds
         + [
             Finding("error", f"all: {found} {what} found, {expected} expected.")
@@ -73,11 +74,14 @@ def _base(entry) -> str:
     return os.path.basename(str(entry[0] if isinstance(entry, list) else entry).replace("\\", "/"))
 
 
-def _images(folder: Path) -> dict[str, Image]:
-    matches = {name: _NAME.match(name) for name in image_names(folder)}
-    return {
-        name: Image(folder / name, int(match[1]), int(match[2])) for name, match in matches.items() if match
-    }
+def generated(root: Path) -> tuple[Path, list[dict]]:
+    """Where the ten splits belong, and the splits."""
+    root = find_root(root, ("images",), SOURCE.title)
+    return root, _generate(_images(root))
+
+
+def _images(root: Path) -> list[Image]:
+    return named(root / "images", _NAME)
 
 
 def _generate(images: list[Image]) -> list[dict]:
@@ -106,7 +110,9 @@ SOURCE = Source(
     name="ilids",
     title="QMUL i-LIDS",
     paper="Zheng, Gong and Xiang, Associating Groups of People, BMVC 2009",
-    obtain="It is handed out from its authors' page, for research only.",
+    obtain="It is handed out from its authors' page, for research only; the names read here are those of the copy that "
+    "https://github.com/BJTUJia/person_reID_DualNorm uses.",
+    address="http://www.eecs.qmul.ac.uk/~jason/data/i-LIDS_Pedestrian.tgz",
     licence="research only; the footage belongs to the British Home Office",
     caveats="Ten random splits: the authors' splits.json is used when it lies beside the folder of images. "
     "There are no camera numbers.",
@@ -115,6 +121,7 @@ SOURCE = Source(
   splits.json   (optional)""",
     folder="QMUL-iLIDS",
     folds=10,
+    splits=generated,
     read=read,
     protocol="generalization",
     expected={"query": Counts(60, 60), "gallery": Counts(60, 60)},

@@ -14,6 +14,8 @@ from crossreid.records import INFRARED, VISIBLE, Image, UserError
 # modality: (word in names of files and folders, cameras of the test)
 MODALITIES = {VISIBLE: ("vis", (1, 2, 3, 4, 5, 6, 7, 8, 9)), INFRARED: ("nir", (1, 2, 4, 5, 6, 7, 8, 9))}
 
+FOLDERS = ("idx", "test_vis", "test_nir")
+
 _TRAIN = re.compile(r"(?:vis|nir)/(\d+)/\d+_c(\d+)_s\d+_f\d+_(vis|nir)\.[^./]+$")
 
 
@@ -21,10 +23,10 @@ def read(root: Path) -> dict[str, list[Image]]:
     """``train``: visible then infrared images in the order of the lists; ``query``: all infrared test
     images; ``gallery``: all visible ones, by identity, camera and name. The protocol draws its galleries
     from them, in both directions. Identities are the numbers of the folders, cameras 1 to 9 in both
-    modalities.
+    modalities. There is no ``train`` where the copy has no training lists.
     """
-    root = find_root(root, ("idx", "vis", "nir", "test_vis", "test_nir"), SOURCE.title)
-    train = [image for modality in MODALITIES for image in _train(root, modality)]
+    root = find_root(root, FOLDERS, SOURCE.title)
+    train = _train(root)
     tested = read_numbers(root / "idx" / "test_id.txt")
     leaked = sorted({image.identity for image in train} & set(tested))
     if leaked:
@@ -32,18 +34,17 @@ def read(root: Path) -> dict[str, list[Image]]:
             f"{root / 'idx'}: {len(leaked)} persons of test_id.txt are also in the training lists, first "
             f"{leaked[0]}. Copy the lists again from the data set's archive."
         )
-    return {"train": train, "query": _test(root, INFRARED, tested), "gallery": _test(root, VISIBLE, tested)}
+    splits = {"query": _test(root, INFRARED, tested), "gallery": _test(root, VISIBLE, tested)}
+    return {"train": train} | splits if train else splits
 
 
 def check(root: Path) -> list[Finding]:
     """Every listed training image is there, and every test person has images of both modalities."""
-    root = find_root(root, ("idx", "vis", "nir", "test_vis", "test_nir"), SOURCE.title)
-    names = [
-        name for word, _ in MODALITIES.values() for name, _ in read_list(root / "idx" / f"train_{word}.txt")
-    ]
-    findings = absent(root, names)
+    root = find_root(root, FOLDERS, SOURCE.title)
+    train = _train(root)
+    findings = absent(root, [image.path.relative_to(root).as_posix() for image in train])
     tested = read_numbers(root / "idx" / "test_id.txt")
-    trained = len({image.identity for modality in MODALITIES for image in _train(root, modality)})
+    trained = len({image.identity for image in train})
     if trained != 713:
         findings.append(Finding("error", f"training lists: {trained} identities found, 713 expected."))
     if len(tested) != 351:
@@ -63,7 +64,12 @@ def check(root: Path) -> list[Finding]:
     return findings
 
 
-def _train(root: Path, modality: str) -> list[Image]:
+def _train(root: Path) -> list[Image]:
+    listed = [(root / "idx" / f"train_{word}.txt").exists() for word, _ in MODALITIES.values()]
+    return [image for modality in MODALITIES for image in _listed(root, modality)] if any(listed) else []
+
+
+def _listed(root: Path, modality: str) -> list[Image]:
     word, _ = MODALITIES[modality]
     file = root / "idx" / f"train_{word}.txt"
     entries = read_list(file)
@@ -112,6 +118,8 @@ SOURCE = Source(
     paper="Zhang and Wang, Diverse Embedding Expansion Network and Low-Light Cross-Modality Benchmark for "
     "Visible-Infrared Person Re-identification, CVPR 2023",
     obtain="Its authors hand it out after a signed agreement, for research only.",
+    address="https://github.com/ZYK100/LLCM",
+    paper_address="https://arxiv.org/abs/2303.14481",
     licence="research only, signed agreement",
     caveats="Numbers of images are only quoted in papers, which disagree; numbers of persons are certain.",
     layout="""LLCM/

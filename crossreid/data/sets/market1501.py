@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from crossreid.data.source import Counts, Finding, Source, find_root, strays
+from crossreid.data import market_like
+from crossreid.data.naming import DISTRACTOR
+from crossreid.data.source import Counts, Finding, Source, find_root
 from crossreid.images.listing import image_names
-from crossreid.records import Image, UserError
+from crossreid.records import Image
 
-FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-JUNK, DISTRACTOR = -1, 0
-
-_NAME = re.compile(r"(-1|\d+)_c(\d)")
+EXAMPLE = "0002_c1s1_000451_03.jpg"
 
 
 def read(root: Path, *, distractors: bool = False) -> dict[str, list[Image]]:
@@ -21,42 +21,18 @@ def read(root: Path, *, distractors: bool = False) -> dict[str, list[Image]]:
     distractors: append the 500 000 extra images of the folder ``images`` to the gallery, as identity 0 and
         camera 0.
     """
-    root = find_root(root, tuple(FOLDERS.values()), SOURCE.title)
-    splits = {split: read_folder(root / folder) for split, folder in FOLDERS.items()}
+    splits = market_like.read(root, SOURCE.title, EXAMPLE)
     if distractors:
         extra = find_root(root, ("images",), "the 500 000 distractors of Market-1501") / "images"
         splits["gallery"] += [Image(extra / name, DISTRACTOR, 0) for name in image_names(extra)]
     return splits
 
 
-def read_folder(folder: Path) -> list[Image]:
-    """Images named ``PPPP_cC...``, sorted by name, without junk (identity -1).
-
-    Raises UserError that names the first image whose name does not begin like that.
-    """
-    images = []
-    for name in image_names(folder):
-        match = _NAME.match(name)
-        if match is None:
-            raise UserError(
-                f"{folder / name}: the name does not say identity and camera; names such as "
-                f"0002_c1s1_000451_03.jpg are expected. Remove it, or read the folder as own data ('folder')."
-            )
-        identity = int(match[1])
-        if identity != JUNK:
-            images.append(Image(folder / name, identity, int(match[2])))
-    return images
-
-
 def check(root: Path) -> list[Finding]:
     """Files that do not belong, and identities that are in the wrong folder or in only one of the two."""
-    root = find_root(root, tuple(FOLDERS.values()), SOURCE.title)
-    findings = []
-    for folder in FOLDERS.values():
-        findings += strays(root / folder, re.compile(r"(-1|\d{4})_c[1-6]s\d_\d{6}_\d\d\.jpe?g(\.jpe?g)?"))
-    identities = {
-        split: {image.identity for image in read_folder(root / folder)} for split, folder in FOLDERS.items()
-    }
+    findings = market_like.check(root, SOURCE.title, r"(-1|\d{4})_c[1-6]s\d_\d{6}_\d\d\.jpe?g(\.jpe?g)?")
+    splits = market_like.read(root, SOURCE.title, EXAMPLE)
+    identities = {split: {image.identity for image in splits.get(split, ())} for split in market_like.FOLDERS}
     sought = {
         "in the training folder and also among the test images": identities["train"]
         & (identities["query"] | identities["gallery"]),
@@ -74,7 +50,10 @@ SOURCE = Source(
     name="market1501",
     title="Market-1501",
     paper="Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015",
+    paper_address="https://www.cv-foundation.org/openaccess/content_iccv_2015/papers/"
+    "Zheng_Scalable_Person_Re-Identification_ICCV_2015_paper.pdf",
     obtain="Its authors hand it out from the data set's project page, for research only.",
+    address="http://www.liangzheng.org/Project/project_reid.html",
     licence="research only",
     caveats="Gallery identity 0 is 2798 distractors; 3819 junk images (identity -1) are never read.",
     layout="""Market-1501-v15.09.15/
@@ -82,6 +61,7 @@ SOURCE = Source(
   bounding_box_test/
   query/""",
     folder="Market-1501-v15.09.15",
+    settings=("distractors",),
     read=read,
     protocol="single_query",
     expected={
@@ -90,4 +70,17 @@ SOURCE = Source(
         "gallery": Counts(751, 15913, 6),
     },
     check=check,
+)
+
+WITH_DISTRACTORS = replace(
+    SOURCE,
+    name="market1501_500k",
+    title="Market-1501 + 500k",
+    obtain="From the project page of Market-1501, distractors_500k.zip, for research only.",
+    caveats="Market-1501 with half a million more images in its gallery, as identity 0 and camera 0.",
+    basis="published readers of the data set (deep-person-reid); the number of images is the published one",
+    layout=SOURCE.layout + "\n  images/   (the distractors)",
+    settings=(),
+    read=partial(read, distractors=True),
+    expected=SOURCE.expected | {"gallery": Counts(751, 515913, 7, exact=False)},
 )

@@ -29,12 +29,14 @@ def read(root: Path, *, with_validation: bool = False, all_images: bool = False)
     all_images: everything is training data, for training on several data sets.
     """
     root, train, test = _folders(root)
-    splits = {
-        "train": _images(root, train, "list_train.txt", 0),
+    splits = (
+        {"train": _images(root, train, "list_train.txt", 0)} if (root / "list_train.txt").exists() else {}
+    )
+    splits |= {
         "query": _images(root, test, "list_query.txt", TRAINING_IDENTITIES),
         "gallery": _images(root, test, "list_gallery.txt", TRAINING_IDENTITIES),
     }
-    if with_validation or all_images:
+    if "train" in splits and (with_validation or all_images):
         splits["train"] += _images(root, train, "list_val.txt", 0)
     return everything(splits) if all_images else splits
 
@@ -45,15 +47,16 @@ def check(root: Path) -> list[Finding]:
     names = [
         f"{train if number < 2 else test}/{name}"
         for number, file in enumerate(LISTS)
+        if (root / file).exists()
         for name, _ in read_list(root / file)
     ]
     return absent(root, names)
 
 
 def _folders(root: Path) -> tuple[Path, str, str]:
-    root = find_root(root, LISTS, SOURCE.title)
+    root = find_root(root, LISTS[2:], SOURCE.title)
     for train, test in FOLDERS:
-        if (root / train).is_dir() and (root / test).is_dir():
+        if (root / test).is_dir():
             return root, train, test
     raise UserError(
         f"{SOURCE.title}: {root} has the lists but neither the folders train and test nor mask_train_v2 and "
@@ -80,7 +83,9 @@ SOURCE = Source(
     name="msmt17",
     title="MSMT17",
     paper="Wei et al., Person Transfer GAN to Bridge Domain Gap for Person Re-Identification, CVPR 2018",
+    paper_address="https://arxiv.org/abs/1711.08565",
     obtain="Its authors hand it out on signed request, for research only.",
+    address="https://www.pkuvmc.com/publications/msmt17.html",
     licence="research only, signed agreement",
     caveats="The counts are the published ones. The second edition (blurred faces) is read too.",
     layout="""MSMT17_V1/                (or MSMT17_V2/ with mask_train_v2/ and mask_test_v2/)
@@ -88,6 +93,7 @@ SOURCE = Source(
   test/
   list_train.txt  list_val.txt  list_query.txt  list_gallery.txt""",
     folder="MSMT17_V1",
+    settings=("with_validation", "all_images"),
     read=read,
     protocol="single_query",
     expected={

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import split_files
+from crossreid.data.naming import named
 from crossreid.data.source import Counts, Finding, Source, find_root, strays
-from crossreid.images.listing import image_names
 from crossreid.records import Image
 
 CAMERAS = {1: "single_shot/cam_a", 2: "single_shot/cam_b"}
@@ -18,7 +18,7 @@ PERSONS = {1: 385, 2: 749}
 SHARED = range(1, 201)
 THEIRS = ("splits_single_shot.json",)
 
-_NAME = re.compile(r"person_(\d+)\.png$", re.IGNORECASE)
+_NAME = re.compile(r"person_(?P<identity>\d+)\.png$", re.IGNORECASE)
 
 
 def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
@@ -30,8 +30,8 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     """
     position = split_files.number(fold)
     root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
-    crops = {camera: _images(root / folder) for camera, folder in CAMERAS.items()}
-    shared = [identity for identity in SHARED if all(identity in found for found in crops.values())]
+    crops = {camera: _images(root, camera) for camera in CAMERAS}
+    shared = _shared(crops)
     splits, path = split_files.stored(root, SOURCE.name, THEIRS, ("train", "test"), lambda: _generate(shared))
     chosen = splits[position]
     train, test = chosen["train"], chosen["test"]
@@ -43,7 +43,7 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     )
 
     def images(camera: int, identities) -> list[Image]:
-        return [Image(crops[camera][identity], identity, camera) for identity in identities]
+        return [crops[camera][identity] for identity in identities]
 
     return {
         "train": [image for identity in train for camera in CAMERAS for image in images(camera, [identity])],
@@ -58,16 +58,26 @@ def check(root: Path) -> list[Finding]:
     findings = []
     for camera, folder in CAMERAS.items():
         findings += strays(root / folder, _NAME)
-        missing = sorted(set(range(1, PERSONS[camera] + 1)) - _images(root / folder).keys())
+        missing = sorted(set(range(1, PERSONS[camera] + 1)) - _images(root, camera).keys())
         if missing:
             text = f"{folder}: {len(missing)} persons are missing, first {missing[0]}."
             findings.append(Finding("error", text))
     return findings + split_files.check_folds(read, root, SOURCE.expected)
 
 
-def _images(folder: Path) -> dict[int, Path]:
-    matches = {name: _NAME.match(name) for name in image_names(folder)}
-    return {int(match[1]): folder / name for name, match in matches.items() if match}
+def generated(root: Path) -> tuple[Path, list[dict]]:
+    """Where the ten halves belong, and the halves."""
+    root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
+    return root, _generate(_shared({camera: _images(root, camera) for camera in CAMERAS}))
+
+
+def _images(root: Path, camera: int) -> dict[int, Image]:
+    return {image.identity: image for image in named(root / CAMERAS[camera], _NAME, camera=camera)}
+
+
+def _shared(crops: dict[int, dict[int, Image]]) -> list[int]:
+    """Identities in both cameras."""
+    return [identity for identity in SHARED if all(identity in found for found in crops.values())]
 
 
 def _generate(shared: list[int]) -> list[dict]:
@@ -88,6 +98,7 @@ SOURCE = Source(
     paper="Hirzer et al., Person Re-Identification by Descriptive and Discriminative Classification, SCIA "
     "2011",
     obtain="Its authors hand it out from the data set's page, for research only.",
+    address="https://www.tugraz.at/institute/icg/research/team-bischof/lrs/downloads/PRID11/",
     licence="research only",
     caveats="Ten random halves: the authors' splits_single_shot.json is used when it lies beside the "
     "folders.",
@@ -97,6 +108,7 @@ SOURCE = Source(
   splits_single_shot.json   (optional)""",
     folder="prid_2011",
     folds=10,
+    splits=generated,
     read=read,
     protocol="generalization",
     expected={"train": Counts(100, 200, 2), "query": Counts(100, 100, 1), "gallery": Counts(649, 649, 1)},

@@ -22,7 +22,8 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     """Images of one fold, in the order of its lists; identity is the number of the folder, 1 to 412.
 
     ``train`` holds visible then thermal images, ``query`` the visible test images and ``gallery`` the
-    thermal ones; the protocol searches in both directions.
+    thermal ones; the protocol searches in both directions. There is no ``train`` where the copy has the test lists
+    alone.
 
     fold: 1 to 10. Each fold has other training persons, so that a model belongs to the fold it was trained
         on.
@@ -32,18 +33,18 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     if not isinstance(fold, int) or not 1 <= fold <= FOLDS:
         raise UserError(f"RegDB has no fold {fold!r}: choose one from 1 to {FOLDS}.")
     root = find_root(root, ("Visible", "Thermal", "idx"), SOURCE.title)
+    parts = [part for part in ("train", "test") if part == "test" or _listed(root, part, fold)]
     lists = {
-        (part, modality): _images(root, part, modality, fold)
-        for part in ("train", "test")
-        for modality in MODALITIES
+        (part, modality): _images(root, part, modality, fold) for part in parts for modality in MODALITIES
     }
-    for part in ("train", "test"):
-        if len({tuple(sorted(_persons(lists[part, modality]).items())) for modality in MODALITIES}) > 1:
+    for part in parts:
+        if len({tuple(sorted(_identities(lists[part, modality]).items())) for modality in MODALITIES}) > 1:
             raise UserError(
                 f"{root / 'idx'}: the visible and the thermal {part} list of fold {fold} are not of the same "
                 "persons. Copy the lists again from the data set's archive."
             )
-    leaked = sorted(_persons(lists["train", VISIBLE]).keys() & _persons(lists["test", VISIBLE]).keys())
+    learned = _identities(lists["train", VISIBLE]).keys() if "train" in parts else set()
+    leaked = sorted(learned & _identities(lists["test", VISIBLE]).keys())
     if leaked:
         raise UserError(
             f"{root / 'idx'}: {len(leaked)} persons of fold {fold} are both in training and in the test, "
@@ -57,6 +58,7 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     return {
         split: [image for modality in wanted for image, _ in lists[part, modality]]
         for split, (part, *wanted) in splits.items()
+        if part in parts
     }
 
 
@@ -70,6 +72,10 @@ def check(root: Path) -> list[Finding]:
             images = [image for split in read(root, fold=fold).values() for image in split]
             names.update(image.path.relative_to(root).as_posix() for image in images)
     return check_folds(read, root, SOURCE.expected) + absent(root, sorted(names))
+
+
+def _listed(root: Path, part: str, fold: int) -> bool:
+    return any((root / "idx" / f"{part}_{word}_{fold}.txt").exists() for word, _ in MODALITIES.values())
 
 
 def _images(root: Path, part: str, modality: str, fold: int) -> list[tuple[Image, int]]:
@@ -89,7 +95,7 @@ def _images(root: Path, part: str, modality: str, fold: int) -> list[tuple[Image
     return images
 
 
-def _persons(entries: list[tuple[Image, int]]) -> dict[int, int]:
+def _identities(entries: list[tuple[Image, int]]) -> dict[int, int]:
     """identity -> label in the list; raises UserError unless they correspond one to one."""
     labels: dict[int, int] = {}
     for image, label in entries:
@@ -113,6 +119,8 @@ SOURCE = Source(
     "Light and Thermal Cameras, Sensors 2017",
     obtain="Dongguk University hands it out (DBPerson-Recog-DB1) after a signed agreement, for research "
     "only.",
+    address="http://dm.dongguk.edu/link.html",
+    paper_address="https://www.mdpi.com/1424-8220/17/3/605",
     licence="research only, signed agreement",
     caveats="Ten folds with other training persons in each: one model for each fold. Labels of the test "
     "lists start again at 0, so identities are read from the folders.",

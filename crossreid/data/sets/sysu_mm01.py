@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossreid.data import lists
 from crossreid.data.source import Counts, Finding, Source, find_root, strays
 from crossreid.formats import matlab
 from crossreid.images.listing import folder_names, image_names
@@ -53,13 +54,16 @@ _PER_CAMERA = {
 def read(root: Path, *, trainval: bool = True, prepared: bool = False) -> dict[str, list[Image]]:
     """Images by split. ``train`` and ``validation`` list the visible images, then the infrared ones; each
     list is in order of identity, camera and file name. ``query`` is every infrared and ``gallery`` every
-    visible image of the test identities.
+    visible image of the test identities. A copy with the list of test identities alone has these two only.
 
     trainval: train on the 395 identities of ``train_id`` and ``val_id``, as is usual; False: on the 296 of
         ``train_id``, and ``validation`` holds the 99 of ``val_id``.
     prepared: take the training images from the resized arrays (``crossreid data prepare``) in the same order.
     """
     root = find(root)
+    splits = tested(root)
+    if not any(_list_of(root, part) for part in ("train", "val")):
+        return splits
     ids = {part: read_ids(root, part) for part in ("train", "val", "test")}
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         both = set(ids[one]) & set(ids[other])
@@ -69,17 +73,29 @@ def read(root: Path, *, trainval: bool = True, prepared: bool = False) -> dict[s
                 f"have no identity in common as handed out. Copy the folder exp again from the data set."
             )
     learned = sorted(ids["train"] + ids["val"])
-    splits = {}
+    wanted = learned if trainval else ids["train"]
     if prepared:
-        rows = _prepared(root, learned)
-        wanted = set(learned if trainval else ids["train"])
-        splits["train"] = [image for image in rows if image.identity in wanted]
+        chosen = set(wanted)
+        training = {"train": [image for image in _prepared(root, learned) if image.identity in chosen]}
     else:
-        splits["train"] = _both(root, learned if trainval else ids["train"])
+        training = {"train": _both(root, wanted)}
     if not trainval:
-        splits["validation"] = _both(root, ids["val"])
-    splits["query"] = images_of(root, ids["test"], INFRARED_CAMERAS)
-    splits["gallery"] = images_of(root, ids["test"], VISIBLE_CAMERAS)
+        training["validation"] = _both(root, ids["val"])
+    return _complete(root, training) | splits
+
+
+def tested(root: Path) -> dict[str, list[Image]]:
+    """``query`` and ``gallery``, for which the copy needs the list of test identities alone."""
+    root = find(root)
+    identities = read_ids(root, "test")
+    splits = {
+        "query": images_of(root, identities, INFRARED_CAMERAS),
+        "gallery": images_of(root, identities, VISIBLE_CAMERAS),
+    }
+    return _complete(root, splits)
+
+
+def _complete(root: Path, splits: dict[str, list[Image]]) -> dict[str, list[Image]]:
     for split, images in splits.items():
         if not images:
             raise UserError(
@@ -96,16 +112,14 @@ def find(root: Path) -> Path:
 
 def read_ids(root: Path, part: str) -> list[int]:
     """Identities of ``exp/<part>_id.txt``, else ``.mat``, ascending. part: train, val or test."""
-    text, matlab = (root / "exp" / f"{part}_id{suffix}" for suffix in (".txt", ".mat"))
-    if text.is_file():
-        return _ids_of_text(text)
-    if matlab.is_file():
-        return _ids_of_matlab(matlab)
+    file = _list_of(root, part)
+    if file is not None:
+        return lists.read_numbers(file) if file.suffix == ".txt" else _ids_of_matlab(file)
     folder = root / "exp"
     found = ", ".join(sorted(os.listdir(folder))) if folder.is_dir() else "no folder exp"
     raise UserError(
-        f"SYSU-MM01 in {root} does not say which identities are its {part} part: looked for exp/{text.name} "
-        f"and exp/{matlab.name}, found {found or 'an empty folder exp'}. Copy the folder exp of the data set "
+        f"SYSU-MM01 in {root} does not say which identities are its {part} part: looked for exp/{part}_id.txt "
+        f"and exp/{part}_id.mat, found {found or 'an empty folder exp'}. Copy the folder exp of the data set "
         f"there."
     )
 
@@ -159,20 +173,9 @@ def _prepared(root: Path, identities: list[int]) -> list[Image]:
     return rows
 
 
-def _ids_of_text(file: Path) -> list[int]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): change its permissions.") from error
-    fields = [field.strip() for field in lines[0].split(",")] if lines else []
-    identities = [int(field) for field in fields if field.isdecimal()]
-    if not identities or len(identities) != sum(map(bool, fields)):
-        begin = f"begins with {lines[0][:40]!r}" if lines else "is empty"
-        raise UserError(
-            f"{file} is not a list of identities: one line of numbers with commas between them is expected, "
-            f"but it {begin}. Copy it again from the data set."
-        )
-    return sorted(identities)
+def _list_of(root: Path, part: str) -> Path | None:
+    files = (root / "exp" / f"{part}_id{suffix}" for suffix in (".txt", ".mat"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _ids_of_matlab(file: Path) -> list[int]:
@@ -247,7 +250,7 @@ def official_counts(file: Path) -> dict[tuple[int, int], int]:
 
 def _check_ids(root: Path, part: str, official: frozenset[int]) -> list[Finding]:
     findings = []
-    for suffix, parse in ((".txt", _ids_of_text), (".mat", _ids_of_matlab)):
+    for suffix, parse in ((".txt", lists.read_numbers), (".mat", _ids_of_matlab)):
         file = root / "exp" / f"{part}_id{suffix}"
         if not file.is_file():
             continue
@@ -320,7 +323,11 @@ SOURCE = Source(
     name="sysu_mm01",
     title="SYSU-MM01",
     paper="Wu et al., RGB-Infrared Cross-Modality Person Re-Identification, ICCV 2017",
-    obtain="Its owners at Sun Yat-sen University hand it out on a signed release agreement, by e-mail.",
+    obtain="Its owners at Sun Yat-sen University hand it out on a signed release agreement, by e-mail: the page has "
+    "both.",
+    address="https://github.com/wuancong/SYSU-MM01",
+    paper_address="https://openaccess.thecvf.com/content_iccv_2017/html/"
+    "Wu_RGB-Infrared_Cross-Modality_Person_ICCV_2017_paper.html",
     licence="signed agreement, research only",
     caveats="The totals in its paper include 22 persons outside the official lists, who are not read.",
     layout="""SYSU-MM01/
@@ -329,6 +336,7 @@ SOURCE = Source(
   exp/train_id.txt val_id.txt test_id.txt, or the same as .mat
   rand_perm_cam.mat (optional: the official galleries)""",
     folder="SYSU-MM01",
+    settings=("trainval", "prepared"),
     read=read,
     protocol="sysu_mm01",
     expected={"train": Counts(395, 34167, 6), "query": Counts(96, 3803, 2), "gallery": Counts(96, 6775, 4)},

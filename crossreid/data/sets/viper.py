@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import split_files
-from crossreid.data.source import Counts, Finding, Source, find_root, strays
-from crossreid.images.listing import image_names
+from crossreid.data.naming import named
+from crossreid.data.source import Counts, Finding, Source, find_root, strays, within
 from crossreid.records import Image, UserError
 
 CAMERAS = {1: "cam_a", 2: "cam_b"}
@@ -19,8 +19,8 @@ VARIANTS = {"a": ("test", 1, 2), "b": ("train", 1, 2), "c": ("test", 2, 1), "d":
 # MATLAB's rng(0), which the authors' script starts from, is the Mersenne twister seeded with this number.
 MATLAB_SEED = 5489
 
-_RAW = re.compile(r"(\d+)_\d+\.[^.]+$")
-_DERIVED = re.compile(r"p(\d+)_c([12])_d\d+\.[^.]+$")
+_RAW = re.compile(r"(?P<identity>\d+)_\d+\.[^.]+$")
+_DERIVED = re.compile(r"p(?P<identity>\d+)_c(?P<camera>[12])_d\d+\.[^.]+$")
 
 
 def read(root: Path, *, fold: int = 1, variant: str = "a") -> dict[str, list[Image]]:
@@ -42,27 +42,16 @@ def read(root: Path, *, fold: int = 1, variant: str = "a") -> dict[str, list[Ima
 
 def _derived(root: Path, folder: str) -> dict[str, list[Image]] | None:
     wanted = tuple(f"{folder}/{part}" for part in ("train", "query", "gallery"))
-    try:
-        root = find_root(root, wanted, SOURCE.title)
-    except UserError:
+    home = within(root, wanted, SOURCE.title)
+    if home is None:
         return None
-    splits = {}
-    for part in wanted:
-        images = []
-        for name in image_names(root / part):
-            match = _DERIVED.match(name)
-            if match is None:
-                raise UserError(
-                    f"{root / part / name}: names such as p001_c1_d045.png are expected there. Remove it."
-                )
-            images.append(Image(root / part / name, int(match[1]), int(match[2])))
-        splits[part.rpartition("/")[2]] = images
+    splits = {part.rpartition("/")[2]: named(home / part, _DERIVED, "p001_c1_d045.png") for part in wanted}
     query, gallery, train = (
         {image.identity for image in splits[part]} for part in ("query", "gallery", "train")
     )
     if query != gallery or query & train or not query:
         raise UserError(
-            f"{root / folder}: query and gallery should be of the same persons and training of others. "
+            f"{home / folder}: query and gallery should be of the same identities and training of others. "
             f"Make the folders again, or remove them to have the split computed."
         )
     return splits
@@ -70,22 +59,16 @@ def _derived(root: Path, folder: str) -> dict[str, list[Image]] | None:
 
 def _raw(root: Path, position: int, variant: str) -> dict[str, list[Image]]:
     root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
-    crops = {camera: _images(root / folder, camera) for camera, folder in CAMERAS.items()}
+    crops = {camera: named(root / folder, _RAW, camera=camera) for camera, folder in CAMERAS.items()}
     identities = [image.identity for image in crops[1]]
     if identities != [image.identity for image in crops[2]]:
         lonely = sorted(set(identities) ^ {image.identity for image in crops[2]})
         raise UserError(
-            f"VIPeR: cam_a and cam_b of {root} should hold one image of each person, but differ (persons "
-            f"{', '.join(map(str, lonely[:5])) or 'imaged twice'}): unpack the data set again."
+            f"VIPeR: cam_a and cam_b of {root} should hold one image of each identity, but differ (identities "
+            f"{', '.join(map(str, lonely[:5])) or 'with two images'}): unpack the data set again."
         )
     splits, path = split_files.stored(
-        root,
-        SOURCE.name,
-        (),
-        ("train", "test"),
-        lambda: _generate(identities),
-        seed=MATLAB_SEED,
-        reproduced=True,
+        root, SOURCE.name, (), ("train", "test"), lambda: _generate(identities), reproduced=True
     )
     halves = splits[position]
     split_files.require(
@@ -105,23 +88,21 @@ def _raw(root: Path, position: int, variant: str) -> dict[str, list[Image]]:
     }
 
 
-def _images(folder: Path, camera: int) -> list[Image]:
-    matches = {name: _RAW.match(name) for name in image_names(folder)}
-    return [Image(folder / name, int(match[1]), camera) for name, match in matches.items() if match]
+def generated(root: Path) -> tuple[Path, list[dict]]:
+    """Where the ten halves belong, and the halves."""
+    root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
+    return root, _generate([image.identity for image in named(root / CAMERAS[1], _RAW, camera=1)])
 
 
 def check(root: Path) -> list[Finding]:
     """All folds are complete; the raw folders, where the copy has them, hold one image of each of 632
     persons and nothing else.
     """
-    try:
-        root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
-    except UserError:
-        return split_files.check_folds(read, root, SOURCE.expected)
     findings = split_files.check_folds(read, root, SOURCE.expected)
-    for camera, folder in CAMERAS.items():
-        findings += strays(root / folder, _RAW)
-        found = len(_images(root / folder, camera))
+    home = within(root, tuple(CAMERAS.values()), SOURCE.title)
+    for camera, folder in CAMERAS.items() if home else ():
+        findings += strays(home / folder, _RAW)
+        found = len(named(home / folder, _RAW, camera=camera))
         if found != IDENTITIES:
             findings.append(Finding("error", f"{folder}: {found} images found, {IDENTITIES} expected."))
     return findings
@@ -153,6 +134,7 @@ SOURCE = Source(
     paper="Gray, Brennan and Tao, Evaluating Appearance Models for Recognition, Reacquisition, and Tracking, "
     "PETS 2007",
     obtain="Its authors hand it out from the data set's page, for research only.",
+    address="https://vision.soe.ucsc.edu/node/178",
     licence="research only",
     caveats="The ten halves follow the published script's random numbers, derived from MATLAB's "
     "documentation; the folders split_1a to split_10d are used instead when they are there.",
@@ -162,6 +144,8 @@ SOURCE = Source(
   split_1a/train/p000_c1_d045.png ...   (optional)""",
     folder="viper",
     folds=10,
+    settings=("variant",),
+    splits=generated,
     read=read,
     protocol="generalization",
     expected={"train": Counts(316, 632, 2), "query": Counts(316, 316, 1), "gallery": Counts(316, 316, 1)},

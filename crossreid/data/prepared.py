@@ -1,0 +1,58 @@
+"""The array of decoded training images that ``crossreid data prepare`` made, in the place of the files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from crossreid.records import Image, UserError
+
+
+def rows(
+    images: Sequence[Image], root: str | os.PathLike, size: tuple[int, int], interpolation: str
+) -> list[Image]:
+    """The same images as rows of the array that ``prepare.decode`` wrote for this size and interpolation.
+
+    Raises UserError if there is none, or it lacks one of the images.
+    """
+    root = Path(root).expanduser()
+    array, index = array_of(root, size, interpolation)
+    remake = (
+        f"Make it with 'crossreid data prepare' for {root}, size {size[0]} {size[1]} and interpolation "
+        f"{interpolation}, or train without prepared images."
+    )
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        row_of = {name: position for position, name in enumerate(content["images"])}
+        shape = np.load(array, mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        raise UserError(
+            f"there is no complete array of prepared images {array.name} in {root}. {remake}"
+        ) from None
+    if shape != (len(row_of), *size, 3):
+        raise UserError(f"{array} has the shape {shape}, but its index names {len(row_of)} images. {remake}")
+    found = []
+    for image in images:
+        name = name_of(image, root)
+        if name not in row_of:
+            raise UserError(f"{array} does not hold {name}. {remake}")
+        found.append(replace(image, path=array, array_index=row_of[name]))
+    return found
+
+
+def array_of(root: Path, size: tuple[int, int], interpolation: str) -> tuple[Path, Path]:
+    """The files of the array and of its index."""
+    stem = f"crossreid_{size[0]}x{size[1]}_{interpolation}"
+    return root / f"{stem}.npy", root / f"{stem}.json"
+
+
+def name_of(image: Image, root: Path) -> str:
+    """The name of an image in the index."""
+    if image.array_index is not None or image.box is not None or not image.path.is_relative_to(root):
+        raise UserError(f"{image.path} is not a whole image below {root}: only these can be prepared.")
+    return image.path.relative_to(root).as_posix()
