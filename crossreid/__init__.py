@@ -1,7 +1,7 @@
 """Person re-identification across cameras, modalities and domains.
 
     records      the nouns: Image, Batch, Embedding, Trial, Scores
-    images     images of every usual kind into arrays
+    images       images of every usual kind into arrays
     ops          pure functions of tensors: distances, ranking, stripe alignment, re-ranking
     nn, losses   what several methods are made of
     methods      AGW and its sisters, one file each
@@ -16,34 +16,47 @@
     gallery      vectors that can be searched: in memory, in a folder, on a server
     serve        the search page and its HTTP interface
     report       the page of a run
-    config       a YAML file into dataclasses
+    config       a YAML file into dataclasses; experiment: train and evaluate, called with names and paths
     commands     one file for each command; demo: the first run
 
-``load``, ``train``, ``evaluate``, ``Embedder`` and ``Gallery`` are looked up here when first used, so that importing
-the package costs nothing.
+``load``, ``train``, ``evaluate``, ``Embedder`` and ``Gallery`` are looked up here when first used, as the packages are,
+so that importing the package costs nothing.
 """
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crossreid.checkpoint import load
+    from crossreid.embedder import Embedder
+    from crossreid.experiment import evaluate, train
+    from crossreid.gallery import Gallery
 
 __version__ = "0.1.0"
+__all__ = ["Embedder", "Gallery", "__version__", "evaluate", "load", "train"]
 
-_PUBLIC = {
+_PLACES = {
     "load": "checkpoint",
-    "train": "training",
-    "evaluate": "evaluation",
+    "train": "experiment",
+    "evaluate": "experiment",
     "Embedder": "embedder",
     "Gallery": "gallery",
 }
-_ROOMS = (
-    *("records", "images", "formats", "ops", "methods", "data", "synthetic", "protocols", "originals"),
-    *("evaluation", "export", "gallery", "report"),
+_MODULES = (
+    *("records", "config", "checkpoint", "images", "formats", "ops", "nn", "losses", "methods", "data", "synthetic"),
+    *("protocols", "evaluation", "training", "originals", "export", "gallery", "report", "serve"),
 )
-__all__ = ["__version__", *_PUBLIC]
 
 
-def __getattr__(name: str):
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(f"crossreid.{_PUBLIC[name]}"), name)
-    if name in _ROOMS:
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"crossreid.{_PLACES[name]}"), name)
+    if name in _MODULES:
         return importlib.import_module(f"crossreid.{name}")
     raise AttributeError(f"module 'crossreid' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -11,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from crossreid import __version__
-from crossreid.records import UserError
+from crossreid.records import UserError, did_you_mean
 
 COMMANDS = (
     *("demo", "data", "train", "evaluate", "report"),
@@ -36,8 +35,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"crossreid {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        near = difflib.get_close_matches(words[0], COMMANDS, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(words[0], COMMANDS)
         return _fail(f"unknown command {words[0]!r}{hint}: choose one of {', '.join(COMMANDS)}.", 2)
     try:
         with warnings.catch_warnings():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,27 +14,23 @@ from crossreid import __version__
 from crossreid.bundled import located
 from crossreid.engine import check_device
 from crossreid.files import FULL, check_folder, replacing
-from crossreid.formats.pytorch import read_pickle
-from crossreid.methods import METHODS
+from crossreid.formats.pytorch import is_mindspore, read_pickle, unwrapped
+from crossreid.methods import METHODS, name_of
 from crossreid.methods.base import Method
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice, did_you_mean
 
 FORMAT = 1
 
 
 def build(name: str, config: dict, classes: int, domains: int = 1) -> Method:
     """A method by name, with a plain dict of its settings."""
-    if name not in METHODS:
-        hint = difflib.get_close_matches(name, METHODS, 1)
-        raise UserError(
-            f"unknown method {name!r}: choose one of {', '.join(sorted(METHODS))}"
-            + (f" (did you mean {hint[0]!r}?)" if hint else "")
-        )
+    check_choice("the method", name, METHODS)
     method = METHODS[name]
     known = {field.name: field for field in dataclasses.fields(method.Config)}
-    unknown = sorted(set(config) - set(known))
-    if unknown:
-        raise UserError(f"method {name!r} has no setting {unknown[0]!r}: it has {', '.join(known)}")
+    for key in config:
+        if key not in known:
+            hint = did_you_mean(key, known)
+            raise UserError(f"method {name!r} has no setting {key!r}{hint}: it has {', '.join(known)}")
     values = {
         key: tuple(value) if isinstance(value, list) and isinstance(known[key].default, tuple) else value
         for key, value in config.items()
@@ -64,20 +60,30 @@ def read(path: str | Path) -> dict:
     """The content of one of our checkpoints, on the CPU. Never runs code from the file."""
     path = located(path)
     content = _read_file(path)
-    if not (isinstance(content, dict) and "crossreid" in content):
+    if not _is_ours(content):
         raise UserError(
             f"{path} is not a checkpoint written by crossreid. If it comes from one of the published systems, load it "
             "with crossreid.load or convert it with `crossreid convert`."
         )
+    return _checked(content, path)
+
+
+def _is_ours(content) -> bool:
+    return isinstance(content, dict) and "crossreid" in content
+
+
+def _checked(content: dict, path: Path) -> dict:
+    """The content of a checkpoint of ours, its weights by the method's own names."""
     if content["format"] > FORMAT:
         raise UserError(
             f"{path} was written by crossreid {content['crossreid']} in a newer form (format {content['format']}, this "
             f"version reads up to {FORMAT}): install a newer crossreid."
         )
-    return content
+    return content | {"weights": unwrapped(content["weights"])}
 
 
 def _read_file(path: Path):
+    """What a PyTorch file holds; None for files of other formats, which ``originals`` reads."""
     if (path / "last.pt").is_file():
         raise UserError(f"{path} is a folder and no checkpoint: give the file in it, {path / 'last.pt'}")
     if not path.is_file():
@@ -87,18 +93,7 @@ def _read_file(path: Path):
             f"there is no checkpoint at {path}: give the path of a file such as last.pt"
             + (f"; the folder holds {', '.join(near)}" if near else "")
         )
-    return read_pickle(path)
-
-
-def ours(path: str | Path) -> bool:
-    """Whether the file is a checkpoint of ours (and not, say, one of a published system)."""
-    try:
-        content = _read_file(located(path))
-    except UserError:
-        if not located(path).is_file():
-            raise
-        return False
-    return isinstance(content, dict) and "crossreid" in content
+    return None if path.suffix == ".safetensors" or is_mindspore(path) else read_pickle(path)
 
 
 def load(path: str | Path, device: str = "cpu", **settings) -> Method:
@@ -108,13 +103,13 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
     settings: what a foreign file does not record, such as ``size=(288, 144)``; for our own files nothing is needed
         and anything given must be a setting of the method.
 
-    The method gains ``input`` (size, interpolation, mean, std), ``settings`` (the resolved settings of its training)
-    and ``trained`` (what it was trained on; empty when unknown).
+    The method carries ``input``, ``settings`` and ``trained`` as the file says them, see ``Method``.
     """
     check_device(device)
     path = located(path)
-    if ours(path):
-        content = read(path)
+    content = _read_file(path)
+    if _is_ours(content):
+        content = _checked(content, path)
         size = settings.pop("size", None)
         config = without_start(content["config"]) | settings
         method = build(content["method"], config, content["classes"], content["domains"])
@@ -122,18 +117,23 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
         method.input = content["input"] | ({"size": list(size)} if size else {})
         method.settings, method.trained = content["settings"], content["trained"]
     else:
-        from crossreid import originals
-
-        described, weights, _ = originals.read(path, **settings)
-        for note in described["notes"]:
+        method, notes, _ = _official(content, path, settings)
+        for note in notes:
             warnings.warn(f"{path}: {note}", stacklevel=2)
-        config = without_start(described["config"])
-        method = build(described["method"], config, described["classes"], described.get("domains", 1))
-        load_strictly(method, weights, path)
-        method.input, method.settings = described["input"], {}
-        method.trained = {"origin": described.get("origin", "published system")}
-    method.fold = method.settings.get("data", {}).get("fold")
     return method.to(device).eval()
+
+
+def _official(content, path: Path, settings: dict) -> tuple[Method, list[str], dict[str, str]]:
+    """The method of an official checkpoint, notes for its user, and why each weight that was left out was left out."""
+    from crossreid import originals
+
+    described, weights, left_out = originals.read(path, content, **settings)
+    config = without_start(described["config"])
+    method = build(described["method"], config, described["classes"], described.get("domains", 1))
+    load_strictly(method, weights, path)
+    method.input = described["input"]
+    method.trained = {"origin": described.get("origin", "published system")}
+    return method, described["notes"], left_out
 
 
 def without_start(config: dict) -> dict:
@@ -169,9 +169,9 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
     settings: what a foreign file does not record, as for ``load``.
     Returns lines that say what was written, and each weight that was left out with the reason.
     """
-    from crossreid import originals
-
     if to == "original":
+        from crossreid import originals
+
         if settings:
             raise UserError(
                 f"method.{next(iter(settings))} was given, but a checkpoint of ours records its settings: settings are "
@@ -181,22 +181,19 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
         check_folder(Path(out).parent)
         originals.to_original(content["method"], content["weights"], out, content["config"])
         return [f"wrote {out}, as the published program of {content['method']} saves it"]
-    if ours(path):
+    content = _read_file(located(path))
+    if _is_ours(content):
         raise UserError(
             f"{path} is a checkpoint of crossreid already, and needs no conversion: use it as it is, or add --to "
             "original to write it as the published program saves it"
         )
-    described, weights, left_out = originals.read(path, **settings)
-    config = without_start(described["config"])
-    method = build(described["method"], config, described["classes"], described.get("domains", 1))
-    load_strictly(method, weights, path)
-    trained = {"origin": described.get("origin", "published system")}
+    method, notes, left_out = _official(content, path, settings)
     check_folder(Path(out).parent)
-    save(out, describe(method, described["method"], input=described["input"], settings={}, trained=trained))
+    save(out, describe(method, name_of(method)))
     return [
         *(f"left out {key}: {why}" for key, why in left_out.items()),
-        *(f"note: {note}" for note in described["notes"]),
-        f"wrote {out}: {described['method']}, {len(weights)} weights, {described['classes']} classes",
+        *(f"note: {note}" for note in notes),
+        f"wrote {out}: {name_of(method)}, {len(method.state_dict())} weights, {method.classes} classes",
     ]
 
 
@@ -228,8 +225,15 @@ def init_from(method: Method, path: str | Path) -> list[str]:
     return fresh
 
 
-def describe(method: Method, name: str, *, input: dict, settings: dict, trained: dict) -> dict:
-    """The content of a checkpoint, without training state."""
+def describe(
+    method: Method,
+    name: str,
+    *,
+    input: Mapping | None = None,
+    settings: dict | None = None,
+    trained: dict | None = None,
+) -> dict:
+    """The content of a checkpoint, without training state. What is not given is what the method carries."""
     return {
         "crossreid": __version__,
         "format": FORMAT,
@@ -237,9 +241,9 @@ def describe(method: Method, name: str, *, input: dict, settings: dict, trained:
         "config": plain(dataclasses.asdict(method.config)),
         "classes": method.classes,
         "domains": method.domains,
-        "input": plain(input),
-        "settings": plain(settings),
-        "trained": plain(trained),
+        "input": plain(method.input if input is None else input),
+        "settings": plain(method.settings if settings is None else settings),
+        "trained": plain(method.trained if trained is None else trained),
         "weights": {key: value.detach().cpu().clone() for key, value in method.state_dict().items()},
     }
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from crossreid.evaluation import EvaluateConfig
 from crossreid.methods import METHODS
 from crossreid.protocols import PROTOCOLS
 from crossreid.protocols import get as get_protocol
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice, did_you_mean
 from crossreid.training import TrainConfig
 
 HEADINGS = ("method", "data", "protocol", "train", "evaluate")
@@ -56,17 +55,18 @@ class Settings:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-def load(source: str | Path | dict, overrides: Sequence[str] = ()) -> Settings:
+def load(source: str | Path | Mapping, overrides: Mapping[str, object] | Sequence[str] = ()) -> Settings:
     """Settings from a YAML file (a path, or the name of one that ships with the library) or a plain dict.
 
-    overrides: ``["--train.epochs", "60", "--method.margin=0.5"]``; values are read as YAML.
+    overrides: ``{"train.epochs": 60}``, or ``["--train.epochs", "60", "--method.margin=0.5"]``, whose values are read
+        as YAML.
     Raises UserError naming the nearest known key, or the value and what was expected of it.
     """
-    tree = plain(source) if isinstance(source, dict) else _read(source)
-    pairs = _pairs(overrides)
+    tree = plain(dict(source)) if isinstance(source, Mapping) else _read(source)
+    pairs = list(overrides.items()) if isinstance(overrides, Mapping) else _pairs(overrides)
     _unfollow(tree, dict(pairs))
     for key, value in pairs:
-        _put(tree, key.split("."), value)
+        _put(tree, key.split("."), plain(value))
     return resolve(tree)
 
 
@@ -80,14 +80,12 @@ def resolve(tree: dict) -> Settings:
     method, protocol = dict(tree["method"] or {}), dict(tree["protocol"] or {})
     name = method.pop("name", None)
     if name is None:
-        raise UserError(f"method.name is missing: choose one of {', '.join(sorted(METHODS))}")
-    if name not in METHODS:
-        raise UserError(_unknown("method.name", name, METHODS))
+        raise UserError(f"method.name is missing: choose one of {', '.join(METHODS)}")
+    check_choice("method.name", name, METHODS)
     data = fill("data", DataConfig, tree["data"] or {})
     usual = data.name if isinstance(data.name, str) else data.name[0]
     protocol_name = protocol.pop("name", None) or get_source(usual).protocol
-    if protocol_name not in PROTOCOLS:
-        raise UserError(_unknown("protocol.name", protocol_name, PROTOCOLS))
+    check_choice("protocol.name", protocol_name, PROTOCOLS)
     kind = get_protocol(protocol_name)
     takes = inspect.signature(kind).parameters
     if "source" in takes and "source" not in protocol and get_source(usual).protocol == protocol_name:
@@ -155,13 +153,9 @@ def _known_within(where: str, kind: type, values: dict) -> None:
 def _known(where: str, values: dict, names: Sequence[str]) -> None:
     for key in values:
         if key not in names:
-            raise UserError(_unknown(f"{where}: the key", key, names))
-
-
-def _unknown(what: str, value, choices) -> str:
-    near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"{what} {value!r} is unknown{hint}: choose one of {', '.join(map(str, choices))}"
+            raise UserError(
+                f"{where}: the key {key!r} is unknown{did_you_mean(key, names)}: choose one of {', '.join(names)}"
+            )
 
 
 def bundled() -> dict[str, Path]:
@@ -241,7 +235,10 @@ def _first(names):
 
 def _put(tree: dict, keys: list[str], value) -> None:
     if keys[0] not in HEADINGS:
-        raise UserError(_unknown("the setting", ".".join(keys), [f"{heading}.*" for heading in HEADINGS]))
+        key, known = ".".join(keys), [f"{heading}.*" for heading in HEADINGS]
+        raise UserError(
+            f"the setting {key!r} is unknown{did_you_mean(keys[0], HEADINGS)}: choose one of {', '.join(known)}"
+        )
     for key in keys[:-1]:
         if not isinstance(tree.get(key), dict):
             tree[key] = {}

@@ -69,6 +69,10 @@ class Embedder:
                 stacklevel=2,
             )
 
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Embedder({self.name!r}, feature {self.feature!r}, {height} x {width}, {' and '.join(self.modalities)})"
+
     @property
     def dimension(self) -> int:
         return self._model.dimension
@@ -188,7 +192,7 @@ class Trained:
     def __init__(self, path: str | Path, device: str = "cpu", feature: str | None = None, **settings):
         try:
             from crossreid import checkpoint
-            from crossreid.methods import METHODS
+            from crossreid.methods import name_of
         except ModuleNotFoundError as error:
             raise UserError(
                 f"{path} is a checkpoint, which needs torch and the other packages of a whole installation ({error}): "
@@ -196,13 +200,9 @@ class Trained:
                 "`crossreid export`"
             ) from error
         self.network = checkpoint.load(path, device, **settings)
-        if feature is not None and feature not in self.network.features:
-            raise UserError(
-                f"the model has no feature {feature!r}: choose one of {', '.join(self.network.features)}"
-            )
         self.path, self.device = Path(path), device
-        self.method = next(name for name, kind in METHODS.items() if type(self.network) is kind)
-        self.name, self.feature = f"{self.method} {Path(path).name}", feature or self.network.features[0]
+        self.method = name_of(self.network)
+        self.name, self.feature = f"{self.method} {Path(path).name}", self.network.checked_feature(feature)
         self.modalities, self.trained = tuple(self.network.modalities), self.network.trained
         self.settings, self.metric = self.network.settings, self.network.metric(self.feature)
         self.metrics = self.network.metrics(self.feature)

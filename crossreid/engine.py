@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,7 +171,7 @@ class Engine:
 
     def memory(self) -> int | None:
         """Peak memory of this process in bytes: the accelerator's where there is one, else resident memory."""
-        backend = getattr(torch, self.device.type, None)
+        backend: Any = getattr(torch, self.device.type, None)
         if self.device.type != "cpu" and hasattr(backend, "max_memory_allocated"):
             return int(backend.max_memory_allocated())
         try:
@@ -199,7 +200,9 @@ def check_device(device: str | torch.device) -> None:
     try:
         torch.zeros(1, device=device).item()
     except Exception as error:  # each kind of device fails in its own way
-        backends = {kind: getattr(torch, kind, None) for kind in ("cuda", "npu", "xpu", "mps")}
+        backends: dict[str, Any] = {
+            kind: getattr(torch, kind, None) for kind in ("cuda", "npu", "xpu", "mps")
+        }
         found = [
             f"{kind}:{number}"
             for kind, backend in backends.items()

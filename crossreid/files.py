@@ -45,10 +45,10 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        foreign = not isinstance(error, OSError) or error.filename not in (None, str(temporary))
-        if foreign or isinstance(error, UserError):
-            raise
-        raise Unwritable(path, error) from error
+        if isinstance(error, OSError) and not isinstance(error, UserError):
+            if error.filename in (None, str(temporary)):
+                raise Unwritable(path, error) from error
+        raise
 
 
 def check_folder(folder: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+# What an Embedding holds: tensors where a network made it, arrays where it has left torch behind.
+Array = TypeVar("Array", "np.ndarray", "torch.Tensor")
 
 VISIBLE, INFRARED = MODALITIES = ("visible", "infrared")
 
@@ -155,20 +159,20 @@ def identities(images: Sequence[Image]) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Embedding:
-    """What a method says of N images.
+class Embedding(Generic[Array]):
+    """What a method says of N images: of tensors as methods give them, of arrays as embedders do.
 
     feature: (N, D) as the method's own metric wants it, not necessarily of unit length.
     stripes: (N, S, C), one vector for each horizontal stripe from top to bottom, or None.
     """
 
-    feature: torch.Tensor
-    stripes: torch.Tensor | None = None
+    feature: Array
+    stripes: Array | None = None
 
     def __len__(self) -> int:
         return len(self.feature)
 
-    def __getitem__(self, rows) -> Embedding:
+    def __getitem__(self, rows) -> Embedding[Array]:
         return Embedding(self.feature[rows], None if self.stripes is None else self.stripes[rows])
 
 
@@ -227,7 +231,30 @@ class Scores:
     queries: int = 0
     results: dict[str, list] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        first = self.cmc[0] if len(self.cmc) else float("nan")
+        trials = f", mean of {len(self.per_trial)} trials" if self.per_trial else ""
+        return (
+            f"Scores(Rank-1 {first:.1%}, mAP {self.mean_ap:.1%}, mINP {self.mean_inp:.1%}, "
+            f"{self.valid} of {self.queries} queries{trials})"
+        )
+
 
 class UserError(ValueError):
     """A mistake that the user can mend: its text is one paragraph that says what is wrong, what was expected and
     what to do. The command line prints it without a traceback and exits with 2."""
+
+
+def did_you_mean(value: object, known: Iterable[object]) -> str:
+    """`` (did you mean 'agw'?)`` where one of the known names resembles what was given, else nothing."""
+    near = difflib.get_close_matches(str(value), [str(name) for name in known], 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def check_choice(what: str, value: object, known: Iterable[object]) -> None:
+    """Raise UserError, which names the nearest, unless the value is one of those known. what: ``"method.pooling"``."""
+    choices = list(known)
+    if value not in choices:  # a list, so that a value of any type can be compared
+        raise UserError(
+            f"{what} is {value!r}{did_you_mean(value, choices)}: choose one of {', '.join(map(str, choices))}"
+        )

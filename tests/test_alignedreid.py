@@ -562,7 +562,7 @@ def test_start_weights_of_other_backbones(tmp_path, monkeypatch):
         AlignedReID(
             AlignedReID.Config(backbone="densenet121", pretrained=None, variant="mindspore_alignedreid"), 2
         )
-    with pytest.raises(UserError, match=r"unknown backbone 'inceptionv4'.* densenet121, shufflenet_v2_1\.0"):
+    with pytest.raises(UserError, match=r"method.backbone is 'inceptionv4'.* densenet121, shufflenet_v2_1\.0"):
         AlignedReID(AlignedReID.Config(backbone="inceptionv4"), 2)
 
 

@@ -3,12 +3,16 @@
 import errno
 import os
 import pickle
+import re
 
+import numpy as np
 import pytest
 import torch
 
-from crossreid import checkpoint, config
+from crossreid import checkpoint, config, originals
 from crossreid.__main__ import main
+from crossreid.formats import pytorch
+from crossreid.methods import METHODS
 from crossreid.records import UserError
 
 SMALL = {"backbone": "tiny", "pretrained": None, "streams": 1}
@@ -178,6 +182,93 @@ def test_files_of_another_kind(saved, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "load", denied)
     assert "Permission denied" in paragraph(saved, checkpoint.read)
+
+
+@pytest.mark.parametrize("name", ["last.pt", "weights.ckpt", "weights.pth"])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 97781949\n",
+            "Git LFS pointer.*97,781,949",
+        ),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><html><body>Sign in</body></html>", "saved web page"),
+        (b"<HTML><head><title>404</title></head></HTML>", "saved web page"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_is_no_weight_file_is_called_what_it_is(tmp_path, name, content, words):
+    path = tmp_path / name
+    path.write_bytes(content)
+    for call in (checkpoint.load, checkpoint.read, originals.read, pytorch.read_weights):
+        if call is checkpoint.read and name.endswith(".ckpt"):
+            continue
+        assert re.search(words, paragraph(path, call)), call
+
+
+def test_weights_that_a_wrapper_has_renamed_are_loaded(saved, tmp_path):
+    content, wrapped = torch.load(saved, weights_only=True), tmp_path / "wrapped.pt"
+    for before in ("module.", "_orig_mod.", "module._orig_mod.", "module.module."):
+        weights = {before + key: value for key, value in content["weights"].items()}
+        torch.save(content | {"weights": weights}, wrapped)
+        assert checkpoint.load(wrapped).state_dict().keys() == content["weights"].keys()
+    inside = {
+        key.replace("backbone.", "backbone._orig_mod."): value for key, value in content["weights"].items()
+    }
+    torch.save(content | {"weights": inside}, wrapped)
+    assert checkpoint.read(wrapped)["weights"].keys() == content["weights"].keys()
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("before", ["", "module.", "_orig_mod."])
+def test_bare_weights_of_ours_are_named(tmp_path, name, before):
+    settings = {"backbone": "resnet18", "pretrained": None}
+    method = checkpoint.build(name, settings, 3)
+    path = tmp_path / "weights.pt"
+    torch.save({before + key: value for key, value in method.state_dict().items()}, path)
+    text = paragraph(path)
+    assert f"the weights of our method {name} and nothing else" in text and "last.pt" in text
+
+
+def test_numpy_numbers_are_read(tmp_path):
+    kinds = (np.int64, np.longlong, np.uint64, np.int32, np.float64, np.float32, np.bool_)
+    path = tmp_path / "numbers.pt"
+    torch.save({"epoch": [kind(3) for kind in kinds], "rows": np.arange(3)}, path)
+    read = pytorch.read_pickle(path)
+    assert [int(value) for value in read["epoch"]] == [3] * 6 + [1] and read["rows"].tolist() == [0, 1, 2]
+
+
+def test_a_ckpt_of_a_program_on_pytorch(saved, tmp_path):
+    copy = tmp_path / "last.ckpt"
+    copy.write_bytes(saved.read_bytes())
+    assert checkpoint.load(copy).classes == 5
+
+
+def test_every_command_reads_its_checkpoint_once(saved, tmp_path, monkeypatch):
+    reads = []
+    real = torch.load
+    monkeypatch.setattr(torch, "load", lambda path, **more: reads.append(path) or real(path, **more))
+    checkpoint.load(saved)
+    assert len(reads) == 1
+    ours = tmp_path / "ours.pt"
+    checkpoint.save(
+        ours, described(name="alignedreid", settings={"backbone": "resnet50", "pretrained": None})
+    )
+    assert main(["convert", str(ours), str(tmp_path / "official.pth"), "--to", "original"]) == 0
+    assert len(reads) == 2
+    assert main(["convert", str(tmp_path / "official.pth"), str(tmp_path / "again.pt")]) == 0
+    assert len(reads) == 3
+
+
+def test_a_method_built_in_python_carries_what_a_loaded_one_does(tmp_path):
+    method = checkpoint.build("agw", SMALL, 5)
+    assert method.input["size"] == (256, 128) and method.settings == {} == method.trained
+    method.input["size"] = (48, 24)
+    method.trained = {"identities": 5}
+    checkpoint.save(tmp_path / "mine.pt", checkpoint.describe(method, "agw"))
+    loaded = checkpoint.load(tmp_path / "mine.pt")
+    assert loaded.input["size"] == [48, 24] and loaded.trained == {"identities": 5} and loaded.settings == {}
+    assert set(loaded.input) == set(method.input) == {"size", "interpolation", "mean", "std"}
 
 
 def test_the_words_of_convert_are_explained(capsys):

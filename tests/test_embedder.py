@@ -129,5 +129,5 @@ def test_mistakes_and_untrained_weights_are_named(tmp_path, images):
             embed([wrong])
     with pytest.raises(UserError, match="outside of the frame"):
         embed(images[0], boxes=[(100, 0, 120, 10)])
-    with pytest.raises(UserError, match="no feature 'nck'"):
+    with pytest.raises(UserError, match="the feature is 'nck'"):
         crossreid.Embedder(saved(tmp_path, 1, {"epoch": 1}), feature="nck")

@@ -156,7 +156,7 @@ def test_nothing_is_overwritten_unasked(agw, tmp_path, capsys):
         assert main(["export", str(agw[0]), str(out), *(["--overwrite"] if out == other else [])]) == 2
         assert words in capsys.readouterr().err
     assert (other / "a.jpg").exists()
-    with pytest.raises(UserError, match="no feature 'nck'"):
+    with pytest.raises(UserError, match="the feature is 'nck'"):
         exporting.export(agw[0], tmp_path / "out", feature="nck")
 
 

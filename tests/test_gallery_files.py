@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
-from crossreid.gallery import Entry, Filter, Gallery, lance, locking
+from crossreid.gallery import Entry, Filter, Gallery, lance
 from crossreid.records import UserError
 
 pytest.importorskip("lancedb")
@@ -241,10 +242,10 @@ def test_small_files_are_merged(tmp_path, monkeypatch):
 
 
 def test_a_locked_gallery_is_searched_but_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(locking, "PATIENCE", 0.1)
+    monkeypatch.setattr(lance, "PATIENCE", 0.1)
     with make(tmp_path / "gallery") as gallery:
         gallery.add([Entry("a")], vector(0)[None])
-        with locking.writing(tmp_path / "gallery" / lance.LOCK):
+        with FileLock(tmp_path / "gallery" / lance.LOCK):
             with pytest.raises(UserError, match=r"locked by another process for 0\.1 seconds"):
                 gallery.add([Entry("b")], vector(1)[None])
             assert gallery.search(vector(1), 1)[0][0].entry.key == "a"
@@ -254,11 +255,11 @@ def test_a_locked_gallery_is_searched_but_not_written(tmp_path, monkeypatch):
 def test_a_folder_that_may_not_be_written_is_searched(tmp_path, monkeypatch):
     make(tmp_path / "gallery").close()
 
-    def refuse(*arguments):
+    def refuse(*arguments, **more):
         raise PermissionError(13, "Permission denied")
 
     with Gallery.open(tmp_path / "gallery") as gallery, monkeypatch.context() as patched:
-        patched.setattr(locking.os, "open", refuse)
+        patched.setattr(FileLock, "acquire", refuse)
         assert gallery.search(vector(0)) == [[]]
         with pytest.raises(UserError, match=r"cannot be changed .Permission denied.*read_only=True"):
             gallery.add([Entry("b")], vector(1)[None])

@@ -25,6 +25,7 @@ ORDER = [
     {"training"},
     {"report"},
     {"config"},
+    {"experiment"},
     {"demo"},
     {"commands"},
     {"__main__"},

@@ -15,7 +15,7 @@ from crossreid import checkpoint, config
 from crossreid.losses.domain_triplet import RELATIONS, domain_triplet, inter_domain_shuffle
 from crossreid.losses.scatter import intra_domain_scatter
 from crossreid.methods.base import Progress
-from crossreid.methods.metabin import POOLINGS, Config, MetaBIN, triangle
+from crossreid.methods.metabin import POOLINGS, MetaBIN, MetaBINConfig, triangle
 from crossreid.nn.batch_instance_norm import BatchInstanceNorm, HalfInstanceNorm, statistics_held
 from crossreid.nn.classifiers import CLASSIFIERS
 from crossreid.nn.mobilenet import MobileNetV2
@@ -36,7 +36,7 @@ def one_thread():
 
 def toy(**settings) -> MetaBIN:
     """A small residual network in double precision with gates between 0.2 and 0.8."""
-    method = MetaBIN(Config(**{"backbone": "tiny", "meta_train_domains": 2} | settings), 8, 4).double()
+    method = MetaBIN(MetaBINConfig(**{"backbone": "tiny", "meta_train_domains": 2} | settings), 8, 4).double()
     with torch.no_grad():
         for gate in method.gates().values():
             gate.uniform_(0.2, 0.8)
@@ -125,12 +125,12 @@ def test_held_statistics_are_not_recorded_and_come_back():
 
 
 def test_published_sizes():
-    method = MetaBIN(Config(), 10)
+    method = MetaBIN(MetaBINConfig(), 10)
     size = sum(value.numel() for name, value in method.named_parameters() if "classifier" not in name)
     assert size == 4_366_654
     assert len(method.gates()) == 53 and sum(gate.numel() for gate in method.gates().values()) == 23_822
     with torch.device("meta"):
-        method = MetaBIN(Config(backbone="resnet50"), 10)
+        method = MetaBIN(MetaBINConfig(backbone="resnet50"), 10)
     size = sum(value.numel() for name, value in method.named_parameters() if "classifier" not in name)
     assert size == 23_591_808
     assert len(method.gates()) == 53 and sum(gate.numel() for gate in method.gates().values()) == 26_560
@@ -138,7 +138,9 @@ def test_published_sizes():
 
 @pytest.mark.parametrize("norm", ["bin", "bin_shared", "bn", "in", "half"])
 def test_small_images_through_mobilenet(norm):
-    method = MetaBIN(Config(backbone="mobilenet_v2_1.0", norm=norm, meta=norm.startswith("bin")), 6, 3).eval()
+    method = MetaBIN(
+        MetaBINConfig(backbone="mobilenet_v2_1.0", norm=norm, meta=norm.startswith("bin")), 6, 3
+    ).eval()
     images = torch.randn(2, 3, 64, 32)
     assert method.feature_map(images).shape == (2, 1280, 4, 2)
     neck, pooled = method.embed(images), method.embed(images, feature="global")
@@ -155,10 +157,10 @@ def test_imagenet_weights_give_the_imagenet_network(tmp_path):
     torch.save(plain.state_dict() | {"classifier.weight": torch.zeros(1000, 1280)}, tmp_path / "imagenet.pth")
     settings = {"backbone": "mobilenet_v2_1.0", "pretrained": str(tmp_path / "imagenet.pth")}
     images = torch.randn(2, 3, 64, 32)
-    method = MetaBIN(Config(**settings), 6).eval()
+    method = MetaBIN(MetaBINConfig(**settings), 6).eval()
     torch.testing.assert_close(method.feature_map(images), plain(images), rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match=r"mobilenet_v2_1\.4"):
-        MetaBIN(Config(**settings | {"backbone": "mobilenet_v2_1.4"}), 6)
+        MetaBIN(MetaBINConfig(**settings | {"backbone": "mobilenet_v2_1.4"}), 6)
 
 
 @pytest.mark.parametrize("norm", ["bin", "bin_shared", "bn", "in"])
@@ -171,7 +173,7 @@ def test_what_normalisation_takes_over_from_imagenet(tmp_path, norm, taken):
                 value.uniform_(2, 3)
     torch.save(plain.state_dict(), tmp_path / "imagenet.pth")
     settings = {"backbone": "mobilenet_v2_1.0", "pretrained": str(tmp_path / "imagenet.pth"), "norm": norm}
-    method = MetaBIN(Config(**settings, pretrained_norms=taken, meta=norm.startswith("bin")), 6)
+    method = MetaBIN(MetaBINConfig(**settings, pretrained_norms=taken, meta=norm.startswith("bin")), 6)
     layer, source = method.backbone.conv5[1].conv3[1], plain.conv5[1].conv3[1]
     assert torch.equal(method.backbone.conv5[1].conv3[0].weight, plain.conv5[1].conv3[0].weight)
     affine = "instance_affine" if norm == "in" else "batch_affine"
@@ -188,7 +190,7 @@ def test_what_normalisation_takes_over_from_imagenet(tmp_path, norm, taken):
     "gates, low, high", [("one", 1, 1), ("zero", 0, 0), ("half", 0.5, 0.5), ("random", 0, 1)]
 )
 def test_gates_begin_as_asked(gates, low, high):
-    found = torch.cat(list(MetaBIN(Config(backbone="tiny", gate_init=gates), 6).gates().values()))
+    found = torch.cat(list(MetaBIN(MetaBINConfig(backbone="tiny", gate_init=gates), 6).gates().values()))
     assert low <= found.min() and found.max() <= high
     assert gates != "random" or found.std() > 0.2
 
@@ -196,7 +198,7 @@ def test_gates_begin_as_asked(gates, low, high):
 @pytest.mark.parametrize("pretrained", ["timm", "nowhere/mobilenetv2_1.4.pth"])
 def test_weights_that_cannot_be_had_name_a_file_that_exists(pretrained):
     with pytest.raises(UserError, match=r"deep-person-reid's mobilenetv2_1\.4\.pth") as raised:
-        MetaBIN(Config(pretrained=pretrained), 6)
+        MetaBIN(MetaBINConfig(pretrained=pretrained), 6)
     assert "tv_in1k" not in str(raised.value) and "'timm'" not in str(raised.value)
 
 
@@ -229,11 +231,11 @@ def test_losses_with_options_come_through_settings_and_checkpoints(tmp_path):
 
 def test_unknown_choices_are_named():
     with pytest.raises(UserError, match=r"method\.norm"):
-        MetaBIN(Config(norm="group"), 6)
+        MetaBIN(MetaBINConfig(norm="group"), 6)
     with pytest.raises(UserError, match=r"method\.meta_test_losses"):
-        MetaBIN(Config(backbone="tiny", meta_test_losses=("triple",)), 6)
+        MetaBIN(MetaBINConfig(backbone="tiny", meta_test_losses=("triple",)), 6)
     with pytest.raises(UserError, match=r"method\.meta to false"):
-        MetaBIN(Config(backbone="tiny", norm="bn"), 6)
+        MetaBIN(MetaBINConfig(backbone="tiny", norm="bn"), 6)
 
 
 # The losses
@@ -461,7 +463,7 @@ def test_inner_rate_follows_the_clock():
 
 def mldg(**settings) -> MetaBIN:
     method = MetaBIN(
-        Config(
+        MetaBINConfig(
             **{"backbone": "tiny", "norm": "bn", "meta_train_domains": 2, "inner_ratio": (1.0, 1.0)}
             | {
                 "meta_learns": "all",
@@ -593,7 +595,7 @@ def test_gate_histograms_count_every_gate_of_a_layer():
 
 @pytest.mark.parametrize("wrong", [-0.01, 1.5, math.nan])
 def test_gates_out_of_range_in_a_file_are_refused(tmp_path, wrong):
-    method = MetaBIN(Config(backbone="tiny"), 4, 4)
+    method = MetaBIN(MetaBINConfig(backbone="tiny"), 4, 4)
     with torch.no_grad():
         method.backbone.layer3[0].bn1.gate[2] = wrong
     described = checkpoint.describe(
@@ -619,7 +621,7 @@ def test_phases():
     assert [phase.repeat for phase in method.phases(Progress(0, 1))] == [1, 1]
     (base,) = toy(meta=False).phases(Progress())
     assert (base.optimizers, base.repeat) == (("main", "gates"), 1)
-    (base,) = MetaBIN(Config(backbone="tiny", norm="bn", meta=False), 6).phases(Progress())
+    (base,) = MetaBIN(MetaBINConfig(backbone="tiny", norm="bn", meta=False), 6).phases(Progress())
     assert base.optimizers == ("main",)
 
 
@@ -678,7 +680,9 @@ def test_each_phase_moves_its_own_parameters():
 )
 def test_names_of_the_program_there_and_back(backbone, norm):
     with torch.device("meta"):
-        ours = MetaBIN(Config(backbone=backbone, norm=norm, meta=norm.startswith("bin")), 7).state_dict()
+        ours = MetaBIN(
+            MetaBINConfig(backbone=backbone, norm=norm, meta=norm.startswith("bin")), 7
+        ).state_dict()
     theirs = original.write(ours)
     constants = {"pixel_mean": (0.485, 0.456, 0.406), "pixel_std": (0.229, 0.224, 0.225)}
     for name, values in constants.items():
@@ -695,7 +699,7 @@ def test_names_of_the_program_there_and_back(backbone, norm):
 
 def test_heads_and_poolings_that_leave_a_trace_are_recognised():
     chosen = {"classifier": "arc", "pooling": "gem_learned"}
-    ours = MetaBIN(Config(backbone="resnet18", **chosen), 7).state_dict()
+    ours = MetaBIN(MetaBINConfig(backbone="resnet18", **chosen), 7).state_dict()
     theirs = original.write(ours)
     assert {"heads.classifier_fc.t", "heads.pool_layer.p"} <= theirs.keys()
     described, weights, _ = original.read(theirs)
@@ -704,9 +708,11 @@ def test_heads_and_poolings_that_leave_a_trace_are_recognised():
 
 def test_known_names_of_the_program():
     with torch.device("meta"):
-        mobile = original.write(MetaBIN(Config(), 7).state_dict())
-        residual = original.write(MetaBIN(Config(backbone="resnet50"), 7).state_dict())
-        shared = original.write(MetaBIN(Config(backbone="resnet50", norm="bin_shared"), 7).state_dict())
+        mobile = original.write(MetaBIN(MetaBINConfig(), 7).state_dict())
+        residual = original.write(MetaBIN(MetaBINConfig(backbone="resnet50"), 7).state_dict())
+        shared = original.write(
+            MetaBIN(MetaBINConfig(backbone="resnet50", norm="bin_shared"), 7).state_dict()
+        )
     for name in (
         "pixel_mean",
         "backbone.layer1.conv.weight",
@@ -734,7 +740,7 @@ def test_known_names_of_the_program():
 
 
 def test_other_pixel_constants_are_refused():
-    theirs = original.write(MetaBIN(Config(backbone="resnet18"), 7).state_dict())
+    theirs = original.write(MetaBIN(MetaBINConfig(backbone="resnet18"), 7).state_dict())
     original.read(theirs)
     theirs["pixel_std"] = theirs["pixel_std"] / 255
     with pytest.raises(UserError, match="pixel_std"):

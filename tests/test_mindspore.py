@@ -114,14 +114,14 @@ def test_truncation_anywhere_is_noticed(file):
     for length in range(len(content)):
         if length == len(first):
             continue
-        with pytest.raises(UserError, match="'first'" if length > len(first) else "not a readable"):
+        with pytest.raises(UserError, match="'first'" if length > len(first) else "not a readable|is empty"):
             read_checkpoint(file(content[:length]))
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", "not a readable"),
+        (b"", "is empty"),
         (bytes(range(200, 256)) * 20, "encrypted, damaged"),
         (b"PK\x03\x04" + bytes(100), "not a readable"),
         (b"\x0a" + varint(1 << 62) + b"x", "not a readable"),

@@ -377,7 +377,7 @@ def test_half_precision(batch):
 
 
 def test_mistakes(batch):
-    with pytest.raises(UserError, match=r"no feature 'z'.*obs, rep, both"):
+    with pytest.raises(UserError, match=r"the feature is 'z'.*obs, rep, both"):
         make().embed(batch.images, feature="z")
     for settings, words in (
         ({"profile": "released"}, r"method\.profile is 'released'.*authors, paper, conventional, mindspore"),

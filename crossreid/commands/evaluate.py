@@ -84,9 +84,14 @@ def run(words: list[str]) -> None:
 
 def _model(chosen, overrides):
     from crossreid import config, evaluation
+    from crossreid.experiment import recorded
 
-    protocol = None
-    tree = config.load(chosen.config).to_dict() if chosen.config else _tree(chosen, overrides)
+    protocol, model = None, evaluation.open_model(chosen.model)
+    if chosen.config:
+        tree = config.load(chosen.config).to_dict()
+    else:
+        named = chosen.query or any(word.startswith("--protocol.name") for word in overrides)
+        tree = recorded(model, chosen.model, needed=not named)
     if chosen.query or chosen.gallery:
         if not (chosen.query and chosen.gallery):
             raise UserError("two folders are needed, one of queries with --query and one with --gallery")
@@ -103,57 +108,23 @@ def _model(chosen, overrides):
             modalities=(chosen.query_modality, chosen.gallery_modality),
             keep_junk=chosen.keep_junk,
         )
-        sides = _told_apart(sides, chosen)
+        sides = _told_apart(sides, len(model.modalities) > 1)
         title = f"{chosen.query.name} in {chosen.gallery.name}"
         protocol = SingleQuery.between(*sides, title=title, same_camera=settings.protocol["same_camera"])
     else:
         settings = config.load(tree, overrides)
     _prepare(chosen.out, settings)
     rows = evaluation.evaluate(
-        chosen.model, settings=settings, protocol=protocol, out=chosen.out, split=chosen.split
+        chosen.model, settings=settings, model=model, protocol=protocol, out=chosen.out, split=chosen.split
     )
     return rows, settings
 
 
-def _tree(chosen, overrides) -> dict:
-    """The settings that a checkpoint or an exported model records."""
-    from crossreid import checkpoint
-    from crossreid.export.using import Exported, is_exported
-
-    if is_exported(chosen.model):
-        model = Exported(chosen.model)
-        tree = {"method": {"name": model.method}} | model.settings
-        asked = (tree.get("evaluate") or {}).get("feature")
-        if asked not in (None, *model.metrics):
-            print(
-                f"{chosen.model} was exported with the feature {model.feature}, which is scored in place of {asked}"
-            )
-            tree["evaluate"] = tree["evaluate"] | {"feature": None}
-        known = "protocol" in model.settings
-    elif checkpoint.ours(chosen.model):
-        content = checkpoint.read(chosen.model)
-        known = bool(content["settings"])
-        tree = content["settings"] or {"method": {"name": content["method"]}}
-    else:
-        tree, known = {"method": {"name": _method(chosen.model)}}, False
-    if not known and not chosen.query and not any(word.startswith("--protocol.name") for word in overrides):
-        raise UserError(
-            f"{chosen.model} does not record a data set or protocol: name a settings file that does with --config, one "
-            "protocol such as --protocol.name single_query --data.roots.market1501 FOLDER, or two folders with --query "
-            "and --gallery"
-        )
-    return tree
-
-
-def _told_apart(sides, chosen):
-    """The images with their modality; where nobody said it, by their folders, and visible if the model does not tell
+def _told_apart(sides, needed: bool):
+    """The images with their modality; where nobody said it, by their folders, or visible if the model does not tell
     modalities apart."""
     from crossreid.data.modality import told
-    from crossreid.embedder import Embedder
 
-    if all(image.modality for side in sides for image in side):
-        return sides
-    needed = len(Embedder(chosen.model).modalities) > 1
     return [
         [replace(image, modality=image.modality or VISIBLE) for image in told(side, needed, option)]
         for side, option in zip(sides, ("--query-modality", "--gallery-modality"))
@@ -192,9 +163,3 @@ def _prepare(out: Path | None, settings) -> None:
     if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.yaml").write_text(settings.to_yaml(), encoding="utf-8")
-
-
-def _method(path: Path) -> str:
-    from crossreid import originals
-
-    return originals.read(path)[0]["method"]

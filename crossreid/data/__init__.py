@@ -5,7 +5,6 @@ A new data set is one file with a ``SOURCE`` and one line here.
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ from crossreid.data.sets import (
 )
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.data.splitting import hold_out
-from crossreid.records import Image, UserError
+from crossreid.records import Image, UserError, check_choice, did_you_mean
 
 SOURCES: dict[str, Source] = {
     "market1501": market1501.SOURCE,
@@ -79,11 +78,8 @@ SOURCES: dict[str, Source] = {
 
 def get(name: str) -> Source:
     """The data set of that name. Raises UserError that names the nearest one."""
-    if name in SOURCES:
-        return SOURCES[name]
-    near = difflib.get_close_matches(name, SOURCES, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UserError(f"unknown data set {name!r}{hint}: choose one of {', '.join(sorted(SOURCES))}.")
+    check_choice("the data set", name, SOURCES)
+    return SOURCES[name]
 
 
 def read(
@@ -100,8 +96,7 @@ def read(
     for key in settings:
         if not source.takes(key):
             known = [*source.settings, "all_images", *(["fold"] if source.takes("fold") else [])]
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = did_you_mean(key, known)
             raise UserError(f"{name} has no setting {key!r}{hint}: it has {', '.join(dict.fromkeys(known))}.")
     if all_images and source.takes("all_images"):
         settings["all_images"] = True
@@ -115,7 +110,7 @@ def read(
     return splits
 
 
-def locate(name: str, roots: Mapping[str, str] | None = None) -> Path:
+def locate(name: str, roots: Mapping[str, str | Path] | None = None) -> Path:
     """The folder of a data set: ``roots[name]``, else its folder (or its name) below ``$CROSSREID_DATA``.
 
     Raises UserError that says both ways.

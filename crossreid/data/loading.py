@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import signal
 import warnings
 import zlib
@@ -15,7 +14,7 @@ from crossreid.data import prepared
 from crossreid.data.sampling import SAMPLERS
 from crossreid.images.reading import read
 from crossreid.images.resize import FILTERS
-from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, identities
+from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, check_choice, identities
 
 INTERPOLATIONS = tuple(FILTERS)
 # Keeps apart the random numbers of sampler epochs, of augmentations and of stand-ins for broken files.
@@ -39,7 +38,7 @@ class LoaderConfig:
     instances: int = 4
 
     def __post_init__(self):
-        _known("sampler", self.sampler, SAMPLERS)
+        check_choice("data.loaders.*.sampler", self.sampler, SAMPLERS)
         _at_least("identities", self.identities, 1)
         _at_least("instances", self.instances, 1)
 
@@ -170,9 +169,9 @@ class DataConfig:
                 f"mean is {self.mean} and std is {self.std}: expected three numbers each, for pixels from 0 "
                 f"to 1, and std above 0"
             )
-        _known("interpolation", self.interpolation, INTERPOLATIONS)
-        _known("grey_modality", self.grey_modality, ("all", "visible"))
-        _known("broken", self.broken, ("stop", "skip"))
+        check_choice("data.interpolation", self.interpolation, INTERPOLATIONS)
+        check_choice("data.grey_modality", self.grey_modality, ("all", "visible"))
+        check_choice("data.broken", self.broken, ("stop", "skip"))
         for name in ("flip", "translate", "grey"):
             _share(name, getattr(self, name))
         if not 0 <= self.validation < 1:
@@ -501,13 +500,6 @@ def _prepared(config: DataConfig, name: str, images: list[Image]) -> list[Image]
     if not config.prepared or data.get(name).takes("prepared"):
         return images
     return prepared.rows(images, data.locate(name, config.roots), config.size, config.interpolation)
-
-
-def _known(name: str, value, known) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), list(known), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"unknown {name} {value!r}: choose one of {', '.join(known)}{hint}")
 
 
 def _share(name: str, value: float) -> None:

@@ -24,6 +24,7 @@ _HOME = {
     "embed_exported": "evaluation.embedding",
     "evaluate": "evaluation.entry",
     "evaluate_stored": "evaluation.entry",
+    "open_model": "evaluation.entry",
     "protocol_of": "evaluation.entry",
     "score": "evaluation.entry",
     "score_subsets": "evaluation.scoring",

@@ -99,10 +99,17 @@ def score(method: Method, protocol, settings, engine: Engine) -> dict[str, Score
     return outcome
 
 
+def open_model(path: str | Path) -> Method | Exported:
+    """The checkpoint or the exported model at a path, read once for all that is asked of it."""
+    path = located(path)
+    return Exported(path) if is_exported(path) else checkpoint.load(path)
+
+
 def evaluate(
     path: str | Path,
     *,
-    settings=None,
+    settings,
+    model: Method | Exported | None = None,
     protocol=None,
     out: Path | None = None,
     engine: Engine | None = None,
@@ -112,6 +119,7 @@ def evaluate(
     """Score a checkpoint or an exported model by a protocol and write ``evaluation.json`` into ``out``.
 
     settings: a ``crossreid.config.Settings``; its data, protocol and evaluate parts are used.
+    model: what ``open_model`` found there, where it has been read already.
     protocol: a built protocol in the place of the one that the settings name.
     """
     path = located(path)
@@ -122,20 +130,21 @@ def evaluate(
             "on them means nothing: evaluate split test, or train with identities held out"
         )
     engine = engine or Engine(settings.train.device, settings.train.precision)
-    model = (_exported if is_exported(path) else _checkpoint)(path, settings, engine, split)
-    if is_exported(path) and (config.expand.k or config.metric == "euclidean"):
+    model = open_model(path) if model is None else model
+    exported = isinstance(model, Exported)
+    asked = (_exported if exported else _checkpoint)(path, model, settings, engine, split)
+    if exported and (config.expand.k or config.metric == "euclidean"):
         log(
             "the features of an exported model have unit length, so that evaluate.expand and the metric euclidean "
-            "may give "
-            "other numbers than for its checkpoint"
+            "may give other numbers than for its checkpoint"
         )
     if protocol is None:
         held_out = training_set(settings.data)[3] if split == "validation" else None
         protocol = protocol_of(settings, split=split, held_out=held_out)
-    embedding = model.embed(protocol.images)
+    embedding = asked.embed(protocol.images)
     if not engine.main:
         return Results()
-    stored = Stored(protocol, embedding, model.metrics, model.feature, _described(protocol, model.about))
+    stored = Stored(protocol, embedding, asked.metrics, asked.feature, _described(protocol, asked.about))
     found, content = _results(stored, config, engine.device, log)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
@@ -191,9 +200,9 @@ def chosen_metric(metric: Metric, config: EvaluateConfig) -> Metric:
     return replace(metric, feature=config.metric)
 
 
-def _checkpoint(path: Path, settings, engine: Engine, split: str) -> Model:
+def _checkpoint(path: Path, method: Method, settings, engine: Engine, split: str) -> Model:
     config = settings.evaluate
-    method = checkpoint.load(path, device=str(engine.device))
+    method.to(engine.device)
     for key in ("size", "interpolation", "mean", "std"):
         setattr(settings.data, key, method.input[key])
     check_feature(method, config.feature)
@@ -214,14 +223,15 @@ def _checkpoint(path: Path, settings, engine: Engine, split: str) -> Model:
     )
 
 
-def _exported(path: Path, settings, engine: Engine, split: str) -> Model:
+def _exported(path: Path, model: Exported, settings, engine: Engine, split: str) -> Model:
     if split != "test":
         raise UserError(
             f"an exported model is scored on the split test, but {split} was asked for: which images were held out "
             "for validation is known with the training data, so score the checkpoint"
         )
     # Which devices onnxruntime can use is its own affair: only one that was asked for is tried.
-    model = Exported(path, "cpu" if settings.train.device == "auto" else str(engine.device))
+    if settings.train.device not in ("auto", "cpu"):
+        model = Exported(path, str(engine.device))
     about = {
         "method": model.method,
         "fingerprint": model.fingerprint,

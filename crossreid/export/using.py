@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossreid.formats.pretenders import refuse_pretender
 from crossreid.images.resize import FILTERS
 from crossreid.records import MODALITIES, Embedding, Metric, UserError
 
@@ -113,6 +114,7 @@ class Exported:
         return Embedding(vector, stripes)
 
     def _open(self, path: Path, entry: dict, device: str):
+        refuse_pretender(path)
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
             raise UserError(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from crossreid.files import replacing
+from crossreid.formats.pretenders import refuse_pretender
 from crossreid.records import UserError
 
 TYPES = {
@@ -48,6 +49,7 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray | str]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint at {path}: give the path of a MindSpore .ckpt file")
+    refuse_pretender(path)
     return _read(memoryview(path.read_bytes()), path)
 
 
@@ -167,7 +169,7 @@ def _read(data, path) -> dict:
         last = name
     if not parts:
         raise _unreadable(path)
-    return {name: _value(name, *each, path) for name, each in parts.items()}
+    return {name: _value(name, dims, kind, slices, path) for name, (dims, kind, slices) in parts.items()}
 
 
 def _unreadable(path) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from crossreid.formats.mindspore import read_checkpoint, torch_names
+from crossreid.formats.pretenders import refuse_pretender
 from crossreid.records import UserError
 
 
@@ -17,12 +19,13 @@ def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     """The tensors of a file with PyTorch's words for each layer, on the CPU, and what was left out: name -> reason.
 
     path: ``.safetensors`` of PyTorch or MindSpore, a MindSpore ``.ckpt``, anything else as a PyTorch file, which may
-        hold its weights under ``state_dict``, ``model`` or ``net`` and with the prefix ``module.``.
+        hold its weights under ``state_dict``, ``model`` or ``net`` and with the prefixes that ``unwrapped`` removes.
     """
     path = Path(path)
+    refuse_pretender(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if path.suffix == ".ckpt":
+    if is_mindspore(path):
         values, left_out = torch_names(read_checkpoint(path))
         return {key: torch.from_numpy(np.array(value)) for key, value in values.items()}, left_out
     return state_dict(read_pickle(path), path), {}
@@ -43,11 +46,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
     # MindSpore names itself; a file that was written anew may not, but only MindSpore's has a moving mean.
     if program == "ms" or any(name.endswith(".moving_mean") for name in values):
         return torch_names(values)
-    return values, {}
+    return unwrapped(values), {}
 
 
 def state_dict(content, path) -> dict[str, torch.Tensor]:
-    """The weights inside what a PyTorch file held, without the ``module.`` of data-parallel training."""
+    """The weights inside what a PyTorch file held, by the network's own names, see ``unwrapped``."""
     for name in ("state_dict", "model", "net"):
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -57,7 +60,22 @@ def state_dict(content, path) -> dict[str, torch.Tensor]:
             f"{path} holds no weights by name: expected a state dict, alone or under 'state_dict', 'model' "
             "or 'net'. Save the state dict of the network and give that file."
         )
-    return {key.removeprefix("module."): value for key, value in content.items()}
+    return unwrapped(content)
+
+
+def unwrapped(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights without the ``module.`` of data-parallel training and the ``_orig_mod.`` of torch.compile."""
+    return {
+        re.sub(r"^(module\.)+", "", name.replace("_orig_mod.", "")): value for name, value in weights.items()
+    }
+
+
+def is_mindspore(path: Path) -> bool:
+    """Whether a ``.ckpt`` is one of MindSpore; programs on PyTorch save files of that name too."""
+    if path.suffix != ".ckpt":
+        return False
+    with open(path, "rb") as file:
+        return not file.read(4).startswith((b"PK", b"\x80"))
 
 
 def read_pickle(path: str | Path):
@@ -70,8 +88,9 @@ def read_pickle(path: str | Path):
         np._core.multiarray.scalar,
         np.ndarray,
         np.dtype,
-        *(type(np.dtype(kind)) for kind in "? b h i q B H I Q e f d".split()),
+        *(type(np.dtype(kind)) for kind in "? b h i l q B H I L Q e f d".split()),
     ]
+    refuse_pretender(Path(path))
     try:
         with torch.serialization.safe_globals(numbers):
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -67,6 +67,11 @@ class Gallery:
             raise
         return gallery
 
+    def __repr__(self) -> str:
+        facts = self._store.facts
+        where = repr(self._store.where) if self._store.where else "in memory"
+        return f"Gallery({where}, vectors of {facts.dimension} numbers by the model {facts.model!r})"
+
     def __enter__(self) -> Gallery:
         return self
 
@@ -104,7 +109,7 @@ class Gallery:
                 + ": expected one for each"
             )
         now = time.time()
-        rows = {}
+        rows: dict[str, Row] = {}
         for entry, vector, image in zip(entries, vectors, images or [None] * len(entries)):
             rows.setdefault(entry.key, Row(checked(entry, now), vector, image))
         return self._store.insert(list(rows.values())) if rows else 0

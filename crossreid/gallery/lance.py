@@ -21,10 +21,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from crossreid.files import write_json
 from crossreid.gallery.entries import Entry, Filter, age, tag, tags
-from crossreid.gallery.locking import writing
 from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.store import Facts, NoGallery, Row, Summary, facts_from
 from crossreid.records import UserError
@@ -33,6 +33,8 @@ FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
 FIELDS = ("key", "path", "modality", "camera", "time", "identity", "columns", "added")
 # Every add is a file; more than these are merged, when adding and when closing.
 MANY, SOME = 1000, 20
+# Seconds that a process waits for another one to finish writing.
+PATIENCE = 60.0
 # From so many vectors on, reading every row once for all of them is quicker than searching one by one.
 MANY_QUERIES, BLOCK = 4, 8192
 
@@ -60,7 +62,7 @@ class LanceStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"the folder {folder} cannot be made ({error.strerror})") from error
-        with writing(folder / LOCK):
+        with _locked(folder):
             _refuse_existing(folder)
             # Without the facts this can only be what a process that was killed here had begun.
             mode = "overwrite" if (folder / f"{TABLE}.lance").exists() else "create"
@@ -242,7 +244,7 @@ class LanceStore:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """The only writer, from the latest version on; what was written is on the disk when the block ends."""
-        with writing(self._folder / LOCK):
+        with _locked(self._folder):
             started = time.time()
             self._table.checkout_latest()
             yield
@@ -389,6 +391,29 @@ def _condition(filter: Filter):
 def _lines(tags: Sequence[str]) -> str:
     """Tags as one text in which each can be found whole: JSON holds no line breaks."""
     return "\n" + "".join(f"{tag}\n" for tag in tags)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to the gallery. The system lets go of the lock when a process ends, however
+    it ends. Raises UserError when another one holds it for too long, or when the folder may not be written."""
+    lock = FileLock(folder / LOCK, timeout=PATIENCE)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"the gallery {folder} has been locked by another process for {PATIENCE:g} seconds: wait until that has "
+            "written what it writes, or end it"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"the gallery {folder} cannot be changed ({error.strerror}): change its permissions, or open it with "
+            "read_only=True to search it"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _settle(folder: Path, since: float) -> None:

@@ -139,7 +139,7 @@ class MemoryStore:
         if filter.expired is not None:
             chosen = chosen[columns["age"][chosen] < filter.expired]
         if filter.columns:
-            wanted = {tag(name, value) for name, value in filter.columns.items()}
-            held = (wanted <= tags(self._entries[place]) for place in chosen)
+            asked = {tag(name, value) for name, value in filter.columns.items()}
+            held = (asked <= tags(self._entries[place]) for place in chosen)
             chosen = chosen[np.fromiter(held, bool, len(chosen))]
         return chosen

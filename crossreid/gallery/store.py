@@ -73,11 +73,14 @@ class Summary:
 
 def summarised(entries: Iterable[Entry]) -> Summary:
     """The summary of entries that are looked at one by one."""
-    cameras, modalities, columns = set(), set(), set()
+    cameras: set[str] = set()
+    modalities: set[str] = set()
+    columns: set[str] = set()
     first, last, count = math.inf, -math.inf, 0
     for entry in entries:
         count += 1
-        cameras.add(entry.camera)
+        if entry.camera is not None:
+            cameras.add(entry.camera)
         modalities.add(entry.modality)
         columns.update(entry.columns)
         if entry.time is not None:
@@ -85,7 +88,7 @@ def summarised(entries: Iterable[Entry]) -> Summary:
     known = last >= first
     return Summary(
         count,
-        tuple(sorted(cameras - {None})),
+        tuple(sorted(cameras)),
         tuple(sorted(modalities)),
         first if known else None,
         last if known else None,

@@ -37,7 +37,7 @@ def modality_margin(
     distance = euclidean(unit, unit)
     positive = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
     inside = modalities[:, None] == modalities
-    total = 0
+    total = distance.new_zeros(len(distance))
     for related, margin, radius in zip((inside, ~inside), margins, cross_margins):
         chosen = positive & related
         far = F.relu(distance + margin - radius).masked_fill(~chosen, 0)

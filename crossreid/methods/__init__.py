@@ -1,7 +1,13 @@
 """The published systems by name. A new one is a file here and a line below."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crossreid.methods.base import Method
 
 _PLACES = {
     "agw": "agw.AGW",
@@ -12,21 +18,28 @@ _PLACES = {
 }
 
 
-class _Methods(Mapping):
+class _Methods(Mapping[str, "type[Method]"]):
     """Name -> class. A method's file, and torch with it, is imported when it is asked for."""
 
-    def __getitem__(self, name: str) -> type:
+    def __getitem__(self, name: str) -> type[Method]:
         module, _, attribute = _PLACES[name].partition(".")
         return getattr(import_module(f"{__name__}.{module}"), attribute)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(_PLACES)
 
     def __len__(self) -> int:
         return len(_PLACES)
 
-    def __contains__(self, name) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in _PLACES
 
 
 METHODS = _Methods()
+
+
+def name_of(method: Method) -> str:
+    """The name of a method by its class; that of the class itself for one that is not among ``METHODS``."""
+    kind = type(method)
+    known = (name for name, place in _PLACES.items() if kind.__name__ == place.rpartition(".")[2])
+    return next((name for name in known if METHODS[name] is kind), kind.__name__)

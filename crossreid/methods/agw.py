@@ -22,11 +22,11 @@ from crossreid.nn.pooling import POOLINGS
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
 from crossreid.nn.stems import Stems
-from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError
+from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, check_choice
 
 
 @dataclass
-class Config:
+class AGWConfig:
     """Settings of AGW.
 
     backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
@@ -63,17 +63,15 @@ class Config:
 class AGW(Method):
     """See the module. ``bn`` is the pooled vector after batch normalisation, ``global`` the one before."""
 
-    Config = Config
+    Config = AGWConfig
+    config: AGWConfig
     features = ("bn", "global")
     unit_length = True
 
-    def __init__(self, config: Config, classes: int, domains: int = 1):
+    def __init__(self, config: AGWConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
         for name, known in (("pooling", POOLINGS), ("loss", ("weighted", "hard")), ("streams", (1, 2))):
-            if getattr(config, name) not in known:
-                raise UserError(
-                    f"method.{name} is {getattr(config, name)!r}: choose one of {', '.join(map(str, known))}"
-                )
+            check_choice(f"method.{name}", getattr(config, name), known)
         two = config.streams == 2
         width = (config.attention_width or "half") if config.attention else None
         self.modalities = MODALITIES if two else (VISIBLE,)
@@ -88,7 +86,7 @@ class AGW(Method):
         self.neck = neck(self.backbone.channels)
         self.classifier = classifier(self.backbone.channels, classes)
         self.pool = POOLINGS[config.pooling]
-        stems = tuple(self.stems.children()) if two else ()
+        stems = tuple(self.stems.children()) if self.stems is not None else ()
         load_pretrained(self.backbone, config.pretrained, config.backbone, stems)
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
@@ -106,10 +104,11 @@ class AGW(Method):
             losses["triplet"] = batch_hard_triplet(pooled, batch.target, config.margin)
         return losses | {"total": losses["identity"] + losses["triplet"]}
 
-    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+    def embed(
+        self, images: torch.Tensor, modality=None, feature: str | None = None
+    ) -> Embedding[torch.Tensor]:
         """See ``Method.embed``; vectors of unit length."""
-        if feature not in (None, *self.features):
-            raise UserError(f"AGW has no feature {feature!r}: choose one of {', '.join(self.features)}")
+        feature = self.checked_feature(feature)
         pooled = self.pool(self.feature_map(images, modality))
         return Embedding(F.normalize(pooled if feature == "global" else self.neck(pooled)))
 

@@ -13,6 +13,7 @@ the rows of the map themselves, with 2048 channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ from crossreid.methods.base import Method, Progress
 from crossreid.nn import backbones
 from crossreid.nn.pooling import average
 from crossreid.ops.precision import in_float32
-from crossreid.records import Batch, Embedding, Metric, UserError
+from crossreid.records import Batch, Embedding, Metric, UserError, check_choice
 
 LOSSES = ("identity", "global", "local")
 STRIPES = ("raw", "projected")
@@ -40,7 +41,7 @@ _PROJECTED = 128
 
 
 @dataclass
-class Config:
+class AlignedReIDConfig:
     """Settings of AlignedReID++.
 
     backbone: a name that ``crossreid.nn.backbones`` knows.
@@ -73,10 +74,11 @@ class AlignedReID(Method):
     """See the module. A feature says what takes part in the metric: the global vector, the stripes, or
     both, the stripes aligned unless it ends in ``unaligned``. The global vector is not of unit length."""
 
-    Config = Config
+    Config = AlignedReIDConfig
+    config: AlignedReIDConfig
     features = tuple(COMPARISONS)
 
-    def __init__(self, config: Config, classes: int, domains: int = 1):
+    def __init__(self, config: AlignedReIDConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
         _check(config)
         self.backbone = backbones.backbone(config.backbone, config.last_stride, config.variant)
@@ -93,7 +95,8 @@ class AlignedReID(Method):
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """L = L_id + L_global + L_local, all of weight 1."""
         config, maps = self.config, self.feature_map(batch.images)
-        vector, losses = average(maps), {}
+        vector = average(maps)
+        losses: dict[str, torch.Tensor] = {}
         if "identity" in config.losses:
             losses["identity"] = identity_loss(self.classifier(vector), batch.target, config.smoothing)
         if {"global", "local"} & set(config.losses):
@@ -102,10 +105,12 @@ class AlignedReID(Method):
                 vector, stripes, batch.target, config.margin, config.local_distance == "unaligned"
             )
             losses |= {"global": whole} if "global" in config.losses else {}
-            losses |= {"local": local} if "local" in config.losses else {}
-        return losses | {"total": sum(losses.values())}
+            losses |= {"local": local} if local is not None else {}
+        return losses | {"total": reduce(torch.add, losses.values())}
 
-    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+    def embed(
+        self, images: torch.Tensor, modality=None, feature: str | None = None
+    ) -> Embedding[torch.Tensor]:
         """See ``Method.embed``. Vector (N, C), not of unit length; stripes (N, S, C), of unit length, or None
         for the feature ``global``: those of a large gallery would fill the memory."""
         metric = self.metric(feature)
@@ -126,11 +131,7 @@ class AlignedReID(Method):
 
     def metric(self, feature: str | None = None) -> Metric:
         """See ``COMPARISONS``; the first is the default."""
-        if feature not in (None, *self.features):
-            raise UserError(
-                f"AlignedReID++ has no feature {feature!r}: choose one of {', '.join(self.features)}"
-            )
-        return COMPARISONS[feature or self.features[0]]
+        return COMPARISONS[self.checked_feature(feature)]
 
     def metrics(self, feature: str | None = None) -> dict[str, Metric]:
         """See ``Method.metrics``: with the stripes at hand, every feature is."""
@@ -158,17 +159,11 @@ def _unit_stripes(rows: torch.Tensor) -> torch.Tensor:
     return F.normalize(rows.transpose(1, 2), dim=2, eps=1e-6)
 
 
-def _check(config: Config) -> None:
+def _check(config: AlignedReIDConfig) -> None:
     if not config.losses or not set(config.losses) <= set(LOSSES):
         raise UserError(f"method.losses is {list(config.losses)}: give one or more of {', '.join(LOSSES)}")
-    if config.local_distance not in LOCAL_DISTANCES:
-        raise UserError(
-            f"method.local_distance is {config.local_distance!r}: choose one of {', '.join(LOCAL_DISTANCES)}"
-        )
-    if config.evaluate_stripes not in STRIPES:
-        raise UserError(
-            f"method.evaluate_stripes is {config.evaluate_stripes!r}: choose one of {', '.join(STRIPES)}"
-        )
+    check_choice("method.local_distance", config.local_distance, LOCAL_DISTANCES)
+    check_choice("method.evaluate_stripes", config.evaluate_stripes, STRIPES)
     if config.evaluate_stripes == "projected" and "local" not in config.losses:
         raise UserError(
             "method.evaluate_stripes is 'projected', but the projection is learned by the loss 'local', "

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from torch import nn
 
-from crossreid.records import Batch, Embedding, Metric
+from crossreid.records import Batch, Embedding, Metric, check_choice
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,29 @@ class Progress:
         return self.epoch == 0 and self.iteration == 0
 
 
+class Input(TypedDict):
+    """How an image becomes what a method takes.
+
+    size: height and width in pixels. interpolation: the filter that resizes to it, a name of
+        ``crossreid.images.resize``. mean, std: of each channel, for pixels from 0 to 1.
+    """
+
+    size: Sequence[int]
+    interpolation: str
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def usual_input() -> Input:
+    """256 x 128 pixels with the means and deviations of ImageNet."""
+    return {
+        "size": (256, 128),
+        "interpolation": "bilinear",
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+    }
+
+
 class Method(nn.Module):
     """A published system: its network, its losses and how its vectors are compared.
 
@@ -60,17 +84,27 @@ class Method(nn.Module):
     modalities: what the method distinguishes; ``("visible",)`` when every image takes the same way.
     features: names of the vectors ``embed`` can give, the default first.
     unit_length: whether those vectors have unit length.
+
+    Every method also carries what using it takes. Training and loading a checkpoint fill these in; one that is built
+    in Python has the usual input until another is set, and empty dicts.
+
+    input: how its images are made, see ``Input``.
+    settings: the resolved settings of its training, heading -> settings, as ``crossreid.config.load`` takes them.
+    trained: what it was trained on: ``source``, ``identities``, ``images``, ``epoch``; ``origin`` of an official one.
     """
 
-    Config: type
+    Config: type[Any]
     modalities: tuple[str, ...] = ("visible",)
     features: tuple[str, ...] = ("vector",)
     unit_length: bool = False
 
-    def __init__(self, config, classes: int, domains: int = 1):
+    def __init__(self, config: Any, classes: int, domains: int = 1):
         """config: an instance of ``Config``; classes: training identities; domains: training domains."""
         super().__init__()
         self.config, self.classes, self.domains = config, classes, domains
+        self.input: Input = usual_input()
+        self.settings: dict[str, Any] = {}
+        self.trained: dict[str, Any] = {}
 
     def phases(self, progress: Progress) -> tuple[Phase, ...]:
         """The steps of the coming iteration, in order."""
@@ -80,13 +114,20 @@ class Method(nn.Module):
         """Losses of one batch: scalars by name; ``total`` is what is minimised, the rest is logged."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch, phase, progress)")
 
-    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+    def embed(
+        self, images: torch.Tensor, modality=None, feature: str | None = None
+    ) -> Embedding[torch.Tensor]:
         """Embed images (N, 3, H, W), normalised.
 
         modality: a name for all, or N indices (0 visible, 1 infrared); needed by methods that tell modalities apart.
         feature: one of ``features``; None is the first.
         """
         raise NotImplementedError(f"{type(self).__name__} must define embed(images, modality, feature)")
+
+    def checked_feature(self, feature: str | None) -> str:
+        """The name of a feature, the default for None. Raises UserError for one that the method does not give."""
+        check_choice("the feature", feature or self.features[0], self.features)
+        return feature or self.features[0]
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) before pooling, for activation images."""

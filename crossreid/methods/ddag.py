@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch.nn import functional as F
@@ -27,11 +28,11 @@ from crossreid.nn.pooling import average
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
 from crossreid.nn.stems import Stems
-from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError
+from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError, check_choice
 
 
 @dataclass
-class Config:
+class DDAGConfig:
     """Settings of DDAG.
 
     backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
@@ -86,21 +87,21 @@ class DDAG(Method):
     """See the module. ``bn`` is the pooled vector after batch normalisation, ``part`` the one with part
     attention. ``graph_weight`` is w of the coming epoch."""
 
-    Config = Config
-    features = ("part", "bn")
+    Config = DDAGConfig
+    config: DDAGConfig
+    features: tuple[str, ...] = ("part", "bn")
     unit_length = True
+    part: PartAttention | None
+    graph: IdentityGraph | None
+    graph_weight: torch.Tensor
+    epoch_total: torch.Tensor
 
-    def __init__(self, config: Config, classes: int, domains: int = 1):
+    def __init__(self, config: DDAGConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
-        if config.streams not in (1, 2):
-            raise UserError(f"method.streams is {config.streams!r}: choose 1 or 2")
-        for name, known in (
-            ("losses", ("id", "id+tri")),
-            ("graph_schedule", ("epoch", "step")),
-            ("part_pooling", POOLINGS),
-        ):
-            if getattr(config, name) not in known:
-                raise UserError(f"method.{name} is {getattr(config, name)!r}: choose {' or '.join(known)}")
+        check_choice("method.streams", config.streams, (1, 2))
+        check_choice("method.losses", config.losses, ("id", "id+tri"))
+        check_choice("method.graph_schedule", config.graph_schedule, ("epoch", "step"))
+        check_choice("method.part_pooling", config.part_pooling, POOLINGS)
         for name, lowest in (("part", 0), ("heads", 0), ("width", 1)):
             if getattr(config, name) < lowest:
                 raise UserError(
@@ -131,7 +132,7 @@ class DDAG(Method):
             self.register_buffer("graph_weight", torch.zeros(()))
             if config.graph_schedule == "step":
                 self.register_buffer("epoch_total", torch.zeros(2))  # sum and number of the epoch's losses
-        stems = tuple(self.stems.children()) if two else ()
+        stems = tuple(self.stems.children()) if self.stems is not None else ()
         load_pretrained(self.backbone, config.pretrained, config.backbone, stems)
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
@@ -150,7 +151,7 @@ class DDAG(Method):
             losses["triplet"] = batch_hard_triplet(*anchors, self.config.margin)
         if self.part is not None:
             losses["part"] = identity_loss(self.classifier(self.part(maps, vectors)), batch.target)
-        total = base = sum(losses.values())
+        total = base = reduce(torch.add, losses.values())
         if self.graph is not None:
             losses["graph"] = F.nll_loss(self.graph(compared, batch.target), batch.target)
             total = base + self.graph_weight.clone() * losses["graph"]
@@ -174,18 +175,22 @@ class DDAG(Method):
         weight = 1 / (1 + summed / steps)
         self.graph_weight.copy_(torch.where(steps > 0, weight, self.graph_weight))
 
-    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+    def embed(
+        self, images: torch.Tensor, modality=None, feature: str | None = None
+    ) -> Embedding[torch.Tensor]:
         """See ``Method.embed``; vectors of unit length."""
-        if feature not in (None, *self.features):
-            raise UserError(
-                f"this DDAG has no feature {feature!r}: choose one of {', '.join(self.features)} "
-                "(part needs method.part above 0)"
-            )
+        feature = self.checked_feature(feature)
         maps = self.feature_map(images, modality)
         vectors = self.neck(average(maps))
-        if (feature or self.features[0]) == "part":
+        if self.part is not None and feature == "part":
             vectors = self.part(maps, vectors)
         return Embedding(F.normalize(vectors))
+
+    def checked_feature(self, feature: str | None) -> str:
+        """See ``Method.checked_feature``."""
+        if feature == "part" and self.part is None:
+            raise UserError("this DDAG has no feature 'part', which needs method.part above 0: choose bn")
+        return super().checked_feature(feature)
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) before pooling."""

@@ -20,9 +20,10 @@ Domain Generalization", AAAI 2018, arXiv 1710.03463), with which the authors com
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +38,8 @@ from crossreid.nn.batch_instance_norm import GATES, BatchInstanceNorm, HalfInsta
 from crossreid.nn.classifiers import CLASSIFIERS
 from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.nn.pooling import GeneralizedMean, average, average_and_maximum, clipped_average, maximum
-from crossreid.nn.resnet import NETWORKS, resnet
-from crossreid.records import Batch, Embedding, UserError
+from crossreid.nn.resnet import NETWORKS, ResNet, resnet
+from crossreid.records import Batch, Embedding, UserError, check_choice
 
 GATED = {"bin": BatchInstanceNorm, "bin_shared": partial(BatchInstanceNorm, shared=True)}
 NORMS = {
@@ -47,7 +48,7 @@ NORMS = {
     "in": partial(nn.InstanceNorm2d, affine=True),
     "half": HalfInstanceNorm,
 }
-BACKBONES = {
+BACKBONES: dict[str, Callable[..., MobileNetV2 | ResNet]] = {
     "mobilenet_v2_1.4": partial(MobileNetV2, 1.4),
     "mobilenet_v2_1.0": partial(MobileNetV2, 1.0),
     **{name: partial(resnet, name) for name in NETWORKS},
@@ -75,7 +76,7 @@ CHOICES = {
 
 
 @dataclass
-class Config:
+class MetaBINConfig:
     """Defaults are those of the models trained on several data sets. For one data set whose cameras are the
     domains, the published settings add ``cross_entropy`` to both meta losses, and take 4 meta-train domains
     on DukeMTMC-reID (3 on Market-1501).
@@ -134,14 +135,14 @@ class Config:
 class MetaBIN(Method):
     """The maps pooled ("global"), then batch normalisation ("bn"), then a classifier while training."""
 
-    Config = Config
+    Config = MetaBINConfig
+    config: MetaBINConfig
     features = ("bn", "global")
 
-    def __init__(self, config: Config, classes: int, domains: int = 1):
+    def __init__(self, config: MetaBINConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
         for key, known in CHOICES.items():
-            if getattr(config, key) not in known:
-                raise UserError(f"method.{key} is {getattr(config, key)!r}: choose one of {', '.join(known)}")
+            check_choice(f"method.{key}", getattr(config, key), known)
         if set(config.pretrained_norms) - set(PRETRAINED_NORMS):
             raise UserError(
                 f"method.pretrained_norms is {list(config.pretrained_norms)}: choose some of "
@@ -190,7 +191,10 @@ class MetaBIN(Method):
         gates = [value for name, value in named if name.endswith("gate")]
         biases = [value for name, value in named if name.endswith("bias")]
         others = [value for name, value in named if not name.endswith(("gate", "bias"))]
-        main = [{"params": others, "name": "weights"}, {"params": biases, "name": "biases", "lr_factor": 2.0}]
+        main: list[dict] = [
+            {"params": others, "name": "weights"},
+            {"params": biases, "name": "biases", "lr_factor": 2.0},
+        ]
         if not gates:
             return {"main": main}
         bounded = {"params": gates, "name": "gates", "weight_decay": 0.0, "bounds": (0.0, 1.0)}
@@ -201,26 +205,27 @@ class MetaBIN(Method):
         in each tenth from 0 (instance normalisation) to 1 (batch normalisation)."""
         return {"gates": gate_histograms(self.gates())} if self.gates() else {}
 
-    def load_state_dict(self, weights: Mapping[str, torch.Tensor], *args, **kwargs):
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
         """As in torch; gates outside 0 to 1 are a UserError."""
-        for name, value in weights.items():
+        for name, value in state_dict.items():
             if name.endswith("gate") and not bool(((value >= 0) & (value <= 1)).all()):
                 raise UserError(
                     f"the gates {name} reach from {value.min().item():g} to {value.max().item():g}: gates weigh two "
                     "normalisations and lie from 0 to 1, so the file is damaged or comes from a program that did "
                     "not keep them there; clamp them yourself if you know that this is meant"
                 )
-        return super().load_state_dict(weights, *args, **kwargs)
+        return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         if phase == "meta":
             return self._meta(batch, progress)
         losses = self._losses(self.losses[phase], self._pool(batch.images), batch)
-        return {"total": sum(losses.values()), **losses}
+        return {"total": reduce(torch.add, losses.values()), **losses}
 
-    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
-        if feature not in (None, *self.features):
-            raise UserError(f"MetaBIN has no feature {feature!r}: choose one of {', '.join(self.features)}")
+    def embed(
+        self, images: torch.Tensor, modality=None, feature: str | None = None
+    ) -> Embedding[torch.Tensor]:
+        feature = self.checked_feature(feature)
         pooled = self._pool(images)
         return Embedding(pooled if feature == "global" else self.neck(pooled))
 

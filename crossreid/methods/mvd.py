@@ -30,7 +30,7 @@ from crossreid.nn.channel_attention import ChannelAttention
 from crossreid.nn.pooling import average
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import resnet
-from crossreid.records import Batch, Embedding, UserError
+from crossreid.records import Batch, Embedding, UserError, check_choice
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Profile:
         triplet.
     last_stride, variant: of the backbones. attention: channel attention before their last three stages.
     neck_bias: the neck's bias is learned.
-    backbone_lr_factor, smoothing, normalize: see ``Config``, which may say otherwise.
+    backbone_lr_factor, smoothing, normalize: see ``MVDConfig``, which may say otherwise.
     grey: weights of red, green and blue. grey_first: the shared branch sees the grey version first, which
         only its running statistics notice.
     """
@@ -101,7 +101,7 @@ VIEWS = {
 
 
 @dataclass
-class Config:
+class MVDConfig:
     """Settings of MVD; the defaults are those of the released program. Where null, the profile decides.
 
     profile: authors (what the released program really computes), paper (divergences as they are written
@@ -152,7 +152,7 @@ class Config:
 class Encoder(nn.Module):
     """A whole residual network, its neck and its classifier: images to an observation v and its logits."""
 
-    def __init__(self, config: Config, profile: Profile, classes: int):
+    def __init__(self, config: MVDConfig, profile: Profile, classes: int):
         super().__init__()
         self.backbone = resnet(
             config.backbone,
@@ -239,17 +239,15 @@ class MVD(Method):
     """See the module. ``obs`` are the four views' observations v, ``rep`` their representations z, ``both``
     all eight."""
 
-    Config = Config
+    Config = MVDConfig
+    config: MVDConfig
     features = ("obs", "rep", "both")
     unit_length = True
 
-    def __init__(self, config: Config, classes: int, domains: int = 1):
+    def __init__(self, config: MVDConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
-        for name, known in (("profile", PROFILES), ("normalize", (None, "joint", "parts"))):
-            if getattr(config, name) not in known:
-                raise UserError(
-                    f"method.{name} is {getattr(config, name)!r}: choose one of {', '.join(filter(None, known))}"
-                )
+        check_choice("method.profile", config.profile, PROFILES)
+        check_choice("method.normalize", config.normalize, (None, "joint", "parts"))
         if config.width < 2:
             raise UserError(f"method.width is {config.width}: give the width of z, 2 or more")
         if config.temperature <= 0:
@@ -257,26 +255,24 @@ class MVD(Method):
         own = {name: getattr(config, name) for name in ("normalize", "smoothing", "backbone_lr_factor")}
         own = {name: value for name, value in own.items() if value is not None}
         self.profile = replace(PROFILES[config.profile], **own)
-        self.encoders = nn.ModuleDict({name: Encoder(config, self.profile, classes) for name in BRANCHES})
-        channels = self.encoders["shared"].backbone.channels
+        encoders = {name: Encoder(config, self.profile, classes) for name in BRANCHES}
+        self.encoders = nn.ModuleDict(encoders)
+        channels = encoders["shared"].backbone.channels
         self.bottlenecks = nn.ModuleDict(
             {name: Bottleneck(channels, config.width, classes, self.profile.sampled) for name in BRANCHES}
         )
-        self._start()
+        self._start(*encoders.values())
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """The losses of the profile, with the modality of each image for the distances alone."""
         config, profile = self.config, self.profile
         check_identities(batch.on_host().target)
         seen = self._observe(batch.images)
-        drawn = {view: self.bottlenecks[VIEWS[view][0]].with_prior(vectors) for view, vectors in seen.items()}
-        kept, priors = ({view: pair[index] for view, pair in drawn.items()} for index in range(2))
-        seen_logits = {
-            view: self.encoders[VIEWS[view][0]].classifier(vectors) for view, vectors in seen.items()
-        }
-        kept_logits = {
-            view: self.bottlenecks[VIEWS[view][0]].classifier(vectors) for view, vectors in kept.items()
-        }
+        drawn = {view: self._bottleneck(view).with_prior(vectors) for view, vectors in seen.items()}
+        kept = {view: representation for view, (representation, _) in drawn.items()}
+        priors = {view: prior for view, (_, prior) in drawn.items() if prior is not None}
+        seen_logits = {view: self._encoder(view).classifier(vectors) for view, vectors in seen.items()}
+        kept_logits = {view: self._bottleneck(view).classifier(vectors) for view, vectors in kept.items()}
         losses = {
             "identity": self._weighted(
                 lambda logits: identity_loss(logits, batch.target, profile.smoothing),
@@ -294,22 +290,33 @@ class MVD(Method):
         total = sum(getattr(config, name) * loss for name, loss in losses.items())
         return losses | {"total": total}
 
-    def embed(self, images: torch.Tensor, modality=None, feature: str | None = None) -> Embedding:
+    def embed(
+        self, images: torch.Tensor, modality=None, feature: str | None = None
+    ) -> Embedding[torch.Tensor]:
         """See ``Method.embed``; every image takes the same way, whatever its modality. Vectors of unit
         length."""
-        if feature not in (None, *self.features):
-            raise UserError(f"MVD has no feature {feature!r}: choose one of {', '.join(self.features)}")
+        feature = self.checked_feature(feature)
         seen = self._observe(images)
         parts = [] if feature == "rep" else list(seen.values())
         if feature in ("rep", "both"):
-            parts += [self.bottlenecks[VIEWS[view][0]](vectors) for view, vectors in seen.items()]
+            parts += [self._bottleneck(view)(vectors) for view, vectors in seen.items()]
         if self.profile.normalize == "parts":
             parts = [F.normalize(part) for part in parts]
         return Embedding(F.normalize(torch.cat(parts, dim=1)))
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) of the shared branch for the images as they are."""
-        return self.encoders["shared"].feature_map(images)
+        return self._encoder("shared_colour").feature_map(images)
+
+    def _encoder(self, view: str) -> Encoder:
+        found = self.encoders[VIEWS[view][0]]
+        assert isinstance(found, Encoder)
+        return found
+
+    def _bottleneck(self, view: str) -> Bottleneck:
+        found = self.bottlenecks[VIEWS[view][0]]
+        assert isinstance(found, Bottleneck)
+        return found
 
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Backbones with necks and classifiers, and bottlenecks."""
@@ -332,8 +339,7 @@ class MVD(Method):
         brightness = red * images[:, :1] + green * images[:, 1:2] + blue * images[:, 2:]
         return brightness.expand_as(images)
 
-    def _start(self) -> None:
-        first, *others = self.encoders.values()
+    def _start(self, first: Encoder, *others: Encoder) -> None:
         config = self.config
         load_pretrained(first.backbone, config.pretrained, config.backbone, (first.stem,))
         if config.pretrained is not None:
@@ -346,7 +352,7 @@ class MVD(Method):
         grey = self.grey(images)
         shared = ("shared_grey", "shared_colour")
         order = ("visible", *(shared if self.profile.grey_first else shared[::-1]), "infrared")
-        return {view: self.encoders[VIEWS[view][0]](grey if VIEWS[view][1] else images) for view in order}
+        return {view: self._encoder(view)(grey if VIEWS[view][1] else images) for view in order}
 
     def _weighted(self, loss, *views: dict[str, torch.Tensor]) -> torch.Tensor:
         return sum(VIEWS[view][2] * loss(value) for each in views for view, value in each.items())

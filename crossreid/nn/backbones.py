@@ -10,8 +10,8 @@ from torch import nn
 
 from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.nn.pretrained import load_pretrained
-from crossreid.nn.resnet import NETWORKS, resnet
-from crossreid.records import UserError
+from crossreid.nn.resnet import NETWORKS, ResNet, resnet
+from crossreid.records import UserError, check_choice
 
 # Name -> whose file of ImageNet weights fits; the residual networks have timm's besides.
 OTHERS = {
@@ -22,7 +22,15 @@ OTHERS = {
 }
 
 
-def backbone(name: str, last_stride: int = 1, variant: str = "torchvision") -> nn.Module:
+class LayersInOrder(nn.Sequential):
+    """The layers of a network of torchvision up to its last map, by their names there. ``channels``: of that map."""
+
+    channels = 1024
+
+
+def backbone(
+    name: str, last_stride: int = 1, variant: str = "torchvision"
+) -> ResNet | MobileNetV2 | LayersInOrder:
     """A network with fresh weights: images (N, 3, H, W) to maps (N, channels, H/16 or 32, W/16 or 32).
 
     name: one of ``crossreid.nn.resnet.NETWORKS`` or of ``OTHERS``.
@@ -35,8 +43,7 @@ def backbone(name: str, last_stride: int = 1, variant: str = "torchvision") -> n
     ``channels`` is the width of the map.
     """
     if name not in OTHERS:
-        if name not in NETWORKS:
-            raise UserError(f"unknown backbone {name!r}: choose one of {', '.join((*NETWORKS, *OTHERS))}")
+        check_choice("method.backbone", name, (*NETWORKS, *OTHERS))
         return resnet(name, last_stride, variant)
     if variant != "torchvision":
         raise UserError(
@@ -67,25 +74,23 @@ def _dense_name(key: str) -> str:
     return re.sub(r"\b(norm|relu|conv)\.([12])\b", r"\1\2", key.removeprefix("features."))
 
 
-def _densenet(last_stride: int) -> nn.Sequential:
+def _densenet(last_stride: int) -> LayersInOrder:
     from torchvision.models import densenet121
 
-    network = densenet121(weights=None).features
+    network = LayersInOrder(OrderedDict(densenet121(weights=None).features.named_children()))
     if last_stride == 1:
-        network.transition3.pool = nn.Identity()
-    network.channels = 1024
+        network.get_submodule("transition3").pool = nn.Identity()
     return network
 
 
-def _shufflenet(last_stride: int) -> nn.Sequential:
+def _shufflenet(last_stride: int) -> LayersInOrder:
     from torchvision.models import shufflenet_v2_x1_0
 
     whole = shufflenet_v2_x1_0(weights=None)
     parts = ("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5")
-    network = nn.Sequential(OrderedDict((part, getattr(whole, part)) for part in parts))
+    network = LayersInOrder(OrderedDict((part, getattr(whole, part)) for part in parts))
     if last_stride == 1:
-        for module in network.stage4[0].modules():
+        for module in network.get_submodule("stage4.0").modules():
             if isinstance(module, nn.Conv2d):
                 module.stride = (1, 1)
-    network.channels = 1024
     return network

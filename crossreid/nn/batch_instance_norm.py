@@ -37,6 +37,9 @@ class BatchInstanceNorm(nn.BatchNorm2d):
     begin, a name of ``GATES``.
     """
 
+    num_batches_tracked: torch.Tensor
+    momentum: float
+
     def __init__(self, channels: int, shared: bool = False, gates: str = "one"):
         super().__init__(channels)
         self.shared = shared
@@ -47,6 +50,8 @@ class BatchInstanceNorm(nn.BatchNorm2d):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         gate, rest = self.gate, 1 - self.gate
+        bias: torch.Tensor | None
+        instance_bias: torch.Tensor | None
         # The gate goes into the affine pairs: the same function, two products of whole maps fewer.
         if self.shared:
             weight, bias = self.weight * gate, self.bias

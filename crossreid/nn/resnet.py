@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from crossreid.nn.gradient_checkpointing import checkpointed
 from crossreid.nn.nonlocal_block import NonLocal
-from crossreid.records import UserError
+from crossreid.records import check_choice
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,9 @@ def resnet(
     gradient_checkpointing: in training keep the maps between the blocks alone, see
         ``crossreid.nn.gradient_checkpointing``.
     """
-    if name not in NETWORKS:
-        raise UserError(f"unknown backbone {name!r}: choose one of {', '.join(NETWORKS)}")
+    check_choice("method.backbone", name, NETWORKS)
     if isinstance(variant, str):
-        if variant not in VARIANTS:
-            raise UserError(f"unknown backbone variant {variant!r}: choose one of {', '.join(VARIANTS)}")
+        check_choice("method.variant", variant, VARIANTS)
         variant = VARIANTS[variant]
     block, counts, base = NETWORKS[name]
     return ResNet(

@@ -90,11 +90,11 @@ def alignment_path(x, y) -> list[tuple[int, int]]:
 
 def _cheapest(steps: torch.Tensor) -> torch.Tensor:
     """(S, S', ...) distances of stripes -> (...) cost of the cheapest path."""
-    above = None
+    above: list[torch.Tensor] = []
     for row in steps:
-        cost = []
+        cost: list[torch.Tensor] = []
         for j, step in enumerate(row):
-            if above is None:
+            if not above:
                 cost.append(step + cost[-1] if j else step)
             else:
                 cost.append(step + (torch.minimum(above[j], cost[-1]) if j else above[j]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+import psutil
 
 from crossreid.records import UserError
 
@@ -14,23 +15,15 @@ _LIMITS = (
 )
 
 
-def free() -> int | None:
-    """Bytes that this process can still take, or None where the system does not say."""
-    found = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
-    except OSError:
-        try:
-            found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-        except (AttributeError, ValueError, OSError):
-            return None
+def free() -> int:
+    """Bytes that this process can still take, of the machine and of the container it may run in."""
+    found = [psutil.virtual_memory().available]
     for limit, used in _LIMITS:
         try:
             found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
         except (OSError, ValueError):  # no such group, or the word "max"
             continue
-    return min(found, default=None)
+    return min(found)
 
 
 def require(size: int, what: str, instead: str) -> None:
@@ -39,7 +32,7 @@ def require(size: int, what: str, instead: str) -> None:
     what: "the stripes of 93820 images"; instead: what the user can do, a clause after a colon.
     """
     available = free()
-    if available is not None and size > available:
+    if size > available:
         raise UserError(
             f"{what} would take {size:,} bytes ({size / 2**30:.1f} GiB), but only "
             f"{max(available, 0) / 2**30:.1f} GiB of memory are free: {instead}"

@@ -9,6 +9,7 @@ with its square.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -109,7 +110,8 @@ def k_reciprocal_distance(
             at = torch.nonzero(~torch.isfinite(matrix))
             if len(at):
                 raise UserError(f"the {name} distance at {tuple(at[0].tolist())} is not a finite number")
-    return _whole(_rerank(_Matrices(*matrices, squared), k1, k2, weight, precision, False))
+    whole = _Matrices(matrices[0], matrices[1], matrices[2], squared)
+    return _whole(_rerank(whole, k1, k2, weight, precision, False))
 
 
 def expand_features(
@@ -176,7 +178,7 @@ class Reranked:
 
     queries: int
     gallery: int
-    source: object
+    source: _Features | _Matrices
     largest: np.ndarray
     query_rows: tuple
     gallery_columns: tuple
@@ -347,32 +349,32 @@ class _Features:
 
     @torch.no_grad()
     def tile(self, top, bottom, left, right) -> np.ndarray:
-        out = 0
+        parts = []
         if self.vectors:
             x, y = self._part(self.vectors, top, bottom), self._part(self.vectors, left, right)
             with full_products(), without_autocast(x.device.type):
                 out = torch.mm(x, y.T).mul_(-2)
             out += self._part(self.squares, top, bottom)[:, None]
             out += self._part(self.squares, left, right)
+            parts.append(out)
         if self.stripes:
-            out = out + self.compare(
-                self._part(self.stripes, top, bottom), self._part(self.stripes, left, right)
-            )
-        return out.cpu().numpy()
+            x, y = self._part(self.stripes, top, bottom), self._part(self.stripes, left, right)
+            parts.append(self.compare(x, y))
+        return reduce(torch.add, parts).cpu().numpy()
 
     @torch.no_grad()
     def pairs(self, rows, columns) -> np.ndarray:
         out = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), 1024):
             here = slice(start, start + 1024)
-            total = 0
+            parts = []
             if self.vectors:
                 x, y = self._pick(self.vectors, rows[here]), self._pick(self.vectors, columns[here])
-                total = x.square().sum(1) + y.square().sum(1) - 2 * (x * y).sum(1)
+                parts.append(x.square().sum(1) + y.square().sum(1) - 2 * (x * y).sum(1))
             if self.stripes:
                 x, y = self._pick(self.stripes, rows[here]), self._pick(self.stripes, columns[here])
-                total = total + self.compare_pairs(x, y, floor=0.0)
-            out[here] = total.cpu().numpy()
+                parts.append(self.compare_pairs(x, y, floor=0.0))
+            out[here] = reduce(torch.add, parts).cpu().numpy()
         return out
 
     def _pick(self, pair, items):

@@ -14,17 +14,19 @@ import torch
 
 from crossreid.files import replacing
 from crossreid.formats.mindspore import mindspore_names, write_checkpoint
-from crossreid.formats.pytorch import read_weights
-from crossreid.records import UserError
+from crossreid.formats.pytorch import read_weights, state_dict
+from crossreid.methods import METHODS
+from crossreid.records import UserError, check_choice
 
 # Name of the method -> the key under which the program's own files keep the weights. Asked in this order.
 SYSTEMS = {"metabin": "model", "alignedreid": "state_dict", "agw": "net", "ddag": "net", "mvd": "model"}
 
 
-def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
+def read(path: str | Path, content=None, **settings) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
     """A checkpoint of a published system, recognised by the names in it.
 
     path: a PyTorch file, a MindSpore ``.ckpt``, or ``.safetensors`` of either. Nothing in it is run.
+    content: what the PyTorch file holds, where it has been read already.
     settings: what the file does not record: ``size`` (height, width) of the input, settings of the method.
 
     Returns its description (method, config, classes, domains, input, origin, notes), the weights by our names, and
@@ -35,12 +37,18 @@ def read(path: str | Path, **settings) -> tuple[dict, dict[str, torch.Tensor], d
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint at {path}: give that of a PyTorch or MindSpore program")
-    state, left_out = read_weights(path)
+    state, left_out = read_weights(path) if content is None else (state_dict(content, path), {})
     for name in SYSTEMS:
         system = _system(name)
         if system.recognises(state):
             break
     else:
+        if name := _ours(state):
+            raise UserError(
+                f"{path} holds the weights of our method {name} and nothing else: a checkpoint also records the "
+                "settings, the classes and how images are made. Give the file that training wrote, such as last.pt; or "
+                "build the method in Python with the settings of its training, and fill it by load_state_dict."
+            )
         some = ", ".join(list(state)[:3])
         raise UserError(
             f"{path} is not a checkpoint of a system known here ({', '.join(SYSTEMS)}): its weights are "
@@ -68,8 +76,7 @@ def to_original(
     config: settings of the method, which the MindSpore form asks for.
     """
     path = Path(path)
-    if name not in SYSTEMS:
-        raise UserError(f"no published program belongs to the method {name!r}: choose {', '.join(SYSTEMS)}")
+    check_choice("the method of an official checkpoint", name, SYSTEMS)
     if path.suffix == ".ckpt":
         write = getattr(_system(name), "write_mindspore", None)
         if write is None:
@@ -83,6 +90,20 @@ def to_original(
     theirs = {key: value.detach().cpu().clone() for key, value in _system(name).write(state).items()}
     with replacing(path) as temporary:
         torch.save({SYSTEMS[name]: theirs, "epoch": 0}, temporary)
+
+
+def _ours(state: Mapping[str, torch.Tensor]) -> str | None:
+    """Which method of ours has weights of these names, whatever its settings."""
+    best, most = None, 0.5
+    for name, kind in METHODS.items():
+        for backbone in (kind.Config().backbone, "resnet50"):
+            config = kind.Config(backbone=backbone, pretrained=None)
+            with torch.device("meta"):
+                own = kind(config, 2).state_dict()
+            share = len(own.keys() & state.keys()) / len(state)
+            if share > most:
+                best, most = name, share
+    return best
 
 
 def _system(name):

@@ -65,7 +65,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
     """
     weights, left_out = rename(state, (*_ATTENTION, *TRUNK), UNUSED, "AGW")
     attention = "backbone.nonlocal2.0.theta.weight" in weights
-    config = {"pretrained": None, "attention": attention}
+    config: dict[str, object] = {"pretrained": None, "attention": attention}
     if attention:
         widths = [len(weights[f"backbone.nonlocal{stage}.0.theta.weight"]) for stage in (2, 3)]
         config["attention_width"] = widths[0] if widths[0] == widths[1] else 0

@@ -104,8 +104,12 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
         weight = f"part.{name}.weight"
         weights[weight] = weights[weight].flatten(1)
     heads = sum(name.startswith("graph.heads.") and name.endswith(".weight") for name in weights)
-    config = {"pretrained": None, "part": len(weights["part.gate"]), "graph": "graph.out.weight" in weights}
-    config["heads"] = heads
+    config: dict[str, object] = {
+        "pretrained": None,
+        "part": len(weights["part.gate"]),
+        "graph": "graph.out.weight" in weights,
+        "heads": heads,
+    }
     if heads:
         config["width"] = weights["graph.heads.0.weight"].shape[1]
     if config["graph"]:

@@ -71,9 +71,9 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
                     "reproduced here. Use a checkpoint of the published program."
                 )
             left_out[name] = "a constant of the data pipeline, equal to ours"
-    config = {"backbone": _backbone(state), "norm": _norm(state)}
+    config: dict[str, object] = {"backbone": _backbone(state), "norm": (norm := _norm(state))}
     # The two settings that training without gates needs; a trained model embeds the same either way.
-    config["meta"] = config["norm"].startswith("bin")
+    config["meta"] = norm.startswith("bin")
     # Of heads and poolings only these two leave a trace; the others embed as the default does, or must be given.
     if "heads.classifier_fc.t" in state:
         config["classifier"] = "arc"

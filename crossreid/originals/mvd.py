@@ -80,7 +80,8 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
             f"the checkpoint looks like one of MVD, but nothing in it would become {missing[0]}: it was "
             "cut down or made by a changed program; give the file as the published program wrote it"
         )
-    config = {"pretrained": None, "width": len(weights["bottlenecks.shared.encoder.6.weight"])}
+    width = len(weights["bottlenecks.shared.encoder.6.weight"])
+    config: dict[str, object] = {"pretrained": None, "width": width}
     if port:
         config["profile"] = "mindspore"
     described = {

@@ -25,7 +25,6 @@ A new protocol is one file with such a class and one line here.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 from crossreid.protocols.base import Protocol
@@ -35,7 +34,7 @@ from crossreid.protocols.llcm import LLCM
 from crossreid.protocols.regdb import RegDB
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.protocols.sysu_mm01 import SysuMM01
-from crossreid.records import Image, UserError
+from crossreid.records import Image, check_choice
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "single_query": SingleQuery,
@@ -50,11 +49,8 @@ PROTOCOLS: dict[str, type[Protocol]] = {
 
 def get(name: str) -> type[Protocol]:
     """The protocol of that name. Raises UserError that names the nearest one."""
-    if name in PROTOCOLS:
-        return PROTOCOLS[name]
-    near = difflib.get_close_matches(name, PROTOCOLS, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UserError(f"unknown protocol {name!r}{hint}: choose one of {', '.join(sorted(PROTOCOLS))}.")
+    check_choice("the protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
 
 
 def build(

@@ -59,7 +59,7 @@ class SysuMM01(Protocol):
                 f"in its folder exp: copy it there from the owner's evaluation code, or set protocol.gallery "
                 f"to python."
             )
-        official = file is not None and gallery != "python"
+        chosen = None if gallery == "python" else file
         if split == "test":
             splits = sysu_mm01.tested(root)
             query, visible = splits["query"], splits["gallery"]
@@ -76,8 +76,8 @@ class SysuMM01(Protocol):
                 f"sysu_mm01)."
             )
         counts = {key: len(found) for key, found in places.items()}
-        if official:
-            draw = _official(file, counts, shots)
+        if chosen is not None:
+            draw = _official(chosen, counts, shots)
         else:
             draw = [seeded_gallery(counts, shots, trial) for trial in range(trials)]
         drawn = [
@@ -91,7 +91,8 @@ class SysuMM01(Protocol):
         self._queries = np.arange(len(query))
         self._row = mode
         identities = len({image.identity for image in query})
-        self.description = _words(self.called, mode, shots, trials, official, f"{identities} {split} identities")
+        by_list = chosen is not None
+        self.description = _words(self.called, mode, shots, trials, by_list, f"{identities} {split} identities")
 
     def trials(self) -> list[Trial]:
         places = PLACES[[image.camera for image in self.images]]

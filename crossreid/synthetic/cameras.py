@@ -79,7 +79,7 @@ def camera(
         horizon,
         float(np.radians(pitch)),
         facing,
-        tuple(float(gain) for gain in balance),
+        (float(balance[0]), float(balance[1]), float(balance[2])),
         float(np.exp(bright)),
         between(rng, 0.85, 1.2),
         between(rng, -0.9, 0.9),
@@ -134,7 +134,9 @@ def develop(light: np.ndarray, what: Camera, rng: np.random.Generator) -> np.nda
 def _grain() -> np.ndarray:
     """A long run of noise with standard deviation 1, close to normal."""
     rng = generator("grain of the sensor")
-    total = sum(rng.random(1 << 19, dtype=np.float32) for _ in range(4))
+    total = np.zeros(1 << 19, np.float32)
+    for _ in range(4):
+        total += rng.random(1 << 19, dtype=np.float32)
     return (total - 2) / np.float32((4 / 12) ** 0.5)
 
 

@@ -61,7 +61,7 @@ class _Drawing:
         self.cos, self.sin = np.cos(pose.yaw), np.sin(pose.yaw)
         self.down, self.tilt = np.cos(pitch), np.sin(pitch)
         self.sway = np.sin(pose.lean)
-        self.tubes = []
+        self.tubes: list[tuple] = []
 
     def near(self, x: float, y: float, z: float) -> float:
         """How much nearer to the camera than the body's axis a point is."""

@@ -40,7 +40,7 @@ def cuhk03(identities: int, images: int | None, seed: int) -> Plan:
                 names.append(name)
                 labels.append(place)
                 views.append(view)
-        rows = {"train": [], "query": [], "gallery": []}
+        rows: dict[str, list[int]] = {"train": [], "query": [], "gallery": []}
         asked = set()
         for row, (label, view) in enumerate(zip(labels, views), 1):
             split = "train" if label in trained else ("gallery" if (label, view) in asked else "query")

@@ -213,7 +213,7 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
 
     # What it is made of.
     tone = between(rng, 0, 1)
-    skin = tuple(float(a + (b - a) * tone) for a, b in zip((0.93, 0.76, 0.66), (0.36, 0.24, 0.18)))
+    skin = (0.93 + (0.36 - 0.93) * tone, 0.76 + (0.24 - 0.76) * tone, 0.66 + (0.18 - 0.66) * tone)
     shade = pick(rng, HAIR_COLOURS)
     above = dict(PATTERNS)
     if upper in ("coat", "jacket", "vest"):
@@ -242,7 +242,7 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
         "trim": Material(
             pick(rng, {(0.08, 0.08, 0.09): 2, (0.85, 0.84, 0.80): 1}), between(rng, 0.1, 0.9), folds=0.0
         ),
-        "feature": Material(tuple(0.42 * c for c in skin), 0.3, folds=0.0),
+        "feature": Material((0.42 * skin[0], 0.42 * skin[1], 0.42 * skin[2]), 0.3, folds=0.0),
     }
     # The body.
     return Person(

@@ -28,7 +28,7 @@ def scene(place: int, kind: str, domain: str, seed: int, horizon: float) -> dict
     horizon: where the wall meets the floor, 0 top to 1 bottom.
     """
     rng = generator("scene", seed, domain, place)
-    wall, floor, elements, ground = _KINDS[kind]
+    plain_wall, plain_floor, elements, ground = _KINDS[kind]
     tint = [between(rng, 0.88, 1.12) for _ in range(3)]
     line = int(HEIGHT * horizon)
     visible, infrared = Image.new("RGB", (WIDTH, HEIGHT)), Image.new("L", (WIDTH, HEIGHT))
@@ -47,13 +47,13 @@ def scene(place: int, kind: str, domain: str, seed: int, horizon: float) -> dict
         base = colour or [grey * between(rng, 0.6, 1.4) for _ in range(3)]
         return [c * between(rng, 0.85, 1.15) for c in base], between(rng, 0.1, 0.6)
 
-    wall = [c * t for c, t in zip(wall, tint)]
+    wall = [c * t for c, t in zip(plain_wall, tint)]
     wall_ir, floor_ir = between(rng, 0.2, 0.5), between(rng, 0.15, 0.45)
     box(0, 0, WIDTH, line, wall, wall_ir)
     chosen = [elements[int(rng.integers(len(elements)))] for _ in range(2)]
     for element in chosen:
         _element(element, rng, box, pens, some, line, wall, wall_ir, level)
-    floor = [c * between(rng, 0.85, 1.15) for c in floor]
+    floor = [c * between(rng, 0.85, 1.15) for c in plain_floor]
     box(0, line, WIDTH, HEIGHT, floor, floor_ir)
     _floor(ground, rng, pens, line, floor, floor_ir, level)
     if kind != "park":

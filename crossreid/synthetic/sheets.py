@@ -40,9 +40,9 @@ def contact_sheet(
             image = render(who, what, view, size=size, jitter=jitter, occlusion=occlusion)
             y, x = row * (height + gap), column * (width + gap)
             sheet[y : y + height, x : x + width] = image
-    sheet = Image.fromarray(sheet)
+    whole = Image.fromarray(sheet)
     return (
-        sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST)
+        whole.resize((whole.width * zoom, whole.height * zoom), Image.Resampling.NEAREST)
         if zoom > 1
-        else sheet
+        else whole
     )

@@ -19,8 +19,8 @@ from crossreid import checkpoint
 from crossreid.data.loading import Loader
 from crossreid.engine import PRECISIONS, Engine, seed_step
 from crossreid.methods.base import Method, Phase, Progress
-from crossreid.records import UserError
-from crossreid.training.optim import OptimizerConfig, check_choice, lr_factor, make_optimizers
+from crossreid.records import UserError, check_choice
+from crossreid.training.optim import OptimizerConfig, lr_factor, make_optimizers
 
 
 @dataclass

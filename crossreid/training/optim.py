@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from crossreid.methods.base import Method, Progress
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("steps", "cosine", "poly", "linear", "constant")
@@ -125,12 +124,3 @@ def make_optimizers(
             kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
             made[name] = kind(prepared, lr=config.lr, betas=tuple(config.betas))
     return made
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        hint = difflib.get_close_matches(str(value), allowed, 1)
-        raise UserError(
-            f"{name} is {value!r}: choose one of {', '.join(allowed)}"
-            + (f" (did you mean {hint[0]!r}?)" if hint else "")
-        )

@@ -86,7 +86,7 @@ SOURCE = Source(
     layout="""images.csv with the columns path, identity, camera
   and, if wanted, modality, split, time, x0, y0, x1, y1 and others; paths relative to the table""",
     folder="csv",
-    settings=("train_share", "seed"),
+    settings=("train_share", "seed", "keep_junk"),
     read=read,
     protocol="single_query",
     remarks=own.remarks,

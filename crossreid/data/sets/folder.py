@@ -83,7 +83,7 @@ SOURCE = Source(
   bert/...
 or below train/, query/ and gallery/; or any names, with a pattern""",
     folder="folder",
-    settings=("pattern", "camera", "train_share", "seed"),
+    settings=("pattern", "camera", "train_share", "seed", "keep_junk"),
     read=read,
     protocol="single_query",
     check=_check,
