@@ -20,6 +20,7 @@ from study import markdown
 import crossreid
 from crossreid import checkpoint, config, data, evaluation, synthetic, training
 from crossreid.bundled import SMALL
+from crossreid.data.provenance import LAYOUT_OF
 from crossreid.files import replacing, write_json
 from crossreid.protocols import PROTOCOLS
 
@@ -118,15 +119,21 @@ def write(folder: Path) -> None:
     content["settings"]["train"]["init_from"] = None
     checkpoint.save(SMALL, content)
     points = [
-        point | {"subset": f"{layout}, {point['subset']}"}
-        for layout, evaluated in found.items()
+        point | {"subset": subset_of(evaluated, point["subset"])}
+        for evaluated in found.values()
         for point in evaluated["operating_points"]
     ]
-    about = {"checkpoint": SMALL.name, "protocol": {"provenance": "rendered people"}}
-    write_json(SMALL.with_name("evaluation.json"), about | {"operating_points": points})
+    content = {"checkpoint": SMALL.name, "protocol": {"provenance": "rendered identities"}}
+    write_json(SMALL.with_name("evaluation.json"), content | {"operating_points": points})
     with replacing(SMALL.with_name("CARD.md")) as temporary:
         temporary.write_text(card(folder, found), encoding="utf-8")
     print(f"wrote {SMALL} ({SMALL.stat().st_size / 2**20:.1f} MiB) and CARD.md")
+
+
+def subset_of(evaluated: dict, subset: str) -> str:
+    """What a subset of one of these evaluations is called beside those of the others."""
+    called = evaluated["protocol"]["provenance"]
+    return called if subset == called else f"{called}, {subset}"
 
 
 CARD = """# small
@@ -147,7 +154,7 @@ persons.** Train or convert a model for that.
 | weights | Apache-2.0 |
 | training data | rendered by `crossreid.synthetic`; nobody is shown |
 
-## What it scores on rendered people it has never seen
+## What it scores on rendered identities it has never seen
 
 Each layout has a style that none of the training domains has, and people of its own. Percent, *measured here*; beside
 them the striped colour histogram, which learns nothing.
@@ -158,12 +165,12 @@ them the striped colour histogram, which learns nothing.
 
 def card(folder: Path, found: dict[str, dict]) -> str:
     rows = []
-    for layout, evaluated in found.items():
+    for evaluated in found.values():
         colours = {line["subset"]: line for line in evaluated["baselines"][0]["rows"]}
         for line in evaluated["rows"]:
-            name = f"{layout}, {line['subset']}" if len(evaluated["rows"]) > 1 else layout
+            name = subset_of(evaluated, line["subset"]).removeprefix(LAYOUT_OF)
             rows.append([name, *_percent(line), *_percent(colours[line["subset"]])])
-    head = ["layout", "Rank-1", "Rank-10", "mAP", "colours: Rank-1", "Rank-10", "mAP"]
+    head = [LAYOUT_OF.strip(), "Rank-1", "Rank-10", "mAP", "colours: Rank-1", "Rank-10", "mAP"]
     model = crossreid.Embedder(SMALL)
     network = checkpoint.load(SMALL)
     used = [value for name, value in network.named_parameters() if not name.startswith("classifier")]

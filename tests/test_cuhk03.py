@@ -208,3 +208,30 @@ def test_validation_needs_held_out_images(copy):
     protocol = CUHK03(copy, split="validation", images=held, repetitions=2)
     assert len(protocol.images) == len(held)
     assert len(one_hot(held)) == len(held)
+
+
+def write_divided(root, word):
+    names = {
+        "bounding_box_train": ["0001_c1_1.png", "0001_c2_6.png"],
+        "query": ["0003_c1_1.png", "0003_c2_6.png", "1467_c1_1.png"],
+        "bounding_box_test": ["0003_c1_2.png", "0003_c2_7.png", "1467_c2_6.png"],
+    }
+    for folder, files in names.items():
+        (root / word / folder).mkdir(parents=True)
+        for name in files:
+            (root / word / folder / name).write_bytes(b"x")
+
+
+def test_copies_that_are_divided_already(tmp_path):
+    root = tmp_path / "CUHK03-NP"
+    for word in ("detected", "labeled"):
+        write_divided(root, word)
+    for boxes, word in (("detected", "detected"), ("labelled", "labeled")):
+        splits = cuhk03.read(tmp_path, boxes=boxes)
+        assert [(i.identity, i.camera) for i in splits["query"]] == [(3, 1), (3, 2), (1467, 1)]
+        assert splits["train"][0].path == root / word / "bounding_box_train" / "0001_c1_1.png"
+        assert len(cuhk03.read(root, boxes=boxes, all_images=True)["train"]) == 8
+    assert cuhk03.extract(root) == []
+    protocol = CUHK03(root, repetitions=3)
+    assert len(protocol.trials()) == 3
+    assert "detected query: 2 identities and 3 images found" in " ".join(f.text for f in cuhk03.check(root))

@@ -57,3 +57,9 @@ def test_identity_zero_is_a_distractor_only_where_the_gallery_alone_has_it():
     assert everything({"train": [b], "query": [b], "gallery": [a, c]})["train"] == [b]
     assert everything({"train": [a, b], "gallery": [c]})["train"] == [a, b, c]
     assert everything({"train": [a, b]})["train"] == [a, b]
+
+
+def test_a_camera_is_read_to_its_last_digit(tmp_path):
+    write(tmp_path)
+    image(tmp_path / "query" / "0002_c12_f0000001.jpg")
+    assert {i.camera for i in dukemtmc.read(tmp_path)["query"]} == {1, 2, 12}

@@ -148,3 +148,12 @@ def test_validation_is_on_the_held_out_images(tmp_path):
         LLCM(root, trials=1, split="validation", images=llcm.read(root)["train"]),
         ["infrared to visible", "visible to infrared"],
     )
+
+
+def test_the_list_of_test_identities_alone_can_be_scored(tmp_path):
+    root = write(tmp_path)
+    whole = LLCM(root, trials=2).images
+    for word in ("vis", "nir"):
+        (root / f"idx/train_{word}.txt").unlink()
+    (root / "idx/test_id.txt").write_text("\n".join(map(str, TESTED)))
+    assert set(llcm.read(root)) == {"query", "gallery"} and LLCM(root, trials=2).images == whole

@@ -1,8 +1,12 @@
 """The reader of Market-1501."""
 
-import pytest
+import shutil
 
-from crossreid import data
+import numpy as np
+import pytest
+from tiny_layouts import scores
+
+from crossreid import data, protocols
 from crossreid.data import market_like
 from crossreid.data.sets import market1501
 from crossreid.records import Image, UserError
@@ -91,3 +95,41 @@ def test_an_empty_copy(tmp_path):
         (tmp_path / folder).mkdir()
     findings = data.check("market1501", tmp_path)
     assert "query: 0 images found, 3368 expected." in {finding.text for finding in findings}
+
+
+def test_a_camera_is_read_to_its_last_digit(tmp_path):
+    """The query's own camera is 1 and the only right image is of camera 12, behind two others."""
+    names = {
+        "query": ["0009_c1_0001.jpg", "0010_c1_0001.jpg", "0011_c1_0001.jpg"],
+        "bounding_box_test": ["0009_c12_0003.jpg", "0010_c2_0003.jpg", "0011_c3_0003.jpg"],
+    }
+    for folder, files in names.items():
+        (tmp_path / folder).mkdir()
+        for name in files:
+            (tmp_path / folder / name).write_bytes(b"x")
+    splits = data.read("market1501", tmp_path)
+    assert [image.camera for image in splits["gallery"]] == [12, 2, 3]
+    protocol = protocols.build("single_query", {"source": "market1501"}, {"market1501": tmp_path})
+    # The first query finds its image first, the others find theirs last.
+    vectors = np.array([[0.0], [10.0], [20.0], [0.1], [31.0], [-40.0]])
+    (score,) = scores(protocol, vectors).values()
+    assert score.valid == 3 and score.cmc[0] == pytest.approx(1 / 3)
+
+
+def test_the_test_images_alone_can_be_scored(root):
+    for file in (root / "bounding_box_train").iterdir():
+        file.unlink()
+    (root / "bounding_box_train").rmdir()
+    assert set(data.read("market1501", root)) == {"query", "gallery"}
+    assert "train: 0 images found, 12936 expected." in {f.text for f in data.check("market1501", root)}
+
+
+def test_a_root_under_which_several_copies_lie_is_refused(root):
+    other = root.with_name("another copy")
+    shutil.copytree(root, other)
+    with pytest.raises(UserError, match=r"2 folders in .* fit, Market-1501-v15.09.15, another copy"):
+        data.read("market1501", root.parent)
+    shutil.rmtree(other)
+    # A second name of the same folder is no second copy.
+    other.symlink_to(root, target_is_directory=True)
+    assert data.read("market1501", root.parent)["query"]

@@ -71,3 +71,10 @@ def test_a_line_that_says_too_little_is_named(tmp_path, line):
 def test_perfect_vectors_score_one(tmp_path):
     write(tmp_path / "MSMT17_V1")
     assert_perfect(Generalization(tmp_path, targets=["msmt17"]), ["MSMT17"])
+
+
+def test_the_test_lists_alone_can_be_scored(tmp_path):
+    write(tmp_path)
+    for name in ("list_train.txt", "list_val.txt"):
+        (tmp_path / name).unlink()
+    assert set(msmt17.read(tmp_path)) == {"query", "gallery"} and msmt17.check(tmp_path) == []

@@ -161,3 +161,23 @@ def test_validation_is_on_the_held_out_images(tmp_path):
     assert_perfect(RegDB(root, split="validation", images=held), ROWS)
     with pytest.raises(UserError, match="validation"):
         RegDB(root, split="validation")
+
+
+def test_lists_with_tabs_and_a_leading_dot(tmp_path):
+    root = write(tmp_path)
+    whole = regdb.read(root)
+    for file in (root / "idx").iterdir():
+        lines = file.read_text().splitlines()
+        file.write_text("".join("./" + line.replace(" ", "\t") + "\n" for line in lines))
+    assert regdb.read(root) == whole
+    file.write_text("../outside/1/a.bmp 0\n")
+    with pytest.raises(UserError, match="leads out of the data set"):
+        regdb.read(root, fold=int(file.stem.rpartition("_")[2]))
+
+
+def test_the_test_lists_alone_can_be_scored(tmp_path):
+    root = write(tmp_path)
+    whole = RegDB(root, fold=3).images
+    for file in (root / "idx").glob("train_*"):
+        file.unlink()
+    assert set(regdb.read(root)) == {"query", "gallery"} and RegDB(root, fold=3).images == whole

@@ -461,6 +461,7 @@ def test_average_over_folds(tmp_path):
     assert first["mean"]["rank1"] == pytest.approx(np.mean([1 - (1 - v) for v in values]))
     assert first["cmc"][4] == pytest.approx(np.mean([1 - (1 - v) * 0.85**4 for v in values]))
     assert first["verification"]["TPR@FAR=0.001"] == pytest.approx(0.2)
+    assert (first["valid"], first["queries"]) == (38, 40)  # of each run, not 114 of 120
     assert "average of 3 runs" in report.write_table(folders)
     assert "average of 3 runs" in written(tmp_path, *folders)
     change(folders[2], rows=[row("other", 0.5)])

@@ -31,7 +31,7 @@ def test_it_tells_people_apart_whom_it_has_never_seen():
 def test_a_distance_has_a_place_in_its_evaluations():
     points, source = known("small")
     near, far = (stats_at(points, distance, ("visible", "visible")) for distance in (0.2, 0.8))
-    assert source.endswith("evaluation.json, on rendered people") and len(near) == 3
+    assert source.endswith("evaluation.json, on rendered identities") and len(near) == 3
     assert all(a.false_positive < b.false_positive for a, b in zip(near, far))
 
 

@@ -9,6 +9,7 @@ from scipy.io import savemat
 
 from crossreid import data
 from crossreid.data.sets import sysu_mm01
+from crossreid.protocols.sysu_mm01 import SysuMM01
 from crossreid.records import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "sysu"
@@ -250,3 +251,25 @@ def test_a_whole_copy_is_as_expected(tmp_path):
     texts = [finding.text for finding in data.check("sysu_mm01", tmp_path)]
     assert "gallery: 6774 images found, 6775 expected." in texts
     assert any("identity 10, camera 2 (cam2/0010): 29 images found, 30 expected" in text for text in texts)
+
+
+@pytest.mark.parametrize("form", ["{}\n", "{}\r\n", "{},\n", " {:04d}\n"])
+def test_lists_with_one_identity_on_each_line(root, form):
+    whole = data.read("sysu_mm01", root)
+    (root / "exp" / "test_id.txt").write_bytes("".join(map(form.format, IDS["test"])).encode())
+    assert data.read("sysu_mm01", root) == whole
+    assert len(SysuMM01(root, trials=1).trials()[0].query) == 140
+
+
+def test_the_list_of_test_identities_alone_can_be_scored(root):
+    whole, protocol = data.read("sysu_mm01", root), SysuMM01(root, trials=1)
+    for part in ("train", "val"):
+        (root / "exp" / f"{part}_id.txt").unlink()
+    assert data.read("sysu_mm01", root) == {split: whole[split] for split in ("query", "gallery")}
+    alone = SysuMM01(root, trials=1)
+    assert alone.images == protocol.images and alone.description == protocol.description
+    write_ids(root, "train", IDS["train"], ".mat")
+    # As in the owner's evaluation code, which has no val_id: that is enough for testing, but not for training.
+    assert SysuMM01(root, trials=1).images == protocol.images
+    with pytest.raises(UserError, match="its val part"):
+        data.read("sysu_mm01", root)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from crossreid.data import provenance
 from crossreid.data.combining import everything
 from crossreid.data.sets import (
     caviar4reid,
@@ -175,6 +176,9 @@ def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
         except UserError as error:
             return [Finding("error", str(error))]
     findings = [Finding("warning", f"{each.message}.") for each in said]
+    if provenance.rendered(image for images in splits.values() for image in images):
+        text = f"this copy holds {provenance.LAYOUT_OF}{source.title}, not the real data set or not it alone."
+        findings.append(Finding("warning", text))
     for split, counts in source.expected.items():
         findings += _deviations(split, splits.get(split, []), counts)
     if source.remarks is not None:

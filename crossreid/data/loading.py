@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from crossreid.data import prepared
+from crossreid.data import augmentations, prepared
 from crossreid.data.sampling import SAMPLERS
 from crossreid.images.reading import read
 from crossreid.images.resize import FILTERS
@@ -125,6 +125,8 @@ class DataConfig:
             (AlignedReID++).
         grey: Probability that a training image loses its colour.
         grey_modality: Which images may lose it: all, or visible.
+        augment: Further augmentations by name, from ``crossreid.data.augmentations``: auto_augment, augmix,
+            random_patch; or mappings such as {name: random_patch, probability: 0.5}.
         jitter: Random changes of colour, or null.
         erase: Random erasing, or null.
         cameras_as_domains: Whether each camera counts as a domain, for methods that need several.
@@ -151,6 +153,7 @@ class DataConfig:
     translate: float = 0.0
     grey: float = 0.0
     grey_modality: str = "all"
+    augment: tuple[str | dict, ...] = ()
     jitter: JitterConfig | None = None
     erase: EraseConfig | None = None
     cameras_as_domains: bool = False
@@ -162,6 +165,7 @@ class DataConfig:
 
     def __post_init__(self):
         self.size, self.mean, self.std = tuple(self.size), tuple(self.mean), tuple(self.std)
+        augmentations.chosen(self.augment)
         if len(self.size) != 2 or min(self.size) < 1:
             raise UserError(f"size is {self.size}: expected height and width in pixels, such as (256, 128)")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:

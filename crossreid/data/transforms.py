@@ -3,7 +3,7 @@
 The steps work on (3, H, W) uint8 tensors. Random numbers come from one generator per image, so an image's
 augmentation depends on nothing but that generator. Padding and cropping, flipping and greyscale commute in
 distribution, so the one order used here (resize or translate, pad and crop, flip, then on the device grey, jitter,
-normalise, erase) serves every published system.
+normalise, erase) serves every published system. What ``data.augment`` lists comes before it, or between flip and grey.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from crossreid.data import augmentations
 from crossreid.data.on_device import Draw, finish
 from crossreid.images.resize import fit
 
@@ -42,9 +43,15 @@ def in_worker(
     arrays: Sequence[np.ndarray], modalities, generators, config
 ) -> tuple[torch.Tensor, list[Draw]]:
     """The part of training's transform that a worker does, (B, 3, H, W) uint8, and what it drew for the rest."""
+    early, late = augmentations.chosen(config.augment)
+    for change in early:
+        arrays = [change(array, rng) for array, rng in zip(arrays, generators)]
     some = zip(arrays, modalities, generators)
     pixels, draws = zip(*(augment(array, config, int(modality), rng) for array, modality, rng in some))
-    return torch.stack(pixels), list(draws)
+    for change in late:
+        before = [image.permute(1, 2, 0).numpy() for image in pixels]
+        pixels = [from_array(change(array, rng, before)) for array, rng in zip(before, generators)]
+    return torch.stack(list(pixels)), list(draws)
 
 
 def resized(arrays: Sequence[np.ndarray], config) -> torch.Tensor:

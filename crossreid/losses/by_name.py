@@ -15,7 +15,7 @@ from crossreid.losses.focal import focal
 from crossreid.losses.identity import smoothed_identity
 from crossreid.losses.mmd import mmd
 from crossreid.losses.scatter import intra_domain_scatter
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice
 
 # Of a batch's ``logits`` (N, C) or ``features`` (N, D), and of what else they name: ``targets`` (N,), ``domains``
 # (N,) and ``count``, the number of domains there can be. All further parameters are options.
@@ -73,8 +73,7 @@ def chosen(
 def _one(where, entry, features, defaults) -> Loss:
     options = {"name": entry} if isinstance(entry, str) else dict(entry)
     name = options.pop("name", None)
-    if name not in LOSSES:
-        raise UserError(f"{where} names the loss {name!r}: choose one or more of {', '.join(LOSSES)}")
+    check_choice(where, name, LOSSES)
     known = [option for option in inspect.signature(LOSSES[name]).parameters if option not in GIVEN]
     weight, feature = options.pop("weight", 1.0), options.pop("feature", features[0])
     if wrong := [option for option in options if option not in known]:

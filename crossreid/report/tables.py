@@ -195,8 +195,8 @@ def _averaged(rows: Sequence[dict]) -> dict:
         "verification": {
             name: _mean([rate[name] for rate in rates]) for name in rates[0] if all(name in r for r in rates)
         },
-        "valid": sum(row.get("valid", 0) for row in rows),
-        "queries": sum(row.get("queries", 0) for row in rows),
+        # Of one run, as everywhere: a query that several runs were asked is one query.
+        **{name: round(float(np.mean([row.get(name, 0) for row in rows]))) for name in ("valid", "queries")},
         "trials": trials,
         "runs": len(rows),
     }
