@@ -26,6 +26,7 @@ so that importing the package costs nothing.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from crossreid.embedder import Embedder
     from crossreid.experiment import evaluate, train
     from crossreid.gallery import Gallery
+
+# torch's threads wait for each other in a loop that takes all of a core, and a step on a busy machine 10 to 20 times as
+# long. Only what is set before torch is loaded counts. A short loop costs nothing on an idle machine.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & set(os.environ):
+    os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="1000")
 
 __version__ = "0.1.0"
 __all__ = ["Embedder", "Gallery", "__version__", "evaluate", "load", "train"]
@@ -45,7 +51,19 @@ _PLACES = {
     "Gallery": "gallery",
 }
 _MODULES = (
-    *("records", "config", "checkpoint", "images", "formats", "ops", "nn", "losses", "methods", "data", "synthetic"),
+    *(
+        "records",
+        "config",
+        "checkpoint",
+        "images",
+        "formats",
+        "ops",
+        "nn",
+        "losses",
+        "methods",
+        "data",
+        "synthetic",
+    ),
     *("protocols", "evaluation", "training", "originals", "export", "gallery", "report", "serve"),
 )
 

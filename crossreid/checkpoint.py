@@ -5,21 +5,44 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from crossreid import __version__
 from crossreid.bundled import located
 from crossreid.engine import check_device
-from crossreid.files import FULL, check_folder, replacing
+from crossreid.files import FULL, check_folder, replacing, understood
 from crossreid.formats.pytorch import is_mindspore, read_pickle, unwrapped
+from crossreid.formats.shape import unlike
+from crossreid.formats.text import check_plain
+from crossreid.images.resize import FILTERS
 from crossreid.methods import METHODS, name_of
 from crossreid.methods.base import Method
 from crossreid.records import UserError, check_choice, did_you_mean
 
 FORMAT = 1
+# What a file of ours holds, and of which kind.
+FIELDS = {
+    "crossreid": str,
+    "format": int,
+    "method": str,
+    "config": dict,
+    "classes": int,
+    "domains": int,
+    "input": dict,
+    "settings": dict,
+    "trained": dict,
+    "weights": dict,
+}
+HEADINGS = ("method", "data", "protocol", "train", "evaluate")
+LARGEST_INPUT = 2**20
 
 
 def build(name: str, config: dict, classes: int, domains: int = 1) -> Method:
@@ -46,13 +69,18 @@ def save(path: Path, content: dict) -> None:
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
-        # torch's zip writer turns a failed write into a RuntimeError.
-        full = isinstance(error, RuntimeError) or error.errno in FULL
-        why = "the disk is full or cannot be written" if full else error.strerror or error
+        # torch's zip writer may turn a failed write into a RuntimeError with the cause behind it.
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, OSError):
+            why = "the disk is full" if cause.errno in FULL else cause.strerror or cause
+        else:
+            why = error
         was = "the checkpoint written before it is intact" if path.exists() else "there was none before it"
         raise UserError(
-            f"could not save {path}: {why}; {was}. Free some space or choose another run folder with --run, then "
-            "continue with --resume."
+            f"could not save {path}: {why}; {was}. Mend that, for example by freeing some space, then continue with "
+            "--resume."
         ) from error
 
 
@@ -74,12 +102,64 @@ def _is_ours(content) -> bool:
 
 def _checked(content: dict, path: Path) -> dict:
     """The content of a checkpoint of ours, its weights by the method's own names."""
-    if content["format"] > FORMAT:
+    if type(content.get("format")) is int and content["format"] > FORMAT:
         raise UserError(
             f"{path} was written by crossreid {content['crossreid']} in a newer form (format {content['format']}, this "
             f"version reads up to {FORMAT}): install a newer crossreid."
         )
+    _check(content, path)
     return content | {"weights": unwrapped(content["weights"])}
+
+
+def _check(content: dict, path: Path) -> None:
+    """Raise UserError unless every field is of the kind that we write, within bounds."""
+    wrong = [name for name, kind in FIELDS.items() if type(content.get(name)) is not kind]
+    wrong += [name for name in ("classes", "domains") if name not in wrong and content[name] < 1]
+    if not wrong and not all(
+        isinstance(name, str) and torch.is_tensor(value) for name, value in content["weights"].items()
+    ):
+        wrong.append("weights")
+    if not wrong and (part := unlike(content["settings"], {f"{heading}?": {} for heading in HEADINGS})):
+        wrong.append(f"settings.{part}")
+    if wrong:
+        raise UserError(
+            f"{path} was written by crossreid, but its {wrong[0]} is missing or not as it is ever written: it is "
+            "damaged or was changed; copy it again"
+        )
+    for name in ("config", "settings", "trained"):
+        check_plain(content[name], f"the {name} in {path}")
+    check_input(content["input"], path)
+
+
+def check_input(given: dict, path: Path) -> None:
+    """Raise UserError unless a file says of its model's input what a network can be given."""
+    size, filter = given.get("size"), given.get("interpolation")
+    numbers = {"mean": given.get("mean"), "std": given.get("std")}
+    wrong = [
+        name
+        for name, values in numbers.items()
+        if not (isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values)))
+    ]
+    if not wrong and not all(value > 0 for value in numbers["std"]):
+        wrong.append("std")
+    if not (isinstance(size, (list, tuple)) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):
+        wrong.append("size")
+    elif size[0] * size[1] > LARGEST_INPUT:
+        raise UserError(
+            f"{path} says that its model takes images of {size[0]} x {size[1]} pixels: up to {LARGEST_INPUT} pixels "
+            "are accepted; the file is damaged or was changed, copy it again"
+        )
+    if filter not in FILTERS:
+        wrong.append("interpolation")
+    if wrong:
+        raise UserError(
+            f"{path} does not say how the input of its model is made: its input.{wrong[0]} is {given.get(wrong[0])!r}; "
+            "the file is damaged or was changed, copy it again"
+        )
+
+
+def _is_number(value) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e6
 
 
 def _read_file(path: Path):
@@ -112,8 +192,9 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
         content = _checked(content, path)
         size = settings.pop("size", None)
         config = without_start(content["config"]) | settings
-        method = build(content["method"], config, content["classes"], content["domains"])
-        load_strictly(method, content["weights"], path)
+        method = fitted(
+            content["method"], config, content["classes"], content["domains"], content["weights"], path
+        )
         method.input = content["input"] | ({"size": list(size)} if size else {})
         method.settings, method.trained = content["settings"], content["trained"]
     else:
@@ -129,8 +210,8 @@ def _official(content, path: Path, settings: dict) -> tuple[Method, list[str], d
 
     described, weights, left_out = originals.read(path, content, **settings)
     config = without_start(described["config"])
-    method = build(described["method"], config, described["classes"], described.get("domains", 1))
-    load_strictly(method, weights, path)
+    domains = described.get("domains", 1)
+    method = fitted(described["method"], config, described["classes"], domains, weights, path)
     method.input = described["input"]
     method.trained = {"origin": described.get("origin", "published system")}
     return method, described["notes"], left_out
@@ -141,8 +222,45 @@ def without_start(config: dict) -> dict:
     return config | {"pretrained": None} if "pretrained" in config else config
 
 
+def fitted(name: str, config: dict, classes: int, domains: int, weights: dict, path: Path) -> Method:
+    """The method that a file describes, with its weights. Names and shapes are compared before any memory is taken,
+    so that a file cannot ask for more than it holds. Raises UserError where description and weights do not fit."""
+    expected = (
+        "its settings do not describe a model; it is damaged, was changed, or lacks settings that you can give"
+    )
+    with understood(path, expected):
+        with torch.device("meta"), _no_more_parts_than(20 * len(weights) + 1000, path):
+            outline = build(name, config, classes, domains)
+        compare_weights(outline, weights, path)
+        method = build(name, config, classes, domains)
+        method.load_state_dict(weights)
+    return method
+
+
+@contextmanager
+def _no_more_parts_than(limit: int, path: Path) -> Iterator[None]:
+    count = 0
+
+    def counted(*_) -> None:
+        nonlocal count
+        count += 1
+        if count > limit:
+            raise UserError(f"{path} describes a model of far more layers than it has weights: it is damaged")
+
+    with ExitStack() as hooks:
+        for register in (register_module_module_registration_hook, register_module_parameter_registration_hook):
+            hooks.callback(register(counted).remove)
+        yield
+
+
 def load_strictly(method: Method, weights: dict, path: Path) -> None:
     """Load weights by name; every difference in names or shapes is one UserError that counts them."""
+    compare_weights(method, weights, path)
+    method.load_state_dict(weights)
+
+
+def compare_weights(method: Method, weights: dict, path: Path) -> None:
+    """Raise UserError that counts what is missing, unknown, or of another shape."""
     own = method.state_dict()
     missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
     shapes = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
@@ -160,7 +278,6 @@ def load_strictly(method: Method, weights: dict, path: Path) -> None:
             f"{path} does not fit the method {type(method).__name__} with these settings: {'; '.join(found)}. It was "
             "probably made by another method or with other settings; give the settings it was trained with."
         )
-    method.load_state_dict(weights)
 
 
 def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]:

@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
-from crossreid.checkpoint import plain
+from crossreid.checkpoint import HEADINGS, plain
 from crossreid.data import SOURCES
 from crossreid.data import get as get_source
 from crossreid.data.loading import DataConfig
 from crossreid.evaluation import EvaluateConfig
+from crossreid.formats.text import check_plain
+from crossreid.formats.yaml_text import parse_yaml, read_yaml
 from crossreid.methods import METHODS
 from crossreid.protocols import PROTOCOLS
 from crossreid.protocols import get as get_protocol
 from crossreid.records import UserError, check_choice, did_you_mean
 from crossreid.training import TrainConfig
-
-HEADINGS = ("method", "data", "protocol", "train", "evaluate")
 
 
 @dataclass
@@ -72,6 +72,7 @@ def load(source: str | Path | Mapping, overrides: Mapping[str, object] | Sequenc
 
 def resolve(tree: dict) -> Settings:
     """Fill a tree of plain values into the dataclasses, checking every key and value; the tree stays as it is."""
+    check_plain(tree, "the settings")
     tree = plain(tree)  # the parser fills its defaults into what it is given
     _known("settings", tree, HEADINGS)
     for heading in HEADINGS:
@@ -130,7 +131,9 @@ def _fill_call(where: str, call: type, values: dict) -> dict:
 def _parse(parser: ArgumentParser, where: str, values: dict):
     try:
         return parser.parse_object({where: values})
-    except (ArgumentError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # the parser's own, and those of odd values on their way through it
         text = " ".join(re.sub(r"<class '(\w+)'>", r"\1", str(error)).replace("Parser key", "").split())
         raise UserError(f"a setting has a value of the wrong kind: {text}") from error
 
@@ -177,10 +180,7 @@ def _read(source: str | Path) -> dict:
                 f"with crossreid: {', '.join(named)}"
             )
         path = named[str(source)]
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
+    tree = read_yaml(path, f"a YAML file with the headings {', '.join(HEADINGS)} was expected")
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no settings: expected the headings {', '.join(HEADINGS)}")
     return tree
@@ -198,8 +198,8 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, object]]:
                 raise UserError(f"--{key} is given without a value: write --{key} VALUE")
             text = words.pop(0)
         try:
-            pairs.append((key, yaml.safe_load(text)))
-        except yaml.YAMLError as error:
+            pairs.append((key, parse_yaml(text)))
+        except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"the value {text!r} of --{key} cannot be read as YAML") from error
     return pairs
 

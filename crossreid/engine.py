@@ -7,7 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -41,16 +41,18 @@ class Engine:
             device = "cpu" if choose_device(device).type == "cpu" else device
         elif device != "cpu" and processes == 1:
             check_device(device)
-            os.environ["ACCELERATE_TORCH_DEVICE"] = device
         # Each process keeps the running statistics of its own batches: copying them at every forward would change
         # buffers in the middle of a step, and `agree` makes them equal where it matters.
         parallel = DistributedDataParallelKwargs(
             find_unused_parameters=search_unused, broadcast_buffers=False
         )
         # Said in full, so that nothing in accelerate's environment decides it.
-        self._accelerator = Accelerator(
-            cpu=device == "cpu", mixed_precision="no", dynamo_backend="no", kwargs_handlers=[parallel]
-        )
+        with _environment(
+            ACCELERATE_TORCH_DEVICE=None if device in ("auto", "cpu") or processes > 1 else device
+        ):
+            self._accelerator = Accelerator(
+                cpu=device == "cpu", mixed_precision="no", dynamo_backend="no", kwargs_handlers=[parallel]
+            )
         self.device = self._accelerator.device
         self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
         self.main = self._accelerator.is_main_process
@@ -180,6 +182,20 @@ class Engine:
             return None
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextmanager
+def _environment(**values: str | None):
+    """Inside, environment variables have these values, or are not there."""
+    before = {name: os.environ.pop(name, None) for name in values}
+    os.environ.update({name: value for name, value in values.items() if value is not None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and opening those of others with care."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import errno
 import glob
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from crossreid.records import UserError
 
@@ -49,6 +51,44 @@ def replacing(path: Path) -> Iterator[Path]:
             if error.filename in (None, str(temporary)):
                 raise Unwritable(path, error) from error
         raise
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to be read in binary. Raises UserError where there is none, or where it is a pipe or a device, which could
+    keep whoever reads it waiting for ever."""
+    descriptor = -1
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            # Should it have become a pipe in between, opening it does not wait.
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{path}: cannot be opened ({reason}); check the path, and whether you may read it"
+        ) from error
+    if descriptor < 0:
+        raise UserError(f"{path}: cannot be opened (it is a folder, a pipe or a device); expected a file")
+    with open(descriptor, "rb") as file:
+        yield file
+
+
+@contextmanager
+def understood(path: str | Path, expected: str) -> Iterator[None]:
+    """Turns whatever the readers of foreign files raise, which is nearly anything, into a UserError.
+
+    expected: what the file should have been, and what to do.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        # What Python itself says of a value that is missing or odd means little without its name.
+        if not reason or isinstance(error, (LookupError, TypeError, AttributeError)):
+            reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
+        raise UserError(f"{path} cannot be read ({reason}): {expected}") from error
 
 
 def check_folder(folder: Path) -> None:

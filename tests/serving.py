@@ -28,6 +28,7 @@ class Colours:
     """
 
     name, fingerprint = "colours", FINGERPRINT
+    size, interpolation = (64, 32), "bilinear"
 
     def __init__(self, modalities=("visible",), pause=0.0, begun=None):
         self.modalities, self.pause, self.begun, self.batches, self.asked = modalities, pause, begun, [], []

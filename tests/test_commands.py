@@ -54,7 +54,8 @@ def people(root, identities=6, images=4, names=""):
 
 
 def test_training_fills_the_run_folder(trained, experiment):
-    assert sorted(path.name for path in trained.iterdir() if path.name != "tensorboard") == [
+    assert sorted(path.name for path in trained.iterdir()) == [
+        ".lock",
         "config.yaml",
         "evaluation.json",
         "last.pt",

@@ -154,6 +154,10 @@ def test_training_step_by_its_equations(batch):
     expected = {"identity": identity, "part": part, "triplet": triplet, "graph": graph}
     expected["base"] = identity + part + triplet
     expected["total"] = expected["base"] + again.graph_weight.new_tensor(0.4) * graph
+    logits = vectors @ again.classifier.weight.T
+    assert losses.pop("accuracy").item() == pytest.approx(
+        (logits.argmax(1) == batch.target).double().mean().item()
+    )
     for name, value in losses.items():
         torch.testing.assert_close(value, expected.pop(name), rtol=1e-9, atol=0, msg=name)
     assert not expected

@@ -480,8 +480,8 @@ def test_interrupting_the_command_says_how_to_go_on(tmp_path, people, monkeypatc
 def test_no_more_than_a_few_frames_are_held(tmp_path, people, monkeypatch):
     """Decoding runs ahead of a slow network by a bounded number of images."""
     started, gap = [], []
-    decode = reading.decode
-    monkeypatch.setattr(reading, "decode", lambda path: started.append(path) or decode(path))
+    decode = reading.frame
+    monkeypatch.setattr(reading, "frame", lambda path: started.append(path) or decode(path))
     monkeypatch.setattr(reading, "THREADS", 1)
 
     class Watching(Colours):

@@ -179,6 +179,37 @@ def test_a_loss_that_is_not_finite_names_term_step_and_batch_and_leaves_the_weig
     identical(seen[-1], dict(method.named_parameters()))
 
 
+def test_a_device_is_asked_for_losses_late_and_nothing_of_a_wrong_one_is_saved():
+    """With batches under way, as on an accelerator: the same record, and a loss that is not finite has its name."""
+
+    class Broken(ToyAGW):
+        def forward(self, batch, phase, progress):
+            losses = super().forward(batch, phase, progress)
+            if progress.epoch == 1 and progress.iteration == self.wrong:
+                losses["triplet"] = losses["triplet"] * float("nan")
+            return losses
+
+    whole, lines, _ = run("agw")
+    for lag in (1, 3):
+        torch.manual_seed(1)
+        method, engine = Broken(Config(), CLASSES, DOMAINS), Engine("cpu")
+        method.wrong, engine.lag, late = None, lag, []
+        loaders = {"train": Stream(0), "meta": Stream(1)}
+        fit(method, loaders, config_of(method), engine, record=late.append)
+        identical(whole, method.state_dict())
+        assert [line["losses"] for line in late] == [line["losses"] for line in lines]
+        for method.wrong in (2, 4):
+            saved = []
+
+            def save(name, training, saved=saved, method=method):
+                saved.append(all(bool(value.isfinite().all()) for value in method.state_dict().values()))
+
+            with pytest.raises(RuntimeError, match=rf"became nan in epoch 2, step {method.wrong + 1} .batch"):
+                fit(method, {"train": Stream(0)}, config_of(method, save_minutes=0), engine, save=save)
+            assert saved and all(saved)
+            method.load_state_dict(whole)
+
+
 def test_an_optimizer_without_settings_and_a_parameter_without_optimizer_are_refused():
     method = build("metabin")
     with pytest.raises(ValueError, match=r"optimizers gates, main but train.optimizers configures main"):

@@ -14,6 +14,7 @@ from crossreid.images.resize import FILTERS, fit
 from crossreid.images.thumbnail import thumbnail
 from crossreid.records import Image, UserError
 from crossreid.report.rankings import _shown
+from crossreid.report.runs import Run
 
 
 @pytest.fixture
@@ -32,11 +33,12 @@ def test_exif_rotation_is_respected_by_every_reader(turned):
     path, upright = turned
     assert (read(Image(path)) == upright).all()
     assert (read(Image(path, box=(0, 0, 20, 20))) == upright[:20]).all()
+    run = Run("run", path.parent, image_folders=(path.parent,))
     for box, size in ((None, (20, 40)), ((0, 0, 20, 20), (20, 20))):
-        source = _shown({"path": str(path), "box": box})
+        source = _shown(run, {"path": str(path), "box": box})
         shown = PILImage.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
         assert shown.size == size and shown.getpixel((10, 5))[0] > 240
-    assert _shown({"path": str(path) + " lost"}) is None and _shown({}) is None
+    assert _shown(run, {"path": str(path) + " lost"}) is None
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
@@ -59,8 +61,8 @@ def test_ahead_keeps_the_order_and_decodes_a_frame_once(tmp_path, monkeypatch):
     decoded = []
     from crossreid.images import reading
 
-    usual = reading.decode
-    monkeypatch.setattr(reading, "decode", lambda path: decoded.append(path) or usual(path))
+    usual = reading.frame
+    monkeypatch.setattr(reading, "frame", lambda path: decoded.append(path) or usual(path))
     found = list(ahead(images, lambda frame, image: cut(frame, image).copy()))
     assert [image for image, _ in found] == images and len(decoded) == 9
     for (image, made), original in zip(found, frames.repeat(3, 0)):

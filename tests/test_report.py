@@ -139,7 +139,9 @@ def settings(**train):
 def make(folder, mean_ap=0.5, names=("all", "indoor"), images=True, features=True, **train):
     """A run folder with everything in it."""
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(settings(**train), sort_keys=False))
+    tree = settings(**train)
+    tree["data"]["roots"] = {"sysu_mm01": str(folder.parent)}
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     records = []
     for epoch in range(60):
         rate = 0.1 * 0.1 ** ((epoch >= 20) + (epoch >= 50)) * min(1, (epoch + 1) / 10)
@@ -588,12 +590,14 @@ def test_thumbnails_of_rows_and_boxes(tmp_path):
     frame[20:60, 30:50] = (255, 0, 0)
     Image.fromarray(frame).save(tmp_path / "frame.png")
 
+    run = runs.Run("run", tmp_path, image_folders=(tmp_path,))
+
     def opened(record):
         return np.asarray(
-            Image.open(io.BytesIO(base64.b64decode(rankings._shown(record).partition(",")[2])))
+            Image.open(io.BytesIO(base64.b64decode(rankings._shown(run, record).partition(",")[2])))
         )
 
     assert opened({"path": tmp_path / "all.npy", "array_index": 1}).mean() == 255
     cut = opened({"path": tmp_path / "frame.png", "box": [30, 20, 50, 60]})
     assert cut.shape == (40, 20, 3) and cut[..., 0].mean() > 240 and cut[..., 1:].mean() < 12
-    assert rankings._shown({"path": tmp_path / "all.npy", "array_index": 7}) is None
+    assert rankings._shown(run, {"path": tmp_path / "all.npy", "array_index": 7}) is None

@@ -145,7 +145,7 @@ def test_page_and_files_hold_the_maps(tmp_path):
     found = runs.read(folder)
     made = evidence.model(found)
     ranked = found.evaluation["ranked"][0]
-    _, images, modality = evidence.shown([ranked["query"], *ranked["gallery"][:4]], made)
+    _, images, modality = evidence.shown(found, [ranked["query"], *ranked["gallery"][:4]], made)
     maps = activations.look(made, images, modality, "obs")
     assert {row["map"] for row in rows} == set(maps)
     told = [float(row["value"]) for row in rows if row["image"] == "2" and row["map"] == "activation, shared"]

@@ -10,6 +10,7 @@ from serving import CAMERAS, START, Colours, encoded, gallery, person
 from starlette.testclient import TestClient
 
 from crossreid.gallery import Entry, Filter, Gallery
+from crossreid.images.apart import Decoders
 from crossreid.images.decode import content_key
 from crossreid.records import UserError
 from crossreid.serve import create_app, upload
@@ -332,7 +333,7 @@ def test_links_are_followed_before_the_folder_is_compared(tmp_path):
     (root / "file.png").symlink_to(outside / "secret.png")
     (root / "alias.png").symlink_to(root / "own.png")
     (root / "round").symlink_to(root / "round")
-    shown = EntryImages(Gallery.create(None, dimension=24, fingerprint="x"), root, 10**6)
+    shown = EntryImages(Gallery.create(None, dimension=24, fingerprint="x"), root, Decoders(1), 10**6)
     assert shown.locate("own.png") == shown.locate("alias.png") == shown.locate(str(root / "own.png"))
     assert shown.locate("own.png") is not None
     for path in ("folder/secret.png", "file.png", "round", "folder", ".", "a\0b", "own.png/x", "x" * 5000):

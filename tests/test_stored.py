@@ -155,7 +155,7 @@ def test_one_file_with_the_column_split(tmp_path):
             {"vectors": np.zeros((1, 2)), "path": ["anna.jpg"], "split": ["query"]},
             r"the name anna\.jpg does not say",
         ),
-        ({"vectors": np.zeros((1, 2)), "record": "{}"}, r"incomplete \(KeyError"),
+        ({"vectors": np.zeros((1, 2)), "record": "{}"}, r"cannot be read \(KeyError"),
         ({"vectors": np.array([None])}, "cannot be read"),
     ],
 )

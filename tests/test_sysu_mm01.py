@@ -161,7 +161,7 @@ def test_prepared_arrays_of_another_copy(root):
     with pytest.raises(UserError, match="has 11 rows, and 12 images"):
         data.read("sysu_mm01", root, prepared=True)
     (root / "train_rgb_resized_img.npy").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="not a readable array"):
+    with pytest.raises(UserError, match="cannot be read"):
         data.read("sysu_mm01", root, prepared=True)
 
 

@@ -57,6 +57,8 @@ def prefixed_settings(words: list[str], prefix: str, owner: str) -> dict:
         return {}
     import yaml
 
+    from crossreid.formats.yaml_text import parse_yaml
+
     settings, rest = {}, list(words)
     while rest:
         flag, equals, value = rest.pop(0).partition("=")
@@ -65,5 +67,9 @@ def prefixed_settings(words: list[str], prefix: str, owner: str) -> dict:
             raise UserError(
                 f"{flag!r} was not understood: settings of {owner} follow as --{prefix}.NAME VALUE"
             )
-        settings[name] = yaml.safe_load(value if equals else rest.pop(0))
+        value = value if equals else rest.pop(0)
+        try:
+            settings[name] = parse_yaml(value)
+        except (yaml.YAMLError, ValueError) as error:
+            raise UserError(f"the value {value!r} of {flag} cannot be read as YAML") from error
     return settings

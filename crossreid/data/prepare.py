@@ -15,7 +15,7 @@ from crossreid.data import split_files
 from crossreid.data.prepared import array_of, name_of
 from crossreid.data.sets import sysu_mm01
 from crossreid.files import clear_leftovers, replacing, write_json
-from crossreid.images.reading import read
+from crossreid.images.reading import frame_of, read
 from crossreid.images.resize import fit
 from crossreid.records import Image, UserError
 
@@ -109,7 +109,8 @@ def sysu_arrays(root: Path, *, size: tuple[int, int] = (288, 144)) -> Path:
     """
 
     def pixels(image: Image) -> np.ndarray:
-        return fit(read(image), size, "lanczos")
+        with frame_of(image) as found:
+            return fit(found, size, "lanczos")
 
     root = sysu_mm01.find(root)
     images = sysu_mm01.read(root)["train"]

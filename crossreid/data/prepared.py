@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
+from crossreid.files import understood
+from crossreid.formats.arrays import map_npy
+from crossreid.formats.text import read_json
 from crossreid.records import Image, UserError
 
 
@@ -26,14 +26,11 @@ def rows(
         f"Make it with 'crossreid data prepare' for {root}, size {size[0]} {size[1]} and interpolation "
         f"{interpolation}, or train without prepared images."
     )
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-        row_of = {name: position for position, name in enumerate(content["images"])}
-        shape = np.load(array, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
-        raise UserError(
-            f"there is no complete array of prepared images {array.name} in {root}. {remake}"
-        ) from None
+    if not (array.is_file() and index.is_file()):
+        raise UserError(f"there is no complete array of prepared images {array.name} in {root}. {remake}")
+    with understood(index, remake):
+        row_of = {name: position for position, name in enumerate(read_json(index, remake)["images"])}
+    shape = map_npy(array, remake).shape
     if shape != (len(row_of), *size, 3):
         raise UserError(f"{array} has the shape {shape}, but its index names {len(row_of)} images. {remake}")
     found = []

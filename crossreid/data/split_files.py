@@ -6,7 +6,6 @@ point. The same copy always gets the same halves; ``crossreid data prepare`` wri
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.files import write_json
+from crossreid.formats.text import read_json
 from crossreid.records import Image, UserError
 
 SPLITS = 10
@@ -40,10 +40,7 @@ def load(path: Path, keys: Sequence[str]) -> list[dict]:
     Takes a plain list of splits, as the authors write, or our form with the list under ``splits``.
     Raises UserError if it is anything else.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}). {_mend(path)}") from error
+    value = read_json(path, f"a list of {SPLITS} splits was expected. {_mend(path)}")
     splits = value.get("splits") if isinstance(value, dict) else value
     if not isinstance(splits, list) or len(splits) != SPLITS:
         raise UserError(f"{path}: a list of {SPLITS} splits was expected. {_mend(path)}")
@@ -52,6 +49,9 @@ def load(path: Path, keys: Sequence[str]) -> list[dict]:
             raise UserError(
                 f"{path}: every split was expected to have the lists {', '.join(keys)}. {_mend(path)}"
             )
+        kinds = {type(item) for key in keys for item in split[key]}
+        if len(kinds) > 1 or not kinds <= {int, str, list}:
+            raise UserError(f"{path}: the lists hold values of several kinds. {_mend(path)}")
     return splits
 
 

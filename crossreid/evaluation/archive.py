@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from crossreid.formats.arrays import read_npz
+from crossreid.formats.text import parse_json
 from crossreid.records import Metric, UserError
 
 LABELS = ("identity", "camera", "modality", "domain")
@@ -33,11 +34,7 @@ def archive(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a ``.npz``, of which none is ever unpickled."""
     if not path.is_file():
         raise UserError(f"there are no features at {path}: {EXPECTED}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}): {EXPECTED}") from error
+    return read_npz(path, EXPECTED)
 
 
 def check_archive(arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -74,7 +71,7 @@ def written_metrics(metrics: Mapping[str, Metric]) -> str:
 def read_metrics(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Metric]:
     """Metrics by the name of the feature, of those that the arrays serve; none where the file does not tell them."""
     try:
-        found = {name: Metric(**each) for name, each in json.loads(str(arrays.get("metrics", "{}"))).items()}
+        found = {name: Metric(**each) for name, each in parse_json(str(arrays.get("metrics", "{}"))).items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} does not say how its features are compared ({error}): write it again"

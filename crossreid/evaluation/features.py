@@ -25,7 +25,9 @@ from crossreid.evaluation.archive import (
     stripes_size,
     written_metrics,
 )
-from crossreid.files import replacing
+from crossreid.files import replacing, understood
+from crossreid.formats.shape import TEXT, unlike
+from crossreid.formats.text import parse_json
 from crossreid.protocols.results import described
 from crossreid.records import Embedding, Image, Metric, Trial, UserError
 
@@ -216,11 +218,21 @@ def embedding_of(arrays: Mapping[str, np.ndarray]) -> Embedding:
     )
 
 
+_RECORDED = {
+    "name": TEXT,
+    "description": TEXT,
+    "cmc": lambda value: value in ("image", "identity"),
+    "average": lambda value: value in ("trials", "queries"),
+    "notes": lambda value: all(map(TEXT, value)),
+    "provenance": TEXT,
+}
+
+
 def _recorded(arrays, path: Path) -> Stored:
     again = "write it again with `crossreid evaluate --evaluate.features true`"
     check_archive(arrays, path)
-    try:
-        record = json.loads(str(arrays["record"]))
+    with understood(path, again):
+        record = parse_json(str(arrays["record"]))
         if record["form"] > _FORM:
             raise UserError(f"{path} was written by a newer crossreid: install that, or evaluate again")
         boxes = arrays["box"].tolist()
@@ -244,6 +256,7 @@ def _recorded(arrays, path: Path) -> Stored:
             if f"excluded_query_{number}" in arrays:
                 excluded = arrays[f"excluded_query_{number}"], arrays[f"excluded_gallery_{number}"]
             trials.append(Trial(subset, arrays[f"query_{number}"], arrays[f"gallery_{number}"], excluded))
+            _check_trial(trials[-1], len(images))
         about, feature = record["about"], str(arrays["feature"])
         protocol = Recorded(
             about["protocol"]["name"],
@@ -255,10 +268,8 @@ def _recorded(arrays, path: Path) -> Stored:
             tuple(trials),
             about["protocol"].get("provenance", ""),
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is incomplete ({type(error).__name__}: {error}): {again}") from error
+        if wrong := unlike(vars(protocol), _RECORDED):
+            raise ValueError(f"{wrong} of the protocol is not known")
     metrics = read_metrics(arrays, path)
     if feature not in metrics:
         raise UserError(
@@ -269,3 +280,17 @@ def _recorded(arrays, path: Path) -> Stored:
 
 def _place(image: Image) -> tuple:
     return image.path.resolve(), image.array_index, image.box
+
+
+def _check_trial(trial: Trial, count: int) -> None:
+    """Raise ValueError for a trial that asks for images that are not there."""
+    sides = trial.query, trial.gallery
+    if not isinstance(trial.subset, str) or any(
+        side.ndim != 1 or side.dtype.kind not in "iu" or not len(side) or side.min() < 0 or side.max() >= count
+        for side in sides
+    ):
+        raise ValueError("a trial does not name images")
+    if trial.excluded is not None and any(
+        keys.shape != side.shape or keys.dtype.kind not in "iu" for keys, side in zip(trial.excluded, sides)
+    ):
+        raise ValueError("a trial does not say which pairs to disregard")

@@ -70,7 +70,7 @@ class RankedLists:
 
 def _shown(image: Image) -> dict:
     return {
-        "path": str(image.path.resolve()),
+        "path": str(image.path.absolute()),
         "identity": image.identity,
         "camera": image.camera,
         "modality": image.modality,

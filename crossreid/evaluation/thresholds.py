@@ -7,7 +7,6 @@ of one person (genuine pairs) and images of two (impostor pairs). Distances are 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.bundled import located
+from crossreid.files import understood
+from crossreid.formats.text import read_json
 from crossreid.records import UserError
 
 
@@ -144,8 +145,9 @@ def known(
     if not found.is_file():
         return [], f"no {found.name} lies beside {model.name}, so nothing says how this model was evaluated"
     again = f"evaluate the model with crossreid evaluate {model} --out {folder}"
-    try:
-        content = json.loads(found.read_text(encoding="utf-8"))
+    expected = f"what crossreid writes there was expected: {again}, or remove the file"
+    with understood(found, expected):
+        content = read_json(found, expected)
         mine = {"feature": feature, "fingerprint": fingerprint}
         if not exported:
             mine["checkpoint"] = model.name
@@ -158,11 +160,6 @@ def known(
         points = content.get("operating_points") or []
         stats_at(points, 1.0)
         thresholds(points, 1.0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(
-            f"{found} does not hold what crossreid writes there ({type(error).__name__}: {error}): {again}, or remove "
-            "the file"
-        ) from error
     if points:
         # An exported model keeps with each point what the evaluation said of its images.
         rendered = (content.get("protocol") or {}).get("provenance") or points[0].get("provenance")

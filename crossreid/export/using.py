@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 
+from crossreid.files import understood
 from crossreid.formats.pretenders import refuse_pretender
+from crossreid.formats.shape import NOTHING, TEXT, WHOLE, unlike
+from crossreid.formats.text import read_json
 from crossreid.images.resize import FILTERS
 from crossreid.records import MODALITIES, Embedding, Metric, UserError
 
 FORMAT = 1
 DESCRIPTION = "model.json"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "npu": "CANNExecutionProvider"}
-_KEYS = {
-    "name": str,
-    "method": str,
-    "feature": str,
-    "dimension": int,
-    "stripes": (list, type(None)),
-    "metric": dict,
-    "metrics": dict,
-    "input": dict,
-    "modalities": list,
-    "files": dict,
-    "precision": str,
-    "fingerprint": str,
-    "trained": dict,
-    "settings": dict,
-    "verification": dict,
-    "versions": dict,
+LARGEST_INPUT = 2**20
+_METRIC = {"feature": (TEXT, NOTHING), "stripes": (TEXT, NOTHING)}
+_FORM = {
+    "name": TEXT,
+    "method": TEXT,
+    "feature": TEXT,
+    "dimension": lambda value: WHOLE(value) and 0 < value < 10**7,
+    "stripes": lambda value: value is None or (not unlike(value, [WHOLE]) and len(value) == 2),
+    "metric": _METRIC,
+    "metrics": {"*": _METRIC},
+    "input": {"size": [WHOLE], "interpolation": lambda value: isinstance(value, str) and value in FILTERS},
+    "modalities": lambda value: value in ([*MODALITIES], [*MODALITIES[:1]]),
+    "files": {"*": {"file": TEXT, "sha256": TEXT}},
+    "precision": TEXT,
+    "fingerprint": TEXT,
+    "trained": {},
+    "settings": {},
+    "verification": {},
+    "versions": {},
 }
 
 
@@ -176,40 +180,28 @@ def read(folder: Path) -> dict:
             f"{folder} has no {DESCRIPTION}, which says how images are prepared for the model: give a folder that "
             "`crossreid export` wrote, and keep its files together"
         )
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+    expected = "a description written by `crossreid export` was expected: export again"
+    known = read_json(path, expected)
+    with understood(path, expected):
         version = known["format"]
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise UserError(f"{path} is not a description written by `crossreid export`: export again") from error
     if version != FORMAT:
         raise UserError(
             f"{path} has format {version!r} and this version reads format {FORMAT}: install a newer crossreid, or "
             "export the checkpoint again"
         )
-    wrong = [key for key, kind in _KEYS.items() if not isinstance(known.get(key), kind)]
-    wrong = wrong or [key for key, valid in _parts(known, folder).items() if not valid]
+    wrong = unlike(known, _FORM)
+    size = known["input"]["size"] if not wrong else ()
+    if not wrong and not (len(size) == 2 and min(size) > 0 and size[0] * size[1] <= LARGEST_INPUT):
+        wrong = "input.size"
+    files = {} if wrong else known["files"]
+    if not wrong and not (
+        set(files) in ({"all"}, set(known["modalities"]))
+        and all(_here(entry["file"], folder) for entry in files.values())
+    ):
+        wrong = "files"
     if wrong:
-        raise UserError(f"{path}: {wrong[0]} is missing or not valid; copy the folder again, or export again")
+        raise UserError(f"{path}: {wrong} is missing or not valid; copy the folder again, or export again")
     return known
-
-
-def _parts(known: dict, folder: Path) -> dict[str, bool]:
-    """Which nested values are what they must be."""
-    size, files = known["input"].get("size"), known["files"]
-    numbers = (
-        isinstance(size, list) and len(size) == 2 and all(type(n) is int and 0 < n < 10_000 for n in size)
-    )
-    return {
-        "input": numbers and known["input"].get("interpolation") in FILTERS,
-        "dimension": known["dimension"] > 0,
-        "modalities": tuple(known["modalities"]) in (MODALITIES, MODALITIES[:1]),
-        "metric": set(known["metric"]) == {"feature", "stripes"},
-        "metrics": all(set(each) == {"feature", "stripes"} for each in known["metrics"].values()),
-        "stripes": known["stripes"] is None or len(known["stripes"]) == 2,
-        "files": set(files) in ({"all"}, set(known["modalities"]))
-        and all(isinstance(entry, dict) and _here(entry.get("file"), folder) for entry in files.values())
-        and all(isinstance(entry.get("sha256"), str) for entry in files.values()),
-    }
 
 
 def _here(name, folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from crossreid import files
 from crossreid.records import UserError
 
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml")
@@ -12,11 +13,8 @@ _PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 
 def refuse_pretender(path: Path) -> None:
     """Raise UserError that calls the file what it is, where that is no weight file at all."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(1024)
-    except OSError:  # whoever reads the whole file says so
-        return
+    with files.opened(path) as file:
+        head = file.read(1024)
     if head.startswith(b"version https://git-lfs"):
         size = re.search(rb"size (\d+)", head)
         whole = f" of {int(size[1]):,} bytes" if size else ""

@@ -24,8 +24,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from crossreid.files import write_json
+from crossreid.gallery.cleaning import clean
 from crossreid.gallery.entries import Entry, Filter, age, tag, tags
 from crossreid.gallery.nearest import Nearest
+from crossreid.gallery.sentences import in_sentences, sentence
 from crossreid.gallery.store import Facts, NoGallery, Row, Summary, facts_from
 from crossreid.records import UserError
 
@@ -66,7 +68,10 @@ class LanceStore:
             _refuse_existing(folder)
             # Without the facts this can only be what a process that was killed here had begun.
             mode = "overwrite" if (folder / f"{TABLE}.lance").exists() else "create"
-            table = connect(folder).create_table(TABLE, schema=_schema(facts.dimension), mode=mode)
+            try:
+                table = connect(folder).create_table(TABLE, schema=_schema(facts.dimension), mode=mode)
+            except (OSError, RuntimeError, ValueError) as error:
+                raise UserError(sentence(str(folder), error)) from error
             write_json(folder / FACTS, {"store": cls.name, **asdict(facts)})
             _settle(folder, 0)
         return cls(folder, table)
@@ -87,6 +92,7 @@ class LanceStore:
     def facts(self) -> Facts:
         return _read_facts(self._folder)
 
+    @in_sentences
     def insert(self, rows: Sequence[Row]) -> int:
         with self._writing():
             inserted = self._add(_table(rows, len(rows[0].vector)))
@@ -94,6 +100,7 @@ class LanceStore:
                 self._merge()
         return inserted
 
+    @in_sentences
     def nearest(
         self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
     ) -> list[list[tuple[float, Entry]]]:
@@ -145,6 +152,7 @@ class LanceStore:
             for hits in lists
         ]
 
+    @in_sentences
     def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
         def select(table):
             query = self._query(table, filter, FIELDS).limit(count).offset(start)
@@ -152,6 +160,7 @@ class LanceStore:
 
         return self._read(select)
 
+    @in_sentences
     def count(self, filter: Filter) -> int:
         def count(table):
             # The call that counts rows knows filters as text only.
@@ -159,6 +168,7 @@ class LanceStore:
 
         return self._read(count) if filter else self._table.count_rows()
 
+    @in_sentences
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         def vectors(table):
             found = self._query(table, Filter(keys=keys), ("key", "vector")).limit(len(keys)).to_arrow()
@@ -166,12 +176,14 @@ class LanceStore:
 
         return self._read(vectors) if keys else {}
 
+    @in_sentences
     def image(self, key: str) -> bytes | None:
         def image(table):
             return self._query(table, Filter(keys=(key,)), ("image",)).limit(1).to_list()
 
         return next((row["image"] for row in self._read(image)), None)
 
+    @in_sentences
     def delete(self, filter: Filter) -> int:
         condition = _condition(filter)
         with self._writing():
@@ -189,8 +201,14 @@ class LanceStore:
                 # Large files of which little was deleted are left as they are by merging: write them anew.
                 self._table.update(values_sql={"modality": "modality"})
                 self._merge()
+            self._table.checkout_latest()
+            left = self._table.count_rows()
+            clean(self._folder / f"{TABLE}.lance", self._table.version)
+            if len(self._query(self._table, Filter(), ("key",)).to_arrow()) != left:
+                raise UserError(f"the gallery {self._folder} is damaged: not all of its {left} entries can be read")
         return count
 
+    @in_sentences
     def summary(self) -> Summary:
         def summary(table):
             import pyarrow.compute as pc
@@ -219,6 +237,7 @@ class LanceStore:
 
         return self._read(summary)
 
+    @in_sentences
     def index(self) -> None:
         with self._writing():
             self._table.create_index(
@@ -236,6 +255,7 @@ class LanceStore:
     def note(self, recall: float | None) -> None:
         write_json(self._folder / FACTS, {"store": self.name, **asdict(replace(self.facts, recall=recall))})
 
+    @in_sentences
     def close(self) -> None:
         if self._wrote and self._files() > SOME:
             with self._writing():
@@ -301,7 +321,7 @@ def _refuse_existing(folder: Path) -> None:
 
 def _read_facts(folder: Path) -> Facts:
     try:
-        text = (folder / FACTS).read_text(encoding="utf-8")
+        text = (folder / FACTS).read_bytes().decode("utf-8", "replace")
     except OSError as error:
         raise NoGallery(
             f"there is no gallery in {folder} ({error.strerror}: {FACTS}): give the folder of one, or make one with "

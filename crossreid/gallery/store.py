@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -10,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from crossreid.formats.shape import NOTHING, NUMBER, TEXT, WHOLE, unlike
+from crossreid.formats.text import parse_json
 from crossreid.gallery.entries import Entry, Filter
 from crossreid.records import UserError
 
@@ -32,18 +33,28 @@ class Facts:
     recall: float | None = None
 
 
+_FACTS = {
+    "dimension": lambda value: WHOLE(value) and 0 < value < 10**6,
+    "fingerprint": TEXT,
+    "model": TEXT,
+    "recall": (NUMBER, NOTHING),
+}
+
+
 def facts_from(text: str, where: str) -> Facts:
     """The facts that a store wrote as JSON. Raises UserError, for those of a newer version too."""
+    damaged = f"{where} does not describe a gallery: it was not written by crossreid, or is damaged"
     try:
-        given = json.loads(text)
-        number = int(given["format"])
-        if number <= FORMAT:
-            return Facts(**{field.name: given[field.name] for field in fields(Facts)})
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{where} does not describe a gallery ({type(error).__name__}: {error}): it was not written by crossreid, "
-            "or is damaged"
-        ) from error
+        given = parse_json(text)
+    except ValueError as error:
+        raise UserError(f"{damaged} ({error})") from error
+    if wrong := unlike(given, {"format": WHOLE}):
+        raise UserError(f"{damaged} ({wrong})")
+    number = given["format"]
+    if number <= FORMAT:
+        if wrong := unlike(given, _FACTS):
+            raise UserError(f"{damaged} ({wrong})")
+        return Facts(**{field.name: given[field.name] for field in fields(Facts)})
     raise UserError(
         f"{where} is of format {number}, written by a newer version of crossreid; this version knows formats up to "
         f"{FORMAT}: update crossreid"

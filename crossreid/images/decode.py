@@ -9,13 +9,16 @@ import functools
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as PILImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
+from crossreid import files
+from crossreid.images import memory
 from crossreid.records import UserError
 
 # Pillow opens many more formats, some of which run other programs (EPS) or have seen little hostile input.
@@ -23,6 +26,13 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 # A small file can unpack to gigabytes, so the header is asked before anything is decoded.
 PIXEL_LIMIT = 80_000_000
 BYTE_LIMIT = 2**28
+# A progressive JPEG is gone through once for each of its scans, of which programs write about ten.
+SCAN_LIMIT, WORK_LIMIT = 100, 2_000_000_000
+# What one image may take to decode, and what all threads of the process may take together.
+MEMORY_LIMIT = 2**30
+# At the height of decoding, measured; the coefficients of a progressive JPEG are what takes most.
+BYTES_PER_PIXEL = {"JPEG": 10, "MPO": 10, "WEBP": 16}
+BAND_PIXELS = 2_000_000
 
 
 def decode(
@@ -38,29 +48,62 @@ def decode(
     The EXIF orientation is applied. Grey, palettes, 1-bit and CMYK become RGB by Pillow's plain formulas, without
     colour profiles (a CMYK JPEG is taken as inverted, as Adobe and the browsers do). Of 16 bits the upper 8 are kept.
     What is transparent is laid on white. Of an animation or a file of several pages the first image is taken.
-    Raises UserError naming the image: unreadable, truncated, too large, of another format, or of float values.
+    Raises UserError naming the image: unreadable, truncated, too large, too laborious, of another format, or of float
+    values.
     """
+    with frame(source, limit_pixels=limit_pixels, limit_bytes=limit_bytes, name=name) as pixels:
+        return pixels
+
+
+@contextmanager
+def frame(
+    source, *, limit_pixels: int = PIXEL_LIMIT, limit_bytes: int = BYTE_LIMIT, name: str | None = None
+) -> Iterator[np.ndarray]:
+    """``decode`` for threads that decode many images at once: what the image takes in memory counts while the block
+    runs, and large ones wait until others have made room."""
     if isinstance(source, np.ndarray):
-        return _checked(source)
+        yield _checked(source)
+        return
     if isinstance(source, PILImage.Image):
         name = name or getattr(source, "filename", "") or "the given image"
-        with _refusing(name):
-            _check_size(source.size, limit_pixels, name)
-            return _rgb(source, name)
+        _check_size(source.size, limit_pixels, name)
+        with memory.room(_cost(source)):
+            with _refusing(name):
+                pixels = _turned(_rgb(source, name), _orientation(source))
+            yield pixels
+        return
     content, name = _content(source, limit_bytes, name)
-    fast = _decode_jpeg(content, limit_pixels)
+    fast = _jpeg_cost(content, limit_pixels)
     if fast is not None:
-        return fast
-    with _refusing(name), PILImage.open(io.BytesIO(content), formats=FORMATS) as image:
+        with memory.room(fast):
+            pixels = _decode_jpeg(content)
+            if pixels is not None:
+                yield pixels
+                return
+    with _refusing(name):
+        image = PILImage.open(io.BytesIO(content), formats=FORMATS)
         _check_size(image.size, limit_pixels, name)
-        return _rgb(image, name)
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(content, image.size, name)
+        cost = _cost(image)
+        if cost > MEMORY_LIMIT:
+            raise UserError(
+                f"{name}: has {image.width} x {image.height} pixels, which would take {cost / 2**30:.1f} GiB to decode "
+                f"from {image.format}; expected a photograph: shrink the image, or leave it out"
+            )
+    with memory.room(cost):
+        with _refusing(name):
+            pixels, orientation = _rgb(image, name), _orientation(image)
+            image.close()
+            pixels = _turned(pixels, orientation)
+        yield pixels
 
 
 def check(path: str | Path, *, limit_pixels: int = PIXEL_LIMIT, limit_bytes: int = BYTE_LIMIT) -> None:
     """Raise the UserError that ``decode`` would, as far as the beginning of the file can tell; takes well under a
     millisecond. A file that breaks off later passes."""
     name = str(path)
-    with _refusing(name), _opened(path) as file:
+    with _refusing(name), files.opened(path) as file:
         _check_bytes(os.fstat(file.fileno()).st_size, limit_bytes, name)
         with PILImage.open(file, formats=FORMATS) as image:
             _check_size(image.size, limit_pixels, name)
@@ -143,8 +186,7 @@ def _content(source, limit: int, name: str | None) -> tuple[bytes, str]:
     """The bytes of the file, and what to call it."""
     if isinstance(source, (str, Path)):
         name = str(source)
-        # Unbuffered: the file is read in one go, and training reads many small ones.
-        with _refusing(name), _opened(source, buffering=0) as file:
+        with _refusing(name), files.opened(source) as file:
             _check_bytes(os.fstat(file.fileno()).st_size, limit, name)
             return file.read(), name
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -163,15 +205,6 @@ def _content(source, limit: int, name: str | None) -> tuple[bytes, str]:
         f"an image was given as {type(source).__name__}: expected a path, the bytes of a file, a Pillow image, or "
         "an array of (height, width, 3) uint8, red first"
     )
-
-
-def _opened(path, buffering: int = -1):
-    try:
-        return open(path, "rb", buffering)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be opened ({error.strerror or error}); check the path, and whether you may read it"
-        ) from error
 
 
 def _check_bytes(count: int, limit: int, name: str) -> None:
@@ -212,8 +245,21 @@ def _checked(array: np.ndarray) -> np.ndarray:
 
 
 def _rgb(image: PILImage.Image, name: str) -> np.ndarray:
+    """The pixels as they lie in the file, brought to RGB in bands, so that no second whole image is ever held."""
+    image.load()
     _check_mode(image.mode, name)
-    image = ImageOps.exif_transpose(image)
+    width, height = image.size
+    rows = max(1, BAND_PIXELS // max(width, 1))
+    if rows >= height:
+        return _band(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        below = min(top + rows, height)
+        pixels[top:below] = _band(image.crop((0, top, width, below)))
+    return pixels
+
+
+def _band(image: PILImage.Image) -> np.ndarray:
     if image.mode.startswith("I"):
         return _upper_bits(np.asarray(image))
     if image.mode == "La":
@@ -222,7 +268,27 @@ def _rgb(image: PILImage.Image, name: str) -> np.ndarray:
         ground = PILImage.new("RGBA", image.size, "white")
         ground.alpha_composite(image.convert("RGBA"))
         image = ground
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _orientation(image: PILImage.Image) -> int:
+    """What EXIF says of how the camera was held, 1 to 8."""
+    return image.getexif().get(0x0112, 1)
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo the orientation."""
+    turns = {
+        2: lambda array: array[:, ::-1],
+        3: lambda array: array[::-1, ::-1],
+        4: lambda array: array[::-1],
+        5: lambda array: array.transpose(1, 0, 2),
+        6: lambda array: np.rot90(array, -1),
+        7: lambda array: array[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda array: np.rot90(array),
+    }
+    turn = turns.get(orientation)
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
 def _upper_bits(values: np.ndarray) -> np.ndarray:
@@ -234,8 +300,31 @@ def _upper_bits(values: np.ndarray) -> np.ndarray:
     return np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def _decode_jpeg(content: bytes, limit: int) -> np.ndarray | None:
-    """Decode a plain JPEG with simplejpeg where that is installed, else None.
+# Work and memory that an image asks for
+
+
+def _cost(image: PILImage.Image) -> int:
+    """Bytes that decoding takes at its height: what Pillow holds, what its decoder holds, and the array."""
+    return image.width * image.height * BYTES_PER_PIXEL.get(image.format or "", 8)
+
+
+def _scans(content: bytes) -> int:
+    """How often the whole image is gone through in a JPEG. Markers of scans occur in no compressed data; a small copy
+    of the image in the header adds its own."""
+    return content.count(b"\xff\xda")
+
+
+def _check_scans(content: bytes, size: tuple[int, int], name: str) -> None:
+    scans, (width, height) = _scans(content), size
+    if scans > SCAN_LIMIT or scans * width * height > WORK_LIMIT:
+        raise UserError(
+            f"{name}: is a JPEG of {width} x {height} pixels in {scans} scans, far more than any camera or program "
+            "writes; expected a photograph: save the image again, or leave it out"
+        )
+
+
+def _jpeg_cost(content: bytes, limit: int) -> int | None:
+    """Bytes that decoding takes with simplejpeg, where that is installed and the file is a plain JPEG; else None.
 
     Both it and Pillow use libjpeg-turbo with the exact inverse transform and smooth chroma, so pixels are equal;
     whatever is out of the ordinary (EXIF orientation, CMYK, damage, size) is left to Pillow.
@@ -245,11 +334,19 @@ def _decode_jpeg(content: bytes, limit: int) -> np.ndarray | None:
         return None
     try:
         height, width, colour, subsampling = decoder.decode_jpeg_header(content)
-        if height * width > limit or colour not in ("YCbCr", "Gray"):
-            return None
-        if colour == "YCbCr" and subsampling not in ("444", "422", "420"):
-            return None
-        return decoder.decode_jpeg(content, "RGB", fastdct=False, fastupsample=False)
+    except ValueError:
+        return None
+    scans = _scans(content)
+    if height * width > limit or scans > SCAN_LIMIT or scans * height * width > WORK_LIMIT:
+        return None
+    if colour != "Gray" and (colour != "YCbCr" or subsampling not in ("444", "422", "420")):
+        return None
+    return height * width * (3 if scans <= 1 else 9)
+
+
+def _decode_jpeg(content: bytes) -> np.ndarray | None:
+    try:
+        return _simplejpeg().decode_jpeg(content, "RGB", fastdct=False, fastupsample=False)
     except ValueError:
         return None
 

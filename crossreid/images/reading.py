@@ -7,13 +7,15 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from crossreid.images.decode import check, crop, decode
+from crossreid.formats.arrays import map_npy
+from crossreid.images.decode import check, crop, frame
 from crossreid.images.listing import name_of
 from crossreid.records import Image, UserError
 
@@ -28,12 +30,19 @@ def read(image: Image) -> np.ndarray:
     What becomes of palettes, CMYK, 16 bits and transparency: see ``decode``. A box reaching over the edge of its frame
     is cut at the edge. Arrays come from a memory map. Raises UserError naming the file when it cannot be read.
     """
-    return cut(frame_of(image), image)
+    with frame_of(image) as pixels:
+        return cut(pixels, image)
 
 
-def frame_of(image: Image) -> np.ndarray:
-    """The whole frame that an image lies in, (H, W, 3) uint8 RGB."""
-    return decode(image.path) if image.array_index is None else _from_array(image.path, image.array_index)
+@contextmanager
+def frame_of(image: Image) -> Iterator[np.ndarray]:
+    """The whole frame that an image lies in, (H, W, 3) uint8 RGB, whose memory counts while the block runs, see
+    ``crossreid.images.decode.frame``."""
+    if image.array_index is None:
+        with frame(image.path) as pixels:
+            yield pixels
+    else:
+        yield _from_array(image.path, image.array_index)
 
 
 def cut(frame: np.ndarray, image: Image) -> np.ndarray:
@@ -57,16 +66,16 @@ def ahead(
     """
 
     def several(group: list[Image]) -> list[tuple[Image, T | UserError]]:
+        found: list[tuple[Image, T | UserError]] = []
         try:
-            frame = frame_of(group[0])
+            with frame_of(group[0]) as pixels:
+                for image in group:
+                    try:
+                        found.append((image, work(pixels, image)))
+                    except UserError as error:
+                        found.append((image, error))
         except UserError as error:
             return [(image, error) for image in group]
-        found: list[tuple[Image, T | UserError]] = []
-        for image in group:
-            try:
-                found.append((image, work(frame, image)))
-            except UserError as error:
-                found.append((image, error))
         return found
 
     pool = ThreadPoolExecutor(THREADS)
@@ -138,26 +147,24 @@ def _reason(path: Path) -> str:
 
 def _from_array(path: Path, position: int) -> np.ndarray:
     try:
-        array = _memory_map(str(path), os.stat(path).st_mtime_ns)
+        changed = os.stat(path).st_mtime_ns
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path}: is not a readable array of prepared images ({error}); prepare it again"
         ) from error
+    array = _memory_map(str(path), changed)
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != 3):
         raise UserError(
             f"{path}: holds {array.dtype} of shape {array.shape}; expected uint8 of shape (images, height, "
             f"width, 3)"
         )
     if not 0 <= position < len(array):
-        raise UserError(
-            f"{path}: has {len(array)} images but number {position} was asked for; prepare it again"
-        )
+        raise UserError(f"{path}: has {len(array)} images but number {position} was asked for; prepare it again")
     pixels = array[position]
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
 @functools.lru_cache(maxsize=16)
 def _memory_map(path: str, changed: int) -> np.ndarray:
-    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache.
-    Copy-on-write, because torch warns of arrays that may not be written to; nothing is ever written."""
-    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache."""
+    return map_npy(Path(path), "an array of prepared images was expected; prepare it again")

@@ -110,6 +110,11 @@ class Method(nn.Module):
         """The steps of the coming iteration, in order."""
         return (Phase(),)
 
+    def leaves_out(self) -> bool:
+        """Whether some phase leaves a trainable parameter without a gradient. Several processes must know, and pay for
+        it; phases with optimizers of their own do."""
+        return len(self.phases(Progress())) > 1
+
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """Losses of one batch: scalars by name; ``total`` is what is minimised, the rest is logged."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch, phase, progress)")

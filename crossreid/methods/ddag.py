@@ -17,7 +17,7 @@ from functools import reduce
 import torch
 from torch.nn import functional as F
 
-from crossreid.losses.identity import identity_loss
+from crossreid.losses.identity import accuracy, identity_loss
 from crossreid.losses.triplet import batch_hard_triplet, check_identities, modality_centres
 from crossreid.methods import streams
 from crossreid.methods.base import Method, Progress
@@ -136,13 +136,15 @@ class DDAG(Method):
         load_pretrained(self.backbone, config.pretrained, config.backbone, stems)
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
-        """The losses of the module's equation; ``base`` is their sum without the graph's."""
+        """The losses of the module's equation; ``base`` is their sum without the graph's. ``accuracy``: of the
+        training images, for the log."""
         labels = batch.on_host()
         maps = self.feature_map(batch.images, labels.modality)
         pooled = average(maps)
         vectors = self.neck(pooled)
         compared = vectors if self.config.after_neck else pooled
-        losses = {"identity": identity_loss(self.classifier(vectors), batch.target)}
+        logits = self.classifier(vectors)
+        losses = {"identity": identity_loss(logits, batch.target)}
         if self.config.losses == "id+tri":
             check_identities(labels.target)
             anchors = compared, batch.target
@@ -157,7 +159,7 @@ class DDAG(Method):
             total = base + self.graph_weight.clone() * losses["graph"]
             if self.config.graph_schedule == "step":
                 self._weigh(total.detach(), progress)
-        return losses | {"base": base, "total": total}
+        return losses | {"base": base, "total": total, "accuracy": accuracy(logits, batch.target)}
 
     def epoch_end(self, means: Mapping[str, float]) -> None:
         """The graph counts the more, the lower the other losses have become; the same in every process."""

@@ -185,6 +185,10 @@ class MetaBIN(Method):
         base, meta = (every, every) if self.config.meta_learns == "all" else (("main",), ("gates",))
         return (Phase("base", base, repeat=repeat), Phase("meta", meta, loader="meta"))
 
+    def leaves_out(self) -> bool:
+        # Neck and classifier serve the cross entropy alone.
+        return super().leaves_out() or "cross_entropy" not in self.config.base_losses
+
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Weights and biases to "main", biases at twice the rate; the gates to "gates", kept from 0 to 1."""
         named = [(name, value) for name, value in self.named_parameters() if value.requires_grad]

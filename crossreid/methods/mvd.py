@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from crossreid.losses.distillation import distillation, jensen_shannon, released_distillation
-from crossreid.losses.identity import identity_loss
+from crossreid.losses.identity import accuracy, identity_loss
 from crossreid.losses.modality_margin import modality_margin
 from crossreid.losses.prior import divergence_from_normal
 from crossreid.losses.sinkhorn import sinkhorn
@@ -264,7 +264,8 @@ class MVD(Method):
         self._start(*encoders.values())
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
-        """The losses of the profile, with the modality of each image for the distances alone."""
+        """The losses of the profile, with the modality of each image for the distances alone. ``accuracy``: of
+        the shared branch on the training images as they are, for the log."""
         config, profile = self.config, self.profile
         check_identities(batch.on_host().target)
         seen = self._observe(batch.images)
@@ -288,7 +289,7 @@ class MVD(Method):
         if profile.sampled:
             losses["prior"] = self._weighted(lambda prior: prior, priors)
         total = sum(getattr(config, name) * loss for name, loss in losses.items())
-        return losses | {"total": total}
+        return losses | {"total": total, "accuracy": accuracy(seen_logits["shared_colour"], batch.target)}
 
     def embed(
         self, images: torch.Tensor, modality=None, feature: str | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from crossreid.files import replacing
+from crossreid.files import replacing, understood
 from crossreid.formats.mindspore import mindspore_names, write_checkpoint
 from crossreid.formats.pytorch import read_weights, state_dict
 from crossreid.methods import METHODS
@@ -38,11 +38,10 @@ def read(path: str | Path, content=None, **settings) -> tuple[dict, dict[str, to
     if not path.is_file():
         raise UserError(f"there is no checkpoint at {path}: give that of a PyTorch or MindSpore program")
     state, left_out = read_weights(path) if content is None else (state_dict(content, path), {})
-    for name in SYSTEMS:
-        system = _system(name)
-        if system.recognises(state):
-            break
-    else:
+    damaged = "its weights are not shaped as those of a published system; it is damaged or was changed, copy it again"
+    with understood(path, damaged):
+        system = next((known for known in map(_system, SYSTEMS) if known.recognises(state)), None)
+    if system is None:
         if name := _ours(state):
             raise UserError(
                 f"{path} holds the weights of our method {name} and nothing else: a checkpoint also records the "
@@ -55,7 +54,8 @@ def read(path: str | Path, content=None, **settings) -> tuple[dict, dict[str, to
             f"called {some}, ... If it is of one of them, a changed program saved it; give the file as the "
             "published program wrote it."
         )
-    described, weights, dropped = system.read(state)
+    with understood(path, damaged):
+        described, weights, dropped = system.read(state)
     for key in [key for key in weights if key.endswith(".running_mean")]:
         # Files of old PyTorch versions and of MindSpore lack this counter, which nothing of ours reads.
         weights.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))

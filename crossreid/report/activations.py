@@ -219,7 +219,7 @@ def _figure(run: Run, method, feature, ranked: dict, several: bool) -> Activatio
     from crossreid.report import evidence
 
     gallery = ranked["gallery"][:LISTED]
-    pixels, images, modality = evidence.shown([ranked["query"], *gallery], method)
+    pixels, images, modality = evidence.shown(run, [ranked["query"], *gallery], method)
     maps = look(method, images, modality, feature)
     words = [("query", f"id {ranked['query'].get('identity')}")]
     words += [

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from crossreid.records import MODALITIES, Image, Metric, UserError
-from crossreid.report.runs import Run
+from crossreid.formats.arrays import read_npz
+from crossreid.records import MODALITIES, Metric, UserError
+from crossreid.report.runs import Run, image_of
 
 LABELS = ("identity", "camera", "modality", "domain")
 
@@ -57,16 +57,13 @@ def features(run: Run, name: str | None = None) -> Features | None:
 
 def read_features(path: Path, name: str | None = None) -> Features:
     """name: what the vectors are called where the file does not say."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {key: file[key] for key in file.files if key in (*LABELS, "split", "feature")}
-            whole = "record" in file.files
-            vectors = file["vectors"] if "vectors" in file.files and not whole else None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): a NumPy archive with vectors and identity was expected. Write "
-            "it again with `crossreid evaluate`, or take it away to have a report without its map."
-        ) from error
+    expected = (
+        "a NumPy archive with vectors and identity was expected. Write it again with `crossreid evaluate`, or take it "
+        "away to have a report without its map."
+    )
+    found = read_npz(path, expected, (*LABELS, "split", "feature", "record"))
+    whole = "record" in found
+    vectors = None if whole else read_npz(path, expected, ("vectors",)).get("vectors")
     if whole:
         from crossreid.evaluation.features import read_stored
 
@@ -140,19 +137,7 @@ def protocol(run: Run):
     return protocols.build(given.pop("name"), given, tree["data"].get("roots"), fold=tree["data"].get("fold"))
 
 
-def image(record: dict) -> Image:
-    """An image as ``evaluation.json`` lists it."""
-    return Image(
-        Path(record["path"]),
-        record.get("identity", 0),
-        record.get("camera", 0),
-        record.get("modality") or MODALITIES[0],
-        array_index=record.get("array_index"),
-        box=tuple(record["box"]) if record.get("box") is not None else None,
-    )
-
-
-def shown(records, method):
+def shown(run: Run, records, method):
     """Images of ranked lists as the method takes them: pixels (N, H, W, 3) uint8 at its size, the normalised
     tensor (N, 3, H, W), and the modalities (N,) as indices."""
     import torch
@@ -162,7 +147,12 @@ def shown(records, method):
     from crossreid.images.reading import read
 
     inputs = SimpleNamespace(**method.input)
-    images = [image(record) for record in records]
+    images = [image_of(run, record) for record in records]
+    if None in images:
+        raise UserError(
+            f"{records[images.index(None)]['path']} lies neither below the data of the run nor in its folder, and "
+            "no other images are shown"
+        )
     pixels = resized([read(each) for each in images], inputs)
     modality = torch.tensor([MODALITIES.index(each.modality) for each in images])
     return pixels.permute(0, 2, 3, 1).numpy(), normalise(pixels, inputs), modality

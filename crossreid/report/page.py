@@ -62,7 +62,7 @@ def write(
     found = sections(read, choice or Choice())
     text = page(read, found)
     with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
     if figures_to is not None:
         figures.write([figure for section in found for figure in section.figures], figures_to)
     return out

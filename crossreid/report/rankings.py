@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 from crossreid.images.reading import read
 from crossreid.images.thumbnail import thumbnail
-from crossreid.records import Image, UserError
+from crossreid.records import UserError
 from crossreid.report.drawing import data_uri
 from crossreid.report.figures import Section
-from crossreid.report.runs import Run
+from crossreid.report.runs import Run, image_of
 
 KINDS = {"good": "Good queries", "median": "Median queries", "worst": "Worst queries"}
 
@@ -31,7 +30,7 @@ def section(runs: Sequence[Run]) -> Section:
                 chosen = [each for each in lists if str(each["subset"]) == row and each["kind"] == kind]
                 if chosen:
                     body.append(f"<h4>{escape(KINDS.get(kind, str(kind)))}</h4>")
-                    body += [_ranking(each) for each in chosen]
+                    body += [_ranking(run, each) for each in chosen]
             opened = " open" if row == rows[0] else ""
             parts.append(f"<details{opened}><summary>{escape(row)}</summary>{''.join(body)}</details>")
     if not parts:
@@ -45,7 +44,7 @@ def section(runs: Sequence[Run]) -> Section:
     )
 
 
-def _ranking(ranked: dict) -> str:
+def _ranking(run: Run, ranked: dict) -> str:
     query = ranked["query"]
     facts = []
     if ranked.get("average_precision") is not None:
@@ -60,20 +59,20 @@ def _ranking(ranked: dict) -> str:
         mark = f'<span class="mark"><span class="hidden">{word}, rank</span>{sign} {rank}</span>'
         distance = record.get("distance")
         about = f"<b>{distance:.3f}</b><br>" if distance is not None else ""
-        items.append(f'<li class="{word}">{_person(record, f"rank {rank}, {word}", mark, about)}</li>')
+        items.append(f'<li class="{word}">{_person(run, record, f"rank {rank}, {word}", mark, about)}</li>')
     mark = '<span class="mark">query</span>'
     label = escape(f"Ranked list of identity {query.get('identity')}", quote=True)
     return (
         f'<p class="quiet">{escape(", ".join(facts))}</p><div class="ranking" tabindex="0" role="region" '
         f'aria-label="{label}">'
-        f"{_person(query, 'query', mark, '')}<ol>{''.join(items)}</ol></div>"
+        f"{_person(run, query, 'query', mark, '')}<ol>{''.join(items)}</ol></div>"
     )
 
 
-def _person(record: dict, role: str, mark: str, about: str) -> str:
+def _person(run: Run, record: dict, role: str, mark: str, about: str) -> str:
     known = {key: record[key] for key in ("identity", "camera", "modality") if record.get(key) is not None}
     words = ", ".join(str(value) if key == "modality" else f"{key} {value}" for key, value in known.items())
-    source = _shown(record)
+    source = _shown(run, record)
     alt = escape(f"{role}: {words}", quote=True)
     image = f'<img src="{source}" alt="{alt}">' if source else '<span class="missing">image not found</span>'
     below = "<br>".join(
@@ -83,15 +82,16 @@ def _person(record: dict, role: str, mark: str, about: str) -> str:
     return f'<figure><div class="image">{image}{mark}</div><figcaption>{about}{below}</figcaption></figure>'
 
 
-def _shown(record: dict) -> str | None:
-    """The image that a ``path`` with an optional ``array_index`` or ``box`` names, as a small JPEG in a data URI.
+def _shown(run: Run, record: dict) -> str | None:
+    """The image that a record of ``evaluation.json`` names, as a small JPEG in a data URI.
 
-    None where it cannot be read: a report of a run from another machine has its numbers all the same.
+    None where it cannot be read, or lies neither below the run's data nor in its folder: a report of a run from
+    another machine has its numbers all the same.
     """
-    try:
-        pixels = read(
-            Image(Path(record["path"]), array_index=record.get("array_index"), box=record.get("box"))
-        )
-    except (UserError, KeyError, TypeError):
+    found = image_of(run, record)
+    if found is None:
         return None
-    return data_uri("image/jpeg", thumbnail(pixels))
+    try:
+        return data_uri("image/jpeg", thumbnail(read(found)))
+    except UserError:
+        return None

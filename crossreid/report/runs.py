@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
-from crossreid.records import UserError
+from crossreid.formats.shape import unlike
+from crossreid.formats.text import check_plain, parse_json, read_json, read_text
+from crossreid.formats.yaml_text import read_yaml
+from crossreid.records import VISIBLE, Image, UserError
+from crossreid.report import forms
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Run:
     """What one run folder says of itself; a file that is missing leaves its field empty.
 
     name: the folder's name, longer where two runs would share it.
+    image_folders: whose images the report may show: those of the data that ``config.yaml`` names.
     settings: ``config.yaml``, heading -> settings.
     epochs: the epochs of ``metrics.jsonl`` in order, each with ``losses``, ``rates`` and ``seconds``.
     evaluations: the scores noted during training, each with ``epoch``, ``split`` and ``rows``.
@@ -27,6 +30,7 @@ class Run:
 
     name: str
     folder: Path
+    image_folders: tuple[Path, ...] = ()
     settings: dict = field(default_factory=dict)
     epochs: list[dict] = field(default_factory=list)
     evaluations: list[dict] = field(default_factory=list)
@@ -51,14 +55,19 @@ def read(folder: Path, name: str | None = None) -> Run:
     epochs, evaluations, summary = (
         _metrics(present["metrics.jsonl"]) if "metrics.jsonl" in present else ([], [], {})
     )
+    settings = _mapping(present["config.yaml"], read_yaml, forms.METHOD) if "config.yaml" in present else {}
+    scored = present.get("evaluation.json")
+    evaluation = _mapping(scored, read_json, forms.EVALUATION) if scored else {}
+    check_plain(settings, f"the settings of {folder}")
     return Run(
         name=name or folder.resolve().name,
         folder=folder,
-        settings=_mapping(present["config.yaml"], yaml.safe_load) if "config.yaml" in present else {},
+        image_folders=_image_folders(settings),
+        settings=settings,
         epochs=epochs,
         evaluations=evaluations,
         summary=summary,
-        evaluation=_mapping(present["evaluation.json"], json.loads) if "evaluation.json" in present else {},
+        evaluation=evaluation,
         features=present.get("features.npz"),
     )
 
@@ -94,38 +103,87 @@ def differences(runs: Sequence[Run]) -> dict[str, list]:
     return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
 
 
-def _mapping(path: Path, parse) -> dict:
+def image_of(run: Run, record: dict) -> Image | None:
+    """The image that a record of ``evaluation.json`` names by ``path`` and perhaps ``array_index`` or ``box``.
+
+    None for one that lies neither below the run's data nor in its folder: an evaluation from elsewhere must not bring
+    any other image of this computer into a page that is passed on.
+    """
+    path = Path(os.path.abspath(record["path"]))
     try:
-        value = parse(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path} cannot be read ({reason}): the file that a run writes was expected. Restore it, or "
-            "write it again with `crossreid evaluate`, or take it away to have a report without it."
-        ) from error
+        below = any(path.is_relative_to(folder) for folder in run.image_folders) or any(
+            path.resolve().is_relative_to(folder.resolve()) for folder in (run.folder, *run.image_folders)
+        )
+    except (OSError, ValueError):  # no name that a file can have
+        below = False
+    if not below:
+        return None
+    box = record.get("box")
+    return Image(
+        path,
+        record.get("identity") or 0,
+        record.get("camera") or 0,
+        record.get("modality") or VISIBLE,
+        array_index=record.get("array_index"),
+        box=None if box is None else tuple(box),
+    )
+
+
+def _image_folders(settings: dict) -> tuple[Path, ...]:
+    """The folders of the data that the settings name, and below ``$CROSSREID_DATA``. A folder that holds all of a
+    user's files is the folder of no data set."""
+    data = settings.get("data")
+    roots = data.get("roots") if isinstance(data, dict) else None
+    named = [*(roots.values() if isinstance(roots, dict) else ()), os.environ.get("CROSSREID_DATA")]
+    found = []
+    for name in named:
+        if isinstance(name, str) and name and "\0" not in name:
+            folder = Path(os.path.abspath(Path(name).expanduser()))
+            folder = folder.parent if folder.suffix.lower() == ".csv" else folder
+            if not Path.home().resolve().is_relative_to(folder.resolve()):
+                found.append(folder)
+    return tuple(found)
+
+
+def _mapping(path: Path, read, form: dict) -> dict:
+    value = read(
+        path,
+        "the file that a run writes was expected. Restore it, or write it again with `crossreid evaluate`, or take it "
+        "away to have a report without it.",
+    )
     if not isinstance(value, dict):
         raise UserError(
             f"{path} holds {type(value).__name__} and not a mapping with named entries, as a run writes it. "
             "Restore it, or take it away to have a report without it."
+        )
+    if wrong := unlike(value, form):
+        raise UserError(
+            f"{path} is not as a run writes it: look at {wrong}. Restore it, or take it away to have a report without "
+            "it."
         )
     return value
 
 
 def _metrics(path: Path) -> tuple[list[dict], list[dict], dict]:
     epochs, evaluations, summary = {}, {}, {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path, "take the file away to have a report without curves").splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             kind = record["kind"]
+            form = {"epoch": forms.EPOCH, "evaluation": forms.SCORED, "summary": forms.SUMMARY}.get(kind)
+            if form is None:
+                continue
+            if wrong := unlike(record, form):
+                raise ValueError(wrong)
         except (ValueError, TypeError, KeyError) as error:
             if number == len(lines):  # a run that was killed while it wrote
                 break
             raise UserError(
                 f'Line {number} of {path} is not a JSON object with a "kind", as each line that a run '
-                "writes is. Restore the file, or take it away to have a report without curves."
+                f"writes is ({error}). Restore the file, or take it away to have a report without curves."
             ) from error
         # A resumed run writes an epoch again: the later line holds.
         if kind == "epoch":

@@ -156,7 +156,7 @@ def section(runs: Sequence[Run], feature: str | None = None) -> Section:
             if not named:
                 continue
             pairs = [
-                pair for ranked in first_of_each_kind(lists) for pair in _pairs(method, named[0], ranked)
+                pair for ranked in first_of_each_kind(lists) for pair in _pairs(run, method, named[0], ranked)
             ]
         except UserError as error:
             said.append(f"<p>No stripes of {escape(run.name)}: {escape(str(error))}</p>")
@@ -181,7 +181,7 @@ def section(runs: Sequence[Run], feature: str | None = None) -> Section:
     return Section("Aligned stripes", words + "".join(said), figures)
 
 
-def _pairs(method, feature: str, ranked: dict) -> list[Pair]:
+def _pairs(run: Run, method, feature: str, ranked: dict) -> list[Pair]:
     """The query with the nearest right and the nearest wrong image of its list."""
     import torch
 
@@ -192,7 +192,7 @@ def _pairs(method, feature: str, ranked: dict) -> list[Pair]:
         chosen.setdefault(bool(record["right"]), (rank, record))
     chosen = {right: chosen[right] for right in (True, False) if right in chosen}
     pixels, images, modality = evidence.shown(
-        [ranked["query"], *(record for _, record in chosen.values())], method
+        run, [ranked["query"], *(record for _, record in chosen.values())], method
     )
     with torch.no_grad():
         stripes = method.embed(images, modality=modality, feature=feature).stripes.numpy()

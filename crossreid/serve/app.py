@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import anyio
 from fastapi import FastAPI, Query, Request
@@ -21,12 +21,13 @@ from starlette.exceptions import HTTPException
 
 from crossreid import __version__
 from crossreid.gallery import Entry, Filter
+from crossreid.images.apart import Closed, Decoders
 from crossreid.images.timestamps import timestamp
 from crossreid.records import MODALITIES, UserError
 from crossreid.serve import upload
 from crossreid.serve.describe import SEARCH_BODY, described
 from crossreid.serve.guard import COOKIE, SESSION_SECONDS, Guard, Sessions, session_of
-from crossreid.serve.images import EntryImages
+from crossreid.serve.images import THUMBNAIL, EntryImages
 from crossreid.serve.refusal import Refusal
 from crossreid.serve.searcher import Search, Searcher
 
@@ -40,11 +41,31 @@ FILES = {
 LIMIT_BYTES = 10 * 2**20
 LIMIT_PIXELS = 50_000_000
 LONGEST_LIST, LONGEST_PAGE = 500, 200
+# More than any gallery holds, and less than stores can count to.
+LAST_ENTRY = 10**12
 # A place in the line is waited for no longer than this.
 PATIENCE = 120.0
 # Counting cameras and times of a large gallery takes a while, and they change little.
 INFO_SECONDS = 10.0
-DECODERS = 4
+DECODERS = 2
+ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+# What any address may answer, besides what it is asked for.
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/json": {"schema": ERROR}}}
+    for status, text in {
+        400: "Not understood",
+        401: "A token is needed",
+        403: "Asked from another site's page",
+        404: "Not there",
+        408: "The image did not arrive in time",
+        413: "The image is too large",
+        415: "Not a form",
+        421: "The server is not known by that name",
+        422: "The image cannot be read",
+        500: "The server failed",
+        503: "The server is busy, or is being stopped",
+    }.items()
+}
 STATUS = {404: "There is nothing at this address.", 405: "This address does not answer to that method."}
 
 
@@ -71,14 +92,19 @@ def create_app(
     """
     gallery.require(embedder.fingerprint)
     sessions = None if token is None else Sessions(token)
-    shown = EntryImages(gallery, images, limit_pixels)
-    searcher = Searcher(gallery, embedder, waiting=waiting, limit_pixels=limit_pixels)
+    # Two, so that slow uploads keep nobody from looking at the gallery.
+    decoders, looking = Decoders(DECODERS), Decoders(DECODERS)
+    shown = EntryImages(gallery, images, looking, limit_pixels)
+    searcher = Searcher(gallery, embedder, waiting=waiting)
+    uploads = upload.Uploads()
     modalities = tuple(embedder.modalities)
 
     @asynccontextmanager
     async def lifespan(app):
-        app.state.decoders = anyio.CapacityLimiter(DECODERS)
+        app.state.decoding, app.state.looking = (anyio.CapacityLimiter(DECODERS) for _ in range(2))
         yield
+        decoders.close()
+        looking.close()
         await anyio.to_thread.run_sync(searcher.close)
 
     app = FastAPI(
@@ -89,6 +115,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        responses=REFUSALS,
     )
     kept_info: dict = {}
 
@@ -129,7 +156,7 @@ def create_app(
         modality: Annotated[str, Query(description="visible or infrared; empty for both")] = "",
         since: Annotated[str, Query(description="taken at or after: ISO 8601, or seconds since 1970")] = "",
         until: Annotated[str, Query(description="taken before")] = "",
-        start: Annotated[int, Query(ge=0, description="how many entries to pass over")] = 0,
+        start: Annotated[int, Query(ge=0, le=LAST_ENTRY, description="how many entries to pass over")] = 0,
         count: Annotated[int, Query(ge=1, le=LONGEST_PAGE, description="how many to give")] = 48,
     ) -> dict:
         chosen = _filter(camera, modality, since, until)
@@ -154,7 +181,7 @@ def create_app(
     )
     async def image(request: Request, key: str, size: Literal["thumbnail", "full"] = "thumbnail") -> Response:
         # Found before the tag is compared: what was deleted is not to be confirmed as unchanged.
-        content = await looked_up(partial(shown.jpeg, full=size == "full"), key, request.app.state.decoders)
+        content = await looked_up(partial(shown.jpeg, full=size == "full"), key, request.app.state.looking)
         if content is None:
             await known(key)
             raise Refusal(404, "The image of this entry cannot be shown: its file is missing or unreadable.")
@@ -172,10 +199,12 @@ def create_app(
     )
     async def search(request: Request) -> dict:
         started = time.monotonic()
-        with searcher.place():
-            fields, content = await upload.form(request, limit_bytes)
-            wanted = await understood(fields, content)
-            answer = await waited(request, searcher.submit(wanted))
+        async with uploads.form(request, limit_bytes) as (fields, content):
+            with searcher.place():
+                wanted = await understood(fields, content)
+                if content is not None:
+                    await decoded(wanted, content, request.app.state.decoding)
+                answer = await waited(request, searcher.submit(wanted))
         preview = answer.preview and f"data:image/jpeg;base64,{base64.b64encode(answer.preview).decode()}"
         return {
             "query": {
@@ -215,7 +244,26 @@ def create_app(
             *(one.get(name, "") for name in ("modality", "since", "until")),
         )
         query = await known(one["key"]) if one.get("key") else None
-        return Search(content, query, query.modality if query else modality, chosen, top)
+        return Search(None, query, query.modality if query else modality, chosen, top)
+
+    async def decoded(wanted: Search, content: bytes, limiter) -> None:
+        """Fill in the pixels of an uploaded image, and a small copy."""
+        decode = partial(
+            decoders,
+            content,
+            preview=THUMBNAIL,
+            size=embedder.size,
+            interpolation=embedder.interpolation,
+            limit_pixels=limit_pixels,
+        )
+        try:
+            wanted.preview, wanted.pixels = await anyio.to_thread.run_sync(
+                decode, limiter=limiter, abandon_on_cancel=True
+            )
+        except UserError as error:
+            raise Refusal(422, _sentence(error)) from None
+        except Closed:
+            raise Refusal(503, "The server is being stopped.", 10) from None
 
     async def waited(request: Request, answer):
         """The answer, unless the client goes away; its search then leaves the line."""
@@ -273,7 +321,8 @@ def create_app(
     async def login(request: Request):
         if sessions is None:
             return RedirectResponse("/", status_code=303)
-        fields, _ = await upload.form(request, 0)
+        async with uploads.form(request, 0) as (fields, _):
+            pass
         if not sessions.opens(fields.get("token", [""])[-1].strip()):
             await asyncio.sleep(0.5)
             return HTMLResponse(_login_page("That is not the token."), status_code=401)
@@ -319,10 +368,15 @@ def create_app(
     return Guard(app, names=names, loopback=loopback, sessions=sessions)
 
 
+def _sentence(error: UserError) -> str:
+    """What the decoder says of "The image", as a sentence."""
+    return f"{str(error).replace('The image: the file ', 'The image ').replace('The image: ', 'The image ')}."
+
+
 def _filter(cameras: list[str], modality: str, since: str, until: str) -> Filter:
     if modality not in ("", *MODALITIES):
         raise Refusal(400, f"The filter's modality must be {' or '.join(MODALITIES)}.")
-    since, until = _moment(since, "from"), _moment(until, "to")
+    since, until = _timestamp(since, "from"), _timestamp(until, "to")
     if since is not None and until is not None and since >= until:
         raise Refusal(400, "The time range is empty: its beginning is not before its end.")
     try:
@@ -331,7 +385,7 @@ def _filter(cameras: list[str], modality: str, since: str, until: str) -> Filter
         raise Refusal(400, "The filter was not understood; see /api.") from None
 
 
-def _moment(text: str, name: str) -> float | None:
+def _timestamp(text: str, name: str) -> float | None:
     try:
         return timestamp(text, f"the time '{name}'") if text else None
     except UserError as error:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from crossreid.gallery import Entry
 from crossreid.gallery.entries import box_of
-from crossreid.images.decode import crop, decode
-from crossreid.images.thumbnail import thumbnail
+from crossreid.images.apart import Closed, Decoders
 from crossreid.records import UserError
 
 THUMBNAIL, FULL = (160, 320), (1600, 1600)
@@ -19,12 +16,13 @@ class EntryImages:
     """Small and large copies of the images of entries.
 
     gallery: keeps small copies of some. root: the folder below which the files lie, or None for the small copies only.
+    decoders: for files and copies, of which nobody knows who made them.
 
     What is sent is always a fresh JPEG, so no metadata of a file leaves the server, and no file that is not an image.
     """
 
-    def __init__(self, gallery, root: Path | None, limit_pixels: int):
-        self._gallery = gallery
+    def __init__(self, gallery, root: Path | None, decoders: Decoders, limit_pixels: int):
+        self._gallery, self._decoders = gallery, decoders
         self._root = None if root is None else root.resolve(strict=True)
         self._limit_pixels = limit_pixels
 
@@ -50,13 +48,13 @@ class EntryImages:
         kept = self._gallery.image(key)
         entry = self._gallery.get(key) if full or not kept else None
         sources = [
-            lambda: self._decoded(kept) if kept else None,
-            lambda: self._read(entry) if entry else None,
+            lambda: self._small(kept, None, full) if kept else None,
+            lambda: self._read(entry, full) if entry else None,
         ]
         for source in reversed(sources) if full else sources:
-            pixels = source()
-            if pixels is not None:
-                return thumbnail(pixels, FULL if full else THUMBNAIL)
+            content = source()
+            if content is not None:
+                return content
         return None
 
     def name(self, entry: Entry) -> str:
@@ -66,18 +64,14 @@ class EntryImages:
             return path.relative_to(self._root).as_posix()
         return path.name if path.is_absolute() or ".." in path.parts else entry.path
 
-    def _read(self, entry: Entry) -> np.ndarray | None:
+    def _read(self, entry: Entry, full: bool) -> bytes | None:
         file = self.locate(entry.path)
-        pixels = None if file is None else self._decoded(file)
-        if pixels is not None and (box := box_of(entry)):
-            try:
-                return crop(pixels, box)
-            except UserError:
-                return None
-        return pixels
+        return None if file is None else self._small(file, box_of(entry), full)
 
-    def _decoded(self, source) -> np.ndarray | None:
+    def _small(self, source: bytes | Path, box, full: bool) -> bytes | None:
         try:
-            return decode(source, limit_pixels=self._limit_pixels)
-        except UserError:
+            return self._decoders(
+                source, preview=FULL if full else THUMBNAIL, box=box, limit_pixels=self._limit_pixels
+            )[0]
+        except (UserError, Closed):
             return None

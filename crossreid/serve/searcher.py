@@ -13,29 +13,27 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crossreid.gallery import Entry, Filter, Hit
-from crossreid.images.decode import decode
-from crossreid.images.thumbnail import thumbnail
-from crossreid.records import UserError
-from crossreid.serve.images import THUMBNAIL
 from crossreid.serve.refusal import Refusal
 
 BATCH = 16
-# Images of a batch are decoded together only up to here, so that a line of large ones does not fill the memory.
-BATCH_PIXELS = 16_000_000
+# Seconds that a batch under way may still take when the server is stopped.
+PATIENCE = 0.8
 
 
 @dataclass(eq=False)
 class Search:
-    """One search: with the bytes of an image, or with an entry of the gallery.
+    """One search: with the pixels of an image as the model takes them, or with an entry of the gallery.
 
-    modality: of the image. filter, top: of the list. answer: becomes an Answer, or fails with a Refusal.
+    modality: of the image. filter, top: of the list. preview: a small copy of the image, a JPEG. answer: becomes an
+        Answer, or fails with a Refusal.
     """
 
-    image: bytes | None
+    pixels: np.ndarray | None
     entry: Entry | None
     modality: str | None
     filter: Filter
     top: int
+    preview: bytes | None = None
     answer: Future = field(default_factory=Future)
 
 
@@ -50,13 +48,11 @@ class Answer:
 class Searcher:
     """Searches one after another in a thread of its own, as many together as are waiting.
 
-    waiting: how many requests may be in the line or on their way to it; more are refused at once.
-    limit_pixels: larger images are refused before they are decoded.
+    waiting: how many requests may be in the line or be decoded for it; more are refused at once.
     """
 
-    def __init__(self, gallery, embedder, *, waiting: int, limit_pixels: int):
-        self._gallery, self._embedder = gallery, embedder
-        self._waiting, self._limit_pixels = waiting, limit_pixels
+    def __init__(self, gallery, embedder, *, waiting: int):
+        self._gallery, self._embedder, self._waiting = gallery, embedder, waiting
         self._taken = 0
         self._line: queue.SimpleQueue[Search | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="crossreid-search", daemon=True)
@@ -64,7 +60,7 @@ class Searcher:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place in the line, to be taken before the image is received; for the event loop's thread only."""
+        """A place in the line, to be taken once the image is received; for the event loop's thread only."""
         if self._taken >= self._waiting:
             raise Refusal(
                 503, f"The server is busy: {self._taken} searches are waiting. Try again shortly.", 2
@@ -80,9 +76,9 @@ class Searcher:
         return search.answer
 
     def close(self) -> None:
-        """Refuse what still waits, and let the thread end."""
+        """Refuse what still waits, and let the thread end; it is not waited for longer than ``PATIENCE``."""
         self._line.put(None)
-        self._thread.join()
+        self._thread.join(PATIENCE)
         while True:
             try:
                 search = self._line.get_nowait()
@@ -107,62 +103,42 @@ class Searcher:
                 return
 
     def _answer(self, searches: list[Search]) -> None:
-        together: list[tuple[Search, np.ndarray]] = []
-        pixels = 0
-        for search in searches:
-            if search.image is None:
-                continue
-            try:
-                array = decode(search.image, limit_pixels=self._limit_pixels, name="The image")
-            except UserError as error:
-                _fail(search, Refusal(422, _sentence(error)))
-            except Exception as error:
-                _fail(search, error)
-            else:
-                together.append((search, array))
-                pixels += array.shape[0] * array.shape[1]
-                if pixels > BATCH_PIXELS:
-                    self._embed(together)
-                    together, pixels = [], 0
-            search.image = None
-        self._embed(together)
+        self._embed([each for each in searches if each.pixels is not None])
         self._rank([each for each in searches if each.entry is not None])
 
-    def _embed(self, together: list[tuple[Search, np.ndarray]]) -> None:
-        if not together:
+    def _embed(self, searches: list[Search]) -> None:
+        if not searches:
             return
-        searches, arrays = zip(*together)
         try:
             modality = [each.modality for each in searches] if len(self._embedder.modalities) > 1 else None
-            vectors = self._embedder(list(arrays), modality=modality)
-            previews = [thumbnail(array, THUMBNAIL) for array in arrays]
+            vectors = self._embedder([each.pixels for each in searches], modality=modality)
         except Exception as error:
-            if len(together) > 1:  # one image that upsets the model is not to fail its neighbours
-                for pair in together:
-                    self._embed([pair])
+            if len(searches) > 1:  # one image that upsets the model is not to fail its neighbours
+                for search in searches:
+                    self._embed([search])
             else:
                 _fail(searches[0], error)
             return
-        self._rank(list(searches), vectors, previews)
+        self._rank(searches, vectors)
 
-    def _rank(self, searches: list[Search], vectors=None, previews=None) -> None:
+    def _rank(self, searches: list[Search], vectors=None) -> None:
         """Search for all that share a filter and a length at once."""
         groups: dict[str, list[int]] = {}
         for place, search in enumerate(searches):
             groups.setdefault(f"{search.top} {search.filter!r} {search.entry is None}", []).append(place)
         for places in groups.values():
             try:
-                self._rank_group([searches[place] for place in places], vectors, places, previews)
+                self._rank_group([searches[place] for place in places], vectors, places)
             except Exception as error:
                 for place in places:
                     _fail(searches[place], error)
 
-    def _rank_group(self, searches: list[Search], vectors, places: list[int], previews) -> None:
+    def _rank_group(self, searches: list[Search], vectors, places: list[int]) -> None:
         first = searches[0]
         if first.entry is None:
             lists = self._gallery.search(vectors[places], top=first.top, filter=first.filter)
-            for search, hits, place in zip(searches, lists, places):
-                search.answer.set_result(Answer(hits, previews[place]))
+            for search, hits in zip(searches, lists):
+                search.answer.set_result(Answer(hits, search.preview))
             return
         found = [(search, self._gallery.vector(search.entry.key)) for search in searches]
         for search, vector in found:
@@ -188,8 +164,3 @@ def _fail(search: Search, error: Exception) -> None:
         error = Refusal(500, "The search failed on the server; its own window says why.")
     if not search.answer.done():
         search.answer.set_exception(error)
-
-
-def _sentence(error: UserError) -> str:
-    """What the decoder says of "The image", as a sentence."""
-    return f"{str(error).replace('The image: the file ', 'The image ').replace('The image: ', 'The image ')}."

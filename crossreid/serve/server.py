@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from crossreid.records import UserError
 
-# How long answers that are under way get to finish when the server is stopped.
-GRACE = 3
+# How long answers that are under way get to finish when the server is stopped; the rest of the three seconds that are
+# promised is for what runs in threads.
+GRACE = 2
 
 
 def run(app, listener: socket.socket, ready: Callable[[str], None] = lambda address: None) -> None:
@@ -22,9 +23,12 @@ def run(app, listener: socket.socket, ready: Callable[[str], None] = lambda addr
     """
     import uvicorn
 
+    from crossreid.serve.connection import Connection
+
     settings = uvicorn.Config(
         app,
-        log_level="warning",
+        http=Connection,
+        log_level="critical",  # what strangers send that is no request is not worth a line each
         access_log=False,  # who searched for whom is written nowhere
         server_header=False,
         proxy_headers=False,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl
 
 from fastapi import Request
@@ -13,17 +14,54 @@ from starlette.requests import ClientDisconnect
 
 from crossreid.serve.refusal import Refusal
 
-SECONDS = 60
+# For a whole upload; and how long it may take to send nothing, and how much it must send in a second after that.
+SECONDS, PATIENCE, BYTES_A_SECOND = 60.0, 10.0, 16 * 1024
+# Of all uploads that are under way, in memory.
+HELD_BYTES = 2**28
 # Fields other than the image.
 FIELDS, FIELD_BYTES = 2000, 65536
 
 
-async def form(request: Request, limit_bytes: int) -> tuple[dict[str, list[str]], bytes | None]:
+class Uploads:
+    """What all requests that are under way hold of their bodies, bounded together. For the event loop's thread only."""
+
+    def __init__(self, limit: int = HELD_BYTES):
+        self.limit, self.held = limit, 0
+
+    @asynccontextmanager
+    async def form(
+        self, request: Request, limit_bytes: int
+    ) -> AsyncIterator[tuple[dict[str, list[str]], bytes | None]]:
+        """``form``, whose bytes count while the block runs."""
+        own = _Held(self)
+        try:
+            yield await form(request, limit_bytes, own)
+        finally:
+            self.held -= own.count
+
+
+class _Held:
+    """What one request holds of it."""
+
+    def __init__(self, all: Uploads):
+        self.all, self.count = all, 0
+
+    def take(self, count: int) -> None:
+        if self.all.held + count > self.all.limit:
+            raise Refusal(503, "The server is busy: it is receiving many images. Try again shortly.", 5)
+        self.count += count
+        self.all.held += count
+
+
+async def form(
+    request: Request, limit_bytes: int, held: _Held | None = None
+) -> tuple[dict[str, list[str]], bytes | None]:
     """The fields by name, in order, and the bytes of the file ``image`` or None.
 
-    limit_bytes: of the image. Raises Refusal: too large (413), too slow (408), not a form (415), damaged (400).
+    limit_bytes: of the image. Raises Refusal: too large (413), too slow (408), not a form (415), damaged (400), or too
+    much at once for the server (503).
     """
-    content = await body(request, limit_bytes + FIELDS * 64 + FIELD_BYTES)
+    content = await body(request, limit_bytes + FIELDS * 64 + FIELD_BYTES, held)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded" and len(content) <= FIELD_BYTES:
         try:
@@ -60,15 +98,18 @@ async def form(request: Request, limit_bytes: int) -> tuple[dict[str, list[str]]
     return _grouped(pairs), image or None
 
 
-async def body(request: Request, limit: int) -> bytes:
+async def body(request: Request, limit: int, held: _Held | None = None) -> bytes:
     """The whole body, at most ``limit`` bytes."""
     parts, count = [], 0
     declared = request.headers.get("content-length", "0")
     too_large = declared.isdigit() and int(declared) > limit
+    started = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE) as time:
             async for part in request.stream():
                 count += len(part)
+                # What arrives buys time, as much as a slow line needs for it.
+                time.reschedule(started + min(SECONDS, PATIENCE + count / BYTES_A_SECOND))
                 too_large = too_large or count > limit
                 # A refused body is still received, within reason: most clients read no answer before they have sent
                 # all, and closing on them would hide the reason.
@@ -77,9 +118,13 @@ async def body(request: Request, limit: int) -> bytes:
                     if count > 8 * limit:
                         break
                 else:
+                    if held is not None:
+                        held.take(len(part))
                     parts.append(part)
     except TimeoutError:
-        raise Refusal(408, f"The image did not arrive within {SECONDS} seconds.") from None
+        raise Refusal(
+            408, f"The image did not arrive in time: at least {BYTES_A_SECOND // 1024} kB a second are needed."
+        ) from None
     except ClientDisconnect:
         raise Refusal(400, "The connection was closed before the image had arrived.") from None
     if too_large:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,11 +16,11 @@ from crossreid.data import get as get_source
 from crossreid.data.loading import Loader, training_set
 from crossreid.engine import Engine, deterministic, seed_step
 from crossreid.files import replacing
-from crossreid.methods.base import Progress
+from crossreid.methods.base import Method, Progress
 from crossreid.records import UserError
 from crossreid.training.loop import Interrupted, TrainConfig, fit
 from crossreid.training.optim import OptimizerConfig, ScheduleConfig, lr_factor, make_optimizers
-from crossreid.training.run_folder import refuse_occupied, writers
+from crossreid.training.run_folder import RunFolder, describe_data, refuse_occupied, refuse_other_data
 
 __all__ = [
     "Interrupted",
@@ -42,15 +45,9 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
     from crossreid import evaluation
 
     run, config = Path(run), settings.train
-    training = None
-    if resume:
-        content = checkpoint.read(run / "last.pt")
-        if "training" not in content:
-            raise UserError(
-                f"{run / 'last.pt'} holds no training state: only last.pt of a run can be resumed"
-            )
-        training = content["training"]
-    else:
+    content = _resumable(run) if resume else None
+    training = content["training"] if content else None
+    if not content:
         refuse_occupied(run)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -58,24 +55,103 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         deterministic()
 
     images, labels, _, held_out = training_set(settings.data)
+    if content:
+        refuse_other_data(training["data"], images)
+        _refuse_other_optimizers(settings, content)
     seed_step(config.seed, 0)
     # Where all weights are loaded, those that the backbone once started from may not even be at hand any more.
     chosen = checkpoint.without_start(settings.method) if resume or config.init_from else settings.method
     method = checkpoint.build(settings.method_name, chosen, labels.classes, labels.domains)
     method.check(labels)
-    engine = Engine(config.device, config.precision, search_unused=len(method.phases(Progress())) > 1)
+    engine = Engine(config.device, config.precision, search_unused=method.leaves_out())
     fresh = []
-    if training:
+    if content:
         checkpoint.load_strictly(method, content["weights"], run / "last.pt")
     elif config.init_from:
         fresh = checkpoint.init_from(method, config.init_from)
+    loaders = _loaders(settings, method, images, labels, engine, training)
+
+    # Mistakes that would show themselves only once the run folder is made, or after the first epochs.
+    make_optimizers(method, config.optimizers)
+    evaluation.check_feature(method, settings.evaluate.feature)
+    split = "validation" if config.select == "validation" else "test"
+    if config.evaluate_every:
+        evaluation.protocol_of(settings, split=split, held_out=held_out)
+    if content:
+        _refuse_without_effect(settings, content, run)
+
+    folder = RunFolder(run, engine, training, config.trackers, settings.to_dict())
+    try:
+        folder.write_settings(settings.to_yaml())
+        _introduce(folder.log, settings, method, images, labels, engine)
+        if fresh:
+            folder.log(
+                f"started from {config.init_from}; fresh because of other identities: {', '.join(fresh)}"
+            )
+        if training:
+            folder.log(f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}")
+        if evaluate:
+            try:
+                evaluation.protocol_of(settings)
+            except UserError as error:  # training on all that there is must stay possible
+                folder.log(f"the weights cannot be scored at the end: {error}")
+
+        def monitor(epoch: int) -> dict:
+            protocol = evaluation.protocol_of(settings, split=split, held_out=held_out)
+            rows = evaluation.score(method, protocol, settings, engine)
+            method.train()
+            scores = {name: evaluation.summary(each) for name, each in rows.items()}
+            folder.record({"kind": "evaluation", "epoch": epoch - 1, "split": split, "rows": scores})
+            sentences = [evaluation.sentence(name, row) for name, row in scores.items()]
+            folder.log(f"epoch {epoch}, {split}: {'; '.join(sentences)}")
+            return {"rows": scores, "score": sum(row["rank1"] for row in scores.values()) / len(scores)}
+
+        clock = fit(
+            method,
+            loaders,
+            config,
+            engine,
+            save=_saving(run, settings, method, images, labels),
+            record=_noting(folder, config),
+            resume=training,
+            evaluate=monitor if config.evaluate_every else None,
+        )
+        chosen = run / ("last.pt" if config.select == "last" else "best.pt")
+        if engine.main:
+            _sum_up(folder, clock, method, engine, chosen)
+        engine.wait()
+        if evaluate:
+            evaluation.evaluate(chosen, settings=settings, out=run, engine=engine, log=folder.log)
+            # All leave together: a process that ends while the first still scores can take the group down with it.
+            engine.wait()
+        return chosen
+    except Interrupted as stop:
+        folder.log(f"{stop}; everything is saved. Continue with: crossreid train --resume {run}")
+        raise
+    finally:
+        for loader in loaders.values():
+            loader.close()
+        folder.close()
+
+
+def _resumable(run: Path) -> dict:
+    """The last checkpoint of a run, with its training state."""
+    content = checkpoint.read(run / "last.pt")
+    if "training" not in content:
+        raise UserError(f"{run / 'last.pt'} holds no training state: only last.pt of a run can be resumed")
+    return content
+
+
+def _loaders(
+    settings, method: Method, images, labels, engine: Engine, training: dict | None
+) -> dict[str, Loader]:
     loaders = {
         name: Loader(
             images,
             labels,
             choice,
             settings.data,
-            seed=config.seed,
+            seed=settings.train.seed,
             name=name,
             rank=engine.rank,
             world=engine.world,
@@ -90,125 +166,105 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
             f"method {settings.method_name!r} draws from the loaders {', '.join(sorted(needed))}, but data.loaders has "
             f"{', '.join(sorted(loaders))}: add the missing one"
         )
+    return loaders
 
-    # Mistakes that would show themselves only once the run folder is made, or after the first epochs.
-    make_optimizers(method, config.optimizers)
-    evaluation.check_feature(method, settings.evaluate.feature)
-    split = "validation" if config.select == "validation" else "test"
-    if config.evaluate_every:
-        evaluation.protocol_of(settings, split=split, held_out=held_out)
 
-    if training:
-        _refuse_without_effect(settings, content, run)
-    resolved = settings.to_dict()
-    record, log = writers(run, engine.main, training["epoch"] if training else None)
-    if engine.main:
-        with replacing(run / "config.yaml") as temporary:
-            temporary.write_text(settings.to_yaml(), encoding="utf-8")
-    first = next(iter(settings.data.loaders.values()))
+def _introduce(log: Callable[[str], None], settings, method: Method, images, labels, engine: Engine) -> None:
+    """What is trained on what, where, and in which steps."""
+    config = settings.train
+    cameras = len(set(zip(labels.domain.tolist(), labels.camera.tolist())))
     log(
         f"{settings.method_name} on {settings.data.name}: {len(images)} images, {labels.classes} identities, "
-        f"{len(set(zip(labels.domain.tolist(), labels.camera.tolist())))} cameras; "
-        f"{sum(p.numel() for p in method.parameters()) / 1e6:.2f} million parameters; {engine.world} process(es) on "
-        f"{engine.device}, {config.precision}"
+        f"{cameras} cameras; {sum(p.numel() for p in method.parameters()) / 1e6:.2f} million parameters; "
+        f"{engine.world} process(es) on {engine.device}, {config.precision}"
     )
+    first = next(iter(settings.data.loaders.values()))
     log(
         f"a step takes {config.accumulate * engine.world} batches ({engine.world} processes, accumulate "
         f"{config.accumulate}) of {first.identities} identities x {first.instances} instances by the sampler "
         f"{first.sampler}, at learning rate "
         + ", ".join(f"{name} {value.lr:g}" for name, value in config.optimizers.items())
     )
-    if fresh:
-        log(f"started from {config.init_from}; fresh because of other identities: {', '.join(fresh)}")
-    if training:
-        log(f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}")
 
-    if evaluate:
-        try:
-            evaluation.protocol_of(settings)
-        except UserError as error:  # training on all that there is must stay possible
-            log(f"mind that the weights cannot be scored at the end: {error}")
 
+def _saving(run: Path, settings, method: Method, images, labels) -> Callable[[str, dict], None]:
+    """What writes a checkpoint of the given file name; ``last.pt`` has all that a resumed run needs."""
     trained = {"source": settings.data.name, "identities": labels.classes, "images": len(images)}
     inputs = {key: getattr(settings.data, key) for key in ("size", "interpolation", "mean", "std")}
+    resolved, data = settings.to_dict(), describe_data(images)
 
     def save(name: str, state: dict) -> None:
+        epoch = {"epoch": state["epoch"]}
         described = checkpoint.describe(
-            method,
-            settings.method_name,
-            input=inputs,
-            settings=resolved,
-            trained=trained | {"epoch": state["epoch"]},
+            method, settings.method_name, input=inputs, settings=resolved, trained=trained | epoch
         )
         if name == "last.pt":
-            described["training"] = state
+            described["training"] = state | {"data": data}
         checkpoint.save(run / name, described)
 
-    def monitor(epoch: int) -> dict:
-        protocol = evaluation.protocol_of(settings, split=split, held_out=held_out)
-        rows = evaluation.score(method, protocol, settings, engine)
-        method.train()
-        brief = {name: evaluation.summary(scores) for name, scores in rows.items()}
-        if engine.main:
-            record({"kind": "evaluation", "epoch": epoch - 1, "split": split, "rows": brief})
-            log(
-                f"epoch {epoch}, {split}: "
-                + "; ".join(evaluation.sentence(n, row) for n, row in brief.items())
-            )
-        return {"rows": brief, "score": sum(row["rank1"] for row in brief.values()) / len(brief)}
+    return save
+
+
+def _noting(folder: RunFolder, config: TrainConfig) -> Callable[[dict], None]:
+    """What records a line of ``fit`` and logs it in words, the loss that is minimised first, with the time left."""
+    begun: list[tuple[float, float]] = []
 
     def note(line: dict) -> None:
-        record(line)
+        folder.record(line)
+        done = line["epoch"] + (1 if line["kind"] == "epoch" else 0)
+        place = f"epoch {line['epoch'] + 1}/{config.epochs}"
+        if line["kind"] == "steps":
+            place += f", step {line['iteration']}"
+        losses = sorted(line["losses"].items(), key=lambda each: (not each[0].endswith("/total"), each[0]))
+        text = f"{place}  " + "  ".join(f"{name} {value:.3f}" for name, value in losses)
         if line["kind"] == "epoch":
-            losses = "  ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
-            log(f"epoch {line['epoch'] + 1}/{config.epochs}  {losses}  ({line['step_ms']:.0f} ms a step)")
+            begun.append((time.monotonic(), done))
+            text += f"  ({line['step_ms']:.0f} ms a step{_left(begun, config.epochs)})"
+        folder.log(text)
 
-    try:
-        clock = fit(
-            method,
-            loaders,
-            config,
-            engine,
-            save=save,
-            record=note,
-            resume=training,
-            evaluate=monitor if config.evaluate_every else None,
-        )
-    except Interrupted as stop:
-        log(f"{stop}; everything is saved. Continue with: crossreid train --resume {run}")
-        raise
-    finally:
-        for loader in loaders.values():
-            loader.close()
-    chosen = run / ("last.pt" if config.select == "last" else "best.pt")
-    if engine.main:
-        summary = {
-            "kind": "summary",
-            "step_ms": round(clock.seconds * 1000 / max(1, clock.steps), 1),
-            "seconds": round(clock.seconds, 1),
-            "parameters": sum(p.numel() for p in method.parameters()),
-            "checkpoint_bytes": os.path.getsize(chosen),
-            "peak_memory_bytes": engine.memory(),
-            "device": str(engine.device),
-            "processes": engine.world,
-        }
-        record(summary)
-        memory = (
-            "unknown"
-            if summary["peak_memory_bytes"] is None
-            else f"{summary['peak_memory_bytes'] / 2**20:.0f} MiB"
-        )
-        log(
-            f"done: {summary['step_ms']:.0f} ms a step, {summary['seconds']:.0f} s in all, "
-            f"{summary['parameters'] / 1e6:.2f} million parameters, {chosen.name} "
-            f"{summary['checkpoint_bytes'] / 2**20:.1f} MiB, peak memory {memory}"
-        )
-    engine.wait()
-    if evaluate:
-        evaluation.evaluate(chosen, settings=settings, out=run, engine=engine, log=log)
-        # All leave together: a process that ends while the first still scores can take the group down with it.
-        engine.wait()
-    return chosen
+    return note
+
+
+def _left(begun: list[tuple[float, float]], epochs: int) -> str:
+    """ ", 1:02:03 left" by the pace between the first and the last epoch that ended in this process."""
+    (start, first), (now, done) = begun[0], begun[-1]
+    if done == first or done >= epochs:
+        return ""
+    seconds = (now - start) / (done - first) * (epochs - done)
+    return f", {datetime.timedelta(seconds=round(seconds))} left"
+
+
+def _sum_up(folder: RunFolder, clock, method: Method, engine: Engine, chosen: Path) -> None:
+    summary = {
+        "kind": "summary",
+        "step_ms": round(clock.iterating * 1000 / max(1, clock.iterations), 1),
+        "seconds": round(clock.seconds, 1),
+        "parameters": sum(p.numel() for p in method.parameters()),
+        "checkpoint_bytes": os.path.getsize(chosen),
+        "peak_memory_bytes": engine.memory(),
+        "device": str(engine.device),
+        "processes": engine.world,
+    }
+    folder.record(summary)
+    peak = summary["peak_memory_bytes"]
+    folder.log(
+        f"done: {summary['step_ms']:.0f} ms a step, {summary['seconds']:.0f} s in all, "
+        f"{summary['parameters'] / 1e6:.2f} million parameters, {chosen.name} "
+        f"{summary['checkpoint_bytes'] / 2**20:.1f} MiB, peak memory "
+        + ("unknown" if peak is None else f"{peak / 2**20:.0f} MiB")
+    )
+
+
+def _refuse_other_optimizers(settings, content: dict) -> None:
+    """Raise UserError where a run would go on with the moments of another kind of optimizer."""
+    before = content["settings"]["train"]["optimizers"]
+    for name, config in settings.train.optimizers.items():
+        was = before.get(name, {}).get("name", config.name)
+        if was != config.name:
+            raise UserError(
+                f"train.optimizers.{name}.name was {was!r} and is now {config.name!r}: what one optimizer has gathered "
+                f"means nothing to another. Go on with {was!r}, or begin another run with --train.init_from"
+            )
 
 
 def train_folds(settings, run: Path, *, resume: bool = False) -> list[Path]:

@@ -40,6 +40,9 @@ class TrainConfig:
         ``test`` (which the report then says in words).
     keep_every: also keep ``epoch_<n>.pt`` every so many epochs; 0 keeps none.
     save_minutes: save inside long epochs at least this often.
+    log_every: log the losses of long epochs every so many iterations too; 0 only after each epoch.
+    trackers: further places for the numbers of ``metrics.jsonl``: tensorboard, wandb, mlflow, ..., as accelerate has
+        them.
     init_from: a re-identification checkpoint whose weights the run starts with; other identities are fine.
     """
 
@@ -55,11 +58,18 @@ class TrainConfig:
     select: str = "last"
     keep_every: int = 0
     save_minutes: float = 15
+    log_every: int = 100
+    trackers: list[str] = field(default_factory=list)
     init_from: str | None = None
 
     def __post_init__(self):
         check_choice("train.precision", self.precision, tuple(PRECISIONS))
         check_choice("train.select", self.select, ("last", "validation", "test"))
+        if self.trackers:
+            from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+            for name in self.trackers:
+                check_choice("train.trackers", name, tuple(LOGGER_TYPE_TO_CLASS))
         if self.epochs < 1 or self.accumulate < 1:
             raise UserError(
                 f"train.epochs is {self.epochs} and train.accumulate is {self.accumulate}: both must be 1 or more"
@@ -76,7 +86,12 @@ class Interrupted(Exception):
 
 @dataclass
 class Clock:
-    """Where a run stands; together with weights and optimizers all that exact resume needs."""
+    """Where a run stands; together with weights and optimizers all that exact resume needs.
+
+    epoch, iteration: of the next iteration. sums, counts: of the epoch's losses so far. best: score and epoch.
+    evaluated: epochs done at the last evaluation. seconds: of the run. steps: of optimizers.
+    iterations, iterating: how many in all, and the seconds they took; neither evaluation nor saving is in it.
+    """
 
     epoch: int = 0
     iteration: int = 0
@@ -86,6 +101,8 @@ class Clock:
     evaluated: int = 0
     seconds: float = 0.0
     steps: int = 0
+    iterations: int = 0
+    iterating: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,7 @@ class _Loop:
         self.wrapped = engine.wrap(method)
         self.optimizers = make_optimizers(method, config.optimizers)
         self.clock, self.total = Clock(), math.nan
+        self.recent: dict[str, list[float]] = {}  # losses since they were last logged
         self.left: deque[Pending] = deque()
         if resume:
             self._continue(resume)
@@ -157,7 +175,11 @@ class _Loop:
     def _continue(self, resume: dict) -> None:
         self.clock = Clock(**{key: resume[key] for key in Clock.__dataclass_fields__})
         for name, optimizer in self.optimizers.items():
+            # Moments and counts are the run's, settings such as weight decay those of today.
+            today = [dict(group) for group in optimizer.param_groups]
             optimizer.load_state_dict(resume["optimizers"][name])
+            for group, settings in zip(optimizer.param_groups, today):
+                group.update(settings)
         self.engine.load_state(resume["engine"])
         # Each process's own, so that the means of the epoch come out to the last bit; of other numbers, their mean.
         self.clock.sums = {
@@ -184,7 +206,7 @@ class _Loop:
         """The rest of an epoch. Returns what is left of ``stop_after``."""
         clock, engine = self.clock, self.engine
         self.method.train()
-        self.started, self.counted = time.monotonic(), clock.iteration
+        self.started, self.counted = time.monotonic(), (clock.iterations, clock.iterating)
         bar = tqdm(
             total=self.iterations,
             initial=clock.iteration,
@@ -195,15 +217,30 @@ class _Loop:
         )
         with bar:
             while clock.iteration < self.iterations:
+                begun = time.monotonic()
                 for phase in self.method.phases(self.progress()):
                     for _ in range(phase.repeat):
                         self.step(phase)
                 clock.iteration += 1
+                clock.iterations += 1
+                clock.iterating += time.monotonic() - begun
+                self.log_steps()
                 bar.update()
                 bar.set_postfix(loss=f"{self.total:.3f}")
                 stop_after = None if stop_after is None else stop_after - 1
                 self._pause(stopping, stop_after)
         return stop_after
+
+    def log_steps(self) -> None:
+        """A line with the means over the last ``log_every`` iterations, of the first process alone."""
+        every, clock = self.config.log_every, self.clock
+        if not every or clock.iteration % every or not self.recent:
+            return
+        if self.engine.main:
+            means = {name: sum(values) / len(values) for name, values in sorted(self.recent.items())}
+            line = {"kind": "steps", "epoch": clock.epoch, "iteration": clock.iteration, "losses": means}
+            self.record(line | {"step": clock.iterations})
+        self.recent = {}
 
     def _pause(self, stopping: threading.Event, stop_after: int | None) -> None:
         """Between two iterations: stop where that is asked for, save where the last time is long ago."""
@@ -227,15 +264,17 @@ class _Loop:
         means = dict(zip(names, means))
         further = self.method.epoch_end(means) or {}
         lrs = self.progress(at=self.iterations - 1).lrs
-        seconds = time.monotonic() - self.started
+        iterations, iterating = clock.iterations - self.counted[0], clock.iterating - self.counted[1]
+        self.recent = {}
         if engine.main:
             line = {
                 "kind": "epoch",
                 "epoch": clock.epoch,
                 "losses": means,
                 "lrs": {name: list(each) for name, each in lrs.items()},
-                "seconds": round(seconds, 3),
-                "step_ms": round(seconds * 1000 / max(1, self.iterations - self.counted), 1),
+                "seconds": round(time.monotonic() - self.started, 3),
+                "step_ms": round(iterating * 1000 / max(1, iterations), 1),
+                "step": clock.iterations,
             }
             self.record(line | further)
         clock.epoch, clock.iteration, clock.sums, clock.counts = clock.epoch + 1, 0, {}, {}
@@ -321,6 +360,7 @@ class _Loop:
                 key = f"{one.phase.name}/{name}"
                 self.clock.sums[key] = self.clock.sums.get(key, 0.0) + value
                 self.clock.counts[key] = self.clock.counts.get(key, 0) + 1
+                self.recent.setdefault(key, []).append(value)
             self.total = values["total"]
 
 

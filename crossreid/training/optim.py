@@ -20,7 +20,8 @@ class ScheduleConfig:
     """The learning rate as a function of time alone; nothing of it is ever stored.
 
     name: after the warm-up, ``steps`` (times ``gamma`` at every milestone), ``cosine``, ``poly`` (power 2) and
-        ``linear`` (down to ``end`` at the last epoch), or ``constant``.
+        ``linear`` (down to ``end`` at the last epoch), or ``constant``. By default ``steps`` where there are
+        milestones, else ``constant``.
     unit: the rate changes each ``epoch`` or each ``iteration``.
     warmup: length of the linear warm-up in epochs; 0 for none.
     warmup_start: factor at its beginning.
@@ -30,7 +31,7 @@ class ScheduleConfig:
     end: factor reached at the end by ``cosine`` and ``linear``.
     """
 
-    name: str = "steps"
+    name: str | None = None
     unit: str = "epoch"
     warmup: float = 0
     warmup_start: float = 0.0
@@ -40,7 +41,14 @@ class ScheduleConfig:
     end: float = 0.0
 
     def __post_init__(self):
+        if self.name is None:
+            self.name = "steps" if self.milestones else "constant"
         check_choice("train.optimizers.*.schedule.name", self.name, SCHEDULES)
+        if self.name == "steps" and not self.milestones:
+            raise UserError(
+                "train.optimizers.*.schedule is 'steps' without milestones, which would never change the learning "
+                "rate: give the epochs from which gamma applies, such as milestones: [20, 50], or take 'constant'"
+            )
         check_choice("train.optimizers.*.schedule.unit", self.unit, ("epoch", "iteration"))
 
 

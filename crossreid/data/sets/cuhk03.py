@@ -12,6 +12,7 @@ from crossreid.data.combining import everything
 from crossreid.data.source import Counts, Finding, Source, find_root, strays, within
 from crossreid.files import replacing
 from crossreid.formats import matlab
+from crossreid.images.decode import PIXEL_LIMIT
 from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
@@ -205,7 +206,10 @@ def _extract(archive: Path, word: str, folder: Path) -> None:
             name = f"{pair}_{person + 1:03d}_{1 if column < 5 else 2}_{column + 1:02d}.png"
             if name in done:
                 continue
-            pixels = np.asarray(file[reference]).T
+            cell = file[reference]
+            if cell.size > PIXEL_LIMIT:
+                raise UserError(f"{archive}: the image {name} would have {cell.size} numbers: the file is damaged")
+            pixels = np.asarray(cell).T
             if pixels.ndim < 3 or pixels.size == 0:
                 continue  # an empty cell: fewer than five images in this view
             with replacing(partial / name) as temporary:

@@ -9,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from crossreid.data.source import Counts, Finding, Source, find_root, strays, within
 from crossreid.files import replacing
 from crossreid.formats import matlab
+from crossreid.images.decode import frame
 from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
@@ -132,32 +135,30 @@ def _image(folder: Path, name: str) -> Image:
 
 
 def _appearances(path: Path) -> list[Appearance]:
-    import numpy as np
-
     if not path.is_file():
         raise UserError(
             f"{path} is missing, and without it nobody knows which persons are in which scene. Some "
             "downloads lack the annotation of identities: take the archive of the person search data set, "
             "which has it."
         )
-    persons = matlab.load(path, ["Person"], squeeze_me=True, struct_as_record=False)["Person"]
+    persons = matlab.load(path, ["Person"])["Person"]
     appearances = []
     try:
-        for person in np.atleast_1d(persons):
-            identity = int(re.fullmatch(r"p(\d+)", str(person.idname))[1])
-            scenes = np.atleast_1d(person.scene)
-            if len(scenes) != int(person.nAppear):
+        for person in persons.ravel():
+            identity = int(re.fullmatch(r"p(\d{1,6})", str(_only(person["idname"])))[1])
+            scenes = person["scene"].ravel()
+            if len(scenes) != int(_only(person["nAppear"])):
                 raise ValueError(
-                    f"{person.idname} appears {person.nAppear} times but has {len(scenes)} scenes"
+                    f"p{identity} appears {person['nAppear']} times but has {len(scenes)} scenes"
                 )
             for number, scene in enumerate(scenes, 1):
                 # The name becomes part of a path: nothing but the expected form is let through.
-                match = re.fullmatch(r"s(\d+)\.jpg", str(scene.imname))
-                x, y, width, height = (int(value) for value in scene.idlocate)
-                hard = int(bool(scene.ishard))
+                match = re.fullmatch(r"s(\d{1,6})\.jpg", str(_only(scene["imname"])))
+                x, y, width, height = (int(value) for value in scene["idlocate"].ravel())
+                hard = int(bool(_only(scene["ishard"])))
                 name = f"p{identity:05d}_n{number:02d}_s{int(match[1]):05d}_hard{hard}.png"
                 appearances.append(Appearance(name, match[0], (x, y, width, height)))
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} does not describe persons as expected ({error}): the variable Person with idname, "
             "nAppear and scene (imname, idlocate, ishard). Copy it again from the archive."
@@ -165,26 +166,29 @@ def _appearances(path: Path) -> list[Appearance]:
     return appearances
 
 
+def _only(values: np.ndarray):
+    """The one value of a MATLAB array."""
+    (value,) = values.ravel()
+    return value
+
+
 def _cut(path: Path, appearances: list[Appearance], folder: Path) -> None:
     from PIL import Image as PILImage
-    from PIL import UnidentifiedImageError
 
-    try:
-        with PILImage.open(path) as scene:
-            pixels = scene.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"{path} is not a readable image ({error}): unpack the data set again.") from error
-    for appearance in appearances:
-        x, y, width, height = appearance.box
-        left, top = max(x - 1, 0), max(y - 1, 0)
-        right, bottom = min(x + width, pixels.width), min(y + height, pixels.height)
-        if right <= left or bottom <= top:
-            raise UserError(
-                f"{path}: the box of {appearance.name} lies outside the image, so that scenes and "
-                "annotation do not belong together. Unpack the data set again."
-            )
-        with replacing(folder / appearance.name) as temporary:
-            pixels.crop((left, top, right, bottom)).save(temporary, format="PNG")
+    with frame(path) as pixels:
+        high, wide = pixels.shape[:2]
+        for appearance in appearances:
+            x, y, width, height = appearance.box
+            left, top = max(x - 1, 0), max(y - 1, 0)
+            right, bottom = min(x + width, wide), min(y + height, high)
+            if right <= left or bottom <= top:
+                raise UserError(
+                    f"{path}: the box of {appearance.name} lies outside the image, so that scenes and "
+                    "annotation do not belong together. Unpack the data set again."
+                )
+            with replacing(folder / appearance.name) as temporary:
+                person = np.ascontiguousarray(pixels[top:bottom, left:right])
+                PILImage.fromarray(person).save(temporary, format="PNG")
 
 
 SOURCE = Source(

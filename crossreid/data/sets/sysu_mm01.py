@@ -11,7 +11,7 @@ import numpy as np
 
 from crossreid.data import lists
 from crossreid.data.source import Counts, Finding, Source, find_root, strays
-from crossreid.formats import matlab
+from crossreid.formats import arrays, matlab
 from crossreid.images.listing import folder_names, image_names
 from crossreid.records import INFRARED, VISIBLE, Image, UserError
 
@@ -151,10 +151,8 @@ def _prepared(root: Path, identities: list[int]) -> list[Image]:
         for file in (images, labels):
             if not file.exists():
                 raise UserError(f"the resized images of SYSU-MM01 are missing: no {file}. {remake}")
-        try:
-            array, label = np.load(images, mmap_mode="r"), np.load(labels)
-        except (ValueError, EOFError, OSError) as error:
-            raise UserError(f"{images} or {labels.name} is not a readable array. {remake}") from error
+        array = arrays.map_npy(images, f"an array of images was expected. {remake}")
+        label = arrays.read_npy(labels, f"an array of labels was expected. {remake}")
         if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8:
             raise UserError(
                 f"{images} holds {array.dtype} of shape {array.shape}, but bytes of shape (images, "

@@ -1,0 +1,521 @@
+"""The readers of files from outside: how to make sound files for each, how to change them, and how to read them."""
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import mutate
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """make(folder) writes sound files; ``files`` are the patterns of those that are changed, by ``change(path, content,
+    random)``; read(folder) reads them. memory: that the reader needs for itself, in bytes."""
+
+    make: Callable
+    read: Callable
+    patterns: tuple[str, ...] = ("*",)
+    change: Callable = lambda path, content, random: mutate.blind(content, random)
+    memory: int = 0
+
+    def files(self, folder: Path) -> list[Path]:
+        return sorted(path for pattern in self.patterns for path in folder.rglob(pattern) if path.is_file())
+
+
+def by_kind(path: Path, content: bytes, random) -> bytes:
+    """Changes that get past the first check of a format."""
+    if path.suffix in (".npz", ".pt", ".pth"):
+        if content[:2] == b"PK":
+            return mutate.archive(content, random)
+    if path.suffix == ".json" or path.name == "config.yaml":
+        import yaml
+
+        value = json.loads(content) if path.suffix == ".json" else yaml.safe_load(content)
+        return mutate.written(value, random)
+    if path.suffix == ".jsonl":
+        lines = content.splitlines()
+        place = random.randrange(len(lines))
+        lines[place] = mutate.written(json.loads(lines[place]), random)
+        return b"\n".join(lines)
+    return mutate.blind(content, random)
+
+
+# ---- weights
+
+
+def _make_checkpoint(folder):
+    from exported_models import TINY, checkpoint_file
+
+    folder.mkdir()
+    for name in ("agw", "metabin"):
+        settings = {"data": {"name": "market1501", "fold": 2}, "protocol": {"name": "single_query"}}
+        checkpoint_file(folder / f"{name}.pt", name, TINY if name == "agw" else {"pretrained": None}, None, settings)
+
+
+def _odd_checkpoint(path, content, random):
+    """Half the time a whole checkpoint with odd values, else changed bytes."""
+    import torch
+
+    if random.random() < 0.3:
+        return mutate.archive(content, random)
+    made = io.BytesIO()
+    known = torch.load(io.BytesIO(content), weights_only=True)
+    weights = known["weights"]
+    names = [name for name in known if name != "weights"]
+    part = {name: known[name] for name in names}
+    changed = mutate.tree(part, random)
+    if random.random() < 0.15:
+        name = random.choice(list(weights))
+        value = weights[name]
+        odd = [value.reshape(-1)[:1], value[None], value.new_zeros(()).expand(7, 8), torch.eye(2).to_sparse(), 3, None]
+        weights = weights | {name: random.choice(odd)}
+    if isinstance(changed, dict):
+        changed = changed | ({"weights": weights} if random.random() < 0.97 else {})
+    torch.save(changed, made, _use_new_zipfile_serialization=random.random() < 0.8)
+    return made.getvalue()
+
+
+def _read_checkpoints(folder):
+    from crossreid.embedder import Embedder
+
+    for path in sorted(folder.glob("*.pt")):
+        embedder = Embedder(path)
+        embedder(np.zeros((64, 32, 3), np.uint8), modality="visible")
+        assert embedder.fingerprint
+
+
+def _make_weights(folder):
+    import torch
+    from safetensors.torch import save_file
+
+    from crossreid.formats.mindspore import write_checkpoint
+
+    folder.mkdir()
+    torch.manual_seed(0)
+    values = {"a.weight": torch.randn(4, 3), "a.bias": torch.randn(4), "b": torch.arange(5), "c": torch.randn(2).half()}
+    torch.save({"state_dict": values, "epoch": 3, "best": np.float64(0.5), "n": np.arange(3)}, folder / "zip.pth")
+    torch.save({"net": values, "n": [1, "x"]}, folder / "old.t", _use_new_zipfile_serialization=False)
+    save_file(values, folder / "safe.safetensors")
+    write_checkpoint(folder / "mind.ckpt", {key: value.numpy() for key, value in values.items()} | {"words": "text"})
+
+
+def _read_weights(folder):
+    from crossreid.formats.pytorch import read_weights
+
+    for path in sorted(folder.iterdir()):
+        for value in read_weights(path).values():
+            value.float().sum()
+
+
+def _make_original(folder):
+    from crossreid import checkpoint, originals
+
+    folder.mkdir()
+    method = checkpoint.build("metabin", {"pretrained": None}, 4, 3)
+    originals.to_original("metabin", method.state_dict(), folder / "metabin.pth", {})
+
+
+def _odd_original(path, content, random):
+    import torch
+
+    if random.random() < 0.3:
+        return mutate.archive(content, random)
+    known = torch.load(io.BytesIO(content), weights_only=True)
+    (key,) = (name for name in known if isinstance(known[name], dict))
+    weights = known[key]
+    for _ in range(random.randint(1, 3)):
+        name = random.choice(list(weights))
+        value = weights[name]
+        odd = [value.reshape(-1)[:1], value.reshape(-1), value[None], value.long(), torch.zeros(0), "x"]
+        weights[name] = random.choice(odd)
+        if random.random() < 0.2:
+            weights[random.choice(["x", name + ".y", "module." + name])] = weights.pop(name)
+    made = io.BytesIO()
+    torch.save(known, made)
+    return made.getvalue()
+
+
+def _read_original(folder):
+    import crossreid
+
+    crossreid.load(folder / "metabin.pth")
+
+
+# ---- data sets
+
+
+def _make_matlab(folder):
+    from scipy.io import savemat
+
+    folder.mkdir()
+
+    def cells(values):
+        made = np.empty((len(values), 1), object)
+        made[:, 0] = values
+        return made
+
+    permutations = cells([cells([np.arange(3, dtype=np.uint8)[None], np.zeros((0, 0))]) for _ in range(6)])
+    scene = np.array(
+        [("s1.jpg", np.array([[1, 2, 3, 4]]), 0), ("s2.jpg", np.array([[1, 2, 3, 4]]), 1)],
+        [("imname", object), ("idlocate", object), ("ishard", object)],
+    )
+    person = np.array([("p1", 2, scene)], [("idname", object), ("nAppear", object), ("scene", object)])
+    for packed in (False, True):
+        savemat(folder / f"ids{packed}.mat", {"id": np.arange(9, dtype=np.uint16)[None]}, do_compression=packed)
+        savemat(folder / f"perm{packed}.mat", {"rand_perm_cam": permutations}, do_compression=packed)
+        savemat(folder / f"Person{packed}.mat", {"Person": person}, do_compression=packed)
+        savemat(folder / f"x_cam{1 + packed}.mat", {"feature": cells([np.ones((2, 3)), np.zeros((0, 0))])})
+
+
+def _packed(path, content, random):
+    """Changes inside of compressed variables too."""
+    import zlib
+
+    if path.stem.endswith("True") and random.random() < 0.7:
+        inner = mutate.blind(zlib.decompress(content[136:]), random)
+        body = zlib.compress(inner)
+        return content[:132] + len(body).to_bytes(4, "little") + body
+    return mutate.blind(content, random)
+
+
+def _read_matlab(folder):
+    from crossreid.data.sets import cuhk_sysu, sysu_mm01
+    from crossreid.formats import matlab
+
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("ids"):
+            sysu_mm01._ids_of_matlab(path)
+        elif path.name.startswith("perm"):
+            sysu_mm01.official_counts(path)
+        elif path.name.startswith("Person"):
+            cuhk_sysu._appearances(path)
+        else:
+            matlab.load(path, ["feature"])
+
+
+def _make_sysu(folder):
+    from tiny_layouts import image
+
+    from crossreid.data.sets import sysu_mm01
+
+    (folder / "exp").mkdir(parents=True)
+    for camera in range(1, 7):
+        for identity in (1, 2, 6):
+            image(folder / f"cam{camera}" / f"{identity:04d}" / "0001.jpg")
+    for part, identity in (("train", 1), ("val", 2), ("test", 6)):
+        (folder / "exp" / f"{part}_id.txt").write_text(f"{identity}\n")
+    for modality, count in (("visible", 8), ("infrared", 4)):
+        crops, labels = sysu_mm01.PREPARED[modality]
+        np.save(folder / crops, np.zeros((count, 8, 4, 3), np.uint8))
+        np.save(folder / labels, np.repeat([0, 1], count // 2))
+
+
+def _read_sysu(folder):
+    from crossreid import data
+    from crossreid.images.reading import read
+
+    for image in data.read("sysu_mm01", folder, prepared=True)["train"]:
+        read(image)
+
+
+def _make_prepared(folder):
+    from tiny_layouts import image
+
+    from crossreid.data.prepare import decode
+    from crossreid.records import Image
+
+    folder.mkdir()
+    names = [image(folder / "images" / f"{number}.png", number) for number in range(4)]
+    decode([Image(name, 1, 1) for name in names], folder, (8, 4))
+
+
+def _read_prepared(folder):
+    from crossreid.data import prepared
+    from crossreid.images.reading import read
+    from crossreid.records import Image
+
+    names = sorted((folder / "images").iterdir())
+    for image in prepared.rows([Image(name, 1, 1) for name in names], folder, (8, 4), "bilinear"):
+        read(image)
+
+
+def _make_tables(folder):
+    from tiny_layouts import image
+
+    folder.mkdir()
+    for number in range(4):
+        image(folder / "images" / f"{number}.png", number)
+    rows = [f"images/{number}.png,{number // 2},{number % 2},rgb,query,{number}.5" for number in range(4)]
+    (folder / "own.csv").write_text("path,identity,camera,modality,split,time\n" + "\n".join(rows))
+    rows = [f'"images/{number}.png",1,2,3,4,ir,north' for number in range(4)]
+    (folder / "boxes.csv").write_text("path,x0,y0,x1,y1,modality,place\n" + "\n".join(rows))
+
+
+def _read_tables(folder):
+    from crossreid import data
+    from crossreid.gallery.indexing import listed
+
+    data.read("csv", folder / "own.csv")
+    for candidate in listed([folder / "boxes.csv", folder / "own.csv"]):
+        assert candidate.path
+
+
+def _make_splits(folder):
+    from tiny_layouts import image
+
+    from crossreid import data
+
+    for camera in ("cam_a", "cam_b"):
+        for identity in range(12):
+            image(folder / camera / f"{identity:03d}_45.bmp", identity)
+    data.read("viper", folder)
+
+
+def _read_splits(folder):
+    from crossreid import data
+
+    data.read("viper", folder)
+
+
+# ---- images
+
+_KINDS = {
+    "jpg": {},
+    "png": {},
+    "gif": {},
+    "webp": {},
+    "bmp": {},
+    "ppm": {},
+    "tif": {"compression": "tiff_lzw"},
+    "progressive.jpg": {"progressive": True},
+    "rgba.png": {},
+    "grey.tif": {},
+}
+
+
+def _make_images(folder):
+    from PIL import Image as PILImage
+
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 16, 4), np.uint8)
+    for kind, settings in _KINDS.items():
+        mode = {"rgba.png": "RGBA", "grey.tif": "L"}.get(kind, "RGB")
+        exif = PILImage.Exif()
+        exif[0x0112] = 6
+        extra = {"exif": exif} if kind.endswith("jpg") else {}
+        PILImage.fromarray(pixels).convert(mode).save(folder / f"image.{kind}", **settings, **extra)
+
+
+def _read_images(folder):
+    from crossreid.images.decode import check, decode
+
+    for path in sorted(folder.iterdir()):
+        check(path)
+        decode(path)
+
+
+# ---- what was computed
+
+
+def _make_features(folder):
+    from dataclasses import replace
+
+    from crossreid.evaluation import features
+
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(8, 4)).astype(np.float32)
+    columns = {
+        "identity": np.repeat([1, 2], 4),
+        "camera": np.arange(8) % 2,
+        "split": np.array(["query", "gallery"] * 4),
+        "path": np.array([f"{number}.jpg" for number in range(8)]),
+    }
+    np.savez(folder / "table.npz", vectors=vectors, **columns, feature="bn", model="m", fingerprint="f")
+    found = features.read_stored(folder / "table.npz")
+    features.write_stored(folder / "features.npz", replace(found))
+
+
+def _read_features(folder):
+    from crossreid.evaluation import EvaluateConfig, evaluate_stored, features
+
+    for path in sorted(folder.iterdir()):
+        found = features.read_stored(path)
+        evaluate_stored(found, EvaluateConfig(examples=1), log=str)
+
+
+def _make_run(folder):
+    import test_report
+
+    test_report.make(folder / "run", names=("all",), features=False)
+    for path in (folder / "run-images").iterdir():
+        path.unlink()
+
+
+def _read_run(folder):
+    from crossreid.report import write_table
+    from crossreid.report.page import Choice, page, sections
+    from crossreid.report.runs import read_all
+
+    runs = read_all([folder / "run"])
+    write_table([folder / "run"])
+    page(runs, sections(runs, Choice()))
+
+
+def _make_settings(folder):
+    import yaml
+
+    folder.mkdir()
+    tree = {
+        "method": {"name": "agw", "backbone": "tiny", "pretrained": None, "streams": 1},
+        "data": {
+            "name": "market1501",
+            "roots": {"market1501": "somewhere"},
+            "size": [48, 24],
+            "padding": 2,
+            "loaders": {"train": {"sampler": "identity", "identities": 2, "instances": 3}},
+        },
+        "protocol": {"name": "single_query"},
+        "train": {"epochs": 2, "device": "cpu"},
+        "evaluate": {"examples": 2},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+
+
+def _read_settings(folder):
+    from crossreid import config
+
+    config.load(folder / "config.yaml").to_yaml()
+
+
+def _make_exported(folder):
+    import hashlib
+
+    (folder).mkdir()
+    content = b"not looked at"
+    (folder / "model.onnx").write_bytes(content)
+    known = {
+        "format": 1,
+        "name": "m",
+        "method": "agw",
+        "feature": "bn",
+        "dimension": 4,
+        "stripes": None,
+        "metric": {"feature": "cosine", "stripes": None},
+        "metrics": {},
+        "input": {"size": [64, 32], "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.2] * 3},
+        "modalities": ["visible"],
+        "files": {"all": {"file": "model.onnx", "sha256": hashlib.sha256(content).hexdigest()}},
+        "precision": "float32",
+        "fingerprint": "f",
+        "trained": {"source": "market1501"},
+        "settings": {"data": {"roots": {}}},
+        "verification": {},
+        "versions": {},
+    }
+    (folder / "model.json").write_text(json.dumps(known))
+
+
+def _read_exported(folder):
+    from crossreid.export.using import read
+    from crossreid.records import Metric
+
+    known = read(folder)
+    Metric(**known["metric"])
+    assert known["files"] and known["input"]["size"][0] > 0
+
+
+# ---- galleries
+
+
+def _make_gallery(folder):
+    from crossreid.gallery import Entry, Gallery
+
+    random = np.random.default_rng(0)
+    with Gallery.create(folder / "gallery", dimension=8, fingerprint="f" * 64, model="m") as gallery:
+        for part in range(2):
+            entries = [
+                Entry(f"{part}-{number}", f"{number}.jpg", camera="1", time=5.0, identity="p", columns={"a": 1})
+                for number in range(5)
+            ]
+            gallery.add(entries, random.normal(size=(5, 8)), [b"small"] * 5)
+
+
+def _read_gallery(folder):
+    from crossreid.gallery import Filter, Gallery
+
+    # A folder of its own, because LanceDB keeps what it has read of a file.
+    copy = folder.parent / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder / "gallery", copy)
+    with Gallery.open(copy) as gallery:
+        gallery.info()
+        gallery.search(np.ones((1, 8)), top=3, filter=Filter(cameras=("1",)))
+        gallery.search(np.ones((5, 8)), top=3)
+        gallery.entries(count=20)
+        gallery.image("0-1")
+        gallery.delete(Filter(keys=("0-2",)))
+
+
+# ---- the server
+
+
+def _make_uploads(folder):
+    folder.mkdir()
+    (folder / "form").write_bytes(
+        b'--b\r\nContent-Disposition: form-data; name="key"\r\n\r\nabc\r\n--b\r\nContent-Disposition: form-data; '
+        b'name="top"\r\n\r\n5\r\n--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
+        b"Content-Type: image/png\r\n\r\nnot an image\r\n--b--\r\n"
+    )
+    (folder / "words").write_bytes(b"key=abc&top=5&camera=1&since=2026-01-01&query_modality=visible")
+    (folder / "page").write_bytes(b"camera=1&modality=visible&since=5&until=2026-01-01&start=3&count=10")
+
+
+_SERVED = {}
+
+
+def _read_uploads(folder):
+    from starlette.testclient import TestClient
+
+    if not _SERVED:
+        import serving
+
+        from crossreid.serve import create_app
+
+        embedder = serving.Colours()
+        app = create_app(serving.gallery(folder.parent / "images", embedder), embedder)
+        _SERVED["client"] = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+        _SERVED["client"].__enter__()
+    client = _SERVED["client"]
+    for name, kind in (("form", "multipart/form-data; boundary=b"), ("words", "application/x-www-form-urlencoded")):
+        answer = client.post("/api/search", content=(folder / name).read_bytes(), headers={"content-type": kind})
+        assert answer.status_code < 500, answer.text
+    answer = client.get("/api/entries?" + quote((folder / "page").read_bytes(), safe="=&"))
+    assert answer.status_code < 500, answer.text
+
+
+READERS = {
+    "checkpoint": Reader(_make_checkpoint, _read_checkpoints, ("*.pt",), _odd_checkpoint),
+    "weights": Reader(_make_weights, _read_weights, ("*",), by_kind),
+    "original": Reader(_make_original, _read_original, ("*.pth",), _odd_original),
+    "matlab": Reader(_make_matlab, _read_matlab, ("*.mat",), _packed),
+    "sysu": Reader(_make_sysu, _read_sysu, ("*.npy", "*.txt")),
+    "prepared": Reader(_make_prepared, _read_prepared, ("crossreid*",), by_kind),
+    "tables": Reader(_make_tables, _read_tables, ("*.csv",)),
+    "splits": Reader(_make_splits, _read_splits, ("splits*.json",), by_kind),
+    "images": Reader(_make_images, _read_images),
+    "features": Reader(_make_features, _read_features, ("*.npz",), by_kind),
+    "run": Reader(_make_run, _read_run, ("*.json", "*.jsonl", "*.yaml"), by_kind),
+    "settings": Reader(_make_settings, _read_settings, ("*.yaml",), by_kind),
+    "exported": Reader(_make_exported, _read_exported, ("*.json",), by_kind),
+    "gallery": Reader(_make_gallery, _read_gallery, ("*",), by_kind),
+    "uploads": Reader(_make_uploads, _read_uploads),
+}
