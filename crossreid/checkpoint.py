@@ -73,10 +73,9 @@ def save(path: Path, content: dict) -> None:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, OSError):
             cause = cause.__cause__ or cause.__context__
+        why = str(error)
         if isinstance(cause, OSError):
-            why = "the disk is full" if cause.errno in FULL else cause.strerror or cause
-        else:
-            why = error
+            why = "the disk is full" if cause.errno in FULL else cause.strerror or str(cause)
         was = "the checkpoint written before it is intact" if path.exists() else "there was none before it"
         raise UserError(
             f"could not save {path}: {why}; {was}. Mend that, for example by freeing some space, then continue with "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -23,8 +22,12 @@ from crossreid.formats.yaml_text import parse_yaml, read_yaml
 from crossreid.methods import METHODS
 from crossreid.protocols import PROTOCOLS
 from crossreid.protocols import get as get_protocol
+from crossreid.protocols.base import Protocol
 from crossreid.records import UserError, check_choice, did_you_mean
 from crossreid.training import TrainConfig
+
+# What a protocol is given when it is built, and no setting.
+_GIVEN_LATER = {"root", "split", "fold", "images"}
 
 
 @dataclass
@@ -88,10 +91,9 @@ def resolve(tree: dict) -> Settings:
     protocol_name = protocol.pop("name", None) or get_source(usual).protocol
     check_choice("protocol.name", protocol_name, PROTOCOLS)
     kind = get_protocol(protocol_name)
-    takes = inspect.signature(kind).parameters
-    if "source" in takes and "source" not in protocol and get_source(usual).protocol == protocol_name:
+    if "source" in kind.settings and "source" not in protocol and get_source(usual).protocol == protocol_name:
         protocol["source"] = usual
-        if "settings" in takes and data.settings:
+        if "settings" in kind.settings and data.settings:
             protocol.setdefault("settings", data.settings)
     train = fill("train", TrainConfig, tree["train"] or {})
     if train.select == "validation" and not data.validation:
@@ -103,7 +105,7 @@ def resolve(tree: dict) -> Settings:
         method_name=name,
         method=plain(fill("method", METHODS[name].Config, method)),
         protocol_name=protocol_name,
-        protocol=_fill_call("protocol", kind, protocol),
+        protocol=_fill_protocol(kind, protocol),
         data=data,
         train=train,
         evaluate=fill("evaluate", EvaluateConfig, tree["evaluate"] or {}),
@@ -118,14 +120,12 @@ def fill(where: str, kind: type, values: dict):
     return parser.instantiate(_parse(parser, where, values))[where]
 
 
-def _fill_call(where: str, call: type, values: dict) -> dict:
-    """The keyword settings of a class that is built later, checked, with its defaults filled in."""
-    given_later = {"root", "split", "fold", "images"} & set(inspect.signature(call).parameters)
-    names = [name for name in inspect.signature(call).parameters if name not in given_later]
-    _known(where, values, names)
+def _fill_protocol(kind: type[Protocol], values: dict) -> dict:
+    """The settings of a protocol, which is built later, checked, with its defaults filled in."""
+    _known("protocol", values, kind.settings)
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(call, where, skip=given_later)
-    return plain(_parse(parser, where, values)[where].as_dict()) if names else {}
+    parser.add_class_arguments(kind, "protocol", skip=_GIVEN_LATER)
+    return plain(_parse(parser, "protocol", values)["protocol"].as_dict()) if kind.settings else {}
 
 
 def _parse(parser: ArgumentParser, where: str, values: dict):
@@ -144,7 +144,9 @@ def _known_within(where: str, kind: type, values: dict) -> None:
     _known(where, values, [field.name for field in dataclasses.fields(kind)])
     for key, value in values.items():
         inner = [hints[key], *typing.get_args(hints[key])]
-        nested = next((choice for choice in inner if dataclasses.is_dataclass(choice)), None)
+        nested = next(
+            (each for each in inner if isinstance(each, type) and dataclasses.is_dataclass(each)), None
+        )
         if nested is None or not isinstance(value, dict):
             continue
         named = typing.get_origin(hints[key]) is dict

@@ -120,9 +120,13 @@ def _use(folder: Path, people: Path) -> None:
         print("(no export: it needs the extra `export`, pip install 'crossreid[export]')")
     embedder = Embedder(model)
     splits = data.read("sysu_mm01", people)
-    facts = {"dimension": embedder.dimension, "fingerprint": embedder.fingerprint, "model": embedder.name}
     kept = _installed("lancedb")
-    with Gallery.create(where if kept else None, **facts) as gallery:
+    with Gallery.create(
+        where if kept else None,
+        dimension=embedder.dimension,
+        fingerprint=embedder.fingerprint,
+        model=embedder.name,
+    ) as gallery:
         added = fill(gallery, embedder, of_images({"gallery": splits["gallery"]})).new
         query = splits["query"][0]
         (hits,) = gallery.search(embedder(query), top=10)

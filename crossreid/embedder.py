@@ -47,6 +47,7 @@ class Embedder:
     ):
         self.batch, path = batch, located(path)
         self.path = path
+        self._model: Exported | Trained
         if is_exported(path):
             self._model = Exported(path, device)
             if feature not in (None, self._model.feature):
@@ -61,8 +62,8 @@ class Embedder:
                 )
         else:
             self._model = Trained(path, device, feature, **settings)
-        for name in ("name", "feature", "modalities", "trained"):
-            setattr(self, name, getattr(self._model, name))
+        self.name, self.feature = self._model.name, self._model.feature
+        self.modalities, self.trained = self._model.modalities, self._model.trained
         if not self.trained:
             warnings.warn(
                 f"{path} does not say that it was trained to tell people apart: its vectors may mean nothing",
@@ -137,15 +138,14 @@ class Embedder:
         parts = []
         for start in range(0, count, self.batch):
             if boxes is None:
-                some = map(_pixels, images[start : start + self.batch])
+                some = [_pixels(each) for each in images[start : start + self.batch]]
             else:
-                some = (crop(frame, box) for box in boxes[start : start + self.batch])
+                some = [crop(frame, box) for box in boxes[start : start + self.batch]]
             pixels = np.stack([fit(each, self._model.size, self._model.interpolation) for each in some])
             parts.append(self._model(pixels, indices[start : start + self.batch]))
         features = np.concatenate([part.feature for part in parts])
-        return Embedding(
-            features, None if self.stripes is None else np.concatenate([part.stripes for part in parts])
-        )
+        rows = [part.stripes for part in parts if part.stripes is not None]
+        return Embedding(features, np.concatenate(rows) if rows else None)
 
     def threshold(
         self, false_positive: float = 0.01, modalities: tuple[str, str] = (VISIBLE, VISIBLE)
@@ -206,10 +206,11 @@ class Trained:
         self.modalities, self.trained = tuple(self.network.modalities), self.network.trained
         self.settings, self.metric = self.network.settings, self.network.metric(self.feature)
         self.metrics = self.network.metrics(self.feature)
-        self.input = {key: self.network.input[key] for key in ("size", "interpolation", "mean", "std")}
-        self.size, self.interpolation = tuple(self.input["size"]), self.input["interpolation"]
+        self.input = self.network.input
+        height, width = self.input["size"]
+        self.size, self.interpolation = (height, width), self.input["interpolation"]
 
-    def __call__(self, pixels: np.ndarray, modality: np.ndarray) -> Embedding:
+    def __call__(self, pixels: np.ndarray, modality: np.ndarray) -> Embedding[np.ndarray]:
         """See ``Exported``."""
         import torch
 
@@ -232,7 +233,7 @@ class Trained:
         return pixels.permute(0, 3, 1, 2).float() * scale - shift
 
     @cached_property
-    def _blank(self) -> Embedding:
+    def _blank(self) -> Embedding[np.ndarray]:
         return self(np.zeros((1, *self.size, 3), np.uint8), np.zeros(1, np.int64))
 
     @property
@@ -241,7 +242,10 @@ class Trained:
 
     @property
     def stripes(self) -> tuple[int, int] | None:
-        return None if self._blank.stripes is None else self._blank.stripes.shape[1:]
+        if self._blank.stripes is None:
+            return None
+        _, count, channels = self._blank.stripes.shape
+        return count, channels
 
     @cached_property
     def fingerprint(self) -> str:

@@ -235,3 +235,71 @@ def test_a_full_disk_leaves_the_evaluation_before_it(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_json(path, {"rows": [1, 2, 3]})
     assert json.loads(path.read_text()) == {"rows": []}
+
+
+def test_distances_are_made_once_for_all_who_measure(market, monkeypatch):
+    """Ranks, ranked lists, verification, histograms, operating points and ties, from one pass."""
+    from crossreid.evaluation.measures import MEASURES
+    from crossreid.ops import ranking
+
+    protocol = get("market1501")(market)
+    embedding = Embedding(torch.from_numpy(noise(protocol.images).astype(np.float32)))
+    made, blocks = [], ranking.blocks
+
+    def counted(*given):
+        rows = blocks(*given)
+        return ranking.Rows(rows.shape, lambda start, stop: made.append((start, stop)) or rows(start, stop))
+
+    monkeypatch.setattr(ranking, "blocks", counted)
+    config = evaluation.EvaluateConfig(verification=True)
+    (scores,) = evaluation.score_subsets(
+        protocol, embedding, Metric("cosine"), config, measures=tuple(MEASURES)
+    ).values()
+    queries = scores.queries
+    assert sorted(made) == sorted(set(made)) and sum(stop - start for start, stop in made) == queries
+    assert {"pairs", "operating_points", "ranked"} <= scores.results.keys() and scores.verification
+
+
+class FirstOnly(Rank):
+    """A process of which only the first may score; what it found is given to the others."""
+
+    def share(self, value):
+        self.shared[self.rank] = value
+        self.barrier.wait()
+        found = self.shared[0]
+        self.barrier.wait()
+        return found
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_one_process_scores_for_all(experiment, market, monkeypatch, fails):
+    from crossreid.evaluation import entry
+
+    settings = config.load(experiment)
+    protocol = get("market1501")(market)
+    method = checkpoint.build("agw", {"backbone": "tiny", "pretrained": None}, 6).eval()
+    shared, barrier, found, scored = [None] * 2, threading.Barrier(2), [None] * 2, []
+    score_subsets = entry.score_subsets
+
+    def counted(*given, **more):
+        scored.append(threading.current_thread().name)
+        if fails:
+            raise UserError("nothing to score")
+        return score_subsets(*given, **more)
+
+    monkeypatch.setattr(entry, "score_subsets", counted)
+
+    def work(rank):
+        engine = FirstOnly(rank, 2, shared, barrier)
+        try:
+            found[rank] = evaluation.score(copy.deepcopy(method), protocol, settings, engine)
+        except UserError as error:
+            found[rank] = str(error)
+
+    threads = [threading.Thread(target=work, args=(rank,), name=str(rank)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert scored == ["0"]
+    assert found == ["nothing to score"] * 2 if fails else found[0] is found[1] is not None

@@ -254,3 +254,14 @@ def test_what_an_exported_model_cannot_do_is_said(agw):
             crossreid.Embedder(agw[1], **settings)
     with pytest.raises(UserError, match=r"does not speak of thermal\.onnx"):
         Exported(agw[1] / "thermal.onnx")
+
+
+def test_a_network_that_tells_nothing_apart_is_said(tmp_path):
+    file = checkpoint_file(tmp_path / "constant.pt", "agw", {**TINY, "streams": 1})
+    content = checkpoint.read(file)
+    # The normalisation before the feature loses what it is given and keeps what it adds.
+    content["weights"]["neck.weight"].zero_()
+    checkpoint.save(file, content)
+    said = []
+    exporting.export(file, tmp_path / "model", log=said.append)
+    assert any("are all zero" in line or "features are equal" in line for line in said)

@@ -62,7 +62,7 @@ def training_images(name: str, root: Path, **settings) -> list[Image]:
     folds: Iterable[dict] = ({},)
     if data.get(name).takes("fold") and "fold" not in settings:
         folds = ({"fold": fold} for fold in range(1, split_files.SPLITS + 1))
-    images = {}
+    images: dict[Path, Image] = {}
     for fold in folds:
         splits = data.read(name, root, **settings, **fold)
         images |= {image.path: image for split in ("train", "validation") for image in splits.get(split, [])}

@@ -21,7 +21,7 @@ def hold_out(images: Sequence[Image], share: float, seed: int = 0) -> tuple[list
     by_domain: dict[int, set[int]] = {}
     for image in images:
         by_domain.setdefault(image.domain, set()).add(image.identity)
-    chosen = set()
+    chosen: set[tuple[int, int]] = set()
     for domain, identities in sorted(by_domain.items()):
         if len(identities) < 2:
             raise UserError(
@@ -48,7 +48,7 @@ def query_and_gallery(images: Sequence[Image]) -> tuple[list[Image], list[Image]
     by_identity: dict[tuple[int, int], list[int]] = {}
     for index, image in enumerate(images):
         by_identity.setdefault((image.domain, image.identity), []).append(index)
-    queries = set()
+    queries: set[int] = set()
     for indices in by_identity.values():
         if len(indices) == 1:
             continue

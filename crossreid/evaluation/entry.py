@@ -131,9 +131,11 @@ def evaluate(
         )
     engine = engine or Engine(settings.train.device, settings.train.precision)
     model = open_model(path) if model is None else model
-    exported = isinstance(model, Exported)
-    asked = (_exported if exported else _checkpoint)(path, model, settings, engine, split)
-    if exported and (config.expand.k or config.metric == "euclidean"):
+    if isinstance(model, Exported):
+        asked = _exported(path, model, settings, engine, split)
+    else:
+        asked = _checkpoint(path, model, settings, engine, split)
+    if isinstance(model, Exported) and (config.expand.k or config.metric == "euclidean"):
         log(
             "the features of an exported model have unit length, so that evaluate.expand and the metric euclidean "
             "may give other numbers than for its checkpoint"
@@ -293,10 +295,10 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
         except UserError as error:
             log(f"no baselines (evaluate.baseline), since the images cannot be read: {error}")
             baselines = {}
-        for name, scores in baselines.items():
-            log(f"baseline: {name}\n" + table(scores))
+        for name, rows in baselines.items():
+            log(f"baseline: {name}\n" + table(rows))
             content["baselines"].append(
-                {"name": name, "rows": [as_json(row, each) for row, each in scores.items()]}
+                {"name": name, "rows": [as_json(row, each) for row, each in rows.items()]}
             )
     return found, content
 

@@ -88,7 +88,7 @@ def between(
 
     embedding = Embedding(
         torch.cat([each.feature for each in embeddings]),
-        None if stripes[0] is None else torch.cat(stripes),
+        torch.cat([each for each in stripes if each is not None]) if stripes[0] is not None else None,
     )
     recorded = {
         "protocol": described(protocol),
@@ -135,16 +135,18 @@ def _images(table, path: Path, pattern: str | None) -> list[Image]:
     names = [file_path(str(name)) for name in table.get("path", [f"{path} {row}" for row in range(count)])]
     modality = [labels.modality(str(word), str(path)) if str(word) else VISIBLE for word in _words(table)]
     boxes = [
-        None if edges[0] < 0 else tuple(edges) for edges in table.get("box", np.full((count, 4), -1)).tolist()
+        None if left < 0 else (left, top, right, bottom)
+        for left, top, right, bottom in table.get("box", np.full((count, 4), -1)).tolist()
     ]
     if "identity" in table:
-        people = [text(value) for value in table["identity"]]
-        if None in people:
-            at = people.index(None)
-            raise UserError(
-                f"{path}: row {at} ({names[at]}) has no identity, and so does not say whom it shows: name the person, "
-                "or leave the image out"
-            )
+        people: list[str] = []
+        for row, value in enumerate(table["identity"]):
+            if (who := text(value)) is None:
+                raise UserError(
+                    f"{path}: row {row} ({names[row]}) has no identity, and so does not say whom it shows: name the "
+                    "person, or leave the image out"
+                )
+            people.append(who)
         cameras = [text(value) for value in table.get("camera", [""] * count)]
         images = list(map(labelled, names, people, cameras))
     elif "path" in table:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from crossreid.evaluation.archive import (
 from crossreid.files import replacing, understood
 from crossreid.formats.shape import TEXT, unlike
 from crossreid.formats.text import parse_json
+from crossreid.protocols.base import Protocol
 from crossreid.protocols.results import described
 from crossreid.records import Embedding, Image, Metric, Trial, UserError
 
@@ -44,8 +46,8 @@ class Stored:
     they are known.
     """
 
-    protocol: object
-    embedding: Embedding
+    protocol: Protocol | Recorded
+    embedding: Embedding[torch.Tensor]
     metrics: Mapping[str, Metric]
     feature: str
     about: dict
@@ -62,7 +64,7 @@ class Stored:
             )
         return name, self.metrics[name]
 
-    def under(self, protocol) -> Stored:
+    def under(self, protocol: Protocol) -> Stored:
         """The same features by another protocol, whose images must be among those embedded."""
         known = {_place(image): row for row, image in enumerate(self.protocol.images)}
         missing = [image for image in protocol.images if _place(image) not in known]
@@ -108,7 +110,9 @@ def write_stored(
     half_stripes: in float16.
     """
     protocol, embedding = stored.protocol, stored.embedding
-    arrays = {name: np.array([getattr(image, name) for image in protocol.images]) for name in LABELS}
+    arrays: dict[str, Any] = {
+        name: np.array([getattr(image, name) for image in protocol.images]) for name in LABELS
+    }
     arrays["path"] = np.array([str(image.path.resolve()) for image in protocol.images], dtype=str)
     arrays["array_index"] = np.array(
         [-1 if image.array_index is None else image.array_index for image in protocol.images]
@@ -134,12 +138,12 @@ def write_stored(
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
-            vectors=embedding.feature.numpy(),
-            split=split,
-            feature=stored.feature,
-            metrics=written_metrics(stored.metrics),
-            record=json.dumps(record),
             **arrays,
+            vectors=embedding.feature.numpy(),
+            split=np.array(split),
+            feature=np.array(stored.feature),
+            metrics=written_metrics(stored.metrics),
+            record=np.array(json.dumps(record)),
         )
 
 
@@ -168,7 +172,7 @@ def read_stored(
 
     path = Path(path)
     if result_files.is_inference(path):
-        return result_files.read_inference(path, gallery and Path(gallery), same_camera, keep_junk)
+        return result_files.read_inference(path, Path(gallery) if gallery else None, same_camera, keep_junk)
     if path.is_dir() or sysu_mat.cameras(path):
         if protocol is None:
             raise UserError(

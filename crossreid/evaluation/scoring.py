@@ -30,12 +30,14 @@ def distance_blocks(metric: Metric, query: Embedding, gallery: Embedding, device
     features = None
     if metric.feature:
         features = ranking.blocks(query.feature, gallery.feature, metric.feature, device)
-    if metric.stripes is None:
+    if metric.stripes is None or query.stripes is None or gallery.stripes is None:
+        if features is None or metric.stripes is not None:
+            raise ValueError(f"{metric} compares stripes, and these embeddings have none")
         return features
     from crossreid.ops import alignment
 
     compare = alignment.aligned if metric.stripes == "aligned" else alignment.unaligned
-    x, y = (part.stripes if device is None else part.stripes.to(device) for part in (query, gallery))
+    x, y = (part if device is None else part.to(device) for part in (query.stripes, gallery.stripes))
 
     def rows(start: int, stop: int) -> torch.Tensor:
         found = compare(x[start:stop], y)
@@ -151,12 +153,13 @@ def rerank_subsets(protocol, embedding: Embedding, metric: Metric, config, devic
         query, gallery = expanded(
             metric, take(embedding, trial.query), take(embedding, trial.gallery), config
         )
-        unit = [query.feature, gallery.feature]
+        x, y = query.feature, gallery.feature
         if use != "stripes":
             # The published algorithm takes squared Euclidean distances of unit vectors whatever the method's own.
-            unit = [torch.nn.functional.normalize(features, dim=1) for features in unit]
+            x, y = (torch.nn.functional.normalize(features, dim=1) for features in (x, y))
         streamed = rerank.k_reciprocal_rows(
-            *unit,
+            x,
+            y,
             k1=config.k1,
             k2=config.k2,
             weight=config.weight,

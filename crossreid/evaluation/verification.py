@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -94,9 +94,11 @@ class Sample:
     def merged(self, other: Sample) -> Sample:
         """The pairs of both."""
         both = Sample(limit=self._limit, exact=self._exact)
-        self._sort(), other._sort()
+        for each in (self, other):
+            each._sort()
         if self._ends is None and other._ends is None:
-            both.add(self._values), both.add(other._values)
+            for each in (self, other):
+                both.add(each._values)
             return both
         values = np.concatenate([self._values, other._values])
         order = np.argsort(values, kind="stable")
@@ -105,7 +107,7 @@ class Sample:
         both._round()
         return both
 
-    def _up_to(self, threshold, side: str) -> np.ndarray:
+    def _up_to(self, threshold, side: Literal["left", "right"]) -> np.ndarray:
         self._sort()
         place = np.searchsorted(self._values, np.asarray(threshold, np.float64), side=side)
         return place if self._ends is None else np.concatenate([[0], self._ends])[place]
@@ -143,7 +145,7 @@ class Sample:
         self._values, self._ends = values[last], ends[last]
 
 
-def accepted(genuine: Sample, impostor: Sample, rates: Sequence[float] = CURVE):
+def accepted(genuine: Sample, impostor: Sample, rates: Sequence[float] | np.ndarray = CURVE):
     """Thresholds (R,) of these false positive rates, infinite where every pair is accepted, and the true positive rates
     (R,) there: the definition that the module gives."""
     ranks = np.floor(np.asarray(rates) * impostor.total * (1 + 1e-12)).astype(np.int64)
@@ -248,7 +250,7 @@ class Verification:
             "impostor": sum(each.total for each in impostor),
             "edges": edges.tolist(),
             "histogram": {
-                kind: sum(histogram(each, edges) for each in samples).tolist()
+                kind: np.sum([histogram(each, edges) for each in samples], axis=0).tolist()
                 for kind, samples in (("genuine", genuine), ("impostor", impostor))
             },
         }

@@ -70,28 +70,29 @@ class Exported:
                     f"{folder / DESCRIPTION} does not speak of {path.name}: give a file that was exported "
                     f"with it ({', '.join(entry['file'] for entry in known['files'].values())}), or the folder"
                 )
-        for key in (
-            "name",
-            "method",
-            "feature",
-            "dimension",
-            "fingerprint",
-            "precision",
-            "trained",
-            "settings",
-        ):
-            setattr(self, key, known[key])
+        self.name: str = known["name"]
+        self.method: str = known["method"]
+        self.feature: str = known["feature"]
+        self.dimension: int = known["dimension"]
+        self.fingerprint: str = known["fingerprint"]
+        self.precision: str = known["precision"]
+        self.trained: dict = known["trained"]
+        self.settings: dict = known["settings"]
         self.serves = MODALITIES if "all" in files else tuple(files)
         self.modalities = tuple(name for name in known["modalities"] if name in self.serves)
-        self.size, self.interpolation = tuple(known["input"]["size"]), known["input"]["interpolation"]
+        height, width = known["input"]["size"]
+        self.size, self.interpolation = (height, width), known["input"]["interpolation"]
         self.metric = Metric(**known["metric"])
         self.metrics = {name: Metric(**each) for name, each in known["metrics"].items()}
-        self.stripes = None if known["stripes"] is None else tuple(known["stripes"])
+        self.stripes: tuple[int, int] | None = None
+        if known["stripes"] is not None:
+            count, channels = known["stripes"]
+            self.stripes = count, channels
         self._sessions = {
             name: self._open(folder / entry["file"], entry, device) for name, entry in files.items()
         }
 
-    def __call__(self, pixels: np.ndarray, modality: np.ndarray) -> Embedding:
+    def __call__(self, pixels: np.ndarray, modality: np.ndarray) -> Embedding[np.ndarray]:
         """Embed images of the model's size.
 
         pixels: (N, H, W, 3) uint8 RGB. modality: (N,), 0 visible and 1 infrared.

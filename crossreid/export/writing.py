@@ -27,6 +27,7 @@ from crossreid.evaluation import thresholds
 from crossreid.export.using import DESCRIPTION, FORMAT, Exported, open_session
 from crossreid.files import check_folder, write_json
 from crossreid.images.resize import fit
+from crossreid.ops import degenerate
 from crossreid.records import MODALITIES, Embedding, UserError
 
 BATCHES = (1, 2, 5)
@@ -68,7 +69,7 @@ def export(
     temporary, before = (out.with_name(f".{out.name}.{os.getpid()}.{word}") for word in ("part", "old"))
     temporary.mkdir()
     try:
-        description = _write(model, temporary, "float16" if half else "float32")
+        description = _write(model, temporary, "float16" if half else "float32", log)
         Exported(temporary)  # readable as it will be read
         if out.exists():
             os.replace(out, before)
@@ -108,7 +109,7 @@ class Graph(nn.Module):
         return vector if out.stripes is None else (vector, out.stripes.float())
 
 
-def _write(model: Trained, folder: Path, precision: str) -> dict:
+def _write(model: Trained, folder: Path, precision: str, log: Callable[[str], None]) -> dict:
     """Write and compare the files, then their description, which is returned."""
     files, errors, stripes = {}, [], None
     names = (
@@ -127,6 +128,10 @@ def _write(model: Trained, folder: Path, precision: str) -> dict:
             expected = model(pixels, np.full(batch, MODALITIES.index(modality)))
             errors.append(difference(expected, session.run(None, {"pixels": pixels})))
             stripes = None if expected.stripes is None else list(expected.stripes.shape[1:])
+            if batch == max(BATCHES):
+                names_of = [f"rendered person {number}" for number in range(batch)]
+                for note in degenerate.notes(expected.feature, names_of):
+                    log(f"mind: {note}")
             if not errors[-1] <= TOLERANCE[precision]:
                 raise UserError(
                     f"the exported {file} does not agree with the checkpoint: a vector is off by {errors[-1]:.1e} of "
@@ -204,6 +209,7 @@ def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
             # from zero, and fold normalisations in half precision. Every runtime simplifies graphs when it loads them.
             optimize=False,
         )
+        assert program is not None  # as it is with dynamo
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
         # Where on this machine each line of the network stood.

@@ -25,7 +25,7 @@ class MemoryStore:
         self._images: dict[str, bytes] = {}
         self._places: dict[str, int] = {}
         self._codes: dict[str, int] = {}
-        self._arrays = {
+        self._arrays: dict[str, np.ndarray] = {
             "vector": np.empty((0, facts.dimension), np.float32),
             "camera": np.empty(0, np.int32),
             "modality": np.empty(0, np.int32),

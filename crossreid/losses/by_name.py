@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -71,7 +72,7 @@ def chosen(
 
 
 def _one(where, entry, features, defaults) -> Loss:
-    options = {"name": entry} if isinstance(entry, str) else dict(entry)
+    options: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
     name = options.pop("name", None)
     check_choice(where, name, LOSSES)
     known = [option for option in inspect.signature(LOSSES[name]).parameters if option not in GIVEN]

@@ -20,7 +20,7 @@ Domain Generalization", AAAI 2018, arXiv 1710.03463), with which the authors com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
@@ -41,8 +41,11 @@ from crossreid.nn.pooling import GeneralizedMean, average, average_and_maximum, 
 from crossreid.nn.resnet import NETWORKS, ResNet, resnet
 from crossreid.records import Batch, Embedding, UserError, check_choice
 
-GATED = {"bin": BatchInstanceNorm, "bin_shared": partial(BatchInstanceNorm, shared=True)}
-NORMS = {
+GATED: dict[str, Callable[..., nn.Module]] = {
+    "bin": BatchInstanceNorm,
+    "bin_shared": partial(BatchInstanceNorm, shared=True),
+}
+NORMS: dict[str, Callable[..., nn.Module]] = {
     **GATED,
     "bn": nn.BatchNorm2d,
     "in": partial(nn.InstanceNorm2d, affine=True),
@@ -54,7 +57,7 @@ BACKBONES: dict[str, Callable[..., MobileNetV2 | ResNet]] = {
     **{name: partial(resnet, name) for name in NETWORKS},
 }
 
-POOLINGS = {
+POOLINGS: dict[str, Callable[[], Callable[[torch.Tensor], torch.Tensor]]] = {
     "average": lambda: average,
     "max": lambda: maximum,
     "average_max": lambda: average_and_maximum,
@@ -65,7 +68,7 @@ POOLINGS = {
 PRETRAINED_NORMS = ("batch_affine", "batch_statistics", "instance_affine")
 LEARNERS = ("gates", "all")
 BINS = 10
-CHOICES = {
+CHOICES: dict[str, Iterable[str]] = {
     "backbone": BACKBONES,
     "norm": NORMS,
     "gate_init": GATES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 # How gates begin: channels -> their values, from 0 (instance normalisation) to 1 (batch normalisation).
-GATES = {
+GATES: dict[str, Callable[[int], torch.Tensor]] = {
     "one": torch.ones,
     "zero": torch.zeros,
     "half": lambda channels: torch.full((channels,), 0.5),

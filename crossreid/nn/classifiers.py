@@ -41,6 +41,9 @@ class _Cosine(nn.Module):
         cosine = F.linear(F.normalize(features), F.normalize(self.weight))
         return self.scale * (cosine if targets is None else self._with_margin(cosine, targets))
 
+    def _with_margin(self, cosine: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must say what becomes of the true class's cosine")
+
 
 class CosineMargin(_Cosine):
     """The true class loses ``margin`` (Wang et al. 2018, arXiv 1801.05599: AM-softmax; CosFace)."""

@@ -125,7 +125,7 @@ class Task:
         stop = start + len(values)
         there = isinstance(values, torch.Tensor) and values.device.type != "cpu"
         values_here = array(values) if listeners or not there else None
-        if listeners:
+        if listeners and values_here is not None:
             codes = self.query_identity[start:stop], self.query_key[start:stop]
             block = Block(trial, start, values_here, *codes, self.gallery_identity, self.gallery_key)
             for listener in listeners:
@@ -204,16 +204,15 @@ class Task:
 
 def rank_sorted(values: torch.Tensor, identity, key, gallery_identity, gallery_key, by_identity: bool):
     """What the compiled kernel counts, (B, 4) or NaN for an invalid query, from a stable sort in torch."""
-    place = {"device": values.device}
-    identity, key = torch.as_tensor(identity, **place), torch.as_tensor(key, **place)
-    gallery_identity, gallery_key = (
-        torch.as_tensor(codes, **place) for codes in (gallery_identity, gallery_key)
+    device = values.device
+    identity, key, gallery_identity, gallery_key = (
+        torch.as_tensor(codes, device=device) for codes in (identity, key, gallery_identity, gallery_key)
     )
     banned = key[:, None] == gallery_key
     order = values.masked_fill(banned, torch.inf).argsort(dim=1, stable=True)
     sorted_identity = gallery_identity[order]
     match = (sorted_identity == identity[:, None]) & ~banned.gather(1, order)
-    rank = torch.arange(1, values.shape[1] + 1, dtype=torch.float64, **place)
+    rank = torch.arange(1, values.shape[1] + 1, dtype=torch.float64, device=device)
     count = match.sum(1)
     precision = (match.cumsum(1) / rank * match).sum(1) / count
     last = (match * rank).amax(1)
@@ -221,7 +220,7 @@ def rank_sorted(values: torch.Tensor, identity, key, gallery_identity, gallery_k
     found = torch.stack([precision, count / last, first, torch.full_like(first, torch.nan)], dim=1)
     if by_identity:
         nearer = torch.where(rank < first[:, None], 1, 0)
-        seen = torch.zeros(len(values), int(gallery_identity.max()) + 1, dtype=torch.int64, **place)
+        seen = torch.zeros(len(values), int(gallery_identity.max()) + 1, dtype=torch.int64, device=device)
         seen.scatter_reduce_(1, sorted_identity, nearer, "amax")
         found[:, 3] = seen.sum(1) + 1
     found[count == 0] = torch.nan

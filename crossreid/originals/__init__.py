@@ -42,9 +42,9 @@ def read(path: str | Path, content=None, **settings) -> tuple[dict, dict[str, to
     with understood(path, damaged):
         system = next((known for known in map(_system, SYSTEMS) if known.recognises(state)), None)
     if system is None:
-        if name := _ours(state):
+        if ours := _ours(state):
             raise UserError(
-                f"{path} holds the weights of our method {name} and nothing else: a checkpoint also records the "
+                f"{path} holds the weights of our method {ours} and nothing else: a checkpoint also records the "
                 "settings, the classes and how images are made. Give the file that training wrote, such as last.pt; or "
                 "build the method in Python with the settings of its training, and fill it by load_state_dict."
             )

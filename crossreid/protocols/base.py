@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from crossreid import data
 from crossreid.data import provenance
@@ -23,6 +24,9 @@ class Protocol:
     folds = False
     held_out = True
     layout = True
+
+    def __init__(self, root: Any, *, split: str = "test", **settings: Any):
+        raise NotImplementedError(f"{type(self).__name__} must say how it is built from {root}")
 
     @classmethod
     def locate(cls, roots: Mapping[str, str] | None, settings: Mapping) -> object:

@@ -92,9 +92,10 @@ def mean_scores(scores: Sequence[Scores], over: str = "trials") -> Scores:
         precision, penalty = mean(per_query["average_precision"]), mean(per_query["inverse_negative_penalty"])
         counts = int(used.sum()), len(used)
     else:
-        counts = tuple(
+        valid_queries, queries = (
             round(float(np.mean([getattr(trial, name) for trial in scores]))) for name in ("valid", "queries")
         )
+        counts = valid_queries, queries
         cmc = np.mean([trial.cmc for trial in scores], axis=0)
         precision, penalty = (
             float(np.mean([getattr(trial, name) for trial in scores])) for name in ("mean_ap", "mean_inp")

@@ -38,7 +38,7 @@ def training(runs: Sequence[Run]) -> list[Chart]:
     charts = []
     several = len(runs) > 1
     # One run: the losses of a phase in one chart. Several: a chart for each loss, a line for each run.
-    losses = {}
+    losses: dict[str, list[Line]] = {}
     for run in runs:
         for name, line in _series(run, lambda epoch: epoch.get("losses") or {}).items():
             phase, _, loss = name.rpartition("/")
@@ -47,7 +47,7 @@ def training(runs: Sequence[Run]) -> list[Chart]:
     for name, lines in losses.items():
         title = f"Loss {name}" if several else f"Losses, phase {name}"
         charts.append(Chart(f"loss-{slug(name)}", title, "Epoch", "Mean over the epoch", lines))
-    lrs = {}
+    lrs: dict[str, list[Line]] = {}
     for run in runs:
         for name, line in _series(run, _lrs).items():
             lrs.setdefault(name.partition(" ")[0], []).append(
@@ -66,7 +66,7 @@ def training(runs: Sequence[Run]) -> list[Chart]:
                 logarithmic=wide,
             )
         )
-    scores = {}
+    scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for run in runs:
         for record in run.evaluations:
             for row, values in (record.get("rows") or {}).items():
@@ -79,8 +79,8 @@ def training(runs: Sequence[Run]) -> list[Chart]:
                     scores.setdefault((split, row), {}).setdefault(label, {})[record["epoch"] + 1] = values[
                         measure
                     ]
-    for (split, row), lines in scores.items():
-        lines = [Line(label, list(points), list(points.values())) for label, points in lines.items()]
+    for (split, row), found in scores.items():
+        lines = [Line(label, list(points), list(points.values())) for label, points in found.items()]
         title = f"Scores during training, {row}, {split} split"
         charts.append(Chart(f"scores-{slug(row)}-{split}", title, "Epoch", "Score", lines, percent=True))
     return charts
@@ -88,7 +88,7 @@ def training(runs: Sequence[Run]) -> list[Chart]:
 
 def _series(run: Run, values) -> dict[str, tuple[list, list]]:
     """Name -> (epochs finished, values), for the epochs where ``values`` of the record knows the name."""
-    series = {}
+    series: dict[str, tuple[list, list]] = {}
     for epoch in run.epochs:
         for name, value in values(epoch).items():
             if isinstance(value, int | float):
@@ -116,7 +116,7 @@ def _lrs(epoch: dict) -> dict[str, float]:
 
 def _ranges(numbers: Sequence[int]) -> str:
     """1, 2, 3, 5 as ``1-3, 5``."""
-    spans = []
+    spans: list[list[int]] = []
     for value in numbers:
         if spans and value == spans[-1][1] + 1:
             spans[-1][1] = value

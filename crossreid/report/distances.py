@@ -102,7 +102,8 @@ def _rows(features: Features, metric: Metric, chosen: np.ndarray) -> Callable:
 
 def section(found: Sequence[tuple[Run, Features | None]]) -> Section:
     """Of (run, features) pairs; a run of which nothing tells the pairs says so in its place."""
-    several, said, drawn, figures = len(found) > 1, [], {}, []
+    several, said, drawn = len(found) > 1, [], {}
+    figures: list[Histogram] = []
     for run, features in found:
         pairs = measured(run, features)
         if pairs is None:
@@ -122,17 +123,17 @@ def section(found: Sequence[tuple[Run, Features | None]]) -> Section:
                     f"distances-{slug(run.name)}-{slug(subset)}",
                     f"Distances{name}, {subset}",
                     _axis(Metric(**each["metric"])),
-                    np.asarray(each["edges"]),
-                    {kind: np.asarray(counts) for kind, counts in each["histogram"].items() if any(counts)},
+                    each["edges"],
+                    {kind: counts for kind, counts in each["histogram"].items() if any(counts)},
                     f"{each['genuine']:,} genuine, {each['impostor']:,} impostor pairs; feature {feature}",
                 )
             )
         if features is not None and features.metric is not None:
             figures += _by_group(run, features, features.metric, name)
-    figures = _curves(drawn) + figures
     if not drawn:
         return Section("Distances", "".join(said))
-    return Section("Distances", _words() + "".join(said) + _operating_points(drawn), figures)
+    words = _words() + "".join(said) + _operating_points(drawn)
+    return Section("Distances", words, [*_curves(drawn), *figures])
 
 
 def _by_group(run: Run, features: Features, metric: Metric, name: str) -> list[Histogram]:
@@ -148,8 +149,8 @@ def _by_group(run: Run, features: Features, metric: Metric, name: str) -> list[H
                         f"distances-{slug(run.name)}-by-{key}",
                         f"Distances{name} within and across {_plural(key)}",
                         _axis(metric),
-                        edges,
-                        counts,
+                        edges.tolist(),
+                        {kind: each.tolist() for kind, each in counts.items()},
                         f"pairs of the people searched for, by different cameras; feature {features.name}",
                         [(int("impostor" in kind), 0 if "within" in kind else 1) for kind in counts],
                     )

@@ -7,7 +7,7 @@ import functools
 import io
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 import numpy as np
@@ -190,7 +190,7 @@ def _image(paint, x, y, width, height, pixels, about) -> str:
     )
 
 
-_ELEMENTS = {
+_ELEMENTS: dict[str, Callable[..., str]] = {
     "path": _path,
     "polygon": _polygon,
     "rectangle": _rectangle,
@@ -271,8 +271,12 @@ class _Canvas:
 
     def circle(self, x, y, radius, fill, border, about, reach) -> None:
         box = [value * self.scale for value in (x - radius, y - radius, x + radius, y + radius)]
-        edge = {"outline": _colour(border), "width": round(1.4 * self.scale)} if border else {}
-        self.draw.ellipse(box, fill=_colour(fill) if fill else None, **edge)
+        self.draw.ellipse(
+            box,
+            fill=_colour(fill) if fill else None,
+            outline=_colour(border) if border else None,
+            width=round(1.4 * self.scale) if border else 1,
+        )
 
     def text(self, x, y, words, colour, anchor, size, bold, turned, power) -> None:
         from PIL import Image, ImageDraw

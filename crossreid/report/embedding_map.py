@@ -31,7 +31,8 @@ class EmbeddingMap:
             for row in range(len(self.coordinates))
         ]
         modality = self.labels.get("modality")
-        mixed = modality is not None and len(np.unique(modality)) > 1
+        infrared = [] if modality is None else (modality == MODALITIES[1]).tolist()
+        mixed = len(set(infrared)) > 1
         charts = []
         for key, values in self.labels.items():
             groups = [str(value) for value in np.unique(values)]
@@ -49,7 +50,7 @@ class EmbeddingMap:
                     about=about,
                     columns={label: each.tolist() for label, each in self.labels.items()},
                     note=self.note + ("; hollow: infrared" if hollow else ""),
-                    hollow=(modality == MODALITIES[1]).tolist() if hollow else (),
+                    hollow=infrared if hollow else (),
                 )
             )
         return charts

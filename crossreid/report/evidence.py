@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crossreid.formats.arrays import read_npz
 from crossreid.records import MODALITIES, Metric, UserError
 from crossreid.report.runs import Run, image_of
+
+if TYPE_CHECKING:
+    from crossreid.evaluation.features import Recorded
+    from crossreid.protocols.base import Protocol
 
 LABELS = ("identity", "camera", "modality", "domain")
 
@@ -29,7 +34,7 @@ class Features:
     labels: dict[str, np.ndarray]
     split: str
     name: str
-    protocol: object = None
+    protocol: Protocol | Recorded | None = None
     metric: Metric | None = None
 
     def searched(self) -> np.ndarray:
@@ -64,6 +69,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
     found = read_npz(path, expected, (*LABELS, "split", "feature", "record"))
     whole = "record" in found
     vectors = None if whole else read_npz(path, expected, ("vectors",)).get("vectors")
+    stored = None
     if whole:
         from crossreid.evaluation.features import read_stored
 
@@ -71,7 +77,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
         vectors = stored.embedding.feature.numpy()
     count = 0 if vectors is None else len(vectors)
     labels = {key: found[key] for key in LABELS if key in found}
-    if "identity" not in labels or any(each.shape != (count,) for each in labels.values()):
+    if vectors is None or "identity" not in labels or any(each.shape != (count,) for each in labels.values()):
         raise UserError(
             f"{path} does not hold what a map needs: vectors (N, D) and identity (N,), with camera, modality "
             "and domain (N,) where they are known, were expected. Write it again with `crossreid evaluate`, "
@@ -81,7 +87,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
     if "modality" in labels and labels["modality"].dtype.kind in "iu":
         labels["modality"] = np.array(MODALITIES)[labels["modality"]]
     split, name = str(found.get("split", "test")), str(found.get("feature", name or "vector"))
-    if not whole:
+    if stored is None:
         return Features(vectors, None, labels, split, name)
     stripes = None if stored.embedding.stripes is None else stored.embedding.stripes.numpy()
     return Features(vectors, stripes, labels, split, name, stored.protocol, stored.choose()[1])

@@ -48,10 +48,10 @@ def section(runs: Sequence[Run]) -> Section:
 def share(counts: Sequence[int]) -> float:
     """Mean gate, the share of BN, of counts over equal parts of 0 to 1. The outermost parts count as 0 and 1, where
     the gates are clamped and most of them lie."""
-    counts = np.asarray(counts, float)
-    centres = (np.arange(len(counts)) + 0.5) / len(counts)
+    found = np.asarray(counts, float)
+    centres = (np.arange(len(found)) + 0.5) / len(found)
     centres[0], centres[-1] = 0.0, 1.0
-    return float((counts * centres).sum() / max(counts.sum(), 1))
+    return float((found * centres).sum() / max(found.sum(), 1))
 
 
 def _tables(run: Run, logged: dict, shares: dict, name: str) -> list[Heatmap]:

@@ -42,7 +42,7 @@ def _results(runs: Sequence[Run]) -> str:
     parts = [_tiles(found) if len(runs) == 1 else "", _table(found, alone=len(runs) == 1)]
     words = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in WORDS.items())
     parts.append(f'<dl class="words">{words}</dl>')
-    said = {}
+    said: dict[str, list[str]] = {}
     for run in runs:
         said.setdefault(_protocol(run), []).append(run.name)
     for text, names in said.items():
@@ -81,8 +81,8 @@ def _tiles(found: Sequence[Result]) -> str:
 def _table(found: Sequence[Result], alone: bool) -> str:
     names = list(dict.fromkeys(name for result in found for name in result.row.get("verification") or ()))
     measures = [key for key in MEASURES if any(number(result.row, key) is not None for result in found)]
-    head = [*(MEASURES[key] for key in measures), *names, "Trials", "Queries"]
-    head = "".join(f'<th scope="col">{escape(name).replace("@", "<br>@")}</th>' for name in head)
+    columns = [*(MEASURES[key] for key in measures), *names, "Trials", "Queries"]
+    head = "".join(f'<th scope="col">{escape(name).replace("@", "<br>@")}</th>' for name in columns)
     bodies = []
     for row in dict.fromkeys(str(result.row["subset"]) for result in found):
         lines = [result for result in found if str(result.row["subset"]) == row]

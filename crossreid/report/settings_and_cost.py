@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from crossreid.report.figures import Section
@@ -64,7 +64,7 @@ def _setting(value) -> str:
 
 
 def cost(runs: Sequence[Run]) -> Section:
-    facts = {
+    facts: dict[str, tuple[str, Callable[..., str]]] = {
         "seconds": ("Training time", _duration),
         "step_ms": ("One step", lambda value: f"{value:.1f} ms"),
         "parameters": ("Parameters", lambda value: f"{value / 1e6:.2f} million"),

@@ -187,7 +187,7 @@ def _pairs(run: Run, method, feature: str, ranked: dict) -> list[Pair]:
 
     from crossreid.report import evidence
 
-    chosen = {}
+    chosen: dict[bool, tuple[int, dict]] = {}
     for rank, record in enumerate(ranked["gallery"], start=1):
         chosen.setdefault(bool(record["right"]), (rank, record))
     chosen = {right: chosen[right] for right in (True, False) if right in chosen}

@@ -56,7 +56,8 @@ def results(run: Run) -> Iterator[Result]:
 
 def all_results(runs: Sequence[Run]) -> list[Result]:
     """The results of several runs, then their baselines; what is the same beside several runs stands once."""
-    own, beside = [], {}
+    own: list[Result] = []
+    beside: dict[tuple[str, str], list[Result]] = {}
     for run in runs:
         for result in results(run):
             if result.system in ("", "re-ranked"):

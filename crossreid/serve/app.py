@@ -376,11 +376,11 @@ def _sentence(error: UserError) -> str:
 def _filter(cameras: list[str], modality: str, since: str, until: str) -> Filter:
     if modality not in ("", *MODALITIES):
         raise Refusal(400, f"The filter's modality must be {' or '.join(MODALITIES)}.")
-    since, until = _timestamp(since, "from"), _timestamp(until, "to")
-    if since is not None and until is not None and since >= until:
+    start, end = _timestamp(since, "from"), _timestamp(until, "to")
+    if start is not None and end is not None and start >= end:
         raise Refusal(400, "The time range is empty: its beginning is not before its end.")
     try:
-        return Filter(cameras=tuple(cameras), modality=modality or None, since=since, until=until)
+        return Filter(cameras=tuple(cameras), modality=modality or None, since=start, until=end)
     except UserError:
         raise Refusal(400, "The filter was not understood; see /api.") from None
 

@@ -114,7 +114,7 @@ class Guard:
             headers, host, navigation=scope["method"] == "GET" and scope["path"] in ("/", "/login")
         ):
             return _error(403, "The request comes from another site's page, which is not allowed.")
-        if self._sessions is None or scope["path"] in OPEN or self._entitled(headers):
+        if self._sessions is None or scope["path"] in OPEN or _entitled(self._sessions, headers):
             return None
         if scope["path"] == "/" and scope["method"] == "GET":
             return RedirectResponse("/login", status_code=303)
@@ -138,12 +138,13 @@ class Guard:
             return False
         return address.is_loopback or not self._loopback
 
-    def _entitled(self, headers: Headers) -> bool:
-        kind, _, token = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and self._sessions.opens(token.strip()):
-            return True
-        secret = session_of(headers)
-        return secret is not None and self._sessions.valid(secret)
+
+def _entitled(sessions: Sessions, headers: Headers) -> bool:
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and sessions.opens(token.strip()):
+        return True
+    secret = session_of(headers)
+    return secret is not None and sessions.valid(secret)
 
 
 def session_of(headers: Headers) -> str | None:

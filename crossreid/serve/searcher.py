@@ -89,14 +89,15 @@ class Searcher:
 
     def _run(self) -> None:
         while True:
-            searches, stop = [self._line.get()], False
-            while len(searches) < BATCH and not self._line.empty():
-                searches.append(self._line.get())
-            if None in searches:
-                stop, rest = True, searches[searches.index(None) + 1 :]
-                searches = searches[: searches.index(None)]
+            line, stop = [self._line.get()], False
+            while len(line) < BATCH and not self._line.empty():
+                line.append(self._line.get())
+            if None in line:
+                stop, rest = True, line[line.index(None) + 1 :]
+                line = line[: line.index(None)]
                 for search in filter(None, rest):
                     _fail(search, Refusal(503, "The server is being stopped.", 10))
+            searches = [search for search in line if search is not None]
             # Those whose client went away in the meantime are not worth the work.
             self._answer([each for each in searches if each.answer.set_running_or_notify_cancel()])
             if stop:
@@ -140,16 +141,19 @@ class Searcher:
             for search, hits in zip(searches, lists):
                 search.answer.set_result(Answer(hits, search.preview))
             return
-        found = [(search, self._gallery.vector(search.entry.key)) for search in searches]
-        for search, vector in found:
+        found: list[tuple[Search, str, np.ndarray]] = []
+        for search in searches:
+            key = search.entry.key if search.entry is not None else ""
+            vector = self._gallery.vector(key)
             if vector is None:
                 _fail(search, Refusal(404, "That image is no longer in the gallery."))
-        found = [pair for pair in found if pair[1] is not None]
+            else:
+                found.append((search, key, vector))
         if found:
-            vectors = np.stack([vector for _, vector in found])
+            vectors = np.stack([vector for _, _, vector in found])
             lists = self._gallery.search(vectors, top=first.top + 1, filter=first.filter)
-            for (search, _), hits in zip(found, lists):
-                search.answer.set_result(Answer(_without(hits, search.entry.key)[: first.top], None))
+            for (search, key, _), hits in zip(found, lists):
+                search.answer.set_result(Answer(_without(hits, key)[: first.top], None))
 
 
 def _without(hits: list[Hit], key: str) -> list[Hit]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl
 
@@ -65,10 +65,10 @@ async def form(
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded" and len(content) <= FIELD_BYTES:
         try:
-            pairs = parse_qsl(content.decode("utf-8"), keep_blank_values=True, max_num_fields=FIELDS)
+            fields = parse_qsl(content.decode("utf-8"), keep_blank_values=True, max_num_fields=FIELDS)
         except ValueError:
             raise Refusal(400, "The form could not be read.") from None
-        return _grouped(pairs), None
+        return _grouped(fields), None
     if kind != "multipart/form-data":
         raise Refusal(
             415, "Expected a form (multipart/form-data) with an image, or with the key of an entry."
@@ -86,7 +86,8 @@ async def form(
         parsed = await parser.parse()
     except (MultiPartException, KeyError, UnicodeDecodeError, ValueError):
         raise Refusal(400, "The form could not be read: it is damaged or has too many fields.") from None
-    pairs, image = [], None
+    pairs: list[tuple[str, str]] = []
+    image: bytes | None = None
     for name, value in parsed.multi_items():
         if not isinstance(value, UploadFile):
             pairs.append((name, value))
@@ -100,7 +101,8 @@ async def form(
 
 async def body(request: Request, limit: int, held: _Held | None = None) -> bytes:
     """The whole body, at most ``limit`` bytes."""
-    parts, count = [], 0
+    parts: list[bytes] = []
+    count = 0
     declared = request.headers.get("content-length", "0")
     too_large = declared.isdigit() and int(declared) > limit
     started = asyncio.get_running_loop().time()
@@ -138,7 +140,7 @@ def _too_large(limit: int) -> Refusal:
     )
 
 
-def _grouped(pairs) -> Mapping[str, list[str]]:
+def _grouped(pairs) -> dict[str, list[str]]:
     fields: dict[str, list[str]] = {}
     for name, value in pairs:
         fields.setdefault(name, []).append(value)

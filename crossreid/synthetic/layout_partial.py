@@ -19,7 +19,7 @@ def occluded_duke(identities: int, images: int | None, seed: int) -> Plan:
 
 def partial_reid(identities: int, images: int | None, seed: int) -> Plan:
     """Five images of each identity that show a part, five in which something hides one, five of the whole."""
-    folders = {
+    folders: dict[str, dict] = {
         "partial_body_images": {"jitter": 5.0, "camera": 1},
         "occluded_body_images": {"occlusion": 1.0, "camera": 1},
         "whole_body_images": {"camera": 2},

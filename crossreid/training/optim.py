@@ -117,7 +117,7 @@ def make_optimizers(
             f"{type(method).__name__}.parameter_groups() must place every trainable parameter exactly once"
             + (f"; it leaves out {lost[0]}" if lost else "")
         )
-    made = {}
+    made: dict[str, torch.optim.Optimizer] = {}
     for name, config in configs.items():
         prepared = [
             {"lr_factor": 1.0, "bounds": None, "weight_decay": config.weight_decay}
@@ -126,9 +126,10 @@ def make_optimizers(
             for group in groups[name]
         ]
         if config.name == "sgd":
-            options = {"lr": config.lr, "momentum": config.momentum, "nesterov": config.nesterov}
-            made[name] = torch.optim.SGD(prepared, **options)
+            made[name] = torch.optim.SGD(
+                prepared, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov
+            )
         else:
             kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-            made[name] = kind(prepared, lr=config.lr, betas=tuple(config.betas))
+            made[name] = kind(prepared, lr=config.lr, betas=(config.betas[0], config.betas[1]))
     return made

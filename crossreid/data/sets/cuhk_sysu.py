@@ -145,7 +145,10 @@ def _appearances(path: Path) -> list[Appearance]:
     appearances = []
     try:
         for person in persons.ravel():
-            identity = int(re.fullmatch(r"p(\d{1,6})", str(_only(person["idname"])))[1])
+            named = re.fullmatch(r"p(\d{1,6})", str(_only(person["idname"])))
+            if named is None:
+                raise ValueError("a person has another name than p1, p2, ...")
+            identity = int(named[1])
             scenes = person["scene"].ravel()
             if len(scenes) != int(_only(person["nAppear"])):
                 raise ValueError(
@@ -154,6 +157,8 @@ def _appearances(path: Path) -> list[Appearance]:
             for number, scene in enumerate(scenes, 1):
                 # The name becomes part of a path: nothing but the expected form is let through.
                 match = re.fullmatch(r"s(\d{1,6})\.jpg", str(_only(scene["imname"])))
+                if match is None:
+                    raise ValueError(f"a scene of p{identity} has another name than s1.jpg, s2.jpg, ...")
                 x, y, width, height = (int(value) for value in scene["idlocate"].ravel())
                 hard = int(bool(_only(scene["ishard"])))
                 name = f"p{identity:05d}_n{number:02d}_s{int(match[1]):05d}_hard{hard}.png"

@@ -71,7 +71,7 @@ def _training_in_json(path: Path, position: int, crops: dict[str, list[Image]]) 
     # The paths are of the machine that wrote them, so only the last two names count. A person's number in the
     # training list may be a class index; the one in the file's name is always the person's own.
     names = {f"{part}/{image.path.name}": image.identity for part in PARTS for image in crops[part]}
-    identities = {}
+    identities: dict[str, set[int]] = {}
     for key in ("train", "query", "gallery"):
         for entry in split[key]:
             file = str(entry[0] if isinstance(entry, list) else entry).replace("\\", "/")

@@ -93,7 +93,7 @@ def _generate(images: list[Image]) -> list[dict]:
     splits = []
     for _ in range(split_files.SPLITS):
         order = [identities[position] for position in split_files.permutation(len(identities), generator)]
-        split = {"train": [], "query": [], "gallery": []}
+        split: dict[str, list[str]] = {"train": [], "query": [], "gallery": []}
         for place, identity in enumerate(order):
             names = by_identity[identity]
             if place < len(order) // 2:

@@ -82,5 +82,5 @@ WITH_DISTRACTORS = replace(
     layout=SOURCE.layout + "\n  images/   (the distractors)",
     settings=(),
     read=partial(read, distractors=True),
-    expected=SOURCE.expected | {"gallery": Counts(751, 515913, 7, exact=False)},
+    expected={**SOURCE.expected, "gallery": Counts(751, 515913, 7, exact=False)},
 )

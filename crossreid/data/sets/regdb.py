@@ -65,7 +65,7 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
 def check(root: Path) -> list[Finding]:
     """All ten folds are complete, and every listed image is there."""
     root = find_root(root, ("Visible", "Thermal", "idx"), SOURCE.title)
-    names = set()
+    names: set[str] = set()
     for fold in range(1, FOLDS + 1):
         # Lists that cannot be read are reported with the folds.
         with suppress(UserError):

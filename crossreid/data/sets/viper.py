@@ -100,7 +100,9 @@ def check(root: Path) -> list[Finding]:
     """
     findings = split_files.check_folds(read, root, SOURCE.expected)
     home = within(root, tuple(CAMERAS.values()), SOURCE.title)
-    for camera, folder in CAMERAS.items() if home else ():
+    for camera, folder in CAMERAS.items():
+        if home is None:
+            break
         findings += strays(home / folder, _RAW)
         found = len(named(home / folder, _RAW, camera=camera))
         if found != IDENTITIES:
