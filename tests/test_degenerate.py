@@ -1,5 +1,6 @@
 """Features that tell nothing apart, ranks that hang on the order of the gallery, queries that lie in the gallery."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from crossreid.evaluation import EvaluateConfig, copies, evaluate_stored, score_subsets
 from crossreid.evaluation.features import Stored
+from crossreid.evaluation.measures import MEASURES
 from crossreid.ops import degenerate
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import Embedding, Image, Metric, UserError
@@ -96,3 +98,36 @@ def test_copies_of_queries_in_the_gallery_are_counted(tmp_path):
     assert "all: 1 of 6" in copies.notes(given)[0]
     (tmp_path / "g4.png").unlink()
     assert copies.notes(given) == []
+
+
+def test_a_new_measure_is_a_class_and_a_line(monkeypatch, tmp_path):
+    class NearestRight:
+        """The mean distance of the first right image."""
+
+        def __init__(self, subset):
+            self.subset, self.found = subset, []
+
+        def offer(self, block):
+            same = block.identity[:, None] == block.gallery_identity
+            self.found += np.where(same, block.distance, np.inf).min(1).tolist()
+
+        def numbers(self):
+            return [{"nearest right": float(np.mean(self.found))}]
+
+        def result(self, scores):
+            return {"nearest": {"subset": self.subset.name, "each": self.found}}
+
+    monkeypatch.setitem(MEASURES, "nearest_right", NearestRight)
+    features = np.random.default_rng(0).normal(size=(24, 6))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    away = 1 - (unit[:12] * unit[12:]).sum(1)
+    about = {"protocol": {"name": "x", "description": "x"}, "notes": []}
+    stored = Stored(
+        protocol(), Embedding(torch.from_numpy(features).float()), {"x": Metric("cosine")}, "x", about
+    )
+    said = []
+    evaluate_stored(stored, EvaluateConfig(), out=tmp_path, log=said.append)
+    assert "nearest right" in said[-1] and f"{100 * away.mean():.2f}" in said[-1]
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content["nearest"][0]["each"] == pytest.approx(away, abs=1e-6)
+    assert content["rows"][0]["verification"]["nearest right"] == pytest.approx(away.mean(), abs=1e-6)

@@ -102,7 +102,8 @@ def test_the_settings_file_trains_and_scores_from_the_command_line(
     assert len(line["gates"]) == 53
     content = json.loads((run / "evaluation.json").read_text())
     assert sorted(row["subset"] for row in content["rows"]) == sorted(f"{LAYOUT_OF}{row}" for row in rows)
-    told = "not of unseen domains" if set(sources) & set(bundled.protocol["targets"]) else "none of them is tested on"
+    seen = set(sources) & set(bundled.protocol["targets"])
+    told = "not of an unseen domain" if seen else "none of these is tested on"
     assert told in content["protocol"]["description"] and "rendered" in content["protocol"]["provenance"]
     table = generalization_table({row["subset"]: row["trials"] for row in content["rows"]})
     assert "TPR@FPR=0.01" in table and "TPR@FAR=0.01" in table

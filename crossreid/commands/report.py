@@ -30,10 +30,16 @@ def run(words: list[str]) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="draws these people and places the points (default 0)"
     )
+    parser.add_argument(
+        "--views",
+        action="store_true",
+        help="also draw a map of each branch and view of the method (MVD), the runs above each other; embeds the test "
+        "images again",
+    )
     chosen = parser.parse_args(words)
     from crossreid.report import Choice, write, write_table
 
-    choice = Choice(chosen.feature, chosen.identities, chosen.seed)
+    choice = Choice(chosen.feature, chosen.identities, chosen.seed, chosen.views)
     print(write_table(chosen.runs))
     out = write(
         chosen.runs, chosen.out or chosen.runs[0] / "report.html", figures_to=chosen.figures, choice=choice

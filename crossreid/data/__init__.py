@@ -176,9 +176,6 @@ def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
         except UserError as error:
             return [Finding("error", str(error))]
     findings = [Finding("warning", f"{each.message}.") for each in said]
-    if provenance.rendered(image for images in splits.values() for image in images):
-        text = f"this copy holds {provenance.LAYOUT_OF}{source.title}, not the real data set or not it alone."
-        findings.append(Finding("warning", text))
     for split, counts in source.expected.items():
         findings += _deviations(split, splits.get(split, []), counts)
     if source.remarks is not None:
@@ -188,6 +185,9 @@ def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
             findings += source.check(Path(root).expanduser())
         except UserError as error:
             findings.append(Finding("error", str(error)))
+    if provenance.rendered(image for images in splits.values() for image in images):
+        text = f"this copy holds {provenance.LAYOUT_OF}{source.title}, not the real data set or not it alone."
+        findings.append(Finding("warning", text))
     return findings
 
 

@@ -47,11 +47,12 @@ def in_worker(
     for change in early:
         arrays = [change(array, rng) for array, rng in zip(arrays, generators)]
     some = zip(arrays, modalities, generators)
-    pixels, draws = zip(*(augment(array, config, int(modality), rng) for array, modality, rng in some))
+    found = [augment(array, config, int(modality), rng) for array, modality, rng in some]
+    pixels, draws = [image for image, _ in found], [draw for _, draw in found]
     for change in late:
         before = [image.permute(1, 2, 0).numpy() for image in pixels]
         pixels = [from_array(change(array, rng, before)) for array, rng in zip(before, generators)]
-    return torch.stack(list(pixels)), list(draws)
+    return torch.stack(pixels), draws
 
 
 def resized(arrays: Sequence[np.ndarray], config) -> torch.Tensor:

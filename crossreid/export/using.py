@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +192,7 @@ def read(folder: Path) -> dict:
             "export the checkpoint again"
         )
     wrong = unlike(known, _FORM)
-    size = known["input"]["size"] if not wrong else ()
+    size: Sequence[int] = known["input"]["size"] if not wrong else ()
     if not wrong and not (len(size) == 2 and min(size) > 0 and size[0] * size[1] <= LARGEST_INPUT):
         wrong = "input.size"
     files = {} if wrong else known["files"]

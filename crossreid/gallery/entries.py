@@ -139,12 +139,12 @@ def checked(entry: Entry, added: float | None) -> Entry:
     return replace(entry, columns=dict(entry.columns), added=added if entry.added is None else entry.added)
 
 
-def age(entry: Entry) -> float | None:
+def age(entry: Entry) -> float:
     """The time from which the age of an entry counts: when it was taken, or, where that is not known or lies after it,
     when it was added."""
-    if entry.time is None or (entry.added is not None and entry.time > entry.added):
-        return entry.added
-    return entry.time
+    if entry.added is None:
+        return entry.time or 0.0
+    return entry.added if entry.time is None else min(entry.time, entry.added)
 
 
 def box_of(entry: Entry) -> list | None:

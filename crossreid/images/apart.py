@@ -148,7 +148,8 @@ class _Child:
         return told, small, None if pixels is None else np.frombuffer(rest, np.uint8).reshape(pixels)
 
     def idle(self) -> None:
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def end(self) -> None:
         if self._timer is not None:

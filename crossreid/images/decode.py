@@ -76,9 +76,9 @@ def frame(
     fast = _jpeg_cost(content, limit_pixels)
     if fast is not None:
         with memory.room(fast):
-            pixels = _decode_jpeg(content)
-            if pixels is not None:
-                yield pixels
+            array = _decode_jpeg(content)
+            if array is not None:
+                yield array
                 return
     with _refusing(name):
         image = PILImage.open(io.BytesIO(content), formats=FORMATS)

@@ -84,6 +84,7 @@ class Method(nn.Module):
     modalities: what the method distinguishes; ``("visible",)`` when every image takes the same way.
     features: names of the vectors ``embed`` can give, the default first.
     unit_length: whether those vectors have unit length.
+    whole: the feature that holds all of ``views``, where there are any.
 
     Every method also carries what using it takes. Training and loading a checkpoint fill these in; one that is built
     in Python has the usual input until another is set, and empty dicts.
@@ -97,6 +98,7 @@ class Method(nn.Module):
     modalities: tuple[str, ...] = ("visible",)
     features: tuple[str, ...] = ("vector",)
     unit_length: bool = False
+    whole: str | None = None
 
     def __init__(self, config: Any, classes: int, domains: int = 1):
         """config: an instance of ``Config``; classes: training identities; domains: training domains."""
@@ -133,6 +135,11 @@ class Method(nn.Module):
         """The name of a feature, the default for None. Raises UserError for one that the method does not give."""
         check_choice("the feature", feature or self.features[0], self.features)
         return feature or self.features[0]
+
+    def views(self) -> dict[tuple[str, str, str], slice]:
+        """What the feature ``whole`` is put together from: (kind, branch, modality of the view), such as
+        ``("observation", "shared", "visible")``, and its place in the vector. Empty for methods of one branch."""
+        return {}
 
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) before pooling, for activation images."""

@@ -243,6 +243,7 @@ class MVD(Method):
     config: MVDConfig
     features = ("obs", "rep", "both")
     unit_length = True
+    whole = "both"
 
     def __init__(self, config: MVDConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
@@ -305,6 +306,18 @@ class MVD(Method):
             parts = [F.normalize(part) for part in parts]
         return Embedding(F.normalize(torch.cat(parts, dim=1)))
 
+    def views(self) -> dict[tuple[str, str, str], slice]:
+        """See ``Method.views``: four observations, then four representations, in the order that ``embed`` has."""
+        channels = self.encoders["shared"].backbone.channels
+        found, begin = {}, 0
+        for kind, width in (("observation", channels), ("representation", self.config.width)):
+            for view in self._order():
+                branch = "shared" if VIEWS[view][0] == "shared" else "specific"
+                modality = "infrared" if VIEWS[view][1] else "visible"
+                found[kind, branch, modality] = slice(begin, begin + width)
+                begin += width
+        return found
+
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) of the shared branch for the images as they are."""
         return self._encoder("shared_colour").feature_map(images)
@@ -351,9 +364,11 @@ class MVD(Method):
     def _observe(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The observations by the names of ``VIEWS``, computed in the order of the profile's program."""
         grey = self.grey(images)
+        return {view: self._encoder(view)(grey if VIEWS[view][1] else images) for view in self._order()}
+
+    def _order(self) -> tuple[str, ...]:
         shared = ("shared_grey", "shared_colour")
-        order = ("visible", *(shared if self.profile.grey_first else shared[::-1]), "infrared")
-        return {view: self._encoder(view)(grey if VIEWS[view][1] else images) for view in order}
+        return ("visible", *(shared if self.profile.grey_first else shared[::-1]), "infrared")
 
     def _weighted(self, loss, *views: dict[str, torch.Tensor]) -> torch.Tensor:
         return sum(VIEWS[view][2] * loss(value) for each in views for view, value in each.items())

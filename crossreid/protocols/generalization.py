@@ -100,10 +100,13 @@ class Generalization(Protocol):
 
     def trained_on(self, names: Sequence[str]) -> None:
         """Say which targets are domains that the model has seen, if any. names: of the data sets it was trained on."""
-        titles = ", ".join(data.get(name).title for name in names)
-        seen = ", ".join(data.get(target).title for target in self._targets if target in names)
-        which = f"so the rows of {seen} are not of unseen domains" if seen else "none of them is tested on"
-        self.description += f" The model was trained on {titles}: {which}."
+        seen = [target for target in self._targets if target in names]
+        which = "none of these is tested on"
+        if len(seen) == 1:
+            which = f"the row of {seen[0]} is not of an unseen domain"
+        elif seen:
+            which = f"the rows of {', '.join(seen)} are not of unseen domains"
+        self.description += f" The model was trained on data.name {', '.join(names)}: {which}."
 
     def trials(self) -> list[Trial]:
         key = identity_and_camera(self.images)

@@ -13,6 +13,7 @@ from crossreid.report.evidence import Features, identity_numbers
 from crossreid.report.figures import Section, slug
 
 POINTS, IDENTITIES = 1000, 30
+NO_SKLEARN = "<p>The map of features needs scikit-learn: install <code>crossreid[plot]</code>.</p>"
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,6 @@ def embedding_map(features: Features, identities: int = IDENTITIES, seed: int = 
     So many of the identities that are searched for are drawn by the seed, then at most 1000 of their
     images. None with fewer than five images. Raises ImportError without scikit-learn.
     """
-    from sklearn.manifold import TSNE
-
     rng = np.random.default_rng(seed)
     labels = features.labels
     person, searched = identity_numbers(labels["domain"], labels["identity"]), features.searched()
@@ -73,12 +72,7 @@ def embedding_map(features: Features, identities: int = IDENTITIES, seed: int = 
     rows = np.sort(rng.permutation(rows)[:POINTS])
     if len(rows) < 5:
         return None
-    vectors = features.vectors[rows].astype(np.float64)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    perplexity = min(30.0, (len(rows) - 1) / 3)
-    coordinates = TSNE(n_components=2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(
-        vectors
-    )
+    coordinates = plane(features.vectors[rows], seed)
     drawn = {key: values[rows] for key, values in labels.items()}
     if len(np.unique(labels["domain"])) > 1:  # identities of different domains are different people
         both = zip(drawn["identity"], drawn["domain"])
@@ -89,6 +83,16 @@ def embedding_map(features: Features, identities: int = IDENTITIES, seed: int = 
     )
 
 
+def plane(vectors: np.ndarray, seed: int) -> np.ndarray:
+    """(N, D) -> (N, 2): t-SNE of the vectors at unit length, begun from their principal components."""
+    from sklearn.manifold import TSNE
+
+    vectors = vectors.astype(np.float64)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    return TSNE(n_components=2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(vectors)
+
+
 def section(found: Sequence[tuple], identities: int, seed: int) -> Section:
     """Of (run, features) pairs."""
     charts = []
@@ -96,11 +100,7 @@ def section(found: Sequence[tuple], identities: int, seed: int) -> Section:
         try:
             drawn = embedding_map(features, identities, seed)
         except ImportError:
-            return Section(
-                "Embedding map",
-                "<p>The map of the stored features needs scikit-learn: "
-                "install <code>crossreid[plot]</code>.</p>",
-            )
+            return Section("Embedding map", NO_SKLEARN)
         if drawn is not None:
             title = "t-SNE" if len(found) == 1 else f"t-SNE of {run.name}"
             charts += drawn.charts(f"map-{slug(run.name)}", title)

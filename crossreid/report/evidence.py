@@ -153,12 +153,15 @@ def shown(run: Run, records, method):
     from crossreid.images.reading import read
 
     inputs = SimpleNamespace(**method.input)
-    images = [image_of(run, record) for record in records]
-    if None in images:
-        raise UserError(
-            f"{records[images.index(None)]['path']} lies neither below the data of the run nor in its folder, and "
-            "no other images are shown"
-        )
+    images = []
+    for record in records:
+        image = image_of(run, record)
+        if image is None:
+            raise UserError(
+                f"{record['path']} lies neither below the data of the run nor in its folder, and no other images are "
+                "shown"
+            )
+        images.append(image)
     pixels = resized([read(each) for each in images], inputs)
     modality = torch.tensor([MODALITIES.index(each.modality) for each in images])
     return pixels.permute(0, 2, 3, 1).numpy(), normalise(pixels, inputs), modality

@@ -17,6 +17,7 @@ from crossreid.files import replacing
 from crossreid.report.drawing import Drawing, data_uri, png, svg
 
 TITLE = 30  # height of the title of a figure that is a file
+WIDE = 700  # a figure wider than this has a line of the page to itself
 
 
 @dataclass
@@ -77,8 +78,9 @@ def _one(figure) -> str:
     sheet = figure.draw()
     shows_images = any(kind == "image" for kind, _ in sheet.marks)
     saved = "" if shows_images else _links(figure)
+    wide = ' class="wide"' if sheet.width > WIDE else ""
     return (
-        f"<figure><figcaption>{escape(figure.title)}</figcaption>"
+        f"<figure{wide}><figcaption>{escape(figure.title)}</figcaption>"
         f"{svg(sheet, figure.description)}{saved}</figure>"
     )
 

@@ -21,6 +21,7 @@ from crossreid.report import (
     results,
     settings_and_cost,
     stripes,
+    views,
 )
 from crossreid.report.drawing import SERIES, SERIES_DARK, variables
 from crossreid.report.figures import Section, slug
@@ -32,12 +33,13 @@ class Choice:
     """What the figures of vectors show.
 
     feature: which of the method's features; None those that are stored. identities: how many the map draws, chosen by
-        ``seed``, which also places the points.
+        ``seed``, which also places the points. views: also a map of each branch and view, the runs above each other.
     """
 
     feature: str | None = None
     identities: int = embedding_map.IDENTITIES
     seed: int = 0
+    views: bool = False
 
 
 def write(
@@ -79,6 +81,7 @@ def sections(runs: Sequence[Run], choice: Choice) -> list[Section]:
         activations.section(runs, choice.feature),
         stripes.section(runs, choice.feature),
         *_of_vectors(runs, choice),
+        *([views.section(runs, choice.identities, choice.seed)] if choice.views else []),
         settings_and_cost.settings(runs),
         settings_and_cost.cost(runs),
     ]

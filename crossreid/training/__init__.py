@@ -55,7 +55,7 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         deterministic()
 
     images, labels, _, held_out = training_set(settings.data)
-    if content:
+    if content and training:
         refuse_other_data(training["data"], images)
         _refuse_other_optimizers(settings, content)
     seed_step(config.seed, 0)
