@@ -15,6 +15,7 @@ from crossreid.images.reading import read
 from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.ops import memory
+from crossreid.ops.precision import full_products
 from crossreid.records import MODALITIES, Embedding, Image, UserError
 
 
@@ -37,7 +38,7 @@ def embed(
         total=len(rows), desc="embed", disable=None if engine.main else True, leave=False, unit="image"
     )
     done = 0
-    with torch.inference_mode(), bar:
+    with torch.inference_mode(), full_products(), bar:
         for _, pixels, modality in test_loader(
             [images[row] for row in rows], inputs, batch, inputs.workers, engine.device
         ):
