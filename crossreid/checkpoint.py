@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.modules.module import (
@@ -133,7 +134,7 @@ def _check(content: dict, path: Path) -> None:
 def check_input(given: dict, path: Path) -> None:
     """Raise UserError unless a file says of its model's input what a network can be given."""
     size, filter = given.get("size"), given.get("interpolation")
-    numbers = {"mean": given.get("mean"), "std": given.get("std")}
+    numbers: dict[str, Any] = {"mean": given.get("mean"), "std": given.get("std")}
     wrong = [
         name
         for name, values in numbers.items()

@@ -3,19 +3,24 @@
 import hashlib
 import json
 import shutil
+import sys
 
 import numpy as np
 import onnxruntime
 import pytest
-from exported_models import SIZE, TINY, checkpoint_file, exported
+from exported_models import INPUT, SIZE, TINY, checkpoint_file, exported
 
 import crossreid
 from crossreid import checkpoint, synthetic
 from crossreid.__main__ import main
+from crossreid.export import mindir
 from crossreid.export import writing as exporting
+from crossreid.export.comparison import difference
 from crossreid.export.using import Exported
 from crossreid.images.resize import fit
 from crossreid.records import UserError
+
+EXPECTS = {"name": "pixels", "type": "uint8", "layout": "NHWC", "colour": "RGB", **INPUT}
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +144,9 @@ def test_a_difference_is_the_largest_and_nan_stays():
     from crossreid.records import Embedding
 
     vector, stripes = np.array([[3.0, 4.0], [0.0, 2.0]]), np.ones((2, 2, 1))
-    assert exporting.difference(Embedding(vector), [vector + [[0, 0], [0, 1]]]) == 0.5
-    assert exporting.difference(Embedding(vector, stripes), [vector, stripes * 3]) == 2
-    assert np.isnan(exporting.difference(Embedding(vector), [vector * np.nan]))
+    assert difference(Embedding(vector), Embedding(vector + [[0, 0], [0, 1]])) == 0.5
+    assert difference(Embedding(vector, stripes), Embedding(vector, stripes * 3)) == 2
+    assert np.isnan(difference(Embedding(vector), Embedding(vector * np.nan)))
 
 
 def test_nothing_is_overwritten_unasked(agw, tmp_path, capsys):
@@ -197,13 +202,17 @@ def test_untrained_weights_are_loud_on_both_routes(tmp_path, agw, copied, monkey
         ({"dimension": "128"}, "dimension is missing or not valid"),
         ({"fingerprint": None}, "fingerprint is missing"),
         ({"modalities": ["visible", "thermal"]}, "modalities is"),
-        ({"metric": {"feature": "cosine"}}, "metric is"),
-        ({"input": {"size": [64, 32], "interpolation": "nearest"}}, "input is"),
+        ({"metric": {"feature": "cosine"}}, r"metric\.stripes is"),
+        ({"input": EXPECTS | {"interpolation": "nearest"}}, r"input\.interpolation is"),
         ({"files": {"all": {"file": "../other/model.onnx", "sha256": ""}}}, "files is"),
         ({"files": {"all": {"file": "/etc/passwd.onnx", "sha256": ""}}}, "files is"),
         ({"files": {"all": {"file": "..\\model.onnx", "sha256": ""}}}, "files is"),
         ({"files": {"visible": {"file": "visible.onnx", "sha256": ""}}}, "files is"),
-        ({"input": {"size": [96, 48], "interpolation": "bilinear"}}, "export the checkpoint again"),
+        ({"input": EXPECTS | {"size": [96, 48]}}, "export the checkpoint again"),
+        ({"input": EXPECTS | {"layout": "NCHW"}}, "export the checkpoint again"),
+        ({"input": EXPECTS | {"type": "float16"}}, r"input\.type is"),
+        ({"input": EXPECTS | {"mean": [0.5]}}, r"input\.mean is"),
+        ({"mindir": {"files": {"all": {"file": "../model.mindir", "sha256": "0"}}}}, "mindir is"),
     ],
 )
 def test_a_description_is_read_strictly(copied, change, words):
@@ -236,7 +245,7 @@ def test_damaged_and_exchanged_files_are_named(copied, tmp_path):
         Exported(folder)
     for broken in ("{", "[]", "{}"):
         (folder / "model.json").write_text(broken)
-        with pytest.raises(UserError, match="not a description written by"):
+        with pytest.raises(UserError, match="a description written by `crossreid export` was expected"):
             Exported(folder)
     (folder / "model.json").unlink()
     with pytest.raises(UserError, match=r"has no model\.json"):
@@ -265,3 +274,51 @@ def test_a_network_that_tells_nothing_apart_is_said(tmp_path):
     said = []
     exporting.export(file, tmp_path / "model", log=said.append)
     assert any("are all zero" in line or "features are equal" in line for line in said)
+
+
+@pytest.mark.parametrize(("layout", "input"), [("nchw", "float32"), ("nchw", "uint8"), ("nhwc", "float32")])
+def test_channels_first_and_normalised(stripes, people, tmp_path, layout, input):
+    """The file takes, and gives, what its layout says; the embedder is given images all the same."""
+    folder = exporting.export(stripes[0], tmp_path / "out", layout=layout, input=input, log=str)
+    known = json.loads((folder / "model.json").read_text())
+    assert (known["input"]["layout"], known["input"]["type"]) == (layout.upper(), input)
+    crops = np.stack([fit(person, SIZE, INPUT["interpolation"]) for person in people])
+    model, plain = Exported(folder), Exported(stripes[1])
+    found, expected = model(crops, np.zeros(6)), plain(crops, np.zeros(6))
+    np.testing.assert_allclose(found.feature, expected.feature, atol=1e-5)
+    np.testing.assert_allclose(found.stripes, expected.stripes, atol=1e-5)
+
+    values = crops
+    if input == "float32":
+        values = ((crops / 255 - INPUT["mean"]) / INPUT["std"]).astype(np.float32)
+    if layout == "nchw":
+        values = values.transpose(0, 3, 1, 2)
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    vector, parts = session.run(None, {"pixels": np.ascontiguousarray(values)})
+    np.testing.assert_allclose(vector, expected.feature, atol=1e-5)
+    parts = parts.transpose(0, 2, 1) if layout == "nchw" else parts
+    np.testing.assert_allclose(parts, expected.stripes, atol=1e-5)
+
+
+def test_options_of_export_that_do_not_go_together(agw, tmp_path, capsys, monkeypatch):
+    for words, expected in (
+        (["--from", str(agw[1])], "give nothing beside it but --format mindir"),
+        (
+            ["--from", str(agw[1]), "--format", "mindir", "--half"],
+            "give nothing beside it but --format mindir",
+        ),
+        ([str(agw[0])], "a checkpoint and a folder to write are needed"),
+    ):
+        assert main(["export", *words]) == 2
+        assert expected in capsys.readouterr().err
+    with pytest.raises(UserError, match="layout is 'chw': choose nhwc or nchw"):
+        exporting.export(agw[0], tmp_path / "out", layout="chw")
+    monkeypatch.setitem(sys.modules, "mindspore", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "mindspore" else name)
+    with pytest.raises(UserError, match=r"writing MINDIR needs mindspore, .*--from FOLDER --format mindir"):
+        exporting.export(agw[0], tmp_path / "out", format="mindir")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match=r"writing MINDIR needs mindspore"):
+        mindir.add(agw[1])
+    with pytest.raises(UserError, match=r"a MINDIR file needs MindSpore, .* the ONNX file"):
+        mindir.open_mindir(agw[1] / "visible.mindir")

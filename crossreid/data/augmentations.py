@@ -11,6 +11,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -125,7 +126,7 @@ def random_patch(
     if place is None:
         return image
     top, left, tall, wide = place
-    other = batch[rng.integers(len(batch))]
+    other = batch[int(rng.integers(len(batch)))]
     patch = Image.fromarray(other[top : top + tall, left : left + wide])
     if rng.random() < 0.5:
         patch = ImageOps.mirror(patch)
@@ -144,9 +145,10 @@ LATE: dict[str, Callable] = {"augmix": augmix, "random_patch": random_patch}
 def chosen(entries: Sequence[str | Mapping]) -> tuple[list[Callable], list[Callable]]:
     """Those of ``EARLY`` and those of ``LATE`` that the setting ``data.augment`` lists, in its order: names, or
     mappings of a name and options such as ``{name: random_patch, probability: 0.5}``."""
-    early, late = [], []
+    early: list[Callable] = []
+    late: list[Callable] = []
     for entry in entries:
-        options = {"name": entry} if isinstance(entry, str) else dict(entry)
+        options: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
         name = options.pop("name", None)
         check_choice("data.augment", name, (*EARLY, *LATE))
         function = (EARLY | LATE)[name]

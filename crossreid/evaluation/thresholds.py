@@ -139,7 +139,7 @@ def known(
     fingerprint, feature: of the model, where known; an evaluation of another is then passed over.
     """
     model = located(model)
-    exported = model.is_dir() or model.suffix.lower() == ".onnx"
+    exported = model.is_dir() or model.suffix.lower() in (".onnx", ".mindir")
     folder = model if model.is_dir() else model.parent
     found = folder / ("model.json" if exported else "evaluation.json")
     if not found.is_file():

@@ -1,25 +1,30 @@
-"""The files of an exported model as a function from pixels to vectors, with onnxruntime alone."""
+"""The files of an exported model as a function from pixels to vectors, with onnxruntime alone, or with MindSpore."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from crossreid.files import understood
 from crossreid.formats.pretenders import refuse_pretender
-from crossreid.formats.shape import NOTHING, TEXT, WHOLE, unlike
+from crossreid.formats.shape import NOTHING, NUMBER, TEXT, WHOLE, unlike
 from crossreid.formats.text import read_json
 from crossreid.images.resize import FILTERS
 from crossreid.records import MODALITIES, Embedding, Metric, UserError
 
 FORMAT = 1
 DESCRIPTION = "model.json"
+SUFFIXES = (".onnx", ".mindir")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "npu": "CANNExecutionProvider"}
+# What a graph takes -> what it gives: vectors, and stripes where the feature has them.
+Run = Callable[[np.ndarray], list[np.ndarray]]
 LARGEST_INPUT = 2**20
 _METRIC = {"feature": (TEXT, NOTHING), "stripes": (TEXT, NOTHING)}
+_FILES = {"*": {"file": TEXT, "sha256": TEXT}}
 _FORM = {
     "name": TEXT,
     "method": TEXT,
@@ -28,9 +33,17 @@ _FORM = {
     "stripes": lambda value: value is None or (not unlike(value, [WHOLE]) and len(value) == 2),
     "metric": _METRIC,
     "metrics": {"*": _METRIC},
-    "input": {"size": [WHOLE], "interpolation": lambda value: isinstance(value, str) and value in FILTERS},
+    "input": {
+        "size": [WHOLE],
+        "interpolation": lambda value: isinstance(value, str) and value in FILTERS,
+        "type": lambda value: value in ("uint8", "float32"),
+        "layout": lambda value: value in ("NHWC", "NCHW"),
+        "mean": lambda value: not unlike(value, [NUMBER]) and len(value) == 3,
+        "std": lambda value: not unlike(value, [NUMBER]) and len(value) == 3 and min(value) > 0,
+    },
     "modalities": lambda value: value in ([*MODALITIES], [*MODALITIES[:1]]),
-    "files": {"*": {"file": TEXT, "sha256": TEXT}},
+    "files": _FILES,
+    "mindir?": {"files": _FILES},
     "precision": TEXT,
     "fingerprint": TEXT,
     "trained": {},
@@ -41,16 +54,17 @@ _FORM = {
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether ``path`` is meant as an exported model: a folder with its description, or an ONNX file."""
+    """Whether ``path`` is meant as an exported model: a folder with its description, or one of its files."""
     path = Path(path)
-    return path.suffix == ".onnx" or (path / DESCRIPTION).is_file()
+    return path.suffix in SUFFIXES or (path / DESCRIPTION).is_file()
 
 
 class Exported:
     """A model written by ``crossreid export``.
 
-    path: its folder, or one of its ``.onnx`` files, which then serves the modality it was written for alone.
-    device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"npu"``, as far as the installed onnxruntime knows it.
+    path: its folder, whose ONNX files are run; or one of its ``.onnx`` or ``.mindir`` files, which then serves the
+        modality it was written for alone.
+    device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"npu"``, as far as the installed onnxruntime or MindSpore knows it.
 
     name, method, feature, fingerprint, precision: of the model. dimension: D of its vectors; stripes: (S, C), or None.
     modalities: what it tells apart; serves: whose images it takes. size (H, W) and interpolation: see ``fit``. metric:
@@ -60,15 +74,16 @@ class Exported:
 
     def __init__(self, path: str | Path, device: str = "cpu"):
         path = Path(path)
-        folder = path.parent if path.suffix == ".onnx" else path
+        folder = path.parent if path.suffix in SUFFIXES else path
         known = read(folder)
         files = known["files"]
-        if path.suffix == ".onnx":
-            files = {modality: entry for modality, entry in files.items() if entry["file"] == path.name}
+        if path.suffix in SUFFIXES:
+            written = [*files.items(), *known.get("mindir", {}).get("files", {}).items()]
+            files = {modality: entry for modality, entry in written if entry["file"] == path.name}
             if not files:
                 raise UserError(
                     f"{folder / DESCRIPTION} does not speak of {path.name}: give a file that was exported "
-                    f"with it ({', '.join(entry['file'] for entry in known['files'].values())}), or the folder"
+                    f"with it ({', '.join(entry['file'] for _, entry in written)}), or the folder"
                 )
         self.name: str = known["name"]
         self.method: str = known["method"]
@@ -88,7 +103,8 @@ class Exported:
         if known["stripes"] is not None:
             count, channels = known["stripes"]
             self.stripes = count, channels
-        self._sessions = {
+        self._input: dict = known["input"]
+        self._runs = {
             name: self._open(folder / entry["file"], entry, device) for name, entry in files.items()
         }
 
@@ -105,20 +121,20 @@ class Exported:
                 raise UserError(f"{self.name} was exported for {self.serves[0]} images, but one is {name}")
         vector = np.zeros((len(pixels), self.dimension), np.float32)
         stripes = None if self.stripes is None else np.zeros((len(pixels), *self.stripes), np.float32)
-        for name, session in self._sessions.items():
+        for name, run in self._runs.items():
             rows = (
                 np.arange(len(pixels))
                 if name == "all"
                 else np.flatnonzero(modality == MODALITIES.index(name))
             )
             if len(rows):
-                out = session.run(None, {"pixels": np.ascontiguousarray(pixels[rows])})
-                vector[rows] = out[0]
+                out = run_graph(run, pixels[rows], self._input)
+                vector[rows] = out.feature
                 if stripes is not None:
-                    stripes[rows] = out[1]
+                    stripes[rows] = out.stripes
         return Embedding(vector, stripes)
 
-    def _open(self, path: Path, entry: dict, device: str):
+    def _open(self, path: Path, entry: dict, device: str) -> Run:
         refuse_pretender(path)
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
@@ -126,15 +142,44 @@ class Exported:
                 f"{path} is not the file that {DESCRIPTION} was written for: it is damaged or was replaced; copy the "
                 "whole folder again, or export the checkpoint again"
             )
+        if path.suffix == ".mindir":
+            from crossreid.export.mindir import open_mindir
+
+            return open_mindir(path, device)
         session = open_session(content, path, device)
         shapes = {node.name: list(node.shape[1:]) for node in [*session.get_inputs(), *session.get_outputs()]}
-        wanted = {"pixels": [*self.size, 3], "vector": [self.dimension]}
-        wanted |= {} if self.stripes is None else {"stripes": list(self.stripes)}
+        first = self._input["layout"] == "NCHW"
+        wanted = {"pixels": [3, *self.size] if first else [*self.size, 3], "vector": [self.dimension]}
+        if self.stripes is not None:
+            wanted["stripes"] = list(self.stripes[::-1] if first else self.stripes)
         if shapes != wanted:
             raise UserError(
                 f"{path} takes and gives {shapes} where {DESCRIPTION} says {wanted}: export the checkpoint again"
             )
-        return session
+        return onnx_run(session)
+
+
+def onnx_run(session) -> Run:
+    """A session of onnxruntime as a function from what the graph takes to what it gives."""
+    return lambda values: session.run(None, {"pixels": values})
+
+
+def graph_values(pixels: np.ndarray, expects: Mapping) -> np.ndarray:
+    """Pixels (N, H, W, 3) uint8 as a graph takes them. expects: ``input`` of the description, which says whether that
+    is normalised, and channels first."""
+    values = pixels
+    if expects["type"] == "float32":
+        mean, std = np.array(expects["mean"]), np.array(expects["std"])
+        values = pixels * (1 / (255 * std)).astype(np.float32) - (mean / std).astype(np.float32)
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2) if expects["layout"] == "NCHW" else values)
+
+
+def run_graph(run: Run, pixels: np.ndarray, expects: Mapping) -> Embedding:
+    """What a graph makes of pixels (N, H, W, 3) uint8. expects: see ``graph_values``."""
+    out = run(graph_values(pixels, expects))
+    if len(out) == 1:
+        return Embedding(out[0])
+    return Embedding(out[0], out[1].transpose(0, 2, 1) if expects["layout"] == "NCHW" else out[1])
 
 
 def open_session(content: bytes, path: Path, device: str = "cpu"):
@@ -191,21 +236,23 @@ def read(folder: Path) -> dict:
             "export the checkpoint again"
         )
     wrong = unlike(known, _FORM)
-    size = known["input"]["size"] if not wrong else ()
+    size: Sequence[int] = known["input"]["size"] if not wrong else ()
     if not wrong and not (len(size) == 2 and min(size) > 0 and size[0] * size[1] <= LARGEST_INPUT):
         wrong = "input.size"
-    files = {} if wrong else known["files"]
-    if not wrong and not (
-        set(files) in ({"all"}, set(known["modalities"]))
-        and all(_here(entry["file"], folder) for entry in files.values())
-    ):
-        wrong = "files"
+    for name, holder, suffix in (("files", known, ".onnx"), ("mindir", known.get("mindir"), ".mindir")):
+        if wrong or holder is None:
+            continue
+        files = holder["files"]
+        if set(files) not in ({"all"}, set(known["modalities"])) or not all(
+            _here(entry["file"], folder, suffix) for entry in files.values()
+        ):
+            wrong = name
     if wrong:
         raise UserError(f"{path}: {wrong} is missing or not valid; copy the folder again, or export again")
     return known
 
 
-def _here(name, folder: Path) -> bool:
-    """Whether a name is that of an ONNX file in the folder, and not a way out of it."""
-    plain = isinstance(name, str) and name == Path(name.replace("\\", "/")).name and name.endswith(".onnx")
+def _here(name, folder: Path, suffix: str) -> bool:
+    """Whether a name is that of such a file in the folder, and not a way out of it."""
+    plain = isinstance(name, str) and name == Path(name.replace("\\", "/")).name and name.endswith(suffix)
     return plain and (folder / name).is_file() and not (folder / name).is_symlink()

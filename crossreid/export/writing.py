@@ -1,8 +1,8 @@
 """A checkpoint as ONNX files that need neither torch nor this library, compared with it before they are kept.
 
 The graph takes images as uint8 RGB (N, H, W, 3) of the model's size and gives unit vectors (N, D) float32, and the
-stripes where the feature has them: scaling, the means and the lengths are inside. What is before it, decoding and
-resizing, stands in ``model.json`` and in ``crossreid.images.resize.fit``.
+stripes where the feature has them: scaling, the means and the lengths are inside, unless normalised numbers are asked
+for. What is before it, decoding and resizing, stands in ``model.json`` and in ``crossreid.images.resize.fit``.
 """
 
 from __future__ import annotations
@@ -24,15 +24,26 @@ from crossreid import __version__
 from crossreid.checkpoint import plain
 from crossreid.embedder import Trained
 from crossreid.evaluation import thresholds
-from crossreid.export.using import DESCRIPTION, FORMAT, Exported, open_session
+from crossreid.export import mindir
+from crossreid.export.comparison import BATCHES, TOLERANCE, difference, rendered
+from crossreid.export.using import (
+    DESCRIPTION,
+    FORMAT,
+    SUFFIXES,
+    Exported,
+    graph_values,
+    onnx_run,
+    open_session,
+    run_graph,
+)
 from crossreid.files import check_folder, write_json
-from crossreid.images.resize import fit
 from crossreid.ops import degenerate
-from crossreid.records import MODALITIES, Embedding, UserError
+from crossreid.records import MODALITIES, UserError
 
-BATCHES = (1, 2, 5)
-TOLERANCE = {"float32": 1e-4, "float16": 3e-2}
 OPSET = 18
+FORMATS = ("onnx", "mindir")
+LAYOUTS = {"nhwc": "NHWC", "nchw": "NCHW"}
+INPUTS = ("uint8", "float32")
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -43,6 +54,9 @@ def export(
     feature: str | None = None,
     half: bool = False,
     overwrite: bool = False,
+    format: str = "onnx",
+    layout: str = "nhwc",
+    input: str = "uint8",
     log: Callable[[str], None] = print,
     **settings,
 ) -> Path:
@@ -53,12 +67,24 @@ def export(
     out: the folder, which must not exist unless ``overwrite``, and then only an exported model is replaced.
     feature: one of the method's features; None is its default. A feature with stripes is exported with them.
     half: weights and maps in float16, half of the size; from the pooling on it is float32 again.
+    format: ``mindir`` writes MindSpore's form beside the ONNX files, see ``crossreid.export.mindir``.
+    layout: ``nchw`` takes images, and gives stripes, with the channels first.
+    input: ``float32`` takes images already normalised by ``input.mean`` and ``input.std`` of ``model.json``.
 
     Before the folder gets its name, rendered people are embedded by torch and by onnxruntime from the files, in batches
     of 1, 2 and 5. Raises UserError, and leaves nothing, when a vector is off by more than 1e-4 of its length (3e-2 with
     ``half``). The largest difference is said and recorded.
     """
+    for value, known, name in (
+        (format, FORMATS, "format"),
+        (layout, LAYOUTS, "layout"),
+        (input, INPUTS, "input"),
+    ):
+        if value not in known:
+            raise UserError(f"{name} is {value!r}: choose {' or '.join(known)}")
     _check_packages()
+    if format == "mindir":
+        mindir.check_packages()
     out = Path(out)
     _check_place(out, overwrite)
     check_folder(out.resolve().parent)
@@ -69,8 +95,11 @@ def export(
     temporary, before = (out.with_name(f".{out.name}.{os.getpid()}.{word}") for word in ("part", "old"))
     temporary.mkdir()
     try:
-        description = _write(model, temporary, "float16" if half else "float32", log)
+        expects = {"name": "pixels", "type": input, "layout": LAYOUTS[layout], "colour": "RGB"}
+        description = _write(model, temporary, "float16" if half else "float32", expects, log)
         Exported(temporary)  # readable as it will be read
+        if format == "mindir":
+            mindir.add(temporary, log=log)
         if out.exists():
             os.replace(out, before)
         os.replace(temporary, out)
@@ -86,8 +115,9 @@ def export(
 class Graph(nn.Module):
     """What is exported: pixels to unit vectors, for images of one modality."""
 
-    def __init__(self, model: Trained, modality: str, half: bool):
+    def __init__(self, model: Trained, modality: str, half: bool, expects: dict):
         super().__init__()
+        self.normalised, self.channels_first = expects["type"] == "float32", expects["layout"] == "NCHW"
         self.network = copy.deepcopy(model.network) if half else model.network
         self.normalise, self.modality, self.feature, self.half_maps = (
             model.normalise,
@@ -101,33 +131,40 @@ class Graph(nn.Module):
                     module.half()
 
     def forward(self, pixels: torch.Tensor):
-        images = self.normalise(pixels)
+        if self.normalised:
+            images = pixels if self.channels_first else pixels.permute(0, 3, 1, 2)
+        else:
+            images = self.normalise(pixels.permute(0, 2, 3, 1) if self.channels_first else pixels)
         out = self.network.embed(
             images.half() if self.half_maps else images, modality=self.modality, feature=self.feature
         )
         vector = nn.functional.normalize(out.feature.float())
-        return vector if out.stripes is None else (vector, out.stripes.float())
+        if out.stripes is None:
+            return vector
+        stripes = out.stripes.float()
+        return vector, stripes.transpose(1, 2) if self.channels_first else stripes
 
 
-def _write(model: Trained, folder: Path, precision: str, log: Callable[[str], None]) -> dict:
+def _write(model: Trained, folder: Path, precision: str, expects: dict, log: Callable[[str], None]) -> dict:
     """Write and compare the files, then their description, which is returned."""
-    files, errors, stripes = {}, [], None
+    files, errors = {}, []
+    expects = {**expects, **plain(model.input)}
     names = (
         {name: f"{name}.onnx" for name in MODALITIES} if len(model.modalities) > 1 else {"all": "model.onnx"}
     )
-    people = _people(model)
+    people = rendered(model.size, model.interpolation)
     for name, file in names.items():
         modality = MODALITIES[0] if name == "all" else name
         path = folder / file
-        _trace(Graph(model, modality, precision == "float16").eval(), people[modality][:2], path)
+        graph = Graph(model, modality, precision == "float16", expects).eval()
+        _trace(graph, graph_values(people[modality][:2], expects), path)
         content = path.read_bytes()
         files[name] = {"file": file, "sha256": hashlib.sha256(content).hexdigest()}
-        session = open_session(content, path)
+        run = onnx_run(open_session(content, path))
         for batch in BATCHES:
             pixels = people[modality][:batch]
             expected = model(pixels, np.full(batch, MODALITIES.index(modality)))
-            errors.append(difference(expected, session.run(None, {"pixels": pixels})))
-            stripes = None if expected.stripes is None else list(expected.stripes.shape[1:])
+            errors.append(difference(expected, run_graph(run, pixels, expects)))
             if batch == max(BATCHES):
                 names_of = [f"rendered person {number}" for number in range(batch)]
                 for note in degenerate.notes(expected.feature, names_of):
@@ -151,12 +188,12 @@ def _write(model: Trained, folder: Path, precision: str, log: Callable[[str], No
         "feature": model.feature,
         "dimension": model.dimension,
         "unit_length": True,
-        "stripes": stripes,
+        "stripes": None if model.stripes is None else list(model.stripes),
         "metric": {"feature": model.metric.feature, "stripes": model.metric.stripes},
         "metrics": {
             name: {"feature": each.feature, "stripes": each.stripes} for name, each in model.metrics.items()
         },
-        "input": {"name": "pixels", "type": "uint8", "layout": "NHWC", "colour": "RGB", **plain(model.input)},
+        "input": expects,
         "modalities": list(model.modalities),
         "files": files,
         "precision": precision,
@@ -177,15 +214,6 @@ def _write(model: Trained, folder: Path, precision: str, log: Callable[[str], No
     }
     write_json(folder / DESCRIPTION, description)
     return description
-
-
-def difference(expected: Embedding, found: list[np.ndarray]) -> float:
-    """Largest distance of a vector, or a stripe, to its counterpart, as a share of its length; NaN if any is."""
-    wanted = [expected.feature] if expected.stripes is None else [expected.feature, expected.stripes]
-    return max(
-        float(np.max(np.linalg.norm(a - b, axis=-1) / np.maximum(np.linalg.norm(a, axis=-1), 1e-6)))
-        for a, b in zip(wanted, found, strict=True)
-    )
 
 
 def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
@@ -217,17 +245,6 @@ def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
         program.save(path, external_data=False)
 
 
-def _people(model: Trained) -> dict[str, np.ndarray]:
-    """Rendered people of the model's size, (5, H, W, 3) of each modality."""
-    from crossreid import synthetic
-
-    def image(number: int, modality: str) -> np.ndarray:
-        crop = synthetic.render(synthetic.person(number), synthetic.camera(1, modality=modality), number)
-        return fit(crop, model.size, model.interpolation)
-
-    return {name: np.stack([image(number, name) for number in range(max(BATCHES))]) for name in MODALITIES}
-
-
 def _sentence(description: dict) -> str:
     checked = description["verification"]
     return (
@@ -235,7 +252,12 @@ def _sentence(description: dict) -> str:
         f"{description['precision']}: torch and onnxruntime differ by at most "
         f"{checked['largest_relative_difference']:.1e} of a vector's length, on rendered people in batches of "
         f"{', '.join(map(str, BATCHES))}. Images are resized to {' x '.join(map(str, description['input']['size']))} "
-        f"({description['input']['interpolation']}) before the graph, as {DESCRIPTION} says; normalisation is inside."
+        f"({description['input']['interpolation']}) before the graph, as {DESCRIPTION} says; "
+        + (
+            "and normalised before it too."
+            if description["input"]["type"] == "float32"
+            else "normalisation is inside."
+        )
     )
 
 
@@ -253,7 +275,7 @@ def _check_packages() -> None:
 
 
 def _check_place(out: Path, overwrite: bool) -> None:
-    if out.suffix == ".onnx":
+    if out.suffix in SUFFIXES:
         raise UserError(
             f"{out} would be one file, but an exported model is a folder with its description: give a name "
             f"such as {out.with_suffix('')}"
@@ -265,7 +287,7 @@ def _check_place(out: Path, overwrite: bool) -> None:
             f"{out} holds an exported model already: choose another name, or replace it with --overwrite"
         )
     if out.exists():
-        others = [name for name in sorted(os.listdir(out)) if not name.endswith((".onnx", ".json"))]
+        others = [name for name in sorted(os.listdir(out)) if not name.endswith((*SUFFIXES, ".json"))]
         if others:
             raise UserError(
                 f"{out} holds {others[0]}, which is no part of an exported model and would be removed with it: move it "

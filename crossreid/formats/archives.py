@@ -40,8 +40,9 @@ def content(archive: zipfile.ZipFile, name: str) -> bytearray:
     with archive.open(name) as member:
         place = 0
         with memoryview(held) as view:
-            while count := member.readinto(view[place:]):
-                place += count
+            while piece := member.read(min(2**22, len(held) - place)):
+                view[place : place + len(piece)] = piece
+                place += len(piece)
         if place != len(held) or member.read(1):
             raise zipfile.BadZipFile(f"the member {name!r} has not the size that is declared")
     return held

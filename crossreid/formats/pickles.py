@@ -204,6 +204,7 @@ def load(file, persistent: Callable[[Any], Any]) -> Any:
         _need(type(stack[-1]) is kind, "a collection")
         stack[-1].extend(items) if kind is list else stack[-1].update(items)
 
+    value: Any
     for step, (code, value, _) in enumerate(pickletools.genops(file)):
         if step > STEPS:
             raise Damaged(f"it has more than {STEPS} steps")

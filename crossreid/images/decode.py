@@ -23,9 +23,6 @@ from crossreid.records import UserError
 
 # Pillow opens many more formats, some of which run other programs (EPS) or have seen little hostile input.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
 # A small file can unpack to gigabytes, so the header is asked before anything is decoded.
 PIXEL_LIMIT = 80_000_000
 BYTE_LIMIT = 2**28
@@ -79,9 +76,9 @@ def frame(
     fast = _jpeg_cost(content, limit_pixels)
     if fast is not None:
         with memory.room(fast):
-            pixels = _decode_jpeg(content)
-            if pixels is not None:
-                yield pixels
+            array = _decode_jpeg(content)
+            if array is not None:
+                yield array
                 return
     with _refusing(name):
         image = PILImage.open(io.BytesIO(content), formats=FORMATS)

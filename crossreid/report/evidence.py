@@ -148,17 +148,20 @@ def shown(run: Run, records, method):
     tensor (N, 3, H, W), and the modalities (N,) as indices."""
     import torch
 
-    from crossreid.data.loading import read_image
     from crossreid.data.on_device import normalise
     from crossreid.data.transforms import resized
+    from crossreid.images.reading import read
 
     inputs = SimpleNamespace(**method.input)
-    images = [image_of(run, record) for record in records]
-    if None in images:
-        raise UserError(
-            f"{records[images.index(None)]['path']} lies neither below the data of the run nor in its folder, and "
-            "no other images are shown"
-        )
-    pixels = resized([read_image(each) for each in images], inputs)
+    images = []
+    for record in records:
+        image = image_of(run, record)
+        if image is None:
+            raise UserError(
+                f"{record['path']} lies neither below the data of the run nor in its folder, and no other images are "
+                "shown"
+            )
+        images.append(image)
+    pixels = resized([read(each) for each in images], inputs)
     modality = torch.tensor([MODALITIES.index(each.modality) for each in images])
     return pixels.permute(0, 2, 3, 1).numpy(), normalise(pixels, inputs), modality
