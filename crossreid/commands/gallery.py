@@ -60,7 +60,7 @@ def _condition(chosen):
     from dataclasses import replace
 
     from crossreid.gallery.gallery import DAY
-    from crossreid.gallery.moments import days
+    from crossreid.images.timestamps import days
 
     condition = filters.chosen_filter(chosen)
     if chosen.older_than is not None:
@@ -74,7 +74,7 @@ def _condition(chosen):
 
 
 def _described(info) -> str:
-    from crossreid.gallery.moments import written
+    from crossreid.images.timestamps import written
 
     span = f"{written(info.first)} to {written(info.last)}" if info.first is not None else "none known"
     lines = {

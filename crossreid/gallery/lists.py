@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.files import cell, path_of, printable, replacing
-from crossreid.gallery.entries import Hit
-from crossreid.gallery.moments import written
-from crossreid.gallery.thumbnails import EDGES, thumbnail
+from crossreid.gallery.entries import Hit, box_of
 from crossreid.images.decode import crop, decode
+from crossreid.images.thumbnail import thumbnail
+from crossreid.images.timestamps import written
 from crossreid.records import UserError
 
 FIELDS = ("rank", "distance", "identity", "camera", "modality", "time", "path", "key")
@@ -128,8 +128,8 @@ def _image(entry, gallery, folder: Path | None) -> bytes | None:
         if not file.is_relative_to(folder.resolve()):
             return None
         pixels = decode(file)
-        if all(edge in entry.columns for edge in EDGES):
-            pixels = crop(pixels, [entry.columns[edge] for edge in EDGES])
+        if box := box_of(entry):
+            pixels = crop(pixels, box)
     except (UserError, OSError, ValueError, RuntimeError):
         return None
     return thumbnail(pixels)
