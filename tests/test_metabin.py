@@ -752,7 +752,7 @@ def test_what_a_file_of_the_program_does_not_record_is_given_to_evaluate(tmp_pat
     from crossreid.commands import parsing
     from crossreid.evaluation import open_model
 
-    ours = MetaBIN(Config(backbone="resnet18", pooling="max"), 7).eval()
+    ours = MetaBIN(MetaBIN.Config(backbone="resnet18", pooling="max"), 7).eval()
     originals.to_original("metabin", ours.state_dict(), tmp_path / "theirs.pth")
     words = [
         "--data.size",
