@@ -55,5 +55,9 @@ def _new_run(settings) -> Path:
     import time
 
     sources = settings.data.name if isinstance(settings.data.name, str) else "+".join(settings.data.name)
-    stamp = os.environ.get("TORCHELASTIC_RUN_ID", "") + time.strftime("%Y%m%d-%H%M")
-    return Path("runs") / f"{settings.method_name}-{sources}-{stamp}"
+    name = f"{settings.method_name}-{sources}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # whose clocks differ
+        from crossreid.engine import Engine
+
+        name = Engine(settings.train.device).of_the_first(name)
+    return Path("runs") / name
