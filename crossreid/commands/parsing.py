@@ -46,6 +46,17 @@ def several(reasons: Sequence[str], named: int = 5) -> str:
     return "; ".join(map(printable, reasons[:named])) + more
 
 
+def those_of(prefix: str, words: Sequence[str]) -> list[str]:
+    """Of ``--HEADING.NAME VALUE`` and ``--HEADING.NAME=VALUE`` words those whose heading is ``prefix``."""
+    found, rest = [], list(words)
+    while rest:
+        pair = [rest.pop(0)]
+        if "=" not in pair[0]:
+            pair += [rest.pop(0)] if rest else []
+        found += pair if pair[0].startswith(f"--{prefix}.") else []
+    return found
+
+
 def reader_settings(words: list[str]) -> dict:
     """``--settings.NAME VALUE`` pairs, values read as YAML."""
     return prefixed_settings(words, "settings", "the reader")
