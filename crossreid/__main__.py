@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
+from functools import partial
+from pathlib import Path
 
 from crossreid import __version__
+from crossreid.files import printable
 from crossreid.records import UserError, did_you_mean
 
 COMMANDS = (
@@ -19,6 +23,9 @@ COMMANDS = (
 def main(words: list[str] | None = None) -> int:
     """Run one command. Returns 0, 2 for a mistake of the user, 1 for a failure, 130 when interrupted."""
     words = list(sys.argv[1:] if words is None else words)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names that are no text of this terminal's are written out
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
@@ -35,7 +42,9 @@ def main(words: list[str] | None = None) -> int:
         hint = did_you_mean(words[0], COMMANDS)
         return _fail(f"unknown command {words[0]!r}{hint}: choose one of {', '.join(COMMANDS)}.", 2)
     try:
-        _command(words[0]).run(words[1:])
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_warn, warnings.showwarning)
+            _command(words[0]).run(words[1:])
     except UserError as error:
         if debug:
             raise
@@ -54,12 +63,20 @@ def main(words: list[str] | None = None) -> int:
     return 0
 
 
+def _warn(usual, message, category, filename, *where) -> None:
+    """Our own warnings are sentences for the user; those of others keep their place in the code."""
+    if Path(filename).is_relative_to(Path(__file__).parent) and category is UserWarning:
+        print(f"crossreid: {message}", file=sys.stderr)
+    else:
+        usual(message, category, filename, *where)
+
+
 def _command(name: str):
     return importlib.import_module(f"crossreid.commands.{name}")
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"crossreid: {text}", file=sys.stderr)
+    print(f"crossreid: {printable(text)}", file=sys.stderr)
     return code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from crossreid.commands import filters, parsing
+from crossreid.files import printable
 from crossreid.records import UserError
 
 
@@ -59,7 +60,7 @@ def _condition(chosen):
     from dataclasses import replace
 
     from crossreid.gallery.gallery import DAY
-    from crossreid.gallery.moments import days
+    from crossreid.images.timestamps import days
 
     condition = filters.chosen_filter(chosen)
     if chosen.older_than is not None:
@@ -73,7 +74,7 @@ def _condition(chosen):
 
 
 def _described(info) -> str:
-    from crossreid.gallery.moments import written
+    from crossreid.images.timestamps import written
 
     span = f"{written(info.first)} to {written(info.last)}" if info.first is not None else "none known"
     lines = {
@@ -95,4 +96,4 @@ def _described(info) -> str:
 
 def _few(names, limit: int = 20) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(names[:limit]) or "none") + more
+    return (", ".join(map(printable, names[:limit])) or "none") + more

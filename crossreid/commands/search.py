@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from crossreid.commands import filters, parsing
-from crossreid.records import MODALITIES, UserError
+from crossreid.records import UserError
 
 
 def run(words: list[str]) -> None:
@@ -17,7 +18,12 @@ def run(words: list[str]) -> None:
     parser.add_argument("image", help="the person to look for")
     parser.add_argument("--gallery", required=True, help=filters.PLACE)
     parser.add_argument("--top", type=int, default=20, help="length of the list (default: %(default)s)")
-    parser.add_argument("--query-modality", choices=MODALITIES, help="of the image (default: by its folder)")
+    parser.add_argument(
+        "--query-modality",
+        type=parsing.modality,
+        metavar="WORD",
+        help="visible or infrared (default: by its folder)",
+    )
     parser.add_argument(
         "--box",
         type=int,
@@ -36,6 +42,11 @@ def run(words: list[str]) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the list as a table")
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="also write it as a page with the images in it"
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        help="with --html: the folder below which the images lie; without it the small copies in the gallery are shown",
     )
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
@@ -70,11 +81,13 @@ def run(words: list[str]) -> None:
             embedder([pixels], modality=modality), chosen.top, condition, chosen.approximate, chosen.rerank
         )
         if chosen.html is not None:
-            lists.write_html(chosen.html, chosen.image, pixels, modality, hits, gallery)
+            lists.write_html(chosen.html, chosen.image, pixels, modality, hits, gallery, chosen.images)
         if chosen.csv is not None:
             lists.write_csv(chosen.csv, hits)
     if chosen.json:
-        print(json.dumps([lists.record(hit) for hit in hits], indent=1, ensure_ascii=False))
+        text = json.dumps([lists.record(hit) for hit in hits], indent=1, ensure_ascii=False)
+        # JSON itself escapes the controls below 32 only.
+        print(re.sub("[\x7f-\x9f\u202a-\u202e]", lambda found: f"\\u{ord(found[0]):04x}", text))
     elif hits:
         print(lists.table(hits))
     else:
@@ -85,7 +98,7 @@ def _modality(chosen, embedder) -> str | None:
     """Of the query: as given, or by its folder; None where neither says and the model does not need it."""
     if chosen.query_modality is not None:
         return chosen.query_modality
-    from crossreid.embedder import modality_of
+    from crossreid.data.modality import modality_of
 
     try:
         return modality_of(chosen.image)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from crossreid.files import path_of
 from crossreid.gallery import Entry
-from crossreid.gallery.indexing import EDGES
+from crossreid.gallery.entries import box_of
 from crossreid.images.apart import Closed, Decoders
 from crossreid.records import UserError
 
@@ -34,7 +35,7 @@ class EntryImages:
         if self._root is None or not path:
             return None
         try:
-            found = (self._root / path).resolve(strict=True)
+            found = path_of(str(self._root / path)).resolve(strict=True)
             inside = found.is_relative_to(self._root) and found.is_file()
         except (OSError, ValueError, RuntimeError):
             return None
@@ -66,8 +67,7 @@ class EntryImages:
 
     def _read(self, entry: Entry, full: bool) -> bytes | None:
         file = self.locate(entry.path)
-        edges = [entry.columns.get(edge) for edge in EDGES]
-        return None if file is None else self._small(file, None if None in edges else edges, full)
+        return None if file is None else self._small(file, box_of(entry), full)
 
     def _small(self, source: bytes | Path, box, full: bool) -> bytes | None:
         try:
