@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
+from functools import partial
+from pathlib import Path
 
 from crossreid import __version__
 from crossreid.records import UserError, did_you_mean
@@ -35,7 +38,9 @@ def main(words: list[str] | None = None) -> int:
         hint = did_you_mean(words[0], COMMANDS)
         return _fail(f"unknown command {words[0]!r}{hint}: choose one of {', '.join(COMMANDS)}.", 2)
     try:
-        _command(words[0]).run(words[1:])
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_warn, warnings.showwarning)
+            _command(words[0]).run(words[1:])
     except UserError as error:
         if debug:
             raise
@@ -52,6 +57,14 @@ def main(words: list[str] | None = None) -> int:
             raise
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
     return 0
+
+
+def _warn(usual, message, category, filename, *where) -> None:
+    """Our own warnings are sentences for the user; those of others keep their place in the code."""
+    if Path(filename).is_relative_to(Path(__file__).parent) and category is UserWarning:
+        print(f"crossreid: {message}", file=sys.stderr)
+    else:
+        usual(message, category, filename, *where)
 
 
 def _command(name: str):

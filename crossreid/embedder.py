@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,14 +14,14 @@ import numpy as np
 from PIL import Image as PILImage
 
 from crossreid.bundled import located
-from crossreid.data.loading import read_image
-from crossreid.data.own import modality as known_modality
-from crossreid.data.sets import llcm, regdb, sysu_mm01
+from crossreid.data.modality import modality_of
 from crossreid.evaluation.thresholds import Threshold, known, strictest
 from crossreid.export.using import Exported, is_exported
+from crossreid.images import labels
 from crossreid.images.decode import crop, decode
+from crossreid.images.reading import read
 from crossreid.images.resize import fit
-from crossreid.records import INFRARED, MODALITIES, VISIBLE, Embedding, Image, Metric, UserError
+from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, UserError
 
 
 class Embedder:
@@ -163,7 +162,7 @@ class Embedder:
 
     def _indices(self, modality, images, count: int) -> np.ndarray:
         """(count,) 0 for visible and 1 for infrared."""
-        if modality is None and all(isinstance(image, Image) for image in images):
+        if modality is None and all(isinstance(image, Image) and image.modality for image in images):
             modality = [image.modality for image in images]
         if modality is None and len(self.modalities) > 1:
             raise UserError(
@@ -180,7 +179,7 @@ class Embedder:
         modality = list(modality) * count if len(images) == 1 and len(modality) == 1 else list(modality)
         if len(modality) != count:
             raise UserError(f"{len(modality)} modalities were given for {count} images: give one for each")
-        named = [known_modality(str(each), f"image {number}") for number, each in enumerate(modality, 1)]
+        named = [labels.modality(str(each), f"image {number}") for number, each in enumerate(modality, 1)]
         return np.array([MODALITIES.index(each) for each in named])
 
 
@@ -271,33 +270,5 @@ class Trained:
         return digest.hexdigest()
 
 
-def modality_of(image) -> str:
-    """``"visible"`` or ``"infrared"`` by the folders of a file, where a visible-infrared data set keeps it.
-
-    SYSU-MM01 ``cam3/0001/0002.jpg``, RegDB ``Thermal/12/...``, LLCM ``nir/0001/...`` or ``test_nir/cam1/0001/...``.
-    Pixels are not looked at: a grey image may well be of visible light.
-
-    Raises UserError for any other place, and for anything but a path or an ``Image`` record.
-    """
-    if isinstance(image, Image):
-        return image.modality
-    if isinstance(image, (str, Path)):
-        place = Path(image).as_posix()
-        if found := re.search(r"(?:^|/)cam([1-6])/\d{4}/\d{4}\.\w+$", place):
-            return INFRARED if int(found[1]) in sysu_mm01.INFRARED_CAMERAS else VISIBLE
-        for modality in MODALITIES:
-            thermal, near = regdb.MODALITIES[modality][0], llcm.MODALITIES[modality][0]
-            if re.search(rf"(?:^|/){thermal.title()}/\d+/[^/]+$", place):
-                return modality
-            if re.search(rf"(?:^|/)(?:test_)?{near}/(?:cam\d/)?\d{{4}}/[^/]+$", place):
-                return modality
-    named = image if isinstance(image, (str, Path)) else f"an image given as {type(image).__name__}"
-    raise UserError(
-        f"whether {named} is visible or infrared cannot be guessed: it does not lie as in SYSU-MM01 "
-        "(cam3/0001/0001.jpg), RegDB (Thermal/1/...) or LLCM (nir/0001/...). Pass modality='visible', "
-        "modality='infrared', or one of them for each image"
-    )
-
-
 def _pixels(image) -> np.ndarray:
-    return read_image(image) if isinstance(image, Image) else decode(image)
+    return read(image) if isinstance(image, Image) else decode(image)

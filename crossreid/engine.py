@@ -113,8 +113,15 @@ class Engine:
     def backward(self, loss: torch.Tensor) -> None:
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()
 
-    def step(self, optimizers) -> None:
-        """Step all optimizers of a phase after its one backward."""
+    def step(self, optimizers, clip: float = 0.0) -> None:
+        """Step all optimizers of a phase after its one backward. clip: longest gradient of each one's parameters
+        together; 0 for any."""
+        if clip:
+            for optimizer in optimizers:
+                if self._scaler is not None:
+                    self._scaler.unscale_(optimizer)
+                values = [value for group in optimizer.param_groups for value in group["params"]]
+                torch.nn.utils.clip_grad_norm_(values, clip)
         if self._scaler is None:
             for optimizer in optimizers:
                 optimizer.step()
@@ -139,6 +146,12 @@ class Engine:
     def mean(self, values: list[float]) -> list[float]:
         """Mean over processes."""
         return [sum(each) / self.world for each in zip(*self.gather_numbers(values))]
+
+    def of_the_first(self, text: str) -> str:
+        """The first process's text, in every process."""
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([text])[0] if self.world > 1 else text
 
     def gather_numbers(self, values: list[float]) -> list[list[float]]:
         """The values of each process, in order of the processes; the same number of values in each."""
@@ -241,6 +254,13 @@ def seed_step(seed: int, *numbers: int) -> None:
     torch.manual_seed(state)
     random.seed(state)
     np.random.seed(state % 2**32)
+
+
+def tune(tf32: bool = False, cudnn_benchmark: bool = False) -> None:
+    """How an NVIDIA GPU computes in training: torch by itself would shorten convolutions, but not products."""
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = cudnn_benchmark
 
 
 def deterministic() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -24,22 +24,25 @@ class Image:
     """One image of one person, as a reader of a data set yields it.
 
     path: the file; with ``array_index`` a prepared array (``.npy``), with ``box`` a whole frame.
-    identity, camera: the data set's own numbers, not class indices.
-    modality: ``"visible"`` or ``"infrared"``.
+    identity, camera: the data set's own numbers, not class indices; 0 where nobody told them.
+    modality: ``"visible"`` or ``"infrared"``; ``""`` where nobody told it, which readers of data sets never give.
     domain: position of the data set among those in use; identities and cameras of different domains never mix.
-    time: seconds, where the data set knows it.
+    time: when it was taken, in seconds since 1970 (UTC), where it is known.
     array_index: index of the image in the prepared array.
     box: (left, top, right, bottom) in pixels of the frame.
+    extra: what else its table or name tells, as text by column: ``path``, ``identity`` and ``camera`` as they were
+        written, and columns of its owner (clothes, attributes, track, ...). Not looked at when images are compared.
     """
 
     path: Path
-    identity: int
-    camera: int
+    identity: int = 0
+    camera: int = 0
     modality: str = VISIBLE
     domain: int = 0
     time: float | None = None
     array_index: int | None = None
     box: tuple[int, int, int, int] | None = None
+    extra: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

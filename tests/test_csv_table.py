@@ -1,6 +1,7 @@
 """Own images in a table."""
 
 import pytest
+from PIL import Image as PILImage
 
 from crossreid import data
 from crossreid.records import Image, UserError
@@ -64,7 +65,7 @@ def test_without_splits(root):
     [
         ("", r"line 1: the columns are \(none\) .missing path, identity, camera"),
         ("1.jpg,7,2\n", r"line 1.*missing path, identity, camera"),
-        ("path,pid,camera\n1.jpg,7,2\n", r"line 1.*missing identity, unknown pid"),
+        ("path,pid,camera\n1.jpg,7,2\n", r"line 1: the columns are path, pid, camera .missing identity"),
         ("path,path,identity,camera\n", "twice path"),
         (f"{HEADER}\n", "lists no images"),
         (f"{HEADER}\n1.jpg,7,1\n2.jpg,7\n", "line 3: 2 fields, but 3 columns"),
@@ -77,8 +78,8 @@ def test_without_splits(root):
         (f"{HEADER},modality\n1.jpg,7,1,uv\n", "line 2: modality 'uv' is not known"),
         (f"{HEADER},split\n1.jpg,7,1,Train\n2.jpg,7,1,dev\n", "line 3: split 'dev' is not known"),
         (f"{HEADER},split\n1.jpg,7,1,\n", "line 2: split '' is not known"),
-        (f"{HEADER},time\n1.jpg,7,1,noon\n", "line 2: time 'noon' is not a number"),
-        (f"{HEADER},time\n1.jpg,7,1,nan\n", "line 2: time 'nan' is not a number"),
+        (f"{HEADER},time\n1.jpg,7,1,noon\n", "line 2: time 'noon' was not understood"),
+        (f"{HEADER},time\n1.jpg,7,1,nan\n", "line 2: time 'nan' was not understood"),
     ],
 )
 def test_mistakes_name_the_line(root, text, words):
@@ -105,7 +106,13 @@ def test_check_counts_queries_nobody_answers(root):
     write(
         root, f"{HEADER},split\n1.jpg,1,1,query\n2.jpg,1,1,gallery\n3.png,2,2,query\na b/4.jpg,2,1,gallery\n"
     )
-    texts = [finding.text for finding in data.check("csv", root)]
-    assert len(texts) == 1 and texts[0].startswith(
-        "1 of 2 queries have no image of the same person from another"
-    )
+    for path in root.rglob("*.[jp][pn]g"):
+        PILImage.new("RGB", (4, 8)).save(path)
+    findings = [(finding.severity, finding.text) for finding in data.check("csv", root)]
+    assert findings[:2] == [
+        ("note", "query: 2 identities, 2 images, 2 cameras"),
+        ("note", "gallery: 2 identities, 2 images, 1 cameras"),
+    ]
+    ((severity, text),) = findings[2:]
+    assert severity == "warning"
+    assert text.startswith("1 of 2 queries have no image of the same identity from another")

@@ -1,8 +1,11 @@
 """Own images in folders."""
 
 import pytest
+from PIL import Image as PILImage
 
 from crossreid import data
+from crossreid.__main__ import main
+from crossreid.images import labels
 from crossreid.records import UserError
 
 
@@ -123,14 +126,79 @@ def test_missing_folder(tmp_path):
         data.read("folder", tmp_path / "absent")
 
 
+def images(root, names):
+    """Images that can be read, in the format of their suffix."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kind = {".jfif": "JPEG", ".jpe": "JPEG", ".pgm": "PPM"}.get(path.suffix)
+        PILImage.new("L", (4, 8)).save(path, kind)
+    return root
+
+
 def test_check_remarks(tmp_path):
-    make(tmp_path, ["train/a/1.jpg", "query/b/1.jpg", "gallery/b/2.jpg", "gallery/c/1.jpg"])
+    images(tmp_path, ["train/a/1.jpg", "query/b/1.jpg", "gallery/b/2.jpg", "gallery/c/1.jpg"])
     findings = data.check("folder", tmp_path)
-    assert {finding.severity for finding in findings} == {"warning"}
-    assert "2 of 3 identities have a single image" in findings[0].text
-    assert "all images have camera 1" in findings[1].text
-    (finding,) = data.check("folder", tmp_path, pattern=r"/?(?P<identity>\w)/(?P<camera>\d)")
+    assert [finding.text for finding in findings if finding.severity == "note"] == [
+        "train: 1 identities, 1 images, 1 cameras",
+        "query: 1 identities, 1 images, 1 cameras",
+        "gallery: 2 identities, 2 images, 1 cameras",
+    ]
+    warned = [finding.text for finding in findings if finding.severity != "note"]
+    assert "2 of 3 identities have a single image" in warned[0]
+    assert "all images have camera 1" in warned[1] and len(warned) == 2
+    findings = data.check("folder", tmp_path, pattern=r"/?(?P<identity>\w)/(?P<camera>\d)")
+    (finding,) = (finding for finding in findings if finding.severity != "note")
     assert "2 of 3 identities" in finding.text
+
+
+def test_check_says_what_is_not_read_and_whom_it_costs(tmp_path, capsys):
+    images(tmp_path, [f"{name}/{number}.png" for name in ("anna", "bert", "cleo") for number in range(2)])
+    for path in (tmp_path / "cleo").iterdir():
+        path.write_bytes(b"no image")
+    make(tmp_path, ["dora/1.heic", "dora/2.heic", "notes.txt", "anna/Thumbs.db", "anna/.hidden"])
+    texts = {finding.text: finding.severity for finding in data.check("folder", tmp_path)}
+    assert sum("2 of 6 images cannot be read" in text for text in texts) == 1
+    assert texts["1 identities have no image that can be read: cleo."] == "error"
+    (dora,) = (text for text in texts if "dora" in text and "left out" in text)
+    assert "holds no images, but 2 files (.heic 2)" in dora and texts[dora] == "warning"
+    (over,) = (text for text in texts if text.startswith("passed over"))
+    assert "3 files (.heic 2, .txt 1), the first is dora/1.heic" in over
+    assert main(["data", "check", "folder", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "error: 1 identities have no image that can be read: cleo." in said.out
+    assert "train: 1 identities, 2 images" in said.out or "train: 2 identities, 4 images" in said.out
+
+
+def test_every_suffix_that_can_be_decoded_is_listed(tmp_path):
+    suffixes = [".jpg", ".jpe", ".jfif", ".gif", ".pgm", ".png", ".bmp", ".webp", ".tiff"]
+    images(tmp_path, [f"p{suffix[1:]}/1{suffix}" for suffix in suffixes])
+    found = data.read("folder", tmp_path, train_share=1)["train"]
+    assert sorted(image.path.suffix for image in found) == sorted(suffixes)
+    assert not [each for each in data.check("folder", tmp_path, train_share=1) if each.severity == "error"]
+
+
+def test_junk_is_left_out_and_said(tmp_path):
+    names = ["query/-1/1.jpg", "query/2/1.jpg", "gallery/-1/1.jpg", "gallery/-1/2.jpg", "gallery/2/1.jpg"]
+    make(tmp_path / "folders", names)
+    make(tmp_path / "names", [f"{name.split('/')[0]}/{name.split('/')[1]}_c1_{name[-5:]}" for name in names])
+    for root, pattern in (("folders", None), ("names", labels.NAME)):
+        with pytest.warns(UserWarning, match="gallery: 2 of 3 images have the identity -1"):
+            splits = data.read("folder", tmp_path / root, pattern=pattern)
+        assert {split: [image.identity for image in found] for split, found in splits.items()} == {
+            "query": [2],
+            "gallery": [2],
+        }
+        splits = data.read("folder", tmp_path / root, pattern=pattern, keep_junk=True)
+        assert sorted(image.identity for image in splits["gallery"]) == [-1, -1, 2]
+    assert any("2 of 3 images" in each.text for each in data.check("folder", tmp_path / "folders"))
+
+
+def test_folders_that_are_the_same_number_are_one_and_said(tmp_path):
+    make(tmp_path, ["7/1.jpg", "007/2.jpg", "8/1.jpg"])
+    with pytest.warns(UserWarning, match="'007' and '7'"):
+        found = data.read("folder", tmp_path, train_share=1)["train"]
+    assert [image.identity for image in found] == [7, 7, 8]
 
 
 def test_links_to_folders_are_followed(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import uuid
 
 import numpy as np
@@ -272,6 +273,26 @@ def test_age_is_counted_from_the_image_or_else_from_adding(place):
         assert gallery.delete_older(30) == 1
         with pytest.raises(UserError, match="number of days"):
             gallery.delete_older(-1)
+
+
+def test_an_entry_from_the_future_is_as_old_as_its_adding(place):
+    """A clock that is fast, or a wrong zone: the entry must not outlive its retention."""
+    day, now = 86400.0, time.time()
+    with make(place) as gallery:
+        gallery.add(
+            [Entry("ahead", time=now + 3600, added=now - 40 * day), Entry("b", time=now + 3600)],
+            np.eye(8)[:2],
+        )
+        assert gallery.delete_older(30) == 1 and gallery.get("ahead") is None and gallery.get("b") is not None
+
+
+@pytest.mark.parametrize(
+    "ahead, words", [(10 * 365 * 86400, "lies ahead"), (1e12, "looks like milliseconds")]
+)
+def test_times_that_cannot_be_are_refused(place, ahead, words):
+    when = time.time() + ahead if ahead < 1e12 else time.time() * 1e3
+    with make(place) as gallery, pytest.raises(UserError, match=f"the time of the entry 'k'.*{words}"):
+        gallery.add([Entry("k", time=when)], np.ones((1, 8)))
 
 
 def test_pages_hold_every_entry_once(place):

@@ -11,8 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "crossreid"
 # Each line may import from itself and from the lines above it (docs/architecture.md shows the same order).
 ORDER = [
     {"records"},
-    {"files", "images", "bundled"},
+    {"files", "bundled"},
     {"formats"},
+    {"images"},
     {"ops"},
     {"nn", "losses"},
     {"methods"},

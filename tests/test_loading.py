@@ -10,9 +10,10 @@ import torch
 from PIL import Image as PILImage
 
 from crossreid.data import loading
-from crossreid.data.loading import DataConfig, EraseConfig, JitterConfig, Loader, LoaderConfig, read_image
+from crossreid.data.loading import DataConfig, EraseConfig, JitterConfig, Loader, LoaderConfig
 from crossreid.data.sampling import SAMPLERS
 from crossreid.images import decode as decoding
+from crossreid.images.reading import read
 from crossreid.records import Image, Labels, UserError
 
 SIZE = (16, 8)
@@ -194,6 +195,7 @@ def test_a_broken_file_stops_training_by_name(damaged):
         with pytest.raises(UserError) as caught:
             next(stream)
         assert str(path) in str(caught.value) and "Traceback" not in str(caught.value)
+        assert "data.broken: skip" in str(caught.value)
 
 
 def test_what_replaces_a_broken_file_keeps_its_own_camera_and_domain(damaged):
@@ -258,7 +260,7 @@ def test_the_fast_decoder_equals_pillow(tmp_path, subsampling, size):
     shown.save(paths[2], progressive=True, subsampling=subsampling)
     for path in paths:
         assert decoding._jpeg_cost(path.read_bytes(), 10**6) is not None
-        fast = read_image(Image(path, 0, 0))
+        fast = read(Image(path, 0, 0))
         with PILImage.open(path) as opened:
             assert (fast == np.asarray(opened.convert("RGB"))).all()
 
@@ -269,7 +271,7 @@ def test_orientation_is_applied(tmp_path):
     exif[0x0112] = 6
     shown.save(tmp_path / "turned.jpg", exif=exif, quality=95)
     shown.save(tmp_path / "plain.jpg", quality=95)
-    turned, plain = (read_image(Image(tmp_path / f"{name}.jpg", 0, 0)) for name in ("turned", "plain"))
+    turned, plain = (read(Image(tmp_path / f"{name}.jpg", 0, 0)) for name in ("turned", "plain"))
     assert turned.shape == (10, 20, 3)
     assert (turned == np.rot90(plain, -1)).all()
 
@@ -285,7 +287,7 @@ def test_every_kind_of_image_becomes_three_channels(tmp_path, mode):
         shown = PILImage.fromarray(image()).convert(mode)
         shown.save(path)
         expected = np.asarray(shown.convert("RGB"))
-    found = read_image(Image(path, 0, 0))
+    found = read(Image(path, 0, 0))
     assert found.dtype == np.uint8 and found.shape == (20, 10, 3)
     assert (found == expected).all()
 
@@ -293,28 +295,28 @@ def test_every_kind_of_image_becomes_three_channels(tmp_path, mode):
 def test_boxes_are_cut_out_and_end_at_the_frame(tmp_path):
     path, array = tmp_path / "frame.png", image(20, 10)
     PILImage.fromarray(array).save(path)
-    assert (read_image(Image(path, 0, 0, box=(2, 3, 8, 19))) == array[3:19, 2:8]).all()
-    assert (read_image(Image(path, 0, 0, box=(-4, 15, 5, 40))) == array[15:20, 0:5]).all()
+    assert (read(Image(path, 0, 0, box=(2, 3, 8, 19))) == array[3:19, 2:8]).all()
+    assert (read(Image(path, 0, 0, box=(-4, 15, 5, 40))) == array[15:20, 0:5]).all()
     with pytest.raises(UserError, match=r"frame\.png.*box"):
-        read_image(Image(path, 0, 0, box=(10, 0, 20, 20)))
+        read(Image(path, 0, 0, box=(10, 0, 20, 20)))
 
 
 def test_rows_of_prepared_arrays(tmp_path):
     path = tmp_path / "prepared.npy"
     array = np.stack([image(seed=0), image(seed=1)])
     np.save(path, array)
-    assert (read_image(Image(path, 0, 0, array_index=1)) == array[1]).all()
-    assert (read_image(Image(path, 0, 0, array_index=1, box=(1, 2, 5, 9))) == array[1, 2:9, 1:5]).all()
+    assert (read(Image(path, 0, 0, array_index=1)) == array[1]).all()
+    assert (read(Image(path, 0, 0, array_index=1, box=(1, 2, 5, 9))) == array[1, 2:9, 1:5]).all()
     with pytest.raises(UserError, match=r"prepared\.npy.*2 images"):
-        read_image(Image(path, 0, 0, array_index=2))
+        read(Image(path, 0, 0, array_index=2))
     np.save(tmp_path / "grey.npy", array[..., 0])
-    assert (read_image(Image(tmp_path / "grey.npy", 0, 0, array_index=0)) == array[0, :, :, :1]).all()
+    assert (read(Image(tmp_path / "grey.npy", 0, 0, array_index=0)) == array[0, :, :, :1]).all()
     np.save(tmp_path / "float.npy", array.astype(np.float32))
     with pytest.raises(UserError, match="float32"):
-        read_image(Image(tmp_path / "float.npy", 0, 0, array_index=0))
+        read(Image(tmp_path / "float.npy", 0, 0, array_index=0))
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match=r"objects\.npy"):
-        read_image(Image(tmp_path / "objects.npy", 0, 0, array_index=0))
+        read(Image(tmp_path / "objects.npy", 0, 0, array_index=0))
 
 
 def test_unreadable_files_are_named(tmp_path):
@@ -324,8 +326,8 @@ def test_unreadable_files_are_named(tmp_path):
     short.write_bytes(whole.read_bytes()[:-200])
     (tmp_path / "empty.png").write_bytes(b"")
     for name in ("short.jpg", "empty.png", "missing.jpg"):
-        with pytest.raises(UserError, match=rf"{name}: .*data.broken: skip"):
-            read_image(Image(tmp_path / name, 0, 0))
+        with pytest.raises(UserError, match=rf"{name}: "):
+            read(Image(tmp_path / name, 0, 0))
 
 
 # Settings

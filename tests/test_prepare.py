@@ -5,9 +5,9 @@ from PIL import Image as PILImage
 from tiny_layouts import image
 
 from crossreid.data import prepare, prepared
-from crossreid.data.loading import read_image
 from crossreid.data.sets import cuhk02, sysu_mm01
 from crossreid.data.transforms import from_array, resize
+from crossreid.images.reading import read
 from crossreid.records import INFRARED, VISIBLE, UserError
 
 IDS = {"train": (5, 20, 1), "val": (334,), "test": (6,)}
@@ -56,7 +56,7 @@ def test_training_reads_our_arrays_of_sysu(tmp_path):
     ]
     for one, row in zip(plain, rows):
         assert torch.equal(
-            resize(from_array(read_image(one)), (16, 8), "lanczos"), from_array(read_image(row))
+            resize(from_array(read(one)), (16, 8), "lanczos"), from_array(read(row))
         )
 
 
@@ -93,7 +93,7 @@ def test_decoded_images_are_the_very_same_pixels(tmp_path, interpolation):
     assert [(i.identity, i.camera) for i in rows] == [(i.identity, i.camera) for i in images[::-1]]
     for one, row in zip(images[::-1], rows):
         assert torch.equal(
-            resize(from_array(read_image(one)), (16, 8), interpolation), from_array(read_image(row))
+            resize(from_array(read(one)), (16, 8), interpolation), from_array(read(row))
         )
 
 

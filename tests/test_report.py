@@ -19,7 +19,7 @@ from PIL import Image
 from crossreid import records, report
 from crossreid.evaluation import features as stored
 from crossreid.records import UserError
-from crossreid.report import axes, charts, drawing, embedding_map, evidence, figures, runs, tables, thumbnails
+from crossreid.report import axes, charts, drawing, embedding_map, evidence, figures, rankings, runs, tables
 
 VOID = {"meta", "br", "img"}
 
@@ -594,10 +594,10 @@ def test_thumbnails_of_rows_and_boxes(tmp_path):
 
     def opened(record):
         return np.asarray(
-            Image.open(io.BytesIO(base64.b64decode(thumbnails.thumbnail(run, record).partition(",")[2])))
+            Image.open(io.BytesIO(base64.b64decode(rankings._shown(run, record).partition(",")[2])))
         )
 
     assert opened({"path": tmp_path / "all.npy", "array_index": 1}).mean() == 255
     cut = opened({"path": tmp_path / "frame.png", "box": [30, 20, 50, 60]})
     assert cut.shape == (40, 20, 3) and cut[..., 0].mean() > 240 and cut[..., 1:].mean() < 12
-    assert thumbnails.thumbnail(run, {"path": tmp_path / "all.npy", "array_index": 7}) is None
+    assert rankings._shown(run, {"path": tmp_path / "all.npy", "array_index": 7}) is None

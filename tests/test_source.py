@@ -7,7 +7,8 @@ import pytest
 from crossreid import data
 from crossreid.__main__ import main
 from crossreid.data import source, splitting
-from crossreid.data.source import Counts, Source, find_root, folder_names, image_names
+from crossreid.data.source import Counts, Source, find_root
+from crossreid.images.listing import folder_names, image_names
 from crossreid.records import Image, UserError
 
 

@@ -15,6 +15,7 @@ from crossreid.__main__ import main
 from crossreid.data import two_folders
 from crossreid.evaluation import EvaluateConfig, evaluate_stored, score_subsets
 from crossreid.evaluation.features import Stored, is_stored, read_stored, write_stored
+from crossreid.images import labels
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import Embedding, Metric, UserError
 
@@ -269,8 +270,18 @@ def test_how_two_folders_are_read(tmp_path):
     same = two_folders.read(tmp_path / "more", tmp_path / "more")
     with pytest.raises(UserError, match="same_camera: false"):
         SingleQuery.between(*same, title="own")
+    (tmp_path / "more.csv").write_text(
+        "path,identity,camera\nmore/anna/2.jpg,anna,door\nmore/bert/3.jpg,-1,door\n"
+    )
+    for keep, count in ((False, 1), (True, 2)):
+        query, gallery = two_folders.read(
+            tmp_path / "people", tmp_path / "more.csv", same_camera=False, keep_junk=keep
+        )
+        assert query[0].identity == gallery[0].identity and len(gallery) == count
+    with pytest.raises(UserError, match="the camera of 1 of 2 images is not told"):
+        two_folders.read(tmp_path / "people", tmp_path / "more.csv")
     make("odd/hello.jpg", "empty/notes.txt")
-    with pytest.raises(UserError, match=r"no identity in hello\.jpg"):
+    with pytest.raises(UserError, match=r"name hello\.jpg does not say whom"):
         two_folders.read(tmp_path / "odd", tmp_path / "g")
     with pytest.raises(UserError, match="no images were found in"):
         two_folders.read(tmp_path / "q", tmp_path / "empty")
@@ -287,16 +298,18 @@ def test_junk_among_names_is_left_out_of_features_too(tmp_path):
     assert [image.identity for image in stored.protocol.images] == [1, 2, 1, 2]
     assert len(stored.embedding) == 4
     assert "1 features of junk images (identity -1) were left out" in stored.about["notes"][0]
-    named = read_stored(
-        tmp_path / "q.npz", tmp_path / "g.npz", pattern=r"(?P<identity>-?\d+)_c(?P<camera>\d+)"
-    )
+    with pytest.warns(UserWarning, match=r"g.npz: 1 of 3 images have the identity -1"):
+        named = read_stored(tmp_path / "q.npz", tmp_path / "g.npz", pattern=labels.NAME)
     assert len(named.protocol.images) == 4
+    assert len(read_stored(tmp_path / "q.npz", tmp_path / "g.npz", keep_junk=True).protocol.images) == 5
+    with pytest.raises(UserError, match="begins inside a longer number"):
+        read_stored(tmp_path / "q.npz", tmp_path / "g.npz", pattern=r"(?P<identity>\d+)_c(?P<camera>\d)")
     for side, paths in names.items():
-        labels = {
+        told = {
             "identity": [name.split("_")[0] for name in paths],
             "camera": [1 + (side == "g")] * len(paths),
         }
-        np.savez(tmp_path / f"{side}.npz", vectors=np.eye(len(paths), 4), **labels)
+        np.savez(tmp_path / f"{side}.npz", vectors=np.eye(len(paths), 4), **told)
     assert len(read_stored(tmp_path / "q.npz", tmp_path / "g.npz").protocol.images) == 4
 
 
@@ -367,7 +380,7 @@ def test_two_folders_of_a_model_that_tells_modalities_apart(sysu, tmp_path, caps
 
     (tmp_path / "cam3").symlink_to(sysu / "cam3")
     (tmp_path / "plain").symlink_to(sysu / "cam3")
-    assert "give --query-modality visible or infrared" in scored("plain")
+    assert "Give --query-modality visible or infrared" in scored("plain")
     said = scored("plain", "--query-modality", "infrared")
     assert scored("cam3") == said != scored("plain", "--query-modality=visible")
 

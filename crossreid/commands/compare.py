@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from crossreid.commands.parsing import modality as modality_word
 from crossreid.commands.parsing import parser
 from crossreid.evaluation.thresholds import Threshold, ThresholdStats, known, stats_at, thresholds
-from crossreid.records import MODALITIES, VISIBLE, UserError
+from crossreid.records import VISIBLE, UserError
 
 
 def run(words: list[str]) -> None:
@@ -18,9 +19,10 @@ def run(words: list[str]) -> None:
     words_of.add_argument("b", help="another")
     words_of.add_argument(
         "--modality",
-        choices=MODALITIES,
+        type=modality_word,
+        metavar="WORD",
         nargs="+",
-        help="of both, or of A and of B (default: by their folders)",
+        help="visible or infrared, of both, or of A and of B (default: by their folders)",
     )
     words_of.add_argument(
         "--feature", help="which of the method's vectors (default: the method's own choice)"
@@ -37,7 +39,8 @@ def run(words: list[str]) -> None:
         raise UserError(
             f"--modality names {len(chosen.modality)} modalities: give one for both images, or one for each"
         )
-    from crossreid.embedder import Embedder, modality_of
+    from crossreid.data.modality import modality_of
+    from crossreid.embedder import Embedder
     from crossreid.images.decode import decode
 
     pair = (chosen.a, chosen.b)

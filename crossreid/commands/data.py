@@ -49,7 +49,7 @@ def run(words: list[str]) -> None:
 
         findings = compare(chosen.name, chosen.root, **settings)
         for finding in findings:
-            print(f"{finding.severity}: {finding.text}")
+            print(finding.text if finding.severity == "note" else f"{finding.severity}: {finding.text}")
         if any(finding.severity == "error" for finding in findings):
             if not (get(chosen.name).expected and chosen.root.expanduser().exists()):
                 raise UserError(f"{chosen.name} in {chosen.root} cannot be used as it is; see above.")
@@ -57,7 +57,8 @@ def run(words: list[str]) -> None:
                 f"the copy of {chosen.name} in {chosen.root} is not complete or not as handed out; see above. "
                 "(A synthetic copy never has the counts of the real one, and is usable all the same.)"
             )
-        print(f"{chosen.name} in {chosen.root}: " + ("usable, see the warnings" if findings else "complete"))
+        warned = any(finding.severity == "warning" for finding in findings)
+        print(f"{chosen.name} in {chosen.root}: " + ("usable, see the warnings" if warned else "complete"))
     elif chosen.act == "make":
         from crossreid.synthetic import write
 

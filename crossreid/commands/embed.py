@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from crossreid.commands.parsing import parser, several
-from crossreid.records import MODALITIES, UserError
+from crossreid.commands.parsing import modality, parser, several
+from crossreid.records import UserError
 
 
 def run(words: list[str]) -> None:
@@ -22,8 +22,8 @@ def run(words: list[str]) -> None:
     words_of.add_argument(
         "images",
         nargs="+",
-        help="images, folders, patterns such as 'shop/*.jpg', or CSV tables with a column path and perhaps modality, "
-        "x0, y0, x1, y1 (a box in pixels), and any others, which are carried over",
+        help="images, folders, patterns such as 'shop/*.jpg', or CSV tables with a column path and perhaps identity, "
+        "camera, time, modality, x0, y0, x1, y1 (a box in pixels), and any others, which are carried over",
     )
     words_of.add_argument(
         "--out",
@@ -32,7 +32,13 @@ def run(words: list[str]) -> None:
         help="what to write: .npz (everything), .csv, or .npy (vectors alone)",
     )
     words_of.add_argument(
-        "--modality", choices=MODALITIES, help="of all images of which no table says another"
+        "--modality",
+        type=modality,
+        metavar="WORD",
+        help="visible or infrared, of all images of which no table says another",
+    )
+    words_of.add_argument(
+        "--keep-junk", action="store_true", help="also lines of a table that have the identity -1"
     )
     words_of.add_argument(
         "--feature", help="which of the method's vectors (default: the method's own choice)"
@@ -48,26 +54,28 @@ def run(words: list[str]) -> None:
     chosen = words_of.parse_args(words)
     if chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: expected 1 or more")
-    from crossreid.embedding_files import check_output, embed_files, listed, part_of, unreadable
+    from crossreid.embedding_files import check_output, embed_files, part_of
+    from crossreid.images.listing import listed
+    from crossreid.images.reading import unreadable
 
     check_output(chosen.out)
     if any(Path(source).resolve() == chosen.out.resolve() for source in chosen.images):
         raise UserError(f"{chosen.out} is read and would be overwritten: give the output another name")
-    rows = listed(chosen.images, chosen.modality)
-    bad = unreadable(rows)
+    images = listed(chosen.images, chosen.modality, chosen.keep_junk)
+    bad = unreadable(images)
     if bad and not chosen.skip_bad:
         raise UserError(
-            f"{len(bad)} of {len(rows)} images cannot be read: {several(list(bad.values()))}. Nothing was embedded "
+            f"{len(bad)} of {len(images)} images cannot be read: {several(list(bad.values()))}. Nothing was embedded "
             "yet: mend or remove them, or leave them out with --skip-bad."
         )
-    if len(bad) == len(rows):
-        raise UserError(f"none of the {len(rows)} images can be read: {several(list(bad.values()))}.")
+    if len(bad) == len(images):
+        raise UserError(f"none of the {len(images)} images can be read: {several(list(bad.values()))}.")
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
     try:
         done = embed_files(
-            rows,
+            images,
             embedder,
             chosen.out,
             skip_bad=chosen.skip_bad,
@@ -91,6 +99,6 @@ def run(words: list[str]) -> None:
         where = done.written if done.written.suffix.lower() == ".npz" else f"{done.written}.skipped.csv"
         reasons = several([reason for _, reason in done.skipped])
         print(
-            f"left out {len(done.skipped)} of {len(rows)} images, listed in {where}: {reasons}",
+            f"left out {len(done.skipped)} of {len(images)} images, listed in {where}: {reasons}",
             file=sys.stderr,
         )

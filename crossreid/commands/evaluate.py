@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from crossreid.commands import parsing
-from crossreid.records import UserError
+from crossreid.records import VISIBLE, UserError
 
 _EPILOG = (
     "Settings are changed as --protocol.mode indoor or --evaluate.rerank true. Features are stored with "
@@ -37,12 +37,17 @@ def run(words: list[str]) -> None:
     parser.add_argument(
         "--pattern",
         help="regular expression that finds identity and camera in an image's path, such as "
-        "'(?P<identity>\\d+)_c(?P<camera>\\d)' (default: names as in Market-1501, or a folder for each person)",
+        "'(?P<identity>-?\\d+)_c(?P<camera>\\d+)' (default: names as in Market-1501, or a folder for each person)",
     )
     parser.add_argument(
         "--query-modality", metavar="WORD", help="visible or infrared (default: by its folders)"
     )
     parser.add_argument("--gallery-modality", metavar="WORD", help="likewise")
+    parser.add_argument(
+        "--keep-junk",
+        action="store_true",
+        help="images with the identity -1 count, too, in two folders and in stored features",
+    )
     parser.add_argument(
         "--out", type=Path, help="also write evaluation.json and report.html into this folder"
     )
@@ -105,9 +110,9 @@ def _model(chosen, overrides):
             pattern=chosen.pattern,
             same_camera=settings.protocol["same_camera"],
             modalities=(chosen.query_modality, chosen.gallery_modality),
+            keep_junk=chosen.keep_junk,
         )
-        if len(model.modalities) > 1:
-            sides = _told_apart(sides, chosen)
+        sides = _told_apart(sides, len(model.modalities) > 1)
         title = f"{chosen.query.name} in {chosen.gallery.name}"
         protocol = SingleQuery.between(*sides, title=title, same_camera=settings.protocol["same_camera"])
     else:
@@ -119,25 +124,15 @@ def _model(chosen, overrides):
     return rows, settings
 
 
-def _told_apart(sides, chosen):
-    """The images with their modality by their folders, where nobody said it."""
-    from crossreid.embedder import modality_of
+def _told_apart(sides, needed: bool):
+    """The images with their modality; where nobody said it, by their folders, or visible if the model does not tell
+    modalities apart."""
+    from crossreid.data.modality import told
 
-    options = (chosen.query_modality, "--query-modality"), (chosen.gallery_modality, "--gallery-modality")
-    if (chosen.pattern and "(?P<modality>" in chosen.pattern) or all(word for word, _ in options):
-        return sides
-    told = []
-    for side, (word, option) in zip(sides, options):
-        try:
-            told.append(
-                side if word else [replace(image, modality=modality_of(image.path)) for image in side]
-            )
-        except UserError:
-            raise UserError(
-                "this model treats visible and infrared images differently, and nothing says which those in "
-                f"{side[0].path.parent} are: give {option} visible or infrared, or a pattern with the group modality"
-            ) from None
-    return told
+    return [
+        [replace(image, modality=image.modality or VISIBLE) for image in told(side, needed, option)]
+        for side, option in zip(sides, ("--query-modality", "--gallery-modality"))
+    ]
 
 
 def _stored(chosen, overrides):
@@ -158,6 +153,7 @@ def _stored(chosen, overrides):
         pattern=chosen.pattern,
         same_camera=settings.protocol.get("same_camera", True),
         protocol=protocol,
+        keep_junk=chosen.keep_junk,
     )
     settings.protocol_name = stored.protocol.name
     if chosen.out:

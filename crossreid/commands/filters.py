@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from crossreid.records import MODALITIES, UserError
+from crossreid.commands import parsing
+from crossreid.records import UserError
 
 PLACE = "folder of the gallery, or milvus: and the address of a server, such as milvus:http://localhost:19530"
 
@@ -13,7 +14,7 @@ def add_filter(parser: argparse.ArgumentParser, what: str) -> None:
     """Arguments that choose entries; ``what`` is done with them."""
     group = parser.add_argument_group(f"which entries are {what} (all that are given must hold)")
     group.add_argument("--camera", nargs="+", default=[], metavar="NAME", help="taken by one of these")
-    group.add_argument("--modality", choices=MODALITIES, help="of this kind")
+    group.add_argument("--modality", type=parsing.modality, metavar="WORD", help="visible or infrared")
     group.add_argument(
         "--since",
         metavar="TIME",
@@ -34,7 +35,7 @@ def add_filter(parser: argparse.ArgumentParser, what: str) -> None:
 def chosen_filter(chosen: argparse.Namespace):
     """The ``Filter`` that those arguments mean."""
     from crossreid.gallery import Filter
-    from crossreid.gallery.moments import moment
+    from crossreid.images.timestamps import timestamp
 
     columns = {}
     for pair in chosen.column:
@@ -45,8 +46,8 @@ def chosen_filter(chosen: argparse.Namespace):
     return Filter(
         cameras=chosen.camera,
         modality=chosen.modality,
-        since=None if chosen.since is None else moment(chosen.since, "--since"),
-        until=None if chosen.until is None else moment(chosen.until, "--until"),
+        since=None if chosen.since is None else timestamp(chosen.since, "--since"),
+        until=None if chosen.until is None else timestamp(chosen.until, "--until"),
         identities=chosen.identity,
         keys=chosen.key,
         columns=columns,

@@ -59,7 +59,7 @@ def _condition(chosen):
     from dataclasses import replace
 
     from crossreid.gallery.gallery import DAY
-    from crossreid.gallery.moments import days
+    from crossreid.images.timestamps import days
 
     condition = filters.chosen_filter(chosen)
     if chosen.older_than is not None:
@@ -73,7 +73,7 @@ def _condition(chosen):
 
 
 def _described(info) -> str:
-    from crossreid.gallery.moments import written
+    from crossreid.images.timestamps import written
 
     span = f"{written(info.first)} to {written(info.last)}" if info.first is not None else "none known"
     lines = {

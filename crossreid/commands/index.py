@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from crossreid.commands import filters, parsing
-from crossreid.records import MODALITIES, UserError
+from crossreid.records import UserError
 
 
 def run(words: list[str]) -> None:
@@ -27,9 +27,12 @@ def run(words: list[str]) -> None:
     parser.add_argument("--source", help="the images are a data set of this name: see `crossreid data list`")
     parser.add_argument("--split", nargs="+", help="only these splits of the data set, such as query gallery")
     parser.add_argument("--camera", help="of all images of which no table says another")
-    parser.add_argument("--modality", choices=MODALITIES, help="likewise")
+    parser.add_argument(
+        "--modality", type=parsing.modality, metavar="WORD", help="likewise: visible or infrared"
+    )
     parser.add_argument("--time", help="likewise: 2026-11-21T04:30:00 (UTC), or seconds since 1970")
     parser.add_argument("--identity", help="likewise")
+    parser.add_argument("--keep-junk", action="store_true", help="also images that have the identity -1")
     parser.add_argument(
         "--root", type=Path, help="keep paths relative to this folder (default: absolute paths)"
     )
@@ -44,7 +47,7 @@ def run(words: list[str]) -> None:
     from crossreid.gallery.indexing import fill
     from crossreid.gallery.store import NoGallery
 
-    candidates = _candidates(chosen)
+    images = _images(chosen)
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
@@ -59,7 +62,7 @@ def run(words: list[str]) -> None:
         )
     with gallery:
         try:
-            done = fill(gallery, embedder, candidates, thumbnails=not chosen.no_thumbnails)
+            done = fill(gallery, embedder, images, root=chosen.root, thumbnails=not chosen.no_thumbnails)
         except KeyboardInterrupt:
             print(
                 "\nwhat was added stays in the gallery; give the same command again to go on", file=sys.stderr
@@ -67,8 +70,8 @@ def run(words: list[str]) -> None:
             raise
         total = gallery.info().entries
     reasons = parsing.several([reason for _, reason in done.bad])
-    if done.bad and len(done.bad) == len(candidates):
-        raise UserError(f"none of the {len(candidates)} images can be read: {reasons}.")
+    if done.bad and len(done.bad) == len(images):
+        raise UserError(f"none of the {len(images)} images can be read: {reasons}.")
     known = f", {done.known} were there already and stay as they are" if done.known else ""
     print(f"{chosen.gallery}: {done.new} images added{known}; it holds {total}")
     if done.assumed:
@@ -79,21 +82,21 @@ def run(words: list[str]) -> None:
         )
     if done.bad:
         print(
-            f"left out {len(done.bad)} of {len(candidates)} images: {reasons}",
+            f"left out {len(done.bad)} of {len(images)} images: {reasons}",
             file=sys.stderr,
         )
 
 
-def _candidates(chosen):
+def _images(chosen):
     from crossreid.gallery.indexing import listed, of_images
-    from crossreid.gallery.moments import moment
+    from crossreid.images.timestamps import taken
 
     given = {name: getattr(chosen, name) for name in ("modality", "camera", "identity")}
     if chosen.source is None:
         if chosen.split:
             raise UserError("--split chooses among the splits of a data set: name the data set with --source")
-        time = None if chosen.time is None else moment(chosen.time, "--time")
-        return listed(chosen.images, **given, time=time, root=chosen.root)
+        time = None if chosen.time is None else taken(chosen.time, "--time")
+        return listed(chosen.images, **given, time=time, keep_junk=chosen.keep_junk)
     if any(given.values()) or chosen.time or len(chosen.images) > 1:
         raise UserError(
             "a data set knows the cameras, times, modalities and identities of its images: give its folder, --source "
@@ -101,8 +104,9 @@ def _candidates(chosen):
         )
     from crossreid import data
 
-    splits = data.read(chosen.source, chosen.images[0])
+    settings = {"keep_junk": True} if chosen.keep_junk else {}
+    splits = data.read(chosen.source, chosen.images[0], **settings)
     for name in chosen.split or ():
         if name not in splits:
             raise UserError(f"{chosen.source} has no split {name!r}: it has {', '.join(splits)}")
-    return of_images({name: splits[name] for name in chosen.split or splits}, chosen.root)
+    return of_images({name: splits[name] for name in chosen.split or splits})

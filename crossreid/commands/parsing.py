@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from crossreid.images import labels
 from crossreid.records import UserError
 
 
@@ -28,6 +29,14 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> tuple[argparse.N
             own.append(word)
     chosen, unknown = parser.parse_known_args(own)
     return chosen, unknown + changes
+
+
+def modality(word: str) -> str:
+    """For ``type=`` of an argument: a modality by any of the words for it."""
+    try:
+        return labels.modality(word, "here")
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("here: ")) from None
 
 
 def several(reasons: Sequence[str], named: int = 5) -> str:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from crossreid.commands import filters, parsing
-from crossreid.records import MODALITIES, UserError
+from crossreid.records import UserError
 
 
 def run(words: list[str]) -> None:
@@ -17,7 +17,12 @@ def run(words: list[str]) -> None:
     parser.add_argument("image", help="the person to look for")
     parser.add_argument("--gallery", required=True, help=filters.PLACE)
     parser.add_argument("--top", type=int, default=20, help="length of the list (default: %(default)s)")
-    parser.add_argument("--query-modality", choices=MODALITIES, help="of the image (default: by its folder)")
+    parser.add_argument(
+        "--query-modality",
+        type=parsing.modality,
+        metavar="WORD",
+        help="visible or infrared (default: by its folder)",
+    )
     parser.add_argument(
         "--box",
         type=int,
@@ -85,7 +90,7 @@ def _modality(chosen, embedder) -> str | None:
     """Of the query: as given, or by its folder; None where neither says and the model does not need it."""
     if chosen.query_modality is not None:
         return chosen.query_modality
-    from crossreid.embedder import modality_of
+    from crossreid.data.modality import modality_of
 
     try:
         return modality_of(chosen.image)

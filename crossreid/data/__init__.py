@@ -6,6 +6,7 @@ A new data set is one file with a ``SOURCE`` and one line here.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -163,16 +164,18 @@ def describe() -> str:
 
 
 def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
-    """Compare a copy on disk with what is known of the data set; an empty list means all is well.
+    """Compare a copy on disk with what is known of the data set; without errors and warnings all is well.
 
-    settings: those of the data set's reader.
+    settings: those of the data set's reader, whose warnings are among what is found.
     """
     source = get(name)
-    try:
-        splits = read(name, root, **settings)
-    except UserError as error:
-        return [Finding("error", str(error))]
-    findings = []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            splits = read(name, root, **settings)
+        except UserError as error:
+            return [Finding("error", str(error))]
+    findings = [Finding("warning", f"{each.message}.") for each in said]
     for split, counts in source.expected.items():
         findings += _deviations(split, splits.get(split, []), counts)
     if source.remarks is not None:

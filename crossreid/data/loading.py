@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import signal
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from crossreid.data import augmentations, prepared
 from crossreid.data.sampling import SAMPLERS
-from crossreid.formats.arrays import map_npy
-from crossreid.images.decode import crop, decode
+from crossreid.images.reading import read
+from crossreid.images.resize import FILTERS
 from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, check_choice, identities
 
-INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
+INTERPOLATIONS = tuple(FILTERS)
 # Keeps apart the random numbers of sampler epochs, of augmentations and of stand-ins for broken files.
 _EPOCH, _AUGMENT, _REPLACE = range(3)
 
@@ -369,53 +366,6 @@ def _leave_stopping_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGTERM, first)
 
 
-def read_image(image: Image) -> np.ndarray:
-    """The pixels of one image as (h, w, 3) uint8 RGB, the EXIF orientation applied and the box cut out.
-
-    What becomes of palettes, CMYK, 16 bits and transparency: see ``crossreid.images.decode``. A box reaching over the
-    edge of its frame is cut at the edge. Arrays come from a memory map.
-    Raises UserError naming the file when it cannot be read.
-    """
-    if image.array_index is not None:
-        pixels = _read_row(image.path, image.array_index)
-    else:
-        try:
-            pixels = decode(image.path)
-        except UserError as error:
-            raise UserError(f"{error}. Training goes on without it with data.broken: skip") from error
-    if image.box is None:
-        return pixels
-    try:
-        return crop(pixels, image.box)
-    except UserError as error:
-        raise UserError(f"{image.path}: {error}") from error
-
-
-def _read_row(path: Path, row: int) -> np.ndarray:
-    try:
-        changed = os.stat(path).st_mtime_ns
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: is not a readable array of prepared images ({error}); prepare it again"
-        ) from error
-    array = _memory_map(str(path), changed)
-    if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != 3):
-        raise UserError(
-            f"{path}: holds {array.dtype} of shape {array.shape}; expected uint8 of shape (images, height, "
-            f"width, 3)"
-        )
-    if not 0 <= row < len(array):
-        raise UserError(f"{path}: has {len(array)} images but number {row} was asked for; prepare it again")
-    pixels = array[row]
-    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-
-
-@functools.lru_cache(maxsize=16)
-def _memory_map(path: str, changed: int) -> np.ndarray:
-    """``changed``, the time of the last change, makes a rewritten file a different entry of the cache."""
-    return map_npy(Path(path), "an array of prepared images was expected; prepare it again")
-
-
 class _Batches:
     """What a worker holds: turns a key of ``_Keys`` into a batch of bytes and what was drawn for it."""
 
@@ -445,10 +395,10 @@ class _Batches:
         """The pixels, and the row that they are of: another of that identity and modality for a broken image, of
         its own domain if there is one."""
         try:
-            return read_image(self.images[row]), row
+            return read(self.images[row]), row
         except UserError as error:
             if self.config.broken == "stop":
-                raise
+                raise UserError(f"{error}. Training goes on without it with data.broken: skip") from error
             broken.append(str(error))
         alike = np.flatnonzero(
             (self.labels.target == self.labels.target[row])
@@ -458,7 +408,7 @@ class _Batches:
         elsewhere = self.labels.domain[others] != self.labels.domain[row]
         for other in others[np.argsort(elsewhere, kind="stable")]:
             try:
-                return read_image(self.images[other]), other
+                return read(self.images[other]), other
             except UserError as error:
                 broken.append(str(error))
         raise UserError(
@@ -478,7 +428,7 @@ class _TestBatches:
 
         chosen = [self.images[row] for row in rows]
         try:
-            arrays = [read_image(image) for image in chosen]
+            arrays = [read(image) for image in chosen]
         except UserError as error:
             return error
         modality = torch.tensor([MODALITIES.index(image.modality) for image in chosen])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from crossreid.data.source import image_names
+from crossreid.images import labels
+from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
-JUNK, DISTRACTOR = -1, 0
-# As in Market-1501, which many others have taken over. Numbers are read to their last digit.
-MARKET = re.compile(r"(?P<identity>-?\d+)_c(?P<camera>\d+)")
+DISTRACTOR = 0
+MARKET = re.compile(labels.NAME)
 
 
 def named(
@@ -35,6 +35,6 @@ def named(
                 f"{example} are expected. Remove it, or read the folder as own data ('folder')."
             )
         identity = int(match["identity"])
-        if identity != JUNK:
+        if identity != labels.JUNK:
             images.append(Image(folder / name, identity, camera or int(match["camera"])))
     return images

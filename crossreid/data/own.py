@@ -1,39 +1,16 @@
-"""What the two readers of own data share: names to numbers, and splits where the user gave none."""
+"""What the readers of own data share: splits where the user gave none, and what may surprise in the images."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from crossreid.data.source import Finding
 from crossreid.data.splitting import hold_out, query_and_gallery
-from crossreid.records import INFRARED, VISIBLE, Image, UserError
+from crossreid.images.reading import unreadable
+from crossreid.records import Image, UserError
 
 SPLITS = ("train", "validation", "query", "gallery", "test")
-_MODALITIES = {
-    **dict.fromkeys(("visible", "vis", "rgb", "v"), VISIBLE),
-    **dict.fromkeys(("infrared", "ir", "nir", "thermal", "t"), INFRARED),
-}
-
-
-def numbers(labels: Iterable[str]) -> dict[str, int]:
-    """A number for each label: itself if every label is a whole number, else 1, 2, ... in sorted order."""
-    labels = set(labels)
-    if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels):
-        return {label: int(label) for label in labels}
-    return {label: number for number, label in enumerate(sorted(labels), 1)}
-
-
-def modality(word: str, where: str) -> str:
-    """``"visible"`` or ``"infrared"`` for the words in use (rgb, vis, ir, nir, thermal, ...)."""
-    found = _MODALITIES.get(word.strip().lower())
-    if found is None:
-        raise UserError(
-            f"{where}: modality {word!r} is not known, expected visible or infrared (or "
-            f"{', '.join(_MODALITIES)})."
-        )
-    return found
 
 
 def splits_of(images: Mapping[str, Sequence[Image]], train_share: float, seed: int) -> dict[str, list[Image]]:
@@ -68,39 +45,90 @@ def splits_of(images: Mapping[str, Sequence[Image]], train_share: float, seed: i
 
 
 def remarks(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
-    """What may surprise in own data: identities with one image, a single camera, queries without a match."""
-    findings = []
-    images = Counter(image.identity for found in splits.values() for image in found)
-    alone = sorted(identity for identity, count in images.items() if count == 1)
-    if alone:
+    """How much each split holds, and what may surprise in own data: images that cannot be read, identities with one
+    image, a single camera, queries without a match."""
+    return [*_counts(splits), *_unreadable(splits), *_alone(splits), *_cameras(splits)]
+
+
+def _counts(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
+    return [
+        Finding(
+            "note",
+            f"{split}: {len({image.identity for image in splits[split]})} identities, {len(splits[split])} images, "
+            f"{len({image.camera for image in splits[split]})} cameras",
+        )
+        for split in SPLITS
+        if split in splits
+    ]
+
+
+def _unreadable(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
+    images = [image for found in splits.values() for image in found]
+    reasons = unreadable(images)
+    if not reasons:
+        return []
+    findings = [
+        Finding(
+            "error",
+            f"{len(reasons)} of {len(images)} images cannot be read, the first because {reasons[min(reasons)]}.",
+        )
+    ]
+    left = {image.identity for at, image in enumerate(images) if at not in reasons}
+    lost = {
+        image.identity: image.extra.get("identity", str(image.identity))
+        for at, image in enumerate(images)
+        if image.identity not in left
+    }
+    if lost:
         findings.append(
             Finding(
-                "warning",
-                f"{len(alone)} of {len(images)} identities have a single image, the first is "
-                f"{alone[0]}: such a person cannot be found, and in training has no other image to be "
-                f"compared with.",
+                "error",
+                f"{len(lost)} identities have no image that can be read: {_listed(list(lost.values()))}.",
             )
         )
+    return findings
+
+
+def _alone(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
+    count = Counter(image.identity for found in splits.values() for image in found)
+    alone = sorted(identity for identity, images in count.items() if images == 1)
+    if not alone:
+        return []
+    return [
+        Finding(
+            "warning",
+            f"{len(alone)} of {len(count)} identities have a single image, the first is {alone[0]}: such an identity "
+            "cannot be found, and in training has no other image to be compared with.",
+        )
+    ]
+
+
+def _cameras(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
     cameras = sorted({image.camera for found in splits.values() for image in found})
     if len(cameras) == 1:
-        findings.append(
+        return [
             Finding(
                 "warning",
                 f"all images have camera {cameras[0]}: evaluation must then switch the same-camera rule "
                 f"off (protocol.same_camera: false), or be given the cameras.",
             )
-        )
+        ]
     by_identity: dict[int, set[int]] = {}
     for image in splits.get("gallery", ()):
         by_identity.setdefault(image.identity, set()).add(image.camera)
     queries = splits.get("query", ())
     lost = [image for image in queries if not by_identity.get(image.identity, set()) - {image.camera}]
-    if lost and len(cameras) > 1:
-        findings.append(
-            Finding(
-                "warning",
-                f"{len(lost)} of {len(queries)} queries have no image of the same person from another "
-                f"camera in the gallery, the first is {lost[0].path}: they are left out of the scores.",
-            )
+    if not lost:
+        return []
+    return [
+        Finding(
+            "warning",
+            f"{len(lost)} of {len(queries)} queries have no image of the same identity from another "
+            f"camera in the gallery, the first is {lost[0].path}: they are left out of the scores.",
         )
-    return findings
+    ]
+
+
+def _listed(names: Sequence[str], limit: int = 12) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -15,7 +15,7 @@ from crossreid.data import split_files
 from crossreid.data.prepared import array_of, name_of
 from crossreid.data.sets import sysu_mm01
 from crossreid.files import clear_leftovers, replacing, write_json
-from crossreid.images.decode import frame
+from crossreid.images.reading import frame_of, read
 from crossreid.images.resize import fit
 from crossreid.records import Image, UserError
 
@@ -80,11 +80,9 @@ def decode(
     images: with paths below ``root``, neither rows of another array nor boxes.
     Returns the path of the array. Either both files are complete or neither is there.
     """
-    from crossreid.data.loading import read_image
-    from crossreid.data.transforms import from_array, resize
 
     def pixels(image: Image) -> np.ndarray:
-        return resize(from_array(read_image(image)), size, interpolation).permute(1, 2, 0).numpy()
+        return fit(read(image), size, interpolation)
 
     array, index = array_of(root, size, interpolation)
     names = [name_of(image, root) for image in images]
@@ -111,7 +109,7 @@ def sysu_arrays(root: Path, *, size: tuple[int, int] = (288, 144)) -> Path:
     """
 
     def pixels(image: Image) -> np.ndarray:
-        with frame(image.path) as found:
+        with frame_of(image) as found:
             return fit(found, size, "lanczos")
 
     root = sysu_mm01.find(root)

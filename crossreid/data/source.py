@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crossreid.images.listing import is_image, unreadable
 from crossreid.records import Image, UserError
 
 # The file by which a rendered data set says that it is one.
 MARK = "rendered.json"
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -31,7 +30,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check noticed. severity: ``"error"`` or ``"warning"``."""
+    """One thing that a check noticed. severity: ``"error"``, ``"warning"``, or ``"note"`` for what is merely said."""
 
     severity: str
     text: str
@@ -126,41 +125,6 @@ def within(root: str | os.PathLike, wanted: Sequence[str], title: str = "the dat
     return found[0] if found else None
 
 
-def image_names(folder: str | os.PathLike) -> list[str]:
-    """Names of the images directly in a folder, sorted as plain strings.
-
-    Hidden files, ``Thumbs.db``, folders and anything without the suffix of an image are skipped.
-    Raises UserError if the folder is missing or unreadable, or an image is a link that leads nowhere.
-    """
-    names = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if name[0] == "." or os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
-                    continue
-                if entry.is_file():
-                    names.append(name)
-                elif entry.is_symlink() and not os.path.exists(entry.path):
-                    raise UserError(
-                        f"{entry.path} is a link to {os.readlink(entry.path)}, which does not exist: mend or "
-                        f"remove it."
-                    )
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-    names.sort()
-    return names
-
-
-def folder_names(folder: str | os.PathLike) -> list[str]:
-    """Names of the folders directly in a folder, links to folders included, hidden ones not; sorted."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-
-
 def strays(folder: Path, pattern: re.Pattern) -> list[Finding]:
     """What does not belong in a folder of images, for checks: one finding for each kind, naming the first.
 
@@ -179,14 +143,14 @@ def strays(folder: Path, pattern: re.Pattern) -> list[Finding]:
             for entry in entries:
                 if entry.name[0] == "." or entry.name == MARK:
                     continue
-                if os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES or not entry.is_file():
+                if not is_image(entry.name) or not entry.is_file():
                     other.append(entry.name)
                 elif not pattern.fullmatch(entry.name):
                     unexpected.append(entry.name)
                 elif not entry.stat().st_size:
                     empty.append(entry.name)
     except OSError as error:
-        raise _unreadable(folder, error) from error
+        raise unreadable(folder, error) from error
     return [
         Finding(severity, f"{folder}: {len(names)} {what}, the first is {min(names)}.")
         for (severity, what), names in kinds.items()
@@ -203,16 +167,7 @@ def _names(root: Path, title: str) -> list[str]:
         found = f"{parent} holds {_listed(beside)}" if beside else f"{parent} is empty or does not exist"
         raise UserError(f"{title}: the folder {root} does not exist ({found}). Correct the path.") from error
     except OSError as error:
-        raise _unreadable(root, error) from error
-
-
-def _unreadable(folder, error: OSError) -> UserError:
-    reason = {
-        FileNotFoundError: "does not exist",
-        NotADirectoryError: "is a file where a folder was expected",
-        PermissionError: "may not be read by this user: change its permissions",
-    }.get(type(error), f"cannot be read ({error.strerror})")
-    return UserError(f"{folder} {reason}.")
+        raise unreadable(root, error) from error
 
 
 def _listed(names: Sequence[str], limit: int = 12) -> str:

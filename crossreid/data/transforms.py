@@ -13,17 +13,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from PIL import Image as PILImage
-from torch.nn import functional
 
 from crossreid.data import augmentations
 from crossreid.data.on_device import Draw, finish
+from crossreid.images.resize import fit
 
-_PIL_FILTERS = {
-    "bilinear": PILImage.Resampling.BILINEAR,
-    "bicubic": PILImage.Resampling.BICUBIC,
-    "lanczos": PILImage.Resampling.LANCZOS,
-}
 # Random2DTranslation enlarges by an eighth before it crops back.
 _TRANSLATION_SCALE = 1.125
 
@@ -92,19 +86,8 @@ def from_array(array: np.ndarray) -> torch.Tensor:
 
 
 def resize(image: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
-    """(3, h, w) -> (3, H, W) uint8 with antialiasing, as Pillow's filter of that name does.
-
-    Bilinear and bicubic run in torch, which is several times faster and agrees with Pillow to at most one
-    grey level, nearly always exactly; Lanczos runs in Pillow.
-    """
-    if tuple(image.shape[1:]) == tuple(size):
-        return image
-    if interpolation == "lanczos":
-        shown = PILImage.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
-        return from_array(np.array(shown.resize((size[1], size[0]), _PIL_FILTERS["lanczos"])))
-    return functional.interpolate(
-        image.contiguous()[None], size=tuple(size), mode=interpolation, antialias=True
-    )[0]
+    """(3, h, w) -> (3, H, W) uint8 by ``crossreid.images.resize.fit``, as evaluation, use and export do it."""
+    return from_array(fit(image.permute(1, 2, 0).numpy(), size, interpolation)).contiguous()
 
 
 def translate(

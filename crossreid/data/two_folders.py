@@ -1,19 +1,14 @@
-"""Queries in one folder, the gallery in another, wherever they lie: a test set without the layout of a data set."""
+"""Queries in one folder or table, the gallery in another: a test set without the layout of a data set."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from crossreid.data import own
-from crossreid.data.sets import folder
-from crossreid.data.source import folder_names, image_names
+from crossreid.images import labels, tables
+from crossreid.images.listing import by_folder, by_name, folder_names, image_names
 from crossreid.records import Image, UserError
-
-# Names of Market-1501, which many others have taken over: identity and camera, of any number of digits.
-NAME = r"^(?P<identity>-?\d+)_c(?P<camera>\d+)"
-JUNK = "-1"
 
 
 def read(
@@ -23,82 +18,62 @@ def read(
     pattern: str | None = None,
     same_camera: bool = True,
     modalities: tuple[str | None, str | None] = (None, None),
+    keep_junk: bool = False,
 ) -> tuple[list[Image], list[Image]]:
     """The queries and the gallery, each sorted by path; an identity has the same number in both.
 
+    query, gallery: a folder, or a table as of ``crossreid.images.tables.read`` with the column identity.
     pattern: as of the data set ``folder``: a regular expression with the groups identity and, if wanted, camera and
-        modality. Without one, sub-folders are persons; images that lie directly in a folder must be named as in
-        Market-1501, 0002_c1s1_000451_03.jpg, and those of its junk identity -1 are left out.
-    same_camera: images of one person by one camera will be disregarded, so cameras must be told of all or of none.
-    modalities: of the queries and of the gallery, where the pattern does not tell it.
+        modality. Without one, sub-folders are identities; images that lie directly in a folder must be named as in
+        Market-1501, 0002_c1s1_000451_03.jpg.
+    same_camera: images of one identity by one camera will be disregarded, so cameras must be told of all or of none;
+        if of none, each folder is a camera.
+    modalities: of the queries and of the gallery, where neither pattern nor table tells it.
+    keep_junk: whether identity -1 is an identity like any other; else its images are left out.
 
-    Raises UserError naming the first image that does not fit.
+    Where nothing tells the modality of an image, it is "". Raises UserError naming the first image that does not fit.
     """
+    places = Path(query).expanduser(), Path(gallery).expanduser()
     sides = []
-    for place, modality in zip((Path(query).expanduser(), Path(gallery).expanduser()), modalities):
-        rows = _side(place, pattern)
-        if not rows:
+    for place, word in zip(places, modalities):
+        side = labels.without_junk(_side(place, pattern), str(place), keep_junk)
+        if not side:
             raise UserError(
-                f"no images were found in {place}: give a folder of images, or of folders of one person each"
+                f"no images were found in {place}: give a folder of images, or of folders of one identity each"
             )
-        if modality is not None:
-            rows = [(*row[:3], own.modality(modality, str(place))) for row in rows]
-        sides.append(rows)
-    identities = own.numbers(row[1] for side in sides for row in side)
-    cameras = camera_numbers(
-        [[row[2] for row in side] for side in sides], f"{query} and {gallery}", same_camera
+        given = labels.modality(word, str(place)) if word else ""
+        sides.append([image if image.modality else replace(image, modality=given) for image in side])
+    apart = not places[0].samefile(places[1])
+    both = with_cameras(
+        [*sides[0], *sides[1]], len(sides[0]) if apart else 0, f"{query} and {gallery}", same_camera
     )
-    if Path(query).expanduser().resolve() == Path(gallery).expanduser().resolve():
-        cameras[1] = cameras[0]
-    queries, others = (
-        [
-            Image(path, identities[identity], camera, modality)
-            for (path, identity, _, modality), camera in zip(side, seen)
-        ]
-        for side, seen in zip(sides, cameras)
-    )
-    return queries, others
+    both = labels.numbered(both, f"{query} and {gallery}")
+    return both[: len(sides[0])], both[len(sides[0]) :]
 
 
-def camera_numbers(sides: Sequence[Sequence[str | None]], place: str, same_camera: bool) -> list[list[int]]:
-    """The camera of each image of the queries and of the gallery. Where none is told, each side is one of its own.
+def with_cameras(images: Sequence[Image], queries: int, where: str, same_camera: bool) -> list[Image]:
+    """The images with a number for their camera where nothing tells it.
 
-    Raises UserError where only some cameras are told and ``same_camera`` makes them matter: an unknown camera must
+    Told of none, it is 1 for the first ``queries`` images and 2 for the others: two plain folders are two cameras.
+    Raises UserError where it is told of some images only and ``same_camera`` makes it matter: an unknown camera must
     not be taken for a known one.
     """
-    cameras = [camera for side in sides for camera in side]
-    numbers = own.numbers(camera for camera in cameras if camera is not None)
-    if same_camera and numbers and None in cameras:
+    untold = [not image.extra.get("camera") for image in images]
+    if same_camera and any(untold) and not all(untold):
         raise UserError(
-            f"{place}: the camera of {sum(camera is None for camera in cameras)} of {len(cameras)} images is not "
-            "told, so whether they are by the query's camera is unknown. Tell it of all (in the names, a pattern with "
-            "the group camera, or the column camera), or let images of one camera count (protocol.same_camera: "
-            "false)"
+            f"{where}: the camera of {sum(untold)} of {len(images)} images is not told, so whether they are by the "
+            "query's camera is unknown. Tell it of all (in the names, a pattern with the group camera, or the column "
+            "camera), or let images of one camera count (protocol.same_camera: false)"
         )
-    if not numbers:
-        return [[number] * len(side) for number, side in enumerate(sides, 1)]
-    return [[1 if camera is None else numbers[camera] for camera in side] for side in sides]
+    return [
+        replace(image, camera=1 if at < queries else 2) if missing else image
+        for at, (image, missing) in enumerate(zip(images, untold))
+    ]
 
 
-def compiled(pattern: str | None) -> re.Pattern:
-    """The expression that reads names."""
-    return folder.compiled(pattern or NAME)
-
-
-def fields(expression: re.Pattern, name: str, place) -> tuple[str, str | None]:
-    """Identity and camera in a name, whose last part is searched when the whole does not fit."""
-    match = expression.search(name) or expression.search(name.rpartition("/")[2])
-    found = match.groupdict() if match else {}
-    if not found.get("identity"):
-        raise UserError(
-            f"{place}: the name {name} does not say whom the image shows: names such as 0002_c1s1_000451_03.jpg, "
-            "or a pattern with the groups identity and camera, are expected"
-        )
-    return found["identity"], found.get("camera") or None
-
-
-def _side(place: Path, pattern: str | None):
+def _side(place: Path, pattern: str | None) -> list[Image]:
+    if place.suffix.lower() in tables.SUFFIXES:
+        return [image for _, image in tables.read(place, ("path", "identity"))]
     if pattern is None and folder_names(place) and not image_names(place):
-        return folder.by_folder(place)
-    rows = folder.by_pattern(place, compiled(pattern))
-    return rows if pattern else [row for row in rows if row[1] != JUNK]
+        return by_folder(place)
+    return by_name(place, labels.compiled(pattern))

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crossreid.data.loading import read_image, test_loader
+from crossreid.data.loading import test_loader
 from crossreid.engine import Engine
 from crossreid.export.using import Exported
+from crossreid.images.reading import read
 from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.ops import memory
+from crossreid.ops.precision import full_products
 from crossreid.records import MODALITIES, Embedding, Image, UserError
 
 
@@ -36,7 +38,7 @@ def embed(
         total=len(rows), desc="embed", disable=None if engine.main else True, leave=False, unit="image"
     )
     done = 0
-    with torch.inference_mode(), bar:
+    with torch.inference_mode(), full_products(), bar:
         for _, pixels, modality in test_loader(
             [images[row] for row in rows], inputs, batch, inputs.workers, engine.device
         ):
@@ -77,7 +79,7 @@ def embed_exported(model: Exported, images: Sequence[Image], batch: int = 64) ->
     with tqdm(total=len(images), desc="embed", disable=None, leave=False, unit="image") as bar:
         for start in range(0, len(images), batch):
             some = images[start : start + batch]
-            pixels = np.stack([fit(read_image(image), model.size, model.interpolation) for image in some])
+            pixels = np.stack([fit(read(image), model.size, model.interpolation) for image in some])
             out = model(pixels, np.array([MODALITIES.index(image.modality) for image in some]))
             parts = [torch.as_tensor(part) for part in (out.feature, out.stripes) if part is not None]
             if not found:

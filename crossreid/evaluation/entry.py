@@ -12,7 +12,7 @@ import torch
 
 from crossreid import __version__, checkpoint, protocols
 from crossreid.bundled import located
-from crossreid.data.loading import read_image, training_set
+from crossreid.data.loading import training_set
 from crossreid.engine import Engine, check_device
 from crossreid.evaluation import baselines as plain
 from crossreid.evaluation import copies
@@ -24,6 +24,7 @@ from crossreid.evaluation.settings import EvaluateConfig
 from crossreid.evaluation.thresholds import Threshold, strictest
 from crossreid.export.using import Exported, is_exported
 from crossreid.files import write_json
+from crossreid.images.reading import read
 from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.ops import degenerate
@@ -176,7 +177,7 @@ def evaluate_stored(
 def baseline_scores(protocol, config: EvaluateConfig) -> dict[str, dict[str, Scores]]:
     """Scores of features that need no training: striped colour histograms and raw pixels."""
     size = (64, 32)
-    pixels = np.stack([fit(read_image(image), size, "bilinear") for image in protocol.images])
+    pixels = np.stack([fit(read(image), size, "bilinear") for image in protocol.images])
     kinds = {"striped colour histogram": plain.striped_histogram, "raw pixels": plain.raw_pixels}
     return {
         name: score_subsets(

@@ -8,40 +8,33 @@ A ``.npz`` with ``vectors`` (N, D), perhaps ``stripes`` (N, S, C), and for each 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from crossreid.data import two_folders
-from crossreid.data.own import modality as modality_of
-from crossreid.data.own import numbers
 from crossreid.evaluation.archive import read_metrics
 from crossreid.evaluation.features import Stored, embedding_of
+from crossreid.images import labels
 from crossreid.protocols.results import described
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, UserError
 
 
-@dataclass(frozen=True)
-class Label:
-    """What is known of one feature: identity and camera as text, camera None where nothing tells it."""
-
-    path: Path
-    identity: str
-    camera: str | None
-    modality: str = VISIBLE
-    box: tuple[int, int, int, int] | None = None
+def labelled(path: Path, identity: str, camera: str | None) -> Image:
+    """The image of one feature, with identity and camera as text; None where nothing tells the camera."""
+    return Image(path, extra={"identity": identity, "camera": camera or ""})
 
 
-def read(sides, pattern: str | None, same_camera: bool) -> Stored:
+def read(sides, pattern: str | None, same_camera: bool, keep_junk: bool = False) -> Stored:
     """sides: (arrays, path) of one file with the column split, or of two, queries and gallery."""
     (table, path), names = sides[0], [str(path) for _, path in sides]
-    labels = [_labels(each, place, pattern) for each, place in sides]
+    images = [_images(each, place, pattern) for each, place in sides]
     if len(sides) == 1:
         rows = _by_split(table, path)
         arrays = [table, table]
-        labels = labels * 2
+        images = images * 2
     else:
         arrays = [each for each, _ in sides]
         rows = [np.arange(len(each["vectors"])) for each in arrays]
@@ -52,47 +45,42 @@ def read(sides, pattern: str | None, same_camera: bool) -> Stored:
     if feature not in metrics:
         metrics = {feature: Metric("cosine")}
     return between(
-        [[label[row] for row in chosen] for label, chosen in zip(labels, rows)],
+        [[side[row] for row in chosen] for side, chosen in zip(images, rows)],
         embeddings,
         metrics,
         feature,
         same_camera=same_camera,
+        keep_junk=keep_junk,
         place=" and ".join(names),
         about={"method": str(table.get("model", "")) or "unknown", "checkpoint": path.name},
     )
 
 
 def between(
-    labels: Sequence[Sequence[Label]],
+    images: Sequence[Sequence[Image]],
     embeddings: Sequence[Embedding],
     metrics: dict[str, Metric],
     feature: str,
     *,
     same_camera: bool,
+    keep_junk: bool,
     place: str,
     about: dict,
 ) -> Stored:
     """Features of queries and of a gallery, with the protocol of Market-1501 between them.
 
-    Junk (identity -1) is left out, and how much is noted. Queries and gallery of which no camera is told are of two.
+    images: with identity and camera as text in ``extra``. Junk (identity -1) is left out unless ``keep_junk``, and how
+    much is noted. Queries and gallery of which no camera is told are of two.
     """
-    kept = [[at for at, label in enumerate(side) if label.identity != two_folders.JUNK] for side in labels]
-    junk = sum(len(side) - len(rows) for side, rows in zip(labels, kept))
+    kept = [labels.not_junk([image.extra["identity"] for image in side], place, keep_junk) for side in images]
+    junk = sum(len(side) - len(rows) for side, rows in zip(images, kept))
     embeddings = [each[rows] for each, rows in zip(embeddings, kept)]
-    sides = [[side[at] for at in rows] for side, rows in zip(labels, kept)]
-    both = [*sides[0], *sides[1]]
-    identity = numbers(label.identity for label in both)
-    cameras = two_folders.camera_numbers(
-        [[label.camera for label in side] for side in sides], place, same_camera
-    )
-    images = [
-        [
-            Image(label.path, identity[label.identity], camera, label.modality, box=label.box)
-            for label, camera in zip(side, seen)
-        ]
-        for side, seen in zip(sides, cameras)
-    ]
-    protocol = SingleQuery.between(*images, title="Stored features", same_camera=same_camera)
+    chosen = [[side[at] for at in rows] for side, rows in zip(images, kept)]
+    queries = len(chosen[0])
+    both = two_folders.with_cameras([*chosen[0], *chosen[1]], queries, place, same_camera)
+    both = labels.numbered(both, place)
+    sides = both[:queries], both[queries:]
+    protocol = SingleQuery.between(*sides, title="Stored features", same_camera=same_camera)
     if junk:
         protocol.notes = (*protocol.notes, f"{junk} features of junk images (identity -1) were left out.")
     stripes = [each.stripes for each in embeddings]
@@ -141,11 +129,11 @@ def _by_split(table, path: Path) -> list[np.ndarray]:
     return [np.flatnonzero(np.isin(words, kind)) for kind in (["query"], ["gallery", "test"])]
 
 
-def _labels(table, path: Path, pattern: str | None) -> list[Label]:
+def _images(table, path: Path, pattern: str | None) -> list[Image]:
     """What the table says of each feature."""
     count = len(table["vectors"])
     names = [file_path(str(name)) for name in table.get("path", [f"{path} {row}" for row in range(count)])]
-    modality = [modality_of(str(word), str(path)) if str(word) else VISIBLE for word in _words(table)]
+    modality = [labels.modality(str(word), str(path)) if str(word) else VISIBLE for word in _words(table)]
     boxes = [
         None if left < 0 else (left, top, right, bottom)
         for left, top, right, bottom in table.get("box", np.full((count, 4), -1)).tolist()
@@ -160,15 +148,16 @@ def _labels(table, path: Path, pattern: str | None) -> list[Label]:
                 )
             people.append(who)
         cameras = [text(value) for value in table.get("camera", [""] * count)]
-        return [Label(*fields) for fields in zip(names, people, cameras, modality, boxes)]
-    if "path" not in table:
+        images = list(map(labelled, names, people, cameras))
+    elif "path" in table:
+        expression = labels.compiled(pattern)
+        images = [Image(name, extra=labels.named(expression, name.as_posix(), str(path))) for name in names]
+    else:
         raise UserError(
             f"{path} does not say who is on each image: the columns identity and camera were expected, or path, "
             "with names such as 0002_c1s1_000451_03.jpg. For embedding, give a table (.csv) with these columns."
         )
-    expression = two_folders.compiled(pattern)
-    found = [two_folders.fields(expression, name.as_posix(), path) for name in names]
-    return list(map(Label, names, (who for who, _ in found), (seen for _, seen in found), modality, boxes))
+    return [replace(image, modality=kind, box=box) for image, kind, box in zip(images, modality, boxes)]
 
 
 def file_path(name: str) -> Path:

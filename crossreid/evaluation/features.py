@@ -154,6 +154,7 @@ def read_stored(
     pattern: str | None = None,
     same_camera: bool = True,
     protocol=None,
+    keep_junk: bool = False,
 ) -> Stored:
     """Features from one of the forms that the module tells.
 
@@ -163,6 +164,7 @@ def read_stored(
     same_camera: of the protocol that is made of such files.
     protocol: for the exchange format of SYSU-MM01, the protocol with the images that the rows belong to; for those
         of an evaluation, another one than its own.
+    keep_junk: whether identity -1 is an identity like any other; else what has it is left out.
 
     Raises UserError that says what was expected.
     """
@@ -170,7 +172,7 @@ def read_stored(
 
     path = Path(path)
     if result_files.is_inference(path):
-        return result_files.read_inference(path, Path(gallery) if gallery else None, same_camera)
+        return result_files.read_inference(path, Path(gallery) if gallery else None, same_camera, keep_junk)
     if path.is_dir() or sysu_mat.cameras(path):
         if protocol is None:
             raise UserError(
@@ -179,20 +181,20 @@ def read_stored(
             )
         return sysu_mat.read(path, protocol)
     if path.suffix == ".mat":
-        return result_files.read_result(path, same_camera)
+        return result_files.read_result(path, same_camera, keep_junk)
     arrays = archive(path)
     if "record" in arrays:
         stored = _recorded(arrays, path)
         return stored if protocol is None else stored.under(protocol)
     if result_files.is_result(arrays):
-        return result_files.read_result(path, same_camera, arrays)
+        return result_files.read_result(path, same_camera, keep_junk, arrays)
     check_archive(arrays, path)
     sides = [(arrays, path)]
     if gallery is not None:
         other = archive(Path(gallery))
         check_archive(other, Path(gallery))
         sides.append((other, Path(gallery)))
-    return feature_tables.read(sides, pattern, same_camera)
+    return feature_tables.read(sides, pattern, same_camera, keep_junk)
 
 
 def is_stored(path: str | Path) -> bool:

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crossreid.evaluation.feature_tables import Label, between, text
+from crossreid.evaluation.feature_tables import between, labelled, text
 from crossreid.evaluation.features import Stored
 from crossreid.formats import matlab
 from crossreid.ops import memory
-from crossreid.records import Embedding, Metric, UserError
+from crossreid.records import Embedding, Image, Metric, UserError
 
 SIDES = ("query", "gallery")
 RESULT = tuple(f"{side}_{what}" for side in SIDES for what in ("f", "label", "cam"))
@@ -35,7 +35,9 @@ def is_result(arrays: Mapping[str, np.ndarray]) -> bool:
     return "gallery_f" in arrays and "query_f" in arrays
 
 
-def read_result(path: Path, same_camera: bool, arrays: Mapping[str, np.ndarray] | None = None) -> Stored:
+def read_result(
+    path: Path, same_camera: bool, keep_junk: bool = False, arrays: Mapping[str, np.ndarray] | None = None
+) -> Stored:
     """arrays: of a ``.npz``; without them ``path`` is a ``.mat``."""
     if arrays is None:
         arrays = matlab.load(path, RESULT)
@@ -62,7 +64,7 @@ def read_result(path: Path, same_camera: bool, arrays: Mapping[str, np.ndarray] 
                 )
         labels.append(
             [
-                Label(Path(f"{path} {side} {row}"), str(text(who)), text(seen))
+                labelled(Path(f"{path} {side} {row}"), str(text(who)), text(seen))
                 for row, (who, seen) in enumerate(zip(people.tolist(), cameras.tolist()))
             ]
         )
@@ -78,6 +80,7 @@ def read_result(path: Path, same_camera: bool, arrays: Mapping[str, np.ndarray] 
         {"vector": Metric("cosine")},
         "vector",
         same_camera=same_camera,
+        keep_junk=keep_junk,
         place=str(path),
         about={"method": "unknown", "checkpoint": path.name},
     )
@@ -90,7 +93,7 @@ def is_inference(path: Path) -> bool:
     )
 
 
-def read_inference(path: Path, gallery: Path | None, same_camera: bool) -> Stored:
+def read_inference(path: Path, gallery: Path | None, same_camera: bool, keep_junk: bool = False) -> Stored:
     """path: the folder that holds those of query and gallery, or that of the queries; then the gallery's is
     ``gallery``, or
     lies beside it."""
@@ -111,12 +114,13 @@ def read_inference(path: Path, gallery: Path | None, same_camera: bool) -> Store
         metrics,
         next(iter(metrics)),
         same_camera=same_camera,
+        keep_junk=keep_junk,
         place=f"{folders[0]} and {folders[1]}",
         about={"method": "alignedreid", "checkpoint": path.name},
     )
 
 
-def _inference(folder: Path) -> tuple[list[Label], Embedding]:
+def _inference(folder: Path) -> tuple[list[Image], Embedding]:
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         raise UserError(
@@ -146,7 +150,7 @@ def _inference(folder: Path) -> tuple[list[Label], Embedding]:
         # Channel by channel, with the height last.
         stripes = torch.from_numpy(local.reshape(count, channels, -1).transpose(0, 2, 1).copy())
     labels = [
-        Label(Path(f"{folder} {row}"), str(int(who)), str(int(seen)))
+        labelled(Path(f"{folder} {row}"), str(int(who)), str(int(seen)))
         for row, (who, seen) in enumerate(zip(people, cameras))
     ]
     return labels, Embedding(torch.from_numpy(feature.reshape(count, channels)), stripes)

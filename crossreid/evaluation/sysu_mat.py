@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crossreid.data.source import image_names
 from crossreid.evaluation.features import Stored
 from crossreid.formats import matlab
+from crossreid.images.listing import image_names
 from crossreid.protocols.results import described
 from crossreid.records import Embedding, Metric, UserError
 

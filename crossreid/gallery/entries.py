@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from crossreid.images.timestamps import check_taken
 from crossreid.records import MODALITIES, UserError
 
 Value = str | float | int | bool
 # Bytes of UTF-8, so that every store can hold every entry.
 LIMITS = {"key": 128, "path": 4096, "camera": 256, "identity": 256, "columns": 32768}
 NOTHING: Mapping[str, Value] = MappingProxyType({})
+# Columns of an entry that hold the box of a person in a frame.
+EDGES = ("left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Filter:
         fulfils neither.
     columns: these values in these columns. Whole and other numbers compare as numbers; text, numbers and truth
         values are never equal to each other.
-    expired: taken before this moment, or, where that is not known, added before it. Retention goes by this one.
+    expired: of an ``age`` from before this time. Retention goes by this one.
     """
 
     cameras: Sequence[str] = ()
@@ -129,9 +132,24 @@ def checked(entry: Entry, added: float | None) -> Entry:
         value = getattr(entry, what)
         if value is not None or what in ("key", "path"):
             _text(value, f"{what} of {name}", LIMITS[what])
-    _moment(entry.time, f"time of {name}")
+    _moment(entry.time, f"the time of {name}")
+    if entry.time is not None:
+        check_taken(entry.time, f"the time of {name}")
     _columns(entry.columns, name)
     return replace(entry, columns=dict(entry.columns), added=added if entry.added is None else entry.added)
+
+
+def age(entry: Entry) -> float:
+    """The time from which the age of an entry counts: when it was taken, or, where that is not known or lies after it,
+    when it was added."""
+    if entry.added is None:
+        return entry.time or 0.0
+    return entry.added if entry.time is None else min(entry.time, entry.added)
+
+
+def box_of(entry: Entry) -> list | None:
+    """The box that an entry shows of its frame, None for the whole image."""
+    return [entry.columns[edge] for edge in EDGES] if all(edge in entry.columns for edge in EDGES) else None
 
 
 def tag(name: str, value: Value) -> str:

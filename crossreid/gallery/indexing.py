@@ -8,46 +8,29 @@ goes on where it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from crossreid import embedding_files
-from crossreid.gallery.entries import Entry, Value, checked
+from crossreid.data.modality import told
+from crossreid.gallery.entries import EDGES, Entry, checked
 from crossreid.gallery.gallery import Gallery
-from crossreid.gallery.moments import moment
-from crossreid.gallery.thumbnails import EDGES, thumbnail
-from crossreid.images.decode import content_key, crop, decode
+from crossreid.images import listing
+from crossreid.images.decode import content_key
+from crossreid.images.reading import ahead, bar, batches, cut
+from crossreid.images.resize import fit
+from crossreid.images.thumbnail import thumbnail
 from crossreid.records import INFRARED, VISIBLE, Image, UserError
 
-THREADS, BATCH, ADD = embedding_files.THREADS, 64, 512
+BATCH, ADD = 64, 512
+# Of what ``Image.extra`` may hold, what an entry has fields for.
+_FIELDS = ("path", "identity", "camera")
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """An image that may go into a gallery.
-
-    file: where it lies. box: (left, top, right, bottom) of the person in it, or None for all of it. row: its place in a
-        prepared array, or None.
-    modality: None where nobody said. The rest is as in ``Entry``.
-    """
-
-    file: Path
-    path: str
-    modality: str | None = None
-    camera: str | None = None
-    time: float | None = None
-    identity: str | None = None
-    columns: Mapping[str, Value] = field(default_factory=dict)
-    box: tuple[int, int, int, int] | None = None
-    array_index: int | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
+class Filled:
     """What ``fill`` did.
 
     new: images that were added. known: that were there before, or twice among those given.
@@ -68,48 +51,36 @@ def listed(
     camera: str | None = None,
     time: float | None = None,
     identity: str | None = None,
-    root: Path | None = None,
-) -> list[Candidate]:
-    """The images that files, folders (with all below them), patterns and tables name.
+    keep_junk: bool = False,
+) -> list[Image]:
+    """The images that files, folders (with all below them), patterns and tables name, see
+    ``crossreid.images.listing.listed``.
 
-    A table (``.csv``) has the column ``path`` (relative to the table) and perhaps ``camera``, ``time``, ``identity``,
-    ``modality``, ``x0``, ``y0``, ``x1``, ``y1`` (a box in pixels), and any others, which are kept as text.
     modality, camera, time, identity: of all images of which no table says another.
-    root: paths in the gallery are relative to this folder; without it they are absolute.
     """
-    candidates = []
-    for row in embedding_files.listed(sources, modality):
-        columns = dict(row.columns)
-        when = columns.pop("time", "")
-        candidates.append(
-            Candidate(
-                row.path,
-                _path(row.path, root),
-                row.modality,
-                columns.pop("camera", "") or camera,
-                moment(when, f"the time of {row.name}") if when else time,
-                columns.pop("identity", "") or identity,
-                {name: text for name, text in columns.items() if text},
-                row.box,
-            )
-        )
-    return candidates
-
-
-def of_images(splits: Mapping[str, Sequence[Image]], root: Path | None = None) -> list[Candidate]:
-    """The images of a data set as ``crossreid.data.read`` gives them; the column ``split`` says which split each is
-    of. Cameras and identities keep the data set's own numbers."""
+    given = {name: text for name, text in (("camera", camera), ("identity", identity)) if text}
     return [
-        Candidate(
-            image.path,
-            _path(image.path, root),
-            image.modality,
-            str(image.camera),
-            image.time,
-            str(image.identity),
-            {"split": split} | ({} if image.array_index is None else {"row": image.array_index}),
-            image.box,
-            image.array_index,
+        replace(
+            image,
+            time=time if image.time is None else image.time,
+            extra={**given, **{name: text for name, text in image.extra.items() if text}},
+        )
+        for image in listing.listed(sources, modality, keep_junk)
+    ]
+
+
+def of_images(splits: Mapping[str, Sequence[Image]]) -> list[Image]:
+    """The images of a data set as ``crossreid.data.read`` gives them; the column ``split`` says which split each is
+    of. Cameras and identities are those that own data names, or the data set's own numbers."""
+    return [
+        replace(
+            image,
+            extra={
+                "identity": str(image.identity),
+                "camera": str(image.camera),
+                **{name: text for name, text in image.extra.items() if text},
+                "split": split,
+            },
         )
         for split, images in splits.items()
         for image in images
@@ -119,66 +90,76 @@ def of_images(splits: Mapping[str, Sequence[Image]], root: Path | None = None) -
 def fill(
     gallery: Gallery,
     embedder,
-    candidates: Sequence[Candidate],
+    images: Sequence[Image],
     *,
+    root: Path | None = None,
     thumbnails: bool = True,
     progress: bool | None = None,
-) -> Outcome:
-    """Embed what is new among the candidates and add it.
+) -> Filled:
+    """Embed what is new among the images and add it.
 
-    embedder: a ``crossreid.Embedder``. thumbnails: also keep a JPEG of at most 96 x 192 pixels of each.
+    embedder: a ``crossreid.Embedder``. images: as ``listed`` or ``of_images`` gives them; identity and camera of an
+    entry are those in ``Image.extra``, whose further columns it keeps.
+    root: paths in the gallery are relative to this folder; without it they are absolute.
+    thumbnails: also keep a JPEG of at most 96 x 192 pixels of each.
     progress: a bar with the time left; None shows it on a terminal.
 
-    An image that cannot be read is left out, and listed in the outcome. What was added stays when this is
+    An image that cannot be read is left out, and listed in what is returned. What was added stays when this is
     interrupted. Raises UserError when the gallery is of another model, or the model must be told modalities and cannot.
     """
-    from tqdm import tqdm
-
     gallery.require(embedder.fingerprint)
-    candidates, assumed = _with_modalities(candidates, embedder)
-    waiting: list[tuple[Entry, np.ndarray, bytes | None]] = []
+    images = told(images, len(embedder.modalities) > 1 or embedder.modalities == (INFRARED,))
+    paths = {image.path: _path(image.path, root) for image in images}
     ready: list[tuple[Entry, np.ndarray, bytes | None]] = []
-    bad, new, seen = [], 0, 0
-    batch = getattr(embedder, "batch", BATCH)
+    bad, new = [], 0
 
-    def embed() -> None:
-        known = gallery.known([entry.key for entry, _, _ in waiting])
-        fresh = [each for each in waiting if each[0].key not in known]
-        if fresh:
-            vectors = embedder(
-                [array for _, array, _ in fresh], modality=[entry.modality for entry, _, _ in fresh]
-            )
-            ready.extend((entry, vector, small) for (entry, _, small), vector in zip(fresh, vectors))
-        waiting.clear()
+    def made(frame: np.ndarray, image: Image) -> tuple[Entry, np.ndarray, bytes | None]:
+        entry = checked(_entry(frame, image, paths[image.path]), None)
+        part = cut(frame, image)
+        small = thumbnail(part) if thumbnails else None
+        return entry, fit(part, embedder.size, embedder.interpolation), small
 
     def add() -> int:
-        count = 0
-        if ready:
-            entries, vectors, small = zip(*ready)
-            count = gallery.add(entries, np.stack(vectors), small)
+        if not ready:
+            return 0
+        entries, features, small = zip(*ready)
         ready.clear()
-        return count
+        return gallery.add(entries, np.stack(features), small)
 
-    with tqdm(
-        total=len(candidates),
-        desc="index",
-        unit="image",
-        disable=None if progress is None else not progress,
-    ) as bar:
-        for found in _decoded(candidates, thumbnails):
-            seen += 1
-            if isinstance(found, tuple) and isinstance(found[1], str):
-                bad.append(found)
-            else:
-                waiting.append(found)
-            if len(waiting) >= batch:
-                embed()
+    with bar("index", len(images), progress) as shown:
+        for batch in batches(ahead(images, made), getattr(embedder, "batch", BATCH)):
+            bad += [(paths[image.path], str(error)) for image, error in batch if isinstance(error, UserError)]
+            good = [each for _, each in batch if not isinstance(each, UserError)]
+            known = gallery.known([entry.key for entry, _, _ in good])
+            fresh = [each for each in good if each[0].key not in known]
+            if fresh:
+                features = embedder(
+                    [pixels for _, pixels, _ in fresh], modality=[entry.modality for entry, _, _ in fresh]
+                )
+                ready += [(entry, feature, small) for (entry, _, small), feature in zip(fresh, features)]
             if len(ready) >= ADD:
                 new += add()
-            bar.update(1)
-        embed()
+            shown.update(len(batch))
         new += add()
-    return Outcome(new, seen - new - len(bad), assumed, tuple(bad))
+    assumed = sum(not image.modality for image in images)
+    return Filled(new, len(images) - new - len(bad), assumed, tuple(bad))
+
+
+def _entry(frame: np.ndarray, image: Image, path: str) -> Entry:
+    columns: dict = {name: text for name, text in image.extra.items() if name not in _FIELDS}
+    if image.array_index is not None:
+        columns["array_index"] = image.array_index
+    if image.box is not None:
+        columns |= dict(zip(EDGES, map(int, image.box)))
+    return Entry(
+        content_key(frame, image.box),
+        path,
+        image.modality or VISIBLE,
+        image.extra.get("camera"),
+        image.time,
+        image.extra.get("identity"),
+        columns,
+    )
 
 
 def _path(path: Path, root: Path | None) -> str:
@@ -190,71 +171,3 @@ def _path(path: Path, root: Path | None) -> str:
         raise UserError(
             f"{path} does not lie below {root}: give a folder that holds all images, or leave it out"
         ) from None
-
-
-def _with_modalities(candidates: Sequence[Candidate], embedder) -> tuple[list[Candidate], int]:
-    """Candidates that all have a modality, and how many got theirs for want of anything better."""
-    if all(each.modality is not None for each in candidates):
-        return list(candidates), 0
-    from crossreid.embedder import modality_of
-
-    found, unknown = [], []
-    for each in candidates:
-        modality = each.modality
-        if modality is None:
-            try:
-                modality = modality_of(each.file)
-            except UserError:
-                unknown.append(each.path)
-        found.append(replace(each, modality=modality or VISIBLE))
-    if unknown and (len(embedder.modalities) > 1 or embedder.modalities == (INFRARED,)):
-        others = f" and {len(unknown) - 1} others" if len(unknown) > 1 else ""
-        raise UserError(
-            f"this model treats visible and infrared images differently, and of {unknown[0]}{others} nothing says "
-            "which they are: give --modality visible or --modality infrared, or list the images in a table with the "
-            "columns path and modality"
-        )
-    return found, len(unknown)
-
-
-def _decoded(candidates: Sequence[Candidate], thumbnails: bool) -> Iterator:
-    """(entry, pixels, thumbnail) of each candidate, or (path, reason)."""
-    groups = (list(group) for _, group in groupby(candidates, key=lambda each: (each.file, each.array_index)))
-    return embedding_files.ahead_of(_parts, groups, thumbnails)
-
-
-def _parts(candidates: list[Candidate], thumbnails: bool) -> list:
-    """What one file holds for its candidates."""
-    try:
-        frame = _pixels(candidates[0])
-    except UserError as error:
-        return [(each.path, str(error)) for each in candidates]
-    found = []
-    for each in candidates:
-        try:
-            part = frame if each.box is None else crop(frame, each.box)
-        except UserError as error:
-            found.append((each.path, str(error)))
-            continue
-        columns = dict(each.columns)
-        if each.box is not None:
-            columns |= dict(zip(EDGES, map(int, each.box)))
-        key = content_key(frame, each.box)
-        try:
-            entry = checked(
-                Entry(key, each.path, each.modality, each.camera, each.time, each.identity, columns), None
-            )
-        except UserError as error:
-            found.append((each.path, str(error)))
-            continue
-        # A copy, so that a part does not keep its whole frame.
-        found.append((entry, np.array(part), thumbnail(part) if thumbnails else None))
-    return found
-
-
-def _pixels(candidate: Candidate) -> np.ndarray:
-    if candidate.array_index is None:
-        return decode(candidate.file)
-    from crossreid.data.loading import read_image
-
-    return read_image(Image(candidate.file, 0, 0, array_index=candidate.array_index))

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from crossreid.files import write_json
 from crossreid.gallery.cleaning import clean
-from crossreid.gallery.entries import Entry, Filter, tag, tags
+from crossreid.gallery.entries import Entry, Filter, age, tag, tags
 from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.sentences import in_sentences, sentence
 from crossreid.gallery.store import Facts, NoGallery, Row, Summary, facts_from
@@ -364,7 +364,7 @@ def _table(rows: Sequence[Row], dimension: int):
         "columns": [json.dumps(entry.columns) for entry in entries],
         "tags": [_lines(sorted(tags(entry))) for entry in entries],
         "names": [json.dumps(sorted(entry.columns)) for entry in entries],
-        "age": [entry.added if entry.time is None else entry.time for entry in entries],
+        "age": [age(entry) for entry in entries],
         "image": [row.image for row in rows],
         "vector": pa.FixedSizeListArray.from_arrays(vectors, dimension),
     }

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.files import replacing
-from crossreid.gallery.entries import Hit
-from crossreid.gallery.moments import written
-from crossreid.gallery.thumbnails import EDGES, thumbnail
+from crossreid.gallery.entries import Hit, box_of
 from crossreid.images.decode import crop, decode
+from crossreid.images.thumbnail import thumbnail
+from crossreid.images.timestamps import written
 from crossreid.records import UserError
 
 FIELDS = ("rank", "distance", "identity", "camera", "modality", "time", "path", "key")
@@ -118,8 +118,8 @@ def _image(entry, gallery) -> bytes | None:
         return kept
     try:
         pixels = decode(entry.path)
-        if all(edge in entry.columns for edge in EDGES):
-            pixels = crop(pixels, [entry.columns[edge] for edge in EDGES])
+        if box := box_of(entry):
+            pixels = crop(pixels, box)
     except UserError:
         return None
     return thumbnail(pixels)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from crossreid.gallery.entries import Entry, Filter, tag, tags
+from crossreid.gallery.entries import Entry, Filter, age, tag, tags
 from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.store import Facts, Row, Summary, summarised
 
@@ -45,7 +45,7 @@ class MemoryStore:
                 "modality": self._code(entry.modality),
                 "identity": self._code(entry.identity),
                 "time": np.nan if entry.time is None else entry.time,
-                "age": entry.added if entry.time is None else entry.time,
+                "age": age(entry),
             }
             for name, value in values.items():
                 self._arrays[name][place] = value

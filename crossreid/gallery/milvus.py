@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.gallery.entries import Entry, Filter, tags
+from crossreid.gallery.entries import Entry, Filter, age, tags
 from crossreid.gallery.store import Facts, NoGallery, Row, Summary, facts_from, summarised
 from crossreid.records import UserError
 
@@ -294,7 +294,7 @@ def _values(name: str, row: Row) -> dict:
         "identity": _digest(entry.identity),
         "modality": entry.modality,
         "time": UNKNOWN if entry.time is None else float(entry.time),
-        "age": float(entry.time if entry.time is not None else entry.added or 0.0),
+        "age": age(entry),
         "tags": sorted(map(_digest, tags(entry))),
         "entry": json.dumps({field: getattr(entry, field) for field in Entry.__slots__}, ensure_ascii=False),
         "image": base64.b64encode(row.image or b"").decode(),

@@ -9,7 +9,6 @@ A child that takes too long, too much memory or dies of what it was given costs 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import queue
@@ -20,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PILImage
 
 from crossreid.images.decode import PIXEL_LIMIT, crop, frame
 from crossreid.images.resize import fit
+from crossreid.images.thumbnail import thumbnail
 from crossreid.records import UserError
 
 # Of a processor for one image; and of the clock, for the case that it gets none of it.
@@ -220,14 +219,6 @@ def _decoded(asked: dict, content: bytes) -> tuple[bytes, np.ndarray | None]:
     with frame(source, limit_pixels=asked["limit_pixels"], name="The image") as pixels:
         if asked["box"] is not None:
             pixels = crop(pixels, asked["box"])
-        small = _small(pixels, tuple(asked["preview"]))
+        small = thumbnail(pixels, tuple(asked["preview"]))
         size = asked["size"]
         return small, None if size is None else np.ascontiguousarray(fit(pixels, size, asked["interpolation"]))
-
-
-def _small(pixels: np.ndarray, box: tuple[int, int]) -> bytes:
-    """A JPEG that fits into a box, without anything else that the file held."""
-    image, file = PILImage.fromarray(pixels), io.BytesIO()
-    image.thumbnail(box)
-    image.save(file, format="JPEG", quality=88)
-    return file.getvalue()

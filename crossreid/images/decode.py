@@ -23,9 +23,6 @@ from crossreid.records import UserError
 
 # Pillow opens many more formats, some of which run other programs (EPS) or have seen little hostile input.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
 # A small file can unpack to gigabytes, so the header is asked before anything is decoded.
 PIXEL_LIMIT = 80_000_000
 BYTE_LIMIT = 2**28

@@ -112,6 +112,10 @@ class Method(nn.Module):
         """The steps of the coming iteration, in order."""
         return (Phase(),)
 
+    def networks(self) -> list[nn.Module]:
+        """The parts whose forward is most of the work, for ``train.compile``."""
+        return [module for name, module in self.named_children() if name == "backbone"]
+
     def leaves_out(self) -> bool:
         """Whether some phase leaves a trainable parameter without a gradient. Several processes must know, and pay for
         it; phases with optimizers of their own do."""

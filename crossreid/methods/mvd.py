@@ -346,6 +346,9 @@ class MVD(Method):
             ]
         }
 
+    def networks(self) -> list[nn.Module]:
+        return list(self.encoders.values())
+
     def grey(self, images: torch.Tensor) -> torch.Tensor:
         """The grey version of normalised images (N, 3, H, W), three equal channels."""
         red, green, blue = self.profile.grey

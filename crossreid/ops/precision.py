@@ -34,19 +34,18 @@ def without_autocast(device: str):
 
 @contextmanager
 def full_products():
-    """Context in which float32 matrix products are not shortened to TF32 or bfloat16.
+    """Context in which float32 matrix products and convolutions are not shortened to TF32 or bfloat16.
 
     A shortened product changes which neighbours are nearest, so evaluation never uses it.
     """
-    before = torch.get_float32_matmul_precision()
-    if before == "highest":
-        yield
-        return
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def _widen(value):

@@ -148,9 +148,9 @@ def shown(run: Run, records, method):
     tensor (N, 3, H, W), and the modalities (N,) as indices."""
     import torch
 
-    from crossreid.data.loading import read_image
     from crossreid.data.on_device import normalise
     from crossreid.data.transforms import resized
+    from crossreid.images.reading import read
 
     inputs = SimpleNamespace(**method.input)
     images = []
@@ -162,6 +162,6 @@ def shown(run: Run, records, method):
                 "shown"
             )
         images.append(image)
-    pixels = resized([read_image(each) for each in images], inputs)
+    pixels = resized([read(each) for each in images], inputs)
     modality = torch.tensor([MODALITIES.index(each.modality) for each in images])
     return pixels.permute(0, 2, 3, 1).numpy(), normalise(pixels, inputs), modality

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from crossreid.images.reading import read
+from crossreid.images.thumbnail import thumbnail
+from crossreid.records import UserError
+from crossreid.report.drawing import data_uri
 from crossreid.report.figures import Section
-from crossreid.report.runs import Run
-from crossreid.report.thumbnails import thumbnail
+from crossreid.report.runs import Run, image_of
 
 KINDS = {"good": "Good queries", "median": "Median queries", "worst": "Worst queries"}
 
@@ -69,7 +72,7 @@ def _ranking(run: Run, ranked: dict) -> str:
 def _person(run: Run, record: dict, role: str, mark: str, about: str) -> str:
     known = {key: record[key] for key in ("identity", "camera", "modality") if record.get(key) is not None}
     words = ", ".join(str(value) if key == "modality" else f"{key} {value}" for key, value in known.items())
-    source = thumbnail(run, record)
+    source = _shown(run, record)
     alt = escape(f"{role}: {words}", quote=True)
     image = f'<img src="{source}" alt="{alt}">' if source else '<span class="missing">image not found</span>'
     below = "<br>".join(
@@ -77,3 +80,18 @@ def _person(run: Run, record: dict, role: str, mark: str, about: str) -> str:
         for key, value in known.items()
     )
     return f'<figure><div class="image">{image}{mark}</div><figcaption>{about}{below}</figcaption></figure>'
+
+
+def _shown(run: Run, record: dict) -> str | None:
+    """The image that a record of ``evaluation.json`` names, as a small JPEG in a data URI.
+
+    None where it cannot be read, or lies neither below the run's data nor in its folder: a report of a run from
+    another machine has its numbers all the same.
+    """
+    found = image_of(run, record)
+    if found is None:
+        return None
+    try:
+        return data_uri("image/jpeg", thumbnail(read(found)))
+    except UserError:
+        return None

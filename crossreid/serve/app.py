@@ -21,8 +21,8 @@ from starlette.exceptions import HTTPException
 
 from crossreid import __version__
 from crossreid.gallery import Entry, Filter
-from crossreid.gallery.moments import moment
 from crossreid.images.apart import Closed, Decoders
+from crossreid.images.timestamps import timestamp
 from crossreid.records import MODALITIES, UserError
 from crossreid.serve import upload
 from crossreid.serve.describe import SEARCH_BODY, described
@@ -376,7 +376,7 @@ def _sentence(error: UserError) -> str:
 def _filter(cameras: list[str], modality: str, since: str, until: str) -> Filter:
     if modality not in ("", *MODALITIES):
         raise Refusal(400, f"The filter's modality must be {' or '.join(MODALITIES)}.")
-    start, end = _moment(since, "from"), _moment(until, "to")
+    start, end = _timestamp(since, "from"), _timestamp(until, "to")
     if start is not None and end is not None and start >= end:
         raise Refusal(400, "The time range is empty: its beginning is not before its end.")
     try:
@@ -385,9 +385,9 @@ def _filter(cameras: list[str], modality: str, since: str, until: str) -> Filter
         raise Refusal(400, "The filter was not understood; see /api.") from None
 
 
-def _moment(text: str, name: str) -> float | None:
+def _timestamp(text: str, name: str) -> float | None:
     try:
-        return moment(text, f"the time '{name}'") if text else None
+        return timestamp(text, f"the time '{name}'") if text else None
     except UserError as error:
         raise Refusal(400, f"{error}.") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from crossreid.gallery import Entry
-from crossreid.gallery.indexing import EDGES
+from crossreid.gallery.entries import box_of
 from crossreid.images.apart import Closed, Decoders
 from crossreid.records import UserError
 
@@ -66,8 +66,7 @@ class EntryImages:
 
     def _read(self, entry: Entry, full: bool) -> bytes | None:
         file = self.locate(entry.path)
-        edges = [entry.columns.get(edge) for edge in EDGES]
-        return None if file is None else self._small(file, None if None in edges else edges, full)
+        return None if file is None else self._small(file, box_of(entry), full)
 
     def _small(self, source: bytes | Path, box, full: bool) -> bytes | None:
         try:

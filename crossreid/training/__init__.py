@@ -14,7 +14,7 @@ import torch
 from crossreid import checkpoint
 from crossreid.data import get as get_source
 from crossreid.data.loading import Loader, training_set
-from crossreid.engine import Engine, deterministic, seed_step
+from crossreid.engine import Engine, deterministic, seed_step, tune
 from crossreid.files import replacing
 from crossreid.methods.base import Method, Progress
 from crossreid.records import UserError
@@ -51,6 +51,7 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         refuse_occupied(run)
     if config.threads:
         torch.set_num_threads(config.threads)
+    tune(config.tf32, config.cudnn_benchmark)
     if config.deterministic:
         deterministic()
 

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from tqdm import tqdm
@@ -20,6 +20,7 @@ from crossreid.data.loading import Loader
 from crossreid.engine import PRECISIONS, Engine, seed_step
 from crossreid.methods.base import Method, Phase, Progress
 from crossreid.records import UserError, check_choice
+from crossreid.training import averaging
 from crossreid.training.optim import OptimizerConfig, lr_factor, make_optimizers
 
 
@@ -32,6 +33,13 @@ class TrainConfig:
     accumulate: batches whose gradients are averaged before a step. R processes equal one that accumulates R.
     device: ``auto``, ``cpu``, ``cuda``, ``npu``, ...
     precision: ``float32``, ``bfloat16`` or ``float16``.
+    tf32: let an NVIDIA GPU shorten float32 products of the network to TensorFloat-32; evaluation never does.
+    channels_last: lay images out in memory with the channels last, which is faster on most devices.
+    cudnn_benchmark: let cuDNN try which of its convolutions is the fastest.
+    compile: compile the networks by torch.compile: the first steps take minutes, the others less.
+    clip: longest gradient of each optimizer's parameters together; 0 for any.
+    average: share of the averaged weights that stays after each iteration (exponential moving average), such as
+        0.999; evaluated and kept are the averaged ones. 0 for no average.
     seed: of everything that is drawn at random.
     deterministic: repeatable results on accelerators too (the CPU is always repeatable).
     threads: CPU threads of the network; 0 leaves torch's choice.
@@ -51,6 +59,12 @@ class TrainConfig:
     accumulate: int = 1
     device: str = "auto"
     precision: str = "float32"
+    tf32: bool = False
+    channels_last: bool = False
+    cudnn_benchmark: bool = False
+    compile: bool = False
+    clip: float = 0.0
+    average: float = 0.0
     seed: int = 0
     deterministic: bool = False
     threads: int = 0
@@ -73,6 +87,11 @@ class TrainConfig:
         if self.epochs < 1 or self.accumulate < 1:
             raise UserError(
                 f"train.epochs is {self.epochs} and train.accumulate is {self.accumulate}: both must be 1 or more"
+            )
+        if self.clip < 0 or not 0 <= self.average < 1:
+            raise UserError(
+                f"train.clip is {self.clip} and train.average is {self.average}: expected a length of 0 or more, and a "
+                "share from 0 to below 1"
             )
         if self.select != "last" and not self.evaluate_every:
             raise UserError(
@@ -163,8 +182,14 @@ class _Loop:
         self.numbers = {name: number for number, name in enumerate(sorted(loaders))}
         self.iterations = max(1, math.ceil(len(loaders["train"]) / (engine.world * config.accumulate)))
         # The wrapper moves the weights to the device; optimizers and their states follow them there.
+        if config.channels_last:
+            method.to(memory_format=torch.channels_last)
         self.wrapped = engine.wrap(method)
+        if config.compile:
+            for network in method.networks():
+                network.compile()
         self.optimizers = make_optimizers(method, config.optimizers)
+        self.average = averaging.start(method) if config.average else None
         self.clock, self.total = Clock(), math.nan
         self.recent: dict[str, list[float]] = {}  # losses since they were last logged
         self.left: deque[Pending] = deque()
@@ -181,6 +206,9 @@ class _Loop:
             for group, settings in zip(optimizer.param_groups, today):
                 group.update(settings)
         self.engine.load_state(resume["engine"])
+        if self.average is not None and resume["learned"] is not None:
+            # The checkpoint's weights are the averaged ones.
+            self.method.load_state_dict(resume["learned"])
         # Each process's own, so that the means of the epoch come out to the last bit; of other numbers, their mean.
         self.clock.sums = {
             name: each[self.engine.rank] if len(each) == self.engine.world else sum(each) / len(each)
@@ -194,8 +222,9 @@ class _Loop:
         return bool(due) and self.clock.evaluated < epoch
 
     def evaluate(self, evaluate: Callable[[int], dict]) -> None:
-        self.engine.agree(self.method)
-        result = evaluate(self.clock.epoch)
+        with averaging.exchanged(self.method, self.average):
+            self.engine.agree(self.method)
+            result = evaluate(self.clock.epoch)
         self.clock.evaluated = self.clock.epoch
         if self.config.select != "last" and result["score"] > self.clock.best.get("score", -1.0):
             self.clock.best = {"score": result["score"], "epoch": self.clock.epoch}
@@ -221,6 +250,8 @@ class _Loop:
                 for phase in self.method.phases(self.progress()):
                     for _ in range(phase.repeat):
                         self.step(phase)
+                if self.average is not None:
+                    averaging.update(self.average, self.method, self.config.average)
                 clock.iteration += 1
                 clock.iterations += 1
                 clock.iterating += time.monotonic() - begun
@@ -299,7 +330,8 @@ class _Loop:
             "loaders": {name: loader.state() for name, loader in self.loaders.items()},
         }
         if self.engine.main:
-            self.write(name, state)
+            with averaging.exchanged(self.method, self.average) as learned:
+                self.write(name, state | {"learned": learned})
 
     def progress(self, at: int | None = None) -> Progress:
         """The clock as methods see it, with the learning rates set in the optimizers."""
@@ -309,8 +341,10 @@ class _Loop:
             settings = self.config.optimizers[name]
             factor = lr_factor(settings.schedule, self.config.epochs, now)
             for group in optimizer.param_groups:
-                group["lr"] = settings.lr * group["lr_factor"] * factor
-            lrs[name] = tuple(group["lr"] for group in optimizer.param_groups)
+                group["lr"] = settings.lr * group["lr_factor"] * factor * group.get("layer_factor", 1.0)
+            # Of the method's own groups, which a decay over the layers may have divided.
+            own = {group["of"]: group["lr_factor"] for group in optimizer.param_groups}
+            lrs[name] = tuple(settings.lr * own[number] * factor for number in sorted(own))
         return Progress(now.epoch, now.iteration, self.iterations, lrs, self.engine.loss_scale)
 
     def step(self, phase: Phase) -> None:
@@ -322,6 +356,8 @@ class _Loop:
         for part in range(config.accumulate):
             number, batch = next(self.loaders[phase.loader])
             batch = batch.to(engine.device, non_blocking=True)  # where its loader has not done so
+            if config.channels_last:
+                batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
             seed_step(config.seed, self.numbers[phase.loader], number)
             last = part == config.accumulate - 1
             with nullcontext() if last else engine.unsynchronised(self.wrapped):
@@ -333,7 +369,7 @@ class _Loop:
                 self.look_at_losses(engine.lag)
                 engine.backward(losses["total"] / config.accumulate)
         stepped = [self.optimizers[name] for name in phase.optimizers]
-        engine.step(stepped)
+        engine.step(stepped, config.clip)
         with torch.no_grad():
             for optimizer in stepped:
                 for group in optimizer.param_groups:

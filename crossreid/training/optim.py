@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +12,6 @@ import torch
 from crossreid.methods.base import Method, Progress
 from crossreid.records import UserError, check_choice
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("steps", "cosine", "poly", "linear", "constant")
 
 
@@ -56,10 +56,13 @@ class ScheduleConfig:
 class OptimizerConfig:
     """One optimizer.
 
-    name: ``sgd``, ``adam`` or ``adamw``.
+    name: ``sgd``, ``adam``, ``adamw``, or another of ``torch.optim`` or ``timm.optim``, such as ``nadam`` or ``lion``.
     lr: learning rate of groups with factor 1.
     weight_decay: for groups that do not set their own.
     momentum, nesterov: of ``sgd``. betas: of ``adam`` and ``adamw``.
+    arguments: further ones of the optimizer, such as ``{fused: true}``.
+    layer_decay: factor of the learning rate from each stage or block of a backbone to the one before it, in which
+        recipes of transformers have about 0.75; 1 for none.
     """
 
     name: str = "sgd"
@@ -68,12 +71,18 @@ class OptimizerConfig:
     momentum: float = 0.9
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
+    arguments: dict = field(default_factory=dict)
+    layer_decay: float = 1.0
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     def __post_init__(self):
-        check_choice("train.optimizers.*.name", self.name, OPTIMIZERS)
+        _class_of(self.name)
         if self.lr < 0:
             raise UserError(f"train.optimizers.*.lr is {self.lr}: a learning rate is 0 or more")
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(
+                f"train.optimizers.*.layer_decay is {self.layer_decay}: give a factor above 0, up to 1"
+            )
 
 
 def lr_factor(schedule: ScheduleConfig, epochs: int, progress: Progress) -> float:
@@ -120,16 +129,68 @@ def make_optimizers(
     made: dict[str, torch.optim.Optimizer] = {}
     for name, config in configs.items():
         prepared = [
-            {"lr_factor": 1.0, "bounds": None, "weight_decay": config.weight_decay}
+            {"lr_factor": 1.0, "bounds": None, "weight_decay": config.weight_decay, "of": number}
             | group
             | {"lr": config.lr}
-            for group in groups[name]
+            for number, group in enumerate(groups[name])
         ]
-        if config.name == "sgd":
-            made[name] = torch.optim.SGD(
-                prepared, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov
-            )
-        else:
-            kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-            made[name] = kind(prepared, lr=config.lr, betas=(config.betas[0], config.betas[1]))
+        if config.layer_decay != 1:
+            prepared = _by_depth(method, prepared, config.layer_decay)
+        options: dict[str, dict] = {"sgd": {"momentum": config.momentum, "nesterov": config.nesterov}}
+        options |= {each: {"betas": tuple(config.betas)} for each in ("adam", "adamw")}
+        try:
+            chosen = options.get(config.name, {}) | config.arguments
+            made[name] = _class_of(config.name)(prepared, lr=config.lr, **chosen)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"train.optimizers.{name} cannot be made: {' '.join(str(error).split())}. See what {config.name} of "
+                "torch.optim or timm.optim takes, and give it as train.optimizers.*.arguments"
+            ) from error
     return made
+
+
+def _class_of(name: str) -> Callable[..., torch.optim.Optimizer]:
+    """The class of an optimizer by its name in ``torch.optim`` or ``timm.optim``, in small letters."""
+    known = {
+        each.lower(): kind
+        for each, kind in vars(torch.optim).items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+    }
+    # One needs the loss again and again, one gradients of another form, and one is what the others are made of.
+    for other in ("lbfgs", "sparseadam", "optimizer"):
+        known.pop(other, None)
+    if name in known:
+        return known[name]
+    from timm.optim import get_optimizer_class, list_optimizers
+
+    check_choice("train.optimizers.*.name", name, dict.fromkeys((*known, *list_optimizers())))
+    return get_optimizer_class(name, bind_defaults=True)
+
+
+def _by_depth(method: Method, groups: list[dict], decay: float) -> list[dict]:
+    """The groups, each divided by how deep in the backbone its parameters lie: those behind it keep the learning rate,
+    the last stage has ``decay`` times it, the one before ``decay`` squared, and the stem the least."""
+    names = {id(parameter): name for name, parameter in method.named_parameters()}
+    found = {key: _stage(name) for key, name in names.items()}
+    depths = {
+        stage: at for at, stage in enumerate(sorted({each for each in found.values() if each is not None}))
+    }
+    top = len(depths)
+    divided: list[dict] = []
+    for group in groups:
+        of_stage: dict[int, list] = {}
+        for parameter in group["params"]:
+            of_stage.setdefault(depths.get(found[id(parameter)], top), []).append(parameter)
+        divided += [
+            group | {"params": some, "layer_factor": decay ** (top - stage)}
+            for stage, some in sorted(of_stage.items())
+        ]
+    return divided
+
+
+def _stage(name: str) -> int | None:
+    """Which stage or block of a backbone a parameter belongs to, 0 for what is before them; None for the rest."""
+    if not re.search(r"(^|\.)(backbone|stems?|encoders)\.", name):
+        return None
+    found = re.search(r"\.(?:layers?|stages?|blocks|features)[._]?(\d+)\.", name)
+    return 0 if found is None else int(found[1]) + 1

@@ -220,10 +220,10 @@ def _make_sysu(folder):
 
 def _read_sysu(folder):
     from crossreid import data
-    from crossreid.data.loading import read_image
+    from crossreid.images.reading import read
 
     for image in data.read("sysu_mm01", folder, prepared=True)["train"]:
-        read_image(image)
+        read(image)
 
 
 def _make_prepared(folder):
@@ -239,12 +239,12 @@ def _make_prepared(folder):
 
 def _read_prepared(folder):
     from crossreid.data import prepared
-    from crossreid.data.loading import read_image
+    from crossreid.images.reading import read
     from crossreid.records import Image
 
     names = sorted((folder / "images").iterdir())
     for image in prepared.rows([Image(name, 1, 1) for name in names], folder, (8, 4), "bilinear"):
-        read_image(image)
+        read(image)
 
 
 def _make_tables(folder):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays
+from crossreid.data.source import Counts, Finding, Source, find_root, strays
+from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
 PAIRS = ("P1", "P2", "P3", "P4", "P5")

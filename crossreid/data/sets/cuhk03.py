@@ -9,10 +9,11 @@ from pathlib import Path
 
 from crossreid.data import market_like
 from crossreid.data.combining import everything
-from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays, within
+from crossreid.data.source import Counts, Finding, Source, find_root, strays, within
 from crossreid.files import replacing
 from crossreid.formats import matlab
 from crossreid.images.decode import PIXEL_LIMIT
+from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
 # boxes: (word in the authors' names, identities and images of train, query and gallery, images altogether)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data.source import Counts, Finding, Source, find_root, image_names, strays, within
+from crossreid.data.source import Counts, Finding, Source, find_root, strays, within
 from crossreid.files import replacing
 from crossreid.formats import matlab
 from crossreid.images.decode import frame
+from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
 FOLDERS = ("cropped_image", "cropped_images")

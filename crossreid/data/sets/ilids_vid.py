@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import split_files
-from crossreid.data.source import Counts, Finding, Source, find_root, folder_names, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root
 from crossreid.formats import matlab
+from crossreid.images.listing import folder_names, image_names
 from crossreid.records import Image, UserError
 
 CAMERAS = {camera: f"i-LIDS-VID/sequences/cam{camera}" for camera in (1, 2)}

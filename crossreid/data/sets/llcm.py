@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from crossreid.data.lists import absent, read_list, read_numbers, require_folders
-from crossreid.data.source import Counts, Finding, Source, find_root, folder_names, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root
+from crossreid.images.listing import folder_names, image_names
 from crossreid.records import INFRARED, VISIBLE, Image, UserError
 
 # modality: (word in names of files and folders, cameras of the test)

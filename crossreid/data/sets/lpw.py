@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from crossreid.data.source import Counts, Finding, Source, find_root, folder_names, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root
+from crossreid.images.listing import folder_names, image_names
 from crossreid.records import Image, UserError
 
 # scene: the number of its first camera; views of a scene are numbered on from there.

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from crossreid.data import market_like
 from crossreid.data.naming import DISTRACTOR
-from crossreid.data.source import Counts, Finding, Source, find_root, image_names
+from crossreid.data.source import Counts, Finding, Source, find_root
+from crossreid.images.listing import image_names
 from crossreid.records import Image
 
 EXAMPLE = "0002_c1s1_000451_03.jpg"

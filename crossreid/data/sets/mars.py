@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import lists
-from crossreid.data.naming import JUNK
 from crossreid.data.source import Counts, Finding, Source, find_root
 from crossreid.formats import matlab
+from crossreid.images.labels import JUNK
 from crossreid.records import Image, UserError
 
 _NAME = re.compile(r"(\d{4})C(\d+)T\d+F\d+\.[^.]+$")

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data import lists
-from crossreid.data.source import Counts, Finding, Source, find_root, folder_names, image_names, strays
+from crossreid.data.source import Counts, Finding, Source, find_root, strays
 from crossreid.formats import arrays, matlab
+from crossreid.images.listing import folder_names, image_names
 from crossreid.records import INFRARED, VISIBLE, Image, UserError
 
 VISIBLE_CAMERAS = (1, 2, 4, 5)

@@ -1,0 +1,129 @@
+"""Images listed in a table: the one reader of CSV files, for training, evaluation, embedding and indexing."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from crossreid.images import decode, labels, timestamps
+from crossreid.records import Image, UserError
+
+EDGES = ("x0", "y0", "x1", "y1")
+KNOWN = ("path", "identity", "camera", "modality", "split", "time", *EDGES)
+SUFFIXES = (".csv", ".tsv")
+# What is told by fields of an image is not repeated as text.
+_FIELDS = ("modality", "time", *EDGES)
+
+
+def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> list[tuple[int, Image]]:
+    """The number of the line and the image of each line that is not blank, in the order of the table.
+
+    table: a text file in UTF-8 whose first line names the columns, with commas, semicolons or tabs between them.
+        ``path`` (relative to the table) must be there; ``identity``, ``camera``, ``modality``, ``split``, ``time`` and
+        a box in pixels, ``x0``, ``y0``, ``x1``, ``y1``, may be. Other columns are kept in ``Image.extra``, and a
+        warning names them.
+    needed: columns that must be there, with something in every line.
+    modality: of images whose line does not give one.
+
+    Identities and cameras that are not all whole numbers are numbered in sorted order; as they were written they stand
+    in ``extra``, like ``path`` and ``split``. Raises UserError that gives the line.
+    """
+    lines = list(_lines(table, needed))
+    if not lines:
+        raise UserError(
+            f"{table} lists no images: a line for each is expected below the line of the columns."
+        )
+    found = []
+    for number, line in lines:
+        where = f"{table}, line {number}"
+        for column in needed:
+            if not line[column]:
+                raise UserError(f"{where}: no {column} is given. Fill it in, or remove the line.")
+        word, when = line.get("modality"), line.get("time")
+        image = Image(
+            path_of(table, line["path"]),
+            modality=labels.modality(word, where) if word else modality,
+            time=timestamps.taken(when, f"{where}: time") if when else None,
+            box=_box(line, where),
+            extra={name: text for name, text in line.items() if name not in _FIELDS},
+        )
+        found.append((number, image))
+    numbered = labels.numbered([image for _, image in found], str(table))
+    return [(number, image) for (number, _), image in zip(found, numbered)]
+
+
+def path_of(table: Path, text: str) -> Path:
+    """The file that a line of a table names; backslashes are those of Windows where no file has them in its name."""
+    path = table.parent / text
+    return table.parent / text.replace("\\", "/") if "\\" in text and not path.exists() else path
+
+
+def _lines(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, column -> text) for each line that is not blank; columns in small letters."""
+    try:
+        # Spreadsheets begin with a byte order mark.
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max(",;\t", key=header.count))
+            columns = [column.strip().lower() for column in next(reader, [])]
+            _check_columns(table, columns, needed)
+            for fields in reader:
+                if not any(field.strip() for field in fields):
+                    continue
+                if len(fields) != len(columns):
+                    raise UserError(
+                        f"{table}, line {reader.line_num}: {len(fields)} fields, but {len(columns)} columns "
+                        f"({', '.join(columns)}). Put quotation marks around a field that holds a comma."
+                    )
+                yield reader.line_num, dict(zip(columns, (field.strip() for field in fields)))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"{table} cannot be read as a CSV file in UTF-8 ({error}): save it again as such."
+        ) from error
+    except OSError as error:
+        raise UserError(f"{table} cannot be opened ({error.strerror or error}): check the path") from error
+
+
+def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
+    missing = [column for column in needed if column not in columns]
+    edges = [edge for edge in EDGES if edge not in columns]
+    missing += edges if len(edges) < 4 else []
+    twice = [column for column in dict.fromkeys(columns) if columns.count(column) > 1]
+    wrong = [
+        f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("twice", twice)) if names
+    ]
+    wrong += ["one without a name"] if "" in columns else []
+    if wrong:
+        optional = [name for name in KNOWN if name not in needed and name not in EDGES]
+        raise UserError(
+            f"{table}, line 1: the columns are {', '.join(columns) or '(none)'} ({'; '.join(wrong)}); expected are "
+            f"{', '.join(needed)} and, if wanted, {', '.join(optional)}, {', '.join(EDGES)} (a box in pixels) and any "
+            "others, each once. Name the columns in the first line."
+        )
+    free = [name for name in KNOWN if name not in columns]
+    others = []
+    for column in columns:
+        if column not in KNOWN:
+            near = difflib.get_close_matches(column, free, 1)
+            others.append(f"{column} (did you mean {near[0]}?)" if near else column)
+    if others:
+        warnings.warn(
+            f"{table}: {', '.join(others)}: columns of your own, which are kept with each image as text and do nothing",
+            stacklevel=2,
+        )
+
+
+def _box(line: Mapping[str, str], where: str) -> tuple[int, int, int, int] | None:
+    given = [line.get(edge, "") for edge in EDGES]
+    if not any(given):
+        return None
+    try:
+        return decode.edges([float(edge) for edge in given])
+    except (UserError, ValueError) as error:
+        raise UserError(
+            f"{where}: the box {', '.join(given)} was not understood; expected four numbers of pixels, or nothing"
+        ) from error

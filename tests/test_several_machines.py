@@ -1,0 +1,80 @@
+"""Several processes, as launchers start them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import two_processes
+
+from crossreid.commands import train
+from crossreid.config import resolve
+
+
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def launched(command, settings_file, run):
+    words = [*command, "train", str(settings_file), "--run", str(run), "--train.device", "auto"]
+    return subprocess.Popen(
+        words,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(processes, run):
+    for process in processes:
+        text, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, text
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (summary,) = (line for line in lines if line["kind"] == "summary")
+    assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [0, 1]
+    return summary
+
+
+@pytest.mark.slow
+def test_two_processes_on_a_machine_without_accelerator_train_one_model(settings_file, tmp_path):
+    """By torchrun, with the default device; before, each trained a model of its own into the same folder."""
+    run = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        port(),
+    ]
+    summary = finished([launched([*command, "-m", "--", "crossreid"], settings_file, run)], run)
+    assert summary["processes"] == 2 and summary["device"].startswith("cpu")
+
+
+@pytest.mark.slow
+def test_two_launchers_as_on_two_machines(settings_file, tmp_path):
+    run, place = tmp_path / "run", port()
+    both = []
+    for rank in ("0", "1"):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", rank]
+        command += ["--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", place]
+        both.append(launched([*command, "-m", "--", "crossreid"], settings_file, run))
+    assert finished(both, run)["processes"] == 2
+
+
+def _name(rank, tree, out):
+    import time
+
+    time.strftime = lambda form: f"2026-{rank}"
+    (out / str(rank)).write_text(str(train._new_run(resolve(tree))))
+
+
+def test_processes_agree_on_the_name_of_a_run(experiment, tmp_path):
+    two_processes.run(_name, experiment, tmp_path)
+    assert {(tmp_path / str(rank)).read_text() for rank in range(2)} == {"runs/agw-market1501-2026-0"}
