@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from crossreid.export.comparison import BATCHES, TOLERANCE, difference, rendered
 from crossreid.export.using import DESCRIPTION, Run, read, run_graph
 from crossreid.files import write_json
@@ -125,7 +127,11 @@ def _compare(model, path: Path, pixels, expects: dict, tolerance: float) -> floa
     evaluator = ReferenceEvaluator(model)
     run, worst = open_mindir(path), 0.0
     for batch in BATCHES:
-        expected = run_graph(lambda values: evaluator.run(None, {"pixels": values}), pixels[:batch], expects)
+        expected = run_graph(
+            lambda values: [np.asarray(each) for each in evaluator.run(None, {"pixels": values})],
+            pixels[:batch],
+            expects,
+        )
         error = difference(expected, run_graph(run, pixels[:batch], expects))
         if not error <= tolerance:
             raise UserError(
