@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data.modality import told
+from crossreid.files import legible
 from crossreid.gallery.entries import EDGES, Entry, checked
 from crossreid.gallery.gallery import Gallery
 from crossreid.images import listing
@@ -170,9 +171,9 @@ def _entry(frame: np.ndarray, image: Image, path: str) -> Entry:
 
 def _path(path: Path, root: Path | None) -> str:
     if root is None:
-        return str(path.absolute())
+        return legible(str(path.absolute()))
     try:
-        return path.resolve().relative_to(root.resolve()).as_posix()
+        return legible(path.resolve().relative_to(root.resolve()).as_posix())
     except ValueError:
         raise UserError(
             f"{path} does not lie below {root}: give a folder that holds all images, or leave it out"
