@@ -18,12 +18,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from crossreid.data.modality import told
 from crossreid.evaluation.archive import stripes_size, written_metrics
-from crossreid.files import check_folder, replacing
+from crossreid.files import cell, check_folder, replacing
 from crossreid.images.listing import name_of
 from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
@@ -142,7 +143,7 @@ def embed_files(
         rows = np.flatnonzero(done)
         if len(rows) < len(images):
             vectors, stripes = vectors[rows], None if stripes is None else stripes[rows]
-        table = _columns([images[at] for at in rows])
+        table = _columns([images[at] for at in rows.tolist()])
         for note in degenerate.notes(vectors, table["path"]):
             log(f"mind: {note}")
         _write(out, vectors, stripes, table, listed_bad, embedder, part)
@@ -189,7 +190,7 @@ class _Part:
 
     def __init__(self, path: Path, fingerprint: str, dimension: int, stripes: np.ndarray | None):
         self.path = path
-        fields = [("key", "S16"), ("vector", "<f4", (dimension,))]
+        fields: list[tuple] = [("key", "S16"), ("vector", "<f4", (dimension,))]
         about = {"crossreid part file": _FORM, "fingerprint": fingerprint, "dimension": dimension}
         if stripes is not None:
             fields.append(("stripes", stripes.dtype.newbyteorder("<"), stripes.shape[1:]))
@@ -336,8 +337,8 @@ def _write(
         if kind != ".npz":
             _write_list(Path(f"{out}.skipped.csv"), ("path", "reason"), skipped)
         if kind == ".npz":
-            arrays = {name: _array(name, values) for name, values in table.items()}
-            about = {
+            arrays: dict[str, Any] = {name: _array(name, values) for name, values in table.items()}
+            about: dict[str, Any] = {
                 "feature": embedder.feature or "",
                 "fingerprint": embedder.fingerprint,
                 "model": embedder.name,
@@ -393,7 +394,7 @@ def _write_list(path: Path, names: Sequence[str], lines: Iterable[Sequence], alw
         return
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(names)
+        writer.writerow(map(cell, names))
         if first is not None:
-            writer.writerow(first)
-        writer.writerows(lines)
+            writer.writerow(map(cell, first))
+        writer.writerows(map(cell, line) for line in lines)

@@ -14,6 +14,7 @@ from crossreid.records import Image, UserError
 # The file by which a rendered data set says that it is one.
 MARK = "rendered.json"
 
+
 @dataclass(frozen=True)
 class Counts:
     """What a complete split holds; ``identities`` counts distinct numbers, so distractors numbered 0 are one.
@@ -132,7 +133,7 @@ def strays(folder: Path, pattern: re.Pattern) -> list[Finding]:
     not match ``pattern`` in full, and images without a single byte, are errors. Hidden files are left
     unmentioned.
     """
-    kinds = {
+    kinds: dict[tuple[str, str], list[str]] = {
         ("error", "images with an unexpected name"): [],
         ("error", "images of zero bytes"): [],
         ("warning", "entries that are not images and are not read"): [],

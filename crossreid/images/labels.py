@@ -52,8 +52,8 @@ def numbers(labels: Iterable[str], what: str = "labels") -> dict[str, int]:
     same number get one, see ``merged``."""
     text_of = merged(labels, what)
     texts = sorted(set(text_of.values()))
-    own = {text: whole_number(text) for text in texts}
-    number_of = {text: at if None in own.values() else own[text] for at, text in enumerate(texts, 1)}
+    own = {text: number for text in texts if (number := whole_number(text)) is not None}
+    number_of = own if len(own) == len(texts) else {text: at for at, text in enumerate(texts, 1)}
     return {label: number_of[text] for label, text in text_of.items()}
 
 
@@ -91,12 +91,19 @@ def numbered(images: Sequence[Image], where: str) -> list[Image]:
         text_of = merged(told, f"{where}: {what}")
         number_of = numbers(text_of.values())
         images = [
-            replace(image, extra={**image.extra, name: text_of[text]}, **{name: number_of[text_of[text]]})
+            _with_number(image, name, text_of[text], number_of[text_of[text]])
             if (text := image.extra.get(name))
             else image
             for image in images
         ]
     return list(images)
+
+
+def _with_number(image: Image, name: str, text: str, number: int) -> Image:
+    extra = {**image.extra, name: text}
+    if name == "identity":
+        return replace(image, extra=extra, identity=number)
+    return replace(image, extra=extra, camera=number)
 
 
 def modality(word: str, where: str) -> str:

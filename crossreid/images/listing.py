@@ -25,7 +25,7 @@ def is_image(name: str | os.PathLike) -> bool:
     return name[:1] != "." and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
-def image_names(folder: str | os.PathLike) -> list[str]:
+def image_names(folder: str | os.PathLike[str]) -> list[str]:
     """Names of the images directly in a folder, sorted as plain strings.
 
     Hidden files, ``Thumbs.db``, folders and anything without the suffix of an image are skipped.
@@ -33,7 +33,7 @@ def image_names(folder: str | os.PathLike) -> list[str]:
     """
     names = []
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(os.fspath(folder)) as entries:
             for entry in entries:
                 if not is_image(entry.name):
                     continue
@@ -50,10 +50,10 @@ def image_names(folder: str | os.PathLike) -> list[str]:
     return names
 
 
-def folder_names(folder: str | os.PathLike) -> list[str]:
+def folder_names(folder: str | os.PathLike[str]) -> list[str]:
     """Names of the folders directly in a folder, links to folders included, hidden ones not; sorted."""
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(os.fspath(folder)) as entries:
             return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
     except OSError as error:
         raise unreadable(folder, error) from error
