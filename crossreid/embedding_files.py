@@ -24,7 +24,7 @@ import numpy as np
 
 from crossreid.data.modality import told
 from crossreid.evaluation.archive import stripes_size, written_metrics
-from crossreid.files import check_folder, replacing
+from crossreid.files import cell, check_folder, replacing
 from crossreid.images.listing import name_of
 from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
@@ -394,7 +394,7 @@ def _write_list(path: Path, names: Sequence[str], lines: Iterable[Sequence], alw
         return
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(names)
+        writer.writerow(map(cell, names))
         if first is not None:
-            writer.writerow(first)
-        writer.writerows(lines)
+            writer.writerow(map(cell, first))
+        writer.writerows(map(cell, line) for line in lines)

@@ -745,3 +745,28 @@ def test_other_pixel_constants_are_refused():
     theirs["pixel_std"] = theirs["pixel_std"] / 255
     with pytest.raises(UserError, match="pixel_std"):
         original.read(theirs)
+
+
+def test_what_a_file_of_the_program_does_not_record_is_given_to_evaluate(tmp_path):
+    from crossreid import originals
+    from crossreid.commands import parsing
+    from crossreid.evaluation import open_model
+
+    ours = MetaBIN(MetaBIN.Config(backbone="resnet18", pooling="max"), 7).eval()
+    originals.to_original("metabin", ours.state_dict(), tmp_path / "theirs.pth")
+    words = [
+        "--data.size",
+        "[64, 32]",
+        "--method.pooling",
+        "max",
+        "--method.classifier=circle",
+        "--train.epochs=3",
+    ]
+    assert parsing.those_of("method", words) == ["--method.pooling", "max", "--method.classifier=circle"]
+    images = torch.randn(2, 3, 64, 32)
+    with torch.no_grad():
+        wanted = ours.embed(images).feature
+        assert torch.equal(open_model(tmp_path / "theirs.pth", pooling="max").embed(images).feature, wanted)
+        assert not torch.equal(open_model(tmp_path / "theirs.pth").embed(images).feature, wanted)
+    with pytest.raises(UserError, match="did you mean 'pooling'"):
+        open_model(tmp_path / "theirs.pth", poling="max")
