@@ -178,3 +178,18 @@ def write_json(path: Path, value) -> None:
     """Write a value as JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def sync_folder(folder: Path, since: float) -> None:
+    """Have the system write to the disk what changed in a folder since a moment, so that even a power cut keeps it."""
+    if os.name != "posix":
+        return
+    for place, _, names in os.walk(folder):
+        for path in (*(os.path.join(place, name) for name in names), place):
+            # File systems may keep times to two seconds.
+            if os.stat(path).st_mtime >= since - 2:
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)

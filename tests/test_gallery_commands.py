@@ -115,6 +115,16 @@ def test_a_folder_goes_in_once_and_a_broken_image_is_reported(shop, tmp_path, ca
         assert small.startswith(b"\xff\xd8") and len(small) < 5000
 
 
+def test_features_that_tell_nothing_apart_are_said(shop, tmp_path, capsys, monkeypatch):
+    class Constant(Colours):
+        def __call__(self, images, **words):
+            return np.tile(np.eye(1, 24, dtype=np.float32), (len(images), 1))
+
+    monkeypatch.setattr(crossreid.embedder, "Embedder", Constant)
+    said = run(capsys, "index", "toy.pt", shop, "--gallery", tmp_path / "gallery")
+    assert "18 images added" in said.out and "All 18 features are equal" in said.err
+
+
 def test_a_stopped_run_goes_on(shop, tmp_path, capsys, monkeypatch):
     place = tmp_path / "gallery"
 

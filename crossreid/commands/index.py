@@ -38,7 +38,7 @@ def run(words: list[str]) -> None:
     )
     parser.add_argument("--no-thumbnails", action="store_true", help="keep no small copies of the images")
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
     chosen = parser.parse_args(words)
     if chosen.batch < 1:
@@ -51,6 +51,7 @@ def run(words: list[str]) -> None:
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
+    parsing.tell_device(embedder)
     try:
         gallery = Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint)
     except NoGallery:
@@ -74,6 +75,8 @@ def run(words: list[str]) -> None:
         raise UserError(f"none of the {len(images)} images can be read: {reasons}.")
     known = f", {done.known} were there already and stay as they are" if done.known else ""
     print(f"{chosen.gallery}: {done.new} images added{known}; it holds {total}")
+    for note in done.notes[:3]:
+        print(f"mind: {note}", file=sys.stderr)
     if done.assumed:
         print(
             f"of {done.assumed} images nothing says whether they are visible or infrared: they count as visible "

@@ -33,7 +33,7 @@ def add(folder: str | Path, *, overwrite: bool = False, log: Callable[[str], Non
     more than the tolerance of ``crossreid.export.writing.export``. The largest difference is said and recorded.
     """
     check_packages()
-    mindspore = _mindspore()
+    mindspore = load_mindspore()
     import onnx
 
     from crossreid.export import mindspore_cell
@@ -89,7 +89,7 @@ def add(folder: str | Path, *, overwrite: bool = False, log: Callable[[str], Non
 
 def open_mindir(path: Path, device: str = "cpu") -> Run:
     """A MINDIR file as a function from what the graph takes to what it gives."""
-    mindspore = _mindspore()
+    mindspore = load_mindspore()
     kind, _, index = device.partition(":")
     if kind not in _DEVICES or not (index or "0").isdigit():
         raise UserError(f"MindSpore cannot run on {device!r}: choose one of {', '.join(_DEVICES)}")
@@ -143,7 +143,7 @@ def _compare(model, path: Path, pixels, expects: dict, tolerance: float) -> floa
     return worst
 
 
-def _mindspore():
+def load_mindspore():
     # On processors with AVX-512, oneDNN takes a reference implementation for MindSpore's 3 x 3 convolutions, which is
     # fifty times as slow (MindSpore 2.10); with AVX2 it takes a fast one.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
