@@ -271,8 +271,8 @@ def test_galleries_of_a_newer_version_and_damaged_ones(tmp_path):
     facts = json.loads((folder / "gallery.json").read_text())
     for text, said in (
         (json.dumps(facts | {"format": 2, "dimension": "whatever"}), "format 2, written by a newer version"),
-        (json.dumps({"format": 1}), "KeyError"),
-        ("[1, 2]", "TypeError"),
+        (json.dumps({"format": 1}), "does not describe a gallery.*dimension"),
+        ("[1, 2]", "does not describe a gallery"),
         ("{", "does not describe a gallery"),
     ):
         (folder / "gallery.json").write_text(text)
