@@ -208,7 +208,8 @@ def test_every_head_and_pooling_trains_and_embeds(classifier, pooling):
     losses = ("cross_entropy", {"name": "triplet", "feature": "bn", "weight": 0.5}, "triplet")
     method = toy(classifier=classifier, pooling=pooling, base_losses=losses, meta_test_losses=losses)
     found = method(batch(), "base", NOW)
-    assert list(found) == ["total", "cross_entropy", "triplet", "triplet 2"]
+    assert list(found) == ["total", "cross_entropy", "triplet", "triplet 2", "accuracy"]
+    assert found["total"] == found["cross_entropy"] + found["triplet"] + found["triplet 2"]
     found["total"].backward()
     assert method.classifier.weight.grad.isfinite().all()
     method(batch(), "meta", NOW)["total"].backward()
@@ -300,6 +301,9 @@ def test_base_step_is_smoothed_cross_entropy_plus_triplet():
     targets[range(16), data.target] = 0.9
     wanted = -(targets * logits.log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(losses["cross_entropy"], wanted)
+    assert losses["accuracy"].item() == pytest.approx(
+        (logits.argmax(1) == data.target).double().mean().item()
+    )
     torch.testing.assert_close(losses["total"], losses["cross_entropy"] + losses["triplet"])
 
 
