@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,19 @@ from crossreid.records import Image, UserError
 
 OUTPUTS = (".npz", ".csv", ".npy")
 # Names in the output that a table's own columns must not take.
-TAKEN = ("vectors", "stripes", "box", "feature", "metrics", "fingerprint", "model", "skipped", "reasons")
+TAKEN = (
+    "file",
+    "allow_pickle",
+    "vectors",
+    "stripes",
+    "box",
+    "feature",
+    "metrics",
+    "fingerprint",
+    "model",
+    "skipped",
+    "reasons",
+)
 _FORM = 1
 
 
@@ -139,7 +152,7 @@ def embed_files(
                 f"none of the {len(images)} images can be read, the first because {skipped[min(skipped)]}"
             )
         listed_bad = [(name_of(images[at]), reason) for at, reason in sorted(skipped.items())]
-        rows = np.flatnonzero(done)
+        rows = np.flatnonzero(done).tolist()
         if len(rows) < len(images):
             vectors, stripes = vectors[rows], None if stripes is None else stripes[rows]
         table = _columns([images[at] for at in rows])
@@ -189,7 +202,7 @@ class _Part:
 
     def __init__(self, path: Path, fingerprint: str, dimension: int, stripes: np.ndarray | None):
         self.path = path
-        fields = [("key", "S16"), ("vector", "<f4", (dimension,))]
+        fields: list[Any] = [("key", "S16"), ("vector", "<f4", (dimension,))]
         about = {"crossreid part file": _FORM, "fingerprint": fingerprint, "dimension": dimension}
         if stripes is not None:
             fields.append(("stripes", stripes.dtype.newbyteorder("<"), stripes.shape[1:]))
@@ -336,7 +349,7 @@ def _write(
         if kind != ".npz":
             _write_list(Path(f"{out}.skipped.csv"), ("path", "reason"), skipped)
         if kind == ".npz":
-            arrays = {name: _array(name, values) for name, values in table.items()}
+            arrays: dict[str, Any] = {name: _array(name, values) for name, values in table.items()}
             about = {
                 "feature": embedder.feature or "",
                 "fingerprint": embedder.fingerprint,

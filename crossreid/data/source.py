@@ -132,7 +132,7 @@ def strays(folder: Path, pattern: re.Pattern) -> list[Finding]:
     not match ``pattern`` in full, and images without a single byte, are errors. Hidden files are left
     unmentioned.
     """
-    kinds = {
+    kinds: dict[tuple[str, str], list[str]] = {
         ("error", "images with an unexpected name"): [],
         ("error", "images of zero bytes"): [],
         ("warning", "entries that are not images and are not read"): [],

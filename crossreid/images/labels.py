@@ -52,8 +52,8 @@ def numbers(labels: Iterable[str], what: str = "labels") -> dict[str, int]:
     same number get one, see ``merged``."""
     text_of = merged(labels, what)
     texts = sorted(set(text_of.values()))
-    own = {text: whole_number(text) for text in texts}
-    number_of = {text: at if None in own.values() else own[text] for at, text in enumerate(texts, 1)}
+    own = {text: number for text in texts if (number := whole_number(text)) is not None}
+    number_of = own if len(own) == len(texts) else {text: at for at, text in enumerate(texts, 1)}
     return {label: number_of[text] for label, text in text_of.items()}
 
 
@@ -86,17 +86,21 @@ def not_junk(identities: Sequence[str | int | None], where: str, keep: bool = Fa
 def numbered(images: Sequence[Image], where: str) -> list[Image]:
     """The images with numbers for the identities and cameras that their ``extra`` tells as text, by the rule of
     ``numbers``; those of which it tells nothing keep theirs. where: they come from, for warnings."""
+    numbered = list(images)
     for name, what in (("identity", "identities"), ("camera", "cameras")):
         told = {text for image in images if (text := image.extra.get(name))}
         text_of = merged(told, f"{where}: {what}")
         number_of = numbers(text_of.values())
-        images = [
-            replace(image, extra={**image.extra, name: text_of[text]}, **{name: number_of[text_of[text]]})
-            if (text := image.extra.get(name))
-            else image
-            for image in images
-        ]
-    return list(images)
+        for at, image in enumerate(numbered):
+            if text := image.extra.get(name):
+                text = text_of[text]
+                number, extra = number_of[text], {**image.extra, name: text}
+                numbered[at] = (
+                    replace(image, identity=number, extra=extra)
+                    if name == "identity"
+                    else replace(image, camera=number, extra=extra)
+                )
+    return numbered
 
 
 def modality(word: str, where: str) -> str:

@@ -108,8 +108,8 @@ def unreadable(images: Sequence[Image]) -> dict[int, str]:
     paths = list(dict.fromkeys(image.path for image in images if image.array_index is None))
     with ThreadPoolExecutor(THREADS) as pool, bar("check", len(paths), leave=False) as progress:
         reasons = {}
-        for path, reason in zip(paths, pool.map(_reason, paths)):
-            reasons[path] = reason
+        for path, why in zip(paths, pool.map(_reason, paths)):
+            reasons[path] = why
             progress.update(1)
     return {at: reason for at, image in enumerate(images) if (reason := reasons.get(image.path))}
 
@@ -159,7 +159,9 @@ def _from_array(path: Path, position: int) -> np.ndarray:
             f"width, 3)"
         )
     if not 0 <= position < len(array):
-        raise UserError(f"{path}: has {len(array)} images but number {position} was asked for; prepare it again")
+        raise UserError(
+            f"{path}: has {len(array)} images but number {position} was asked for; prepare it again"
+        )
     pixels = array[position]
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
