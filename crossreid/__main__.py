@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from crossreid import __version__
+from crossreid.files import printable
 from crossreid.records import UserError, did_you_mean
 
 COMMANDS = (
@@ -22,6 +23,9 @@ COMMANDS = (
 def main(words: list[str] | None = None) -> int:
     """Run one command. Returns 0, 2 for a mistake of the user, 1 for a failure, 130 when interrupted."""
     words = list(sys.argv[1:] if words is None else words)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names that are no text of this terminal's are written out
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
@@ -72,7 +76,7 @@ def _command(name: str):
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"crossreid: {text}", file=sys.stderr)
+    print(f"crossreid: {printable(text)}", file=sys.stderr)
     return code
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import types
+import typing
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -59,7 +61,24 @@ def build(name: str, config: dict, classes: int, domains: int = 1) -> Method:
         key: tuple(value) if isinstance(value, list) and isinstance(known[key].default, tuple) else value
         for key, value in config.items()
     }
+    hints = typing.get_type_hints(method.Config)
+    for key, value in values.items():
+        if not _is_a(value, hints[key]):
+            raise UserError(f"method.{key} is {value!r}, which is not of the kind {known[key].type}")
     return method(method.Config(**values), classes, domains)
+
+
+def _is_a(value, kind) -> bool:
+    """Whether a plain value is of the kind that a dataclass names, and a number of a size that a setting can have."""
+    parts, origin = typing.get_args(kind), typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        return any(_is_a(value, part) for part in parts)
+    if origin is tuple:
+        each = parts[:1] * len(value) if parts[-1] is Ellipsis and isinstance(value, tuple) else parts
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(_is_a, value, each))
+    if kind in (int, float):
+        return type(value) in {int, kind} and abs(value) < 1e6
+    return isinstance(value, kind if origin is None else origin)
 
 
 def save(path: Path, content: dict) -> None:
@@ -142,14 +161,16 @@ def check_input(given: dict, path: Path) -> None:
     ]
     if not wrong and not all(value > 0 for value in numbers["std"]):
         wrong.append("std")
-    if not (isinstance(size, (list, tuple)) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):
+    if not (
+        isinstance(size, (list, tuple)) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)
+    ):
         wrong.append("size")
     elif size[0] * size[1] > LARGEST_INPUT:
         raise UserError(
             f"{path} says that its model takes images of {size[0]} x {size[1]} pixels: up to {LARGEST_INPUT} pixels "
             "are accepted; the file is damaged or was changed, copy it again"
         )
-    if filter not in FILTERS:
+    if not isinstance(filter, str) or filter not in FILTERS:
         wrong.append("interpolation")
     if wrong:
         raise UserError(
@@ -225,9 +246,7 @@ def without_start(config: dict) -> dict:
 def fitted(name: str, config: dict, classes: int, domains: int, weights: dict, path: Path) -> Method:
     """The method that a file describes, with its weights. Names and shapes are compared before any memory is taken,
     so that a file cannot ask for more than it holds. Raises UserError where description and weights do not fit."""
-    expected = (
-        "its settings do not describe a model; it is damaged, was changed, or lacks settings that you can give"
-    )
+    expected = "its settings do not describe a model; it is damaged, was changed, or lacks settings that you can give"
     with understood(path, expected):
         with torch.device("meta"), _no_more_parts_than(20 * len(weights) + 1000, path):
             outline = build(name, config, classes, domains)
@@ -248,7 +267,10 @@ def _no_more_parts_than(limit: int, path: Path) -> Iterator[None]:
             raise UserError(f"{path} describes a model of far more layers than it has weights: it is damaged")
 
     with ExitStack() as hooks:
-        for register in (register_module_module_registration_hook, register_module_parameter_registration_hook):
+        for register in (
+            register_module_module_registration_hook,
+            register_module_parameter_registration_hook,
+        ):
             hooks.callback(register(counted).remove)
         yield
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import SUPPRESS, ArgumentParser
 
 from crossreid.checkpoint import HEADINGS, plain
 from crossreid.data import SOURCES
@@ -110,6 +110,27 @@ def resolve(tree: dict) -> Settings:
         train=train,
         evaluate=fill("evaluate", EvaluateConfig, tree["evaluate"] or {}),
     )
+
+
+def settings_help(settings: Settings) -> str:
+    """Everything that can be set in an experiment, with its type, and the value that ``settings`` has."""
+    parser = ArgumentParser(usage="crossreid train CONFIG [--SETTING VALUE ...]", add_help=False)
+    parser.add_class_arguments(METHODS[settings.method_name].Config, "method")
+    parser.add_class_arguments(DataConfig, "data")
+    parser.add_class_arguments(get_protocol(settings.protocol_name), "protocol", skip=_GIVEN_LATER)
+    parser.add_class_arguments(TrainConfig, "train")
+    parser.add_class_arguments(EvaluateConfig, "evaluate")
+    tree = settings.to_dict()
+    for heading in HEADINGS:
+        named = heading in ("method", "protocol")  # whose name chose the class, and is none of its settings
+        values = {key: value for key, value in tree[heading].items() if not (named and key == "name")}
+        parser.set_defaults({f"{heading}.{key}": value for key, value in values.items()})
+    # Not files of single headings, and no help of single settings, which the command does not take.
+    for action in parser._actions:
+        action.option_strings = action.option_strings[:1]
+        if action.help == "Path to a configuration file." or action.dest.endswith("help"):
+            action.help = SUPPRESS
+    return parser.format_help()
 
 
 def fill(where: str, kind: type, values: dict):

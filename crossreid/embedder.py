@@ -17,6 +17,7 @@ from crossreid.bundled import located
 from crossreid.data.modality import modality_of
 from crossreid.evaluation.thresholds import Threshold, known, strictest
 from crossreid.export.using import Exported, is_exported
+from crossreid.files import understood
 from crossreid.images import labels
 from crossreid.images.decode import crop, decode
 from crossreid.images.reading import read
@@ -234,7 +235,8 @@ class Trained:
 
     @cached_property
     def _blank(self) -> Embedding[np.ndarray]:
-        return self(np.zeros((1, *self.size, 3), np.uint8), np.zeros(1, np.int64))
+        with understood(self.path, "its settings describe no model that can be run; copy the file again"):
+            return self(np.zeros((1, *self.size, 3), np.uint8), np.zeros(1, np.int64))
 
     @property
     def dimension(self) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 
 from crossreid.data.modality import told
 from crossreid.evaluation.archive import stripes_size, written_metrics
-from crossreid.files import check_folder, replacing
+from crossreid.files import cell, check_folder, replacing
 from crossreid.images.listing import name_of
 from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
@@ -34,19 +34,7 @@ from crossreid.records import Image, UserError
 
 OUTPUTS = (".npz", ".csv", ".npy")
 # Names in the output that a table's own columns must not take.
-TAKEN = (
-    "file",
-    "allow_pickle",
-    "vectors",
-    "stripes",
-    "box",
-    "feature",
-    "metrics",
-    "fingerprint",
-    "model",
-    "skipped",
-    "reasons",
-)
+TAKEN = ("file", "allow_pickle", "vectors", "stripes", "box", "feature", "metrics", "fingerprint", "model", "skipped", "reasons")
 _FORM = 1
 
 
@@ -152,10 +140,10 @@ def embed_files(
                 f"none of the {len(images)} images can be read, the first because {skipped[min(skipped)]}"
             )
         listed_bad = [(name_of(images[at]), reason) for at, reason in sorted(skipped.items())]
-        rows = np.flatnonzero(done).tolist()
+        rows = np.flatnonzero(done)
         if len(rows) < len(images):
             vectors, stripes = vectors[rows], None if stripes is None else stripes[rows]
-        table = _columns([images[at] for at in rows])
+        table = _columns([images[at] for at in rows.tolist()])
         for note in degenerate.notes(vectors, table["path"]):
             log(f"mind: {note}")
         _write(out, vectors, stripes, table, listed_bad, embedder, part)
@@ -202,7 +190,7 @@ class _Part:
 
     def __init__(self, path: Path, fingerprint: str, dimension: int, stripes: np.ndarray | None):
         self.path = path
-        fields: list[Any] = [("key", "S16"), ("vector", "<f4", (dimension,))]
+        fields: list[tuple] = [("key", "S16"), ("vector", "<f4", (dimension,))]
         about = {"crossreid part file": _FORM, "fingerprint": fingerprint, "dimension": dimension}
         if stripes is not None:
             fields.append(("stripes", stripes.dtype.newbyteorder("<"), stripes.shape[1:]))
@@ -350,7 +338,7 @@ def _write(
             _write_list(Path(f"{out}.skipped.csv"), ("path", "reason"), skipped)
         if kind == ".npz":
             arrays: dict[str, Any] = {name: _array(name, values) for name, values in table.items()}
-            about = {
+            about: dict[str, Any] = {
                 "feature": embedder.feature or "",
                 "fingerprint": embedder.fingerprint,
                 "model": embedder.name,
@@ -406,7 +394,7 @@ def _write_list(path: Path, names: Sequence[str], lines: Iterable[Sequence], alw
         return
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(names)
+        writer.writerow(map(cell, names))
         if first is not None:
-            writer.writerow(first)
-        writer.writerows(lines)
+            writer.writerow(map(cell, first))
+        writer.writerows(map(cell, line) for line in lines)

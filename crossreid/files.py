@@ -6,6 +6,7 @@ import errno
 import glob
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -61,7 +62,9 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
             # Should it have become a pipe in between, opening it does not wait.
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            descriptor = os.open(
+                path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
@@ -91,6 +94,54 @@ def understood(path: str | Path, expected: str) -> Iterator[None]:
         raise UserError(f"{path} cannot be read ({reason}): {expected}") from error
 
 
+def legible(name: str) -> str:
+    """A name from the file system as text that can be stored and sent: bytes that are no UTF-8 become ``\\xff``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def path_of(name: str) -> Path:
+    """The path that ``legible`` made a text of."""
+    path = Path(name)
+    if "\\x" in name and not path.exists():
+        escaped = re.sub(
+            rb"\\x([89a-f][0-9a-f])",
+            lambda found: bytes([int(found[1], 16)]),
+            name.encode("utf-8", "replace"),
+        )
+        original = Path(os.fsdecode(escaped))
+        if original.exists():
+            return original
+    return path
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: what would move its cursor or change its colours is written out, line ends too."""
+    return re.sub(
+        "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]",
+        lambda found: found[0].encode("unicode_escape").decode("ascii"),
+        text,
+    )
+
+
+def cell(value):
+    """A value for a CSV file. Text that a spreadsheet would run as a formula gets an apostrophe in front, as one types
+    it there; numbers stay numbers."""
+    if not isinstance(value, str):
+        return value
+    value = legible(value)
+    if value[:1] in ("=", "+", "-", "@", "\t", "\r", "'") and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def uncelled(text: str) -> str:
+    """The text that ``cell`` was given."""
+    return text[1:] if text[:1] == "'" and text[1:2] in ("=", "+", "-", "@", "\t", "\r", "'") else text
+
+
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|nan)")
+
+
 def check_folder(folder: Path) -> None:
     """Make a folder where there is none. Raises UserError when no file can be written in it: a look ahead of long
     work."""
@@ -115,3 +166,18 @@ def write_json(path: Path, value) -> None:
     """Write a value as JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def sync_folder(folder: Path, since: float) -> None:
+    """Have the system write to the disk what changed in a folder since a moment, so that even a power cut keeps it."""
+    if os.name != "posix":
+        return
+    for place, _, names in os.walk(folder):
+        for path in (*(os.path.join(place, name) for name in names), place):
+            # File systems may keep times to two seconds.
+            if os.stat(path).st_mtime >= since - 2:
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)

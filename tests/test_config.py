@@ -148,3 +148,17 @@ def test_the_protocol_follows_the_data():
     settings = config.load(tree)
     assert settings.protocol_name == "single_query"
     assert settings.protocol["source"] == "folder" and settings.protocol["settings"] == {"train_share": 0.3}
+
+
+def test_help_lists_every_setting_with_its_value(capsys):
+    from crossreid.__main__ import main
+
+    assert main(["train", "agw_sysu_mm01", "--train.epochs", "7", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    settings = config.load("agw_sysu_mm01", ["--train.epochs", "7"])
+    for heading, values in settings.to_dict().items():
+        for key in values:
+            if key != "name" or heading == "data":
+                assert f"--{heading}.{key}" in said, f"{heading}.{key}"
+    assert "--train.epochs EPOCHS (type: int, default: 7)" in said and "--resume RUN" in said
+    assert ".help" not in said and "configuration file" not in said

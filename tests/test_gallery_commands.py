@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import sys
 
@@ -13,7 +14,7 @@ from PIL import Image as PILImage
 import crossreid.embedder
 from crossreid.__main__ import main
 from crossreid.gallery import Filter, Gallery
-from crossreid.gallery.indexing import fill, listed, of_images
+from crossreid.gallery.indexing import fill, of_images
 from crossreid.images.timestamps import days, timestamp, written
 from crossreid.records import Image, UserError
 
@@ -112,6 +113,16 @@ def test_a_folder_goes_in_once_and_a_broken_image_is_reported(shop, tmp_path, ca
         assert entry.path == str((shop / "till 0" / "3.png").absolute())
         small = gallery.image(entry.key)
         assert small.startswith(b"\xff\xd8") and len(small) < 5000
+
+
+def test_features_that_tell_nothing_apart_are_said(shop, tmp_path, capsys, monkeypatch):
+    class Constant(Colours):
+        def __call__(self, images, **words):
+            return np.tile(np.eye(1, 24, dtype=np.float32), (len(images), 1))
+
+    monkeypatch.setattr(crossreid.embedder, "Embedder", Constant)
+    said = run(capsys, "index", "toy.pt", shop, "--gallery", tmp_path / "gallery")
+    assert "18 images added" in said.out and "All 18 features are equal" in said.err
 
 
 def test_a_stopped_run_goes_on(shop, tmp_path, capsys, monkeypatch):
@@ -225,14 +236,18 @@ def test_lists_as_files(table, shop, tmp_path, capsys):
     assert page.count("<figure>") == 8 == page.count("data:image/jpeg;base64,")
     assert "<script>" not in page and "&lt;script&gt;" in page and "<b>" not in page
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)
-    # Without small copies the files are read; without those nothing is shown.
+    # Without small copies the files below a folder that is named are read, and no others.
     bare = tmp_path / "bare"
     run(capsys, "index", "toy.pt", table, "--gallery", bare, "--no-thumbnails")
     (shop / "till 0" / "0.png").rename(tmp_path / "moved.png")
     query = tmp_path / "moved.png"
-    run(capsys, "search", "toy.pt", query, "--gallery", bare, "--top", "3", "--html", tmp_path / "bare.html")
+    shown = ("--images", shop, "--html", tmp_path / "bare.html")
+    run(capsys, "search", "toy.pt", query, "--gallery", bare, "--top", "3", *shown)
     page = (tmp_path / "bare.html").read_text(encoding="utf-8")
     assert page.count("no image") == 1 and page.count("data:image") == 3
+    run(capsys, "search", "toy.pt", query, "--gallery", bare, "--top", "3", *shown[2:])
+    page = (tmp_path / "bare.html").read_text(encoding="utf-8")
+    assert page.count("no image") == 3 and page.count("data:image") == 1
 
 
 def test_people_in_a_frame(tmp_path, capsys):
@@ -416,19 +431,30 @@ def test_timestamps_and_ages_that_mean_nothing():
     assert written(None) == "" and written(0) == "1970-01-01 00:00:00" and written(1e30) == "1e+30 s"
 
 
-def test_a_path_that_is_not_text_is_left_out(tmp_path, shop):
+def test_names_of_any_kind_pass_through(tmp_path, shop, capsys):
+    """Names that are no UTF-8, that a terminal obeys, or that a spreadsheet runs."""
     if sys.platform != "linux":
         pytest.skip("only some systems have such names")
-    (shop / "broken.jpg").unlink()
-    bad = shop / "\udcff.png"
-    try:
-        bad.write_bytes((shop / "till 0" / "1.png").read_bytes() + b" ")
-    except OSError:
-        pytest.skip("this file system refuses such names")
-    with Gallery.create(None, dimension=24, fingerprint="c" * 64) as gallery:
-        done = fill(gallery, Colours(), listed([shop]), progress=False)
-        # The same image is there under a name that can be kept.
-        assert done.new + done.known == 18 and len(done.bad) == 1
+    folder = tmp_path / "names"
+    folder.mkdir()
+    names = [b"caf\xe9.png", b"\x1b[31m\nred.png", b"=1+1.png", b"@a;b,c.png", b"-2.png"]
+    for number, name in enumerate(names):
+        PILImage.fromarray(np.full((48, 24, 3), 40 * number, np.uint8)).save(tmp_path / "one.png")
+        try:
+            os.replace(tmp_path / "one.png", os.fsencode(folder) + b"/" + name)
+        except OSError:
+            pytest.skip("this file system refuses such names")
+    place, query = tmp_path / "gallery", next(path for path in folder.iterdir() if "1+1" in path.name)
+    said = run(capsys, "index", "toy.pt", folder, "--gallery", place, "--root", folder, "--no-thumbnails")
+    assert "5 images added" in said.out
+    files = ("--csv", tmp_path / "l.csv", "--html", tmp_path / "l.html", "--images", folder)
+    said = run(capsys, "search", "toy.pt", query, "--gallery", place, *files).out
+    assert "\x1b" not in said and len(said.splitlines()) == 6 and "caf\\xe9.png" in said
+    assert "\x1b" not in run(capsys, "search", "toy.pt", query, "--gallery", place, "--json").out
+    with open(tmp_path / "l.csv", newline="", encoding="utf-8") as file:
+        found = {row["path"] for row in csv.DictReader(file)}
+    assert found == {"caf\\xe9.png", "\x1b[31m\nred.png", "'=1+1.png", "'@a;b,c.png", "'-2.png"}
+    assert (tmp_path / "l.html").read_text(encoding="utf-8").count("data:image") == 6
 
 
 def test_with_a_trained_model(trained, market, tmp_path, capsys, monkeypatch):

@@ -208,7 +208,8 @@ def test_every_head_and_pooling_trains_and_embeds(classifier, pooling):
     losses = ("cross_entropy", {"name": "triplet", "feature": "bn", "weight": 0.5}, "triplet")
     method = toy(classifier=classifier, pooling=pooling, base_losses=losses, meta_test_losses=losses)
     found = method(batch(), "base", NOW)
-    assert list(found) == ["total", "cross_entropy", "triplet", "triplet 2"]
+    assert list(found) == ["total", "cross_entropy", "triplet", "triplet 2", "accuracy"]
+    assert found["total"] == found["cross_entropy"] + found["triplet"] + found["triplet 2"]
     found["total"].backward()
     assert method.classifier.weight.grad.isfinite().all()
     method(batch(), "meta", NOW)["total"].backward()
@@ -300,6 +301,9 @@ def test_base_step_is_smoothed_cross_entropy_plus_triplet():
     targets[range(16), data.target] = 0.9
     wanted = -(targets * logits.log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(losses["cross_entropy"], wanted)
+    assert losses["accuracy"].item() == pytest.approx(
+        (logits.argmax(1) == data.target).double().mean().item()
+    )
     torch.testing.assert_close(losses["total"], losses["cross_entropy"] + losses["triplet"])
 
 
@@ -745,3 +749,28 @@ def test_other_pixel_constants_are_refused():
     theirs["pixel_std"] = theirs["pixel_std"] / 255
     with pytest.raises(UserError, match="pixel_std"):
         original.read(theirs)
+
+
+def test_what_a_file_of_the_program_does_not_record_is_given_to_evaluate(tmp_path):
+    from crossreid import originals
+    from crossreid.commands import parsing
+    from crossreid.evaluation import open_model
+
+    ours = MetaBIN(MetaBIN.Config(backbone="resnet18", pooling="max"), 7).eval()
+    originals.to_original("metabin", ours.state_dict(), tmp_path / "theirs.pth")
+    words = [
+        "--data.size",
+        "[64, 32]",
+        "--method.pooling",
+        "max",
+        "--method.classifier=circle",
+        "--train.epochs=3",
+    ]
+    assert parsing.those_of("method", words) == ["--method.pooling", "max", "--method.classifier=circle"]
+    images = torch.randn(2, 3, 64, 32)
+    with torch.no_grad():
+        wanted = ours.embed(images).feature
+        assert torch.equal(open_model(tmp_path / "theirs.pth", pooling="max").embed(images).feature, wanted)
+        assert not torch.equal(open_model(tmp_path / "theirs.pth").embed(images).feature, wanted)
+    with pytest.raises(UserError, match="did you mean 'pooling'"):
+        open_model(tmp_path / "theirs.pth", poling="max")

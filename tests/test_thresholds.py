@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossreid.evaluation import EvaluateConfig, score_subsets
+from crossreid.evaluation import EvaluateConfig, ExpandConfig, score_subsets
 from crossreid.evaluation.entry import Results
 from crossreid.evaluation.thresholds import known, stats_at, strictest, thresholds
 from crossreid.evaluation.verification import Sample, operating_points
@@ -126,17 +126,20 @@ def trials_of(identity, camera, modality):
     ]
 
 
-def measured(vectors, protocol, metric="cosine"):
+def measured(vectors, protocol, metric="cosine", **settings):
     embedding = Embedding(torch.from_numpy(vectors).float())
-    return score_subsets(protocol, embedding, Metric(metric), EvaluateConfig(), measures=("verification",))
+    config = EvaluateConfig(**settings)
+    return score_subsets(protocol, embedding, Metric(metric), config, measures=("verification",))
 
 
-@pytest.mark.parametrize("metric", ["cosine", "squared_euclidean_unit", "euclidean"])
+@pytest.mark.parametrize("metric", ["cosine", "squared_euclidean_unit", "euclidean", "expanded"])
 def test_operating_points_against_a_slow_recomputation(metric):
-    """They are about 1 - cosine, whatever the method itself ranks by."""
+    """They are about 1 - cosine of two images, whatever the method itself ranks by."""
     vectors, identity, camera, modality = example()
     trials = trials_of(identity, camera, modality)
-    found = measured(vectors, Given(identity, camera, modality, trials), metric)
+    settings = {"expand": ExpandConfig(k=5)} if metric == "expanded" else {}
+    metric = "cosine" if settings else metric
+    found = measured(vectors, Given(identity, camera, modality, trials), metric, **settings)
     assert set(found) == {"visible", "across"}
     for subset, scores in found.items():
         (points,) = scores.results["operating_points"]

@@ -86,7 +86,10 @@ def _model(chosen, overrides):
     from crossreid import config, evaluation
     from crossreid.experiment import recorded
 
-    protocol, model = None, evaluation.open_model(chosen.model)
+    # What the file of a published system does not record; its settings file says nothing of the file at hand.
+    given = parsing.prefixed_settings(parsing.those_of("method", overrides), "method", "the method")
+    given.pop("name", None)
+    protocol, model = None, evaluation.open_model(chosen.model, **given)
     if chosen.config:
         tree = config.load(chosen.config).to_dict()
     else:

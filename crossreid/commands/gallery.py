@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from crossreid.commands import filters, parsing
+from crossreid.files import printable
 from crossreid.records import UserError
 
 
@@ -95,4 +96,4 @@ def _described(info) -> str:
 
 def _few(names, limit: int = 20) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(names[:limit]) or "none") + more
+    return (", ".join(map(printable, names[:limit])) or "none") + more

@@ -74,6 +74,8 @@ def run(words: list[str]) -> None:
         raise UserError(f"none of the {len(images)} images can be read: {reasons}.")
     known = f", {done.known} were there already and stay as they are" if done.known else ""
     print(f"{chosen.gallery}: {done.new} images added{known}; it holds {total}")
+    for note in done.notes[:3]:
+        print(f"mind: {note}", file=sys.stderr)
     if done.assumed:
         print(
             f"of {done.assumed} images nothing says whether they are visible or infrared: they count as visible "

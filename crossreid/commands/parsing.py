@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from crossreid.files import printable
 from crossreid.images import labels
 from crossreid.records import UserError
 
@@ -42,7 +43,18 @@ def modality(word: str) -> str:
 def several(reasons: Sequence[str], named: int = 5) -> str:
     """The first few reasons, as one paragraph."""
     more = f"; and {len(reasons) - named} more" if len(reasons) > named else ""
-    return "; ".join(reasons[:named]) + more
+    return "; ".join(map(printable, reasons[:named])) + more
+
+
+def those_of(prefix: str, words: Sequence[str]) -> list[str]:
+    """Of ``--HEADING.NAME VALUE`` and ``--HEADING.NAME=VALUE`` words those whose heading is ``prefix``."""
+    found, rest = [], list(words)
+    while rest:
+        pair = [rest.pop(0)]
+        if "=" not in pair[0]:
+            pair += [rest.pop(0)] if rest else []
+        found += pair if pair[0].startswith(f"--{prefix}.") else []
+    return found
 
 
 def reader_settings(words: list[str]) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from crossreid.commands import filters, parsing
@@ -42,6 +43,11 @@ def run(words: list[str]) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="also write it as a page with the images in it"
     )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        help="with --html: the folder below which the images lie; without it the small copies in the gallery are shown",
+    )
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
     chosen = parser.parse_args(words)
@@ -75,11 +81,13 @@ def run(words: list[str]) -> None:
             embedder([pixels], modality=modality), chosen.top, condition, chosen.approximate, chosen.rerank
         )
         if chosen.html is not None:
-            lists.write_html(chosen.html, chosen.image, pixels, modality, hits, gallery)
+            lists.write_html(chosen.html, chosen.image, pixels, modality, hits, gallery, chosen.images)
         if chosen.csv is not None:
             lists.write_csv(chosen.csv, hits)
     if chosen.json:
-        print(json.dumps([lists.record(hit) for hit in hits], indent=1, ensure_ascii=False))
+        text = json.dumps([lists.record(hit) for hit in hits], indent=1, ensure_ascii=False)
+        # JSON itself escapes the controls below 32 only.
+        print(re.sub("[\x7f-\x9f\u202a-\u202e]", lambda found: f"\\u{ord(found[0]):04x}", text))
     elif hits:
         print(lists.table(hits))
     else:

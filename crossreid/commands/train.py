@@ -11,14 +11,25 @@ from crossreid.records import UserError
 
 def run(words: list[str]) -> None:
     parser = parsing.parser(
-        "train", __doc__, "Settings are changed as --train.epochs 60 or --data.roots.market1501 FOLDER."
+        "train",
+        __doc__,
+        "Settings are changed as --train.epochs 60 or --data.roots.market1501 FOLDER; crossreid train CONFIG --help "
+        "lists them all.",
     )
     parser.add_argument("config", nargs="?", help="a YAML file, or the name of one that comes with crossreid")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder")
     parser.add_argument("--run", type=Path, help="folder to write (default: runs/METHOD-DATA-DATE)")
     parser.add_argument("--device", help="short for --train.device")
     parser.add_argument("--print-config", action="store_true", help="print the resolved settings and stop")
-    chosen, overrides = parsing.parse(parser, words)
+    others = [word for word in words if word not in ("-h", "--help")]
+    asked = len(others) < len(words) and others
+    chosen, overrides = parsing.parse(parser, others if asked else words)
+    if asked:  # of a settings file: everything that can be set in it too
+        from crossreid import config
+
+        print(parser.format_help())
+        print(config.settings_help(config.load(chosen.config, overrides)) if chosen.config else "", end="")
+        return
     if (chosen.config is None) == (chosen.resume is None):
         raise UserError("crossreid train needs either a settings file or --resume RUN, and not both.")
     from crossreid import checkpoint, config, training

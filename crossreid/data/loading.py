@@ -272,7 +272,7 @@ class Loader:
         self.workers = config.workers if workers is None else workers
         self.device = device
         self._position = dict(position or {"draw": 0, "epoch": 0, "offset": 0})
-        self._stream = None
+        self._stream: Iterator | None = None
         self._told: set[str] = set()
 
     def __len__(self) -> int:

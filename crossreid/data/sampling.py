@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
 from crossreid.records import MODALITIES, Labels, UserError
+
+
+class Sampler(Protocol):
+    """``len`` is the number of batches in a nominal epoch; ``epoch`` gives those of one, each as indices of images."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]: ...
 
 
 class IdentitySampler:
@@ -178,7 +187,7 @@ class DomainBalancedSampler:
             yield _flat(batch)
 
 
-SAMPLERS = {
+SAMPLERS: dict[str, Callable[[Labels, int, int], Sampler]] = {
     "identity": IdentitySampler,
     "identity_chunks": IdentityChunkSampler,
     "cross_modal": CrossModalSampler,

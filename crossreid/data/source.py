@@ -14,6 +14,7 @@ from crossreid.records import Image, UserError
 # The file by which a rendered data set says that it is one.
 MARK = "rendered.json"
 
+
 @dataclass(frozen=True)
 class Counts:
     """What a complete split holds; ``identities`` counts distinct numbers, so distractors numbered 0 are one.

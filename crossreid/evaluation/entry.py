@@ -99,10 +99,19 @@ def score(method: Method, protocol, settings, engine: Engine) -> dict[str, Score
     return outcome
 
 
-def open_model(path: str | Path) -> Method | Exported:
-    """The checkpoint or the exported model at a path, read once for all that is asked of it."""
+def open_model(path: str | Path, **given) -> Method | Exported:
+    """The checkpoint or the exported model at a path, read once for all that is asked of it.
+
+    given: settings of the method, see ``crossreid.checkpoint.load``; an exported model takes none.
+    """
     path = located(path)
-    return Exported(path) if is_exported(path) else checkpoint.load(path)
+    if not is_exported(path):
+        return checkpoint.load(path, **given)
+    if given:
+        raise UserError(
+            f"{path} is an exported model, whose method is what it is: leave out method.{next(iter(given))}"
+        )
+    return Exported(path)
 
 
 def evaluate(

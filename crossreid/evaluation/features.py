@@ -290,7 +290,11 @@ def _check_trial(trial: Trial, count: int) -> None:
     """Raise ValueError for a trial that asks for images that are not there."""
     sides = trial.query, trial.gallery
     if not isinstance(trial.subset, str) or any(
-        side.ndim != 1 or side.dtype.kind not in "iu" or not len(side) or side.min() < 0 or side.max() >= count
+        side.ndim != 1
+        or side.dtype.kind not in "iu"
+        or not len(side)
+        or side.min() < 0
+        or side.max() >= count
         for side in sides
     ):
         raise ValueError("a trial does not name images")

@@ -24,6 +24,8 @@ from crossreid.evaluation.verification import Verification
 from crossreid.records import MODALITIES, Metric, Scores, Trial
 
 if TYPE_CHECKING:
+    import torch
+
     from crossreid.evaluation.settings import EvaluateConfig
     from crossreid.ops.ranking import Block
     from crossreid.records import Embedding, Image
@@ -69,14 +71,30 @@ class Subset:
         )
         return _modality(query), _modality(gallery)
 
-    def distances(self, trial: Trial, metric: str) -> Callable[[int, int], np.ndarray]:
-        """Distances of the features of a trial by another metric: a function of the first query and the last plus
-        one."""
-        from crossreid.ops import ranking
+    @cached_property
+    def _inverse_lengths(self) -> torch.Tensor:
+        import torch
 
+        return torch.linalg.vector_norm(self.embedding.feature, dim=1).clamp_min(1e-12).reciprocal()
+
+    def cosine(self, trial: Trial, start: int, stop: int) -> np.ndarray:
+        """1 - cosine of the features themselves, of these queries of a trial to its gallery, whatever the metric is."""
+        from crossreid.ops.precision import full_products
+
+        query = trial.query[start:stop]
         features = self.embedding.feature
-        rows = ranking.blocks(features[trial.query], features[trial.gallery], metric)
-        return lambda start, stop: rows(start, stop).cpu().numpy()
+        with full_products():
+            similar = features[query] @ take(features, trial.gallery).T
+        similar *= self._inverse_lengths[query][:, None]
+        similar *= self._inverse_lengths[trial.gallery]
+        return similar.neg_().add_(1).numpy()
+
+
+def take(values, rows: np.ndarray):
+    """The rows of an embedding or a tensor, without a copy where they follow each other."""
+    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+        return values[int(rows[0]) : int(rows[0]) + len(rows)]
+    return values[rows]
 
 
 def _modality(found: set[str]) -> str:

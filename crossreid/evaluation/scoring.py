@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from crossreid.evaluation.measures import MEASURES, Measure, Subset
+from crossreid.evaluation.measures import MEASURES, Measure, Subset, take
 from crossreid.ops import ranking, rerank
 from crossreid.protocols.results import mean_scores, people
 from crossreid.records import Embedding, Metric, Scores, Trial, UserError
@@ -183,10 +183,3 @@ def rerank_subsets(protocol, embedding: Embedding, metric: Metric, config, devic
         )
         subsets.setdefault(trial.subset, []).append(found)
     return {name: mean_scores(found, protocol.average) for name, found in subsets.items()}
-
-
-def take(embedding: Embedding, rows: np.ndarray) -> Embedding:
-    """The rows of an embedding, without a copy where they follow each other."""
-    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-        return embedding[int(rows[0]) : int(rows[0]) + len(rows)]
-    return embedding[rows]

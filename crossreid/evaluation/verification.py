@@ -15,7 +15,7 @@ Needs no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -205,19 +205,17 @@ class Verification:
         trials = len(subset.trials)
         limit = max(2**16, LIMIT // trials)
         self._own = [(Sample(limit=limit), Sample(limit=limit)) for _ in range(trials)]
-        # 1 - cosine of the features, where it does not follow from the method's own distance.
-        self._cosine: list[Callable[[int, int], np.ndarray]] = []
-        self._apart: tuple[Sample, Sample] | None = None
+        # 1 - cosine of the features, where it does not follow from the distances that images are ranked by.
         self._scale = {"cosine": 1.0, "squared_euclidean_unit": 0.5}.get(subset.metric.feature or "")
-        if subset.metric.stripes is not None or self._scale is None:
-            self._apart = Sample(), Sample()
-            self._cosine = [subset.distances(trial, "cosine") for trial in subset.trials]
+        follows = subset.metric.stripes is None and self._scale is not None and not subset.config.expand.k
+        self._apart = None if follows else (Sample(), Sample())
 
     def offer(self, block: Block) -> None:
         for sample, values in zip(self._own[block.trial], block.pairs(block.distance)):
             sample.add(values)
         if self._apart is not None:
-            cosine = self._cosine[block.trial](block.start, block.start + len(block.distance))
+            trial = self._subset.trials[block.trial]
+            cosine = self._subset.cosine(trial, block.start, block.start + len(block.distance))
             for sample, values in zip(self._apart, block.pairs(cosine)):
                 sample.add(values)
 

@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from crossreid.export.comparison import BATCHES, TOLERANCE, difference, rendered
 from crossreid.export.using import DESCRIPTION, Run, read, run_graph
 from crossreid.files import write_json
@@ -31,7 +33,7 @@ def add(folder: str | Path, *, overwrite: bool = False, log: Callable[[str], Non
     more than the tolerance of ``crossreid.export.writing.export``. The largest difference is said and recorded.
     """
     check_packages()
-    mindspore = _mindspore()
+    mindspore = load_mindspore()
     import onnx
 
     from crossreid.export import mindspore_cell
@@ -87,7 +89,7 @@ def add(folder: str | Path, *, overwrite: bool = False, log: Callable[[str], Non
 
 def open_mindir(path: Path, device: str = "cpu") -> Run:
     """A MINDIR file as a function from what the graph takes to what it gives."""
-    mindspore = _mindspore()
+    mindspore = load_mindspore()
     kind, _, index = device.partition(":")
     if kind not in _DEVICES or not (index or "0").isdigit():
         raise UserError(f"MindSpore cannot run on {device!r}: choose one of {', '.join(_DEVICES)}")
@@ -125,7 +127,11 @@ def _compare(model, path: Path, pixels, expects: dict, tolerance: float) -> floa
     evaluator = ReferenceEvaluator(model)
     run, worst = open_mindir(path), 0.0
     for batch in BATCHES:
-        expected = run_graph(lambda values: evaluator.run(None, {"pixels": values}), pixels[:batch], expects)
+        expected = run_graph(
+            lambda values: [np.asarray(each) for each in evaluator.run(None, {"pixels": values})],
+            pixels[:batch],
+            expects,
+        )
         error = difference(expected, run_graph(run, pixels[:batch], expects))
         if not error <= tolerance:
             raise UserError(
@@ -137,7 +143,7 @@ def _compare(model, path: Path, pixels, expects: dict, tolerance: float) -> floa
     return worst
 
 
-def _mindspore():
+def load_mindspore():
     # On processors with AVX-512, oneDNN takes a reference implementation for MindSpore's 3 x 3 convolutions, which is
     # fifty times as slow (MindSpore 2.10); with AVX2 it takes a fast one.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")

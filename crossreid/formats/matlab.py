@@ -38,7 +38,9 @@ def load(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     of objects; a structure is an array with a field of objects for each of its own. Nothing else is read.
     Raises UserError if the file is missing, is not such a file, or lacks one of the variables.
     """
-    expected = f"a MATLAB file with the variable{'s' if len(names) > 1 else ''} {', '.join(names)} was expected"
+    expected = (
+        f"a MATLAB file with the variable{'s' if len(names) > 1 else ''} {', '.join(names)} was expected"
+    )
     if not Path(path).exists():
         raise UserError(f"{path} is missing: {expected}. Copy it there from the data set's archive.")
     try:
@@ -46,7 +48,9 @@ def load(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             content = memoryview(file.read())
         found = _File(content, archives.room(path)).variables(set(names))
     except NotImplementedError as error:
-        raise UserError(f"{path} is {error}, but {expected} in version 5, as the authors hand it out.") from None
+        raise UserError(
+            f"{path} is {error}, but {expected} in version 5, as the authors hand it out."
+        ) from None
     except UserError:
         raise
     except Exception as error:
@@ -202,7 +206,9 @@ class _File:
         rows = np.ascontiguousarray(grid).reshape(-1, shape[-1])
         return np.array(["".join(row) for row in rows]).reshape(shape[:-1])
 
-    def _nested(self, body: memoryview, kind: int, shape: tuple[int, ...], place: int, depth: int) -> np.ndarray:
+    def _nested(
+        self, body: memoryview, kind: int, shape: tuple[int, ...], place: int, depth: int
+    ) -> np.ndarray:
         count, fields = math.prod(shape), [""]
         if kind == _STRUCT:
             _, length, place = self._element(body, place)

@@ -60,7 +60,10 @@ class _Kind:
 
     def build(self, state) -> None:
         # (version, byte order, then what only structured types have)
-        _need(isinstance(state, tuple) and len(state) in (8, 9) and state[1] in ("<", ">", "|", "="), "the NumPy type")
+        _need(
+            isinstance(state, tuple) and len(state) in (8, 9) and state[1] in ("<", ">", "|", "="),
+            "the NumPy type",
+        )
         _need(all(part is None for part in state[2:5]), "a structured NumPy type")
         if state[1] in "<>":
             self.dtype = self.dtype.newbyteorder(state[1])
@@ -78,7 +81,11 @@ class _Array:
         content = content.encode("latin-1") if isinstance(content, str) else content
         _need(isinstance(content, bytes) and all(type(n) is int and n >= 0 for n in shape), "the NumPy array")
         _need(math.prod(shape) * kind.dtype.itemsize == len(content), "the size of the NumPy array")
-        array = np.frombuffer(content, kind.dtype) if kind.dtype.itemsize else np.zeros(math.prod(shape), kind.dtype)
+        array = (
+            np.frombuffer(content, kind.dtype)
+            if kind.dtype.itemsize
+            else np.zeros(math.prod(shape), kind.dtype)
+        )
         self.value = array.reshape(shape, order="F" if fortran is True else "C").copy()
 
 
@@ -319,7 +326,10 @@ def plain(value: Any, tensor: Callable[[View], Any]) -> Any:
             parts = {key: visit(part, depth + 1) for key, part in value.items()}
             for key in parts:
                 visit(key, depth)
-            made, count = {key: part for key, (part, _) in parts.items()}, 1 + sum(n for _, n in parts.values())
+            made, count = (
+                {key: part for key, (part, _) in parts.items()},
+                1 + sum(n for _, n in parts.values()),
+            )
         elif kind in (list, tuple, set):
             each = [visit(part, depth + 1) for part in value]
             made, count = kind(part for part, _ in each), 1 + sum(n for _, n in each)

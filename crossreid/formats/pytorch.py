@@ -187,7 +187,9 @@ def _storage(parts) -> pickles.Storage:
     if not (isinstance(parts, tuple) and len(parts) in (5, 6) and parts[0] == "storage"):
         raise pickles.Refused("it refers to something outside of itself")
     _, kind, key, _, count, *view = parts
-    if not (isinstance(kind, pickles.Type) and kind.name in _KINDS and isinstance(key, str) and type(count) is int):
+    if not (
+        isinstance(kind, pickles.Type) and kind.name in _KINDS and isinstance(key, str) and type(count) is int
+    ):
         raise pickles.Damaged("it describes numbers in a way that is never used")
     part = None
     if view and view[0] is not None:
@@ -196,7 +198,9 @@ def _storage(parts) -> pickles.Storage:
     return pickles.Storage(kind.name, key, count, part)
 
 
-def _maker(content: Callable[[pickles.Storage], torch.Tensor], room: int) -> Callable[[pickles.View], torch.Tensor]:
+def _maker(
+    content: Callable[[pickles.Storage], torch.Tensor], room: int
+) -> Callable[[pickles.View], torch.Tensor]:
     """The tensor of a view, which must lie within its numbers, each of them at one place only."""
     taken = 0
 
@@ -222,7 +226,9 @@ def _maker(content: Callable[[pickles.Storage], torch.Tensor], room: int) -> Cal
         taken += count * kind.itemsize
         if taken > room:
             raise pickles.Damaged("its tensors take many times as much room as the file")
-        return numbers.as_strided(view.size, view.stride, view.offset) if count else numbers.new_empty(view.size)
+        return (
+            numbers.as_strided(view.size, view.stride, view.offset) if count else numbers.new_empty(view.size)
+        )
 
     return tensor
 

@@ -61,6 +61,8 @@ def check_plain(value: Any, where: str) -> None:
         elif isinstance(value, str) and (
             len(value) > LONGEST or ("&" in value and "*" in value) or sum(map(value.count, "[{")) > DEPTH
         ):
-            raise UserError(f"{where} hold the text {value[:60]!r}, which is longer or stranger than any setting")
+            raise UserError(
+                f"{where} hold the text {value[:60]!r}, which is longer or stranger than any setting"
+            )
 
     visit(value, 0)

@@ -75,7 +75,9 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError):
         raise
-    except Exception as error:  # of constructors, for values such as a mapping as a key or a date that is none
+    except (
+        Exception
+    ) as error:  # of constructors, for values such as a mapping as a key or a date that is none
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.data.modality import told
+from crossreid.files import legible
 from crossreid.gallery.entries import EDGES, Entry, checked
 from crossreid.gallery.gallery import Gallery
 from crossreid.images import listing
@@ -22,6 +23,7 @@ from crossreid.images.decode import content_key
 from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
 from crossreid.images.thumbnail import thumbnail
+from crossreid.ops import degenerate
 from crossreid.records import INFRARED, VISIBLE, Image, UserError
 
 BATCH, ADD = 64, 512
@@ -35,13 +37,14 @@ class Filled:
 
     new: images that were added. known: that were there before, or twice among those given.
     assumed: of which nothing said whether they are visible or infrared, and that count as visible.
-    bad: path and reason of each that was left out.
+    bad: path and reason of each that was left out. notes: what is wrong with the features, sentences.
     """
 
     new: int
     known: int
     assumed: int
     bad: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
 
 
 def listed(
@@ -112,6 +115,7 @@ def fill(
     paths = {image.path: _path(image.path, root) for image in images}
     ready: list[tuple[Entry, np.ndarray, bytes | None]] = []
     bad, new = [], 0
+    notes: list[str] = []
 
     def made(frame: np.ndarray, image: Image) -> tuple[Entry, np.ndarray, bytes | None]:
         entry = checked(_entry(frame, image, paths[image.path]), None)
@@ -124,7 +128,10 @@ def fill(
             return 0
         entries, features, small = zip(*ready)
         ready.clear()
-        return gallery.add(entries, np.stack(features), small)
+        stacked = np.stack(features)
+        # A few images of one frame may well be alike.
+        notes.extend(degenerate.notes(stacked, [entry.path for entry in entries], least=10))
+        return gallery.add(entries, stacked, small)
 
     with bar("index", len(images), progress) as shown:
         for batch in batches(ahead(images, made), getattr(embedder, "batch", BATCH)):
@@ -142,7 +149,7 @@ def fill(
             shown.update(len(batch))
         new += add()
     assumed = sum(not image.modality for image in images)
-    return Filled(new, len(images) - new - len(bad), assumed, tuple(bad))
+    return Filled(new, len(images) - new - len(bad), assumed, tuple(bad), tuple(notes))
 
 
 def _entry(frame: np.ndarray, image: Image, path: str) -> Entry:
@@ -164,9 +171,9 @@ def _entry(frame: np.ndarray, image: Image, path: str) -> Entry:
 
 def _path(path: Path, root: Path | None) -> str:
     if root is None:
-        return str(path.absolute())
+        return legible(str(path.absolute()))
     try:
-        return path.resolve().relative_to(root.resolve()).as_posix()
+        return legible(path.resolve().relative_to(root.resolve()).as_posix())
     except ValueError:
         raise UserError(
             f"{path} does not lie below {root}: give a folder that holds all images, or leave it out"

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from crossreid.files import write_json
+from crossreid.files import sync_folder, write_json
 from crossreid.gallery.cleaning import clean
 from crossreid.gallery.entries import Entry, Filter, age, tag, tags
 from crossreid.gallery.nearest import Nearest
@@ -73,7 +73,7 @@ class LanceStore:
             except (OSError, RuntimeError, ValueError) as error:
                 raise UserError(sentence(str(folder), error)) from error
             write_json(folder / FACTS, {"store": cls.name, **asdict(facts)})
-            _settle(folder, 0)
+            sync_folder(folder, 0)
         return cls(folder, table)
 
     @classmethod
@@ -269,7 +269,7 @@ class LanceStore:
             self._table.checkout_latest()
             yield
             self._wrote = True
-            _settle(self._folder, started)
+            sync_folder(self._folder, started)
 
     def _read(self, function: Callable, *arguments):
         """The function's value for the latest version of the table; another process may remove the files of the
@@ -434,21 +434,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _settle(folder: Path, since: float) -> None:
-    """Have the system write to the disk what changed in a folder since a moment, so that even a power cut keeps it."""
-    if os.name != "posix":
-        return
-    for place, _, names in os.walk(folder):
-        for path in (*(os.path.join(place, name) for name in names), place):
-            # File systems may keep times to two seconds.
-            if os.stat(path).st_mtime >= since - 2:
-                descriptor = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
 
 
 def _names(folder: Path) -> list[str]:

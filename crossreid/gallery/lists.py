@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.files import replacing
+from crossreid.files import cell, path_of, printable, replacing
 from crossreid.gallery.entries import Hit, box_of
 from crossreid.images.decode import crop, decode
 from crossreid.images.thumbnail import thumbnail
@@ -29,7 +29,7 @@ def record(hit: Hit) -> dict:
 
 def table(hits: Sequence[Hit]) -> str:
     """The list in columns of equal width; fields that all entries lack are left out."""
-    rows = [_texts(hit) for hit in hits]
+    rows = [{name: printable(text) for name, text in _texts(hit).items()} for hit in hits]
     names = [name for name in FIELDS[:-1] if any(row[name] for row in rows)]
     lines = [dict(zip(names, names)), *rows]
     widths = {name: max(len(line[name]) for line in lines) for name in names}
@@ -47,21 +47,28 @@ def write_csv(path: Path, hits: Sequence[Hit]) -> None:
     own = sorted({name for hit in hits for name in hit.entry.columns})
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*FIELDS, *(name if name not in FIELDS else f"column {name}" for name in own)])
+        heads = [*FIELDS, *(name if name not in FIELDS else f"column {name}" for name in own)]
+        writer.writerow(map(cell, heads))
         for hit in hits:
             texts = _texts(hit) | {"distance": f"{hit.distance:.6f}"}
-            writer.writerow(
-                [*(texts[name] for name in FIELDS), *(hit.entry.columns.get(name, "") for name in own)]
-            )
+            values = [*(texts[name] for name in FIELDS), *(hit.entry.columns.get(name, "") for name in own)]
+            writer.writerow(map(cell, values))
 
 
 def write_html(
-    path: Path, title: str, query: np.ndarray, modality: str | None, hits: Sequence[Hit], gallery
+    path: Path,
+    title: str,
+    query: np.ndarray,
+    modality: str | None,
+    hits: Sequence[Hit],
+    gallery,
+    folder: Path | None = None,
 ) -> None:
     """A page without anything outside of it.
 
-    query: the pixels (H, W, 3) that were looked for. gallery: where small copies of the images are asked for; the
-    file of an entry is read where there is none.
+    query: the pixels (H, W, 3) that were looked for. gallery: where small copies of the images are asked for.
+    folder: where there is none, the file of an entry is read if it lies below this one: a gallery from elsewhere must
+    not bring any other image of this computer into a page that is passed on.
     """
     cards = [_card("query", modality or "", title, thumbnail(query))]
     for hit in hits:
@@ -70,12 +77,12 @@ def write_html(
             f"{name} {texts[name]}" for name in ("identity", "camera", "modality", "time") if texts[name]
         )
         cards.append(
-            _card(f"{hit.rank}: {hit.distance:.4f}", facts, hit.entry.path, _image(hit.entry, gallery))
+            _card(f"{hit.rank}: {hit.distance:.4f}", facts, hit.entry.path, _image(hit.entry, gallery, folder))
         )
     note = "Nearest first; the number is the distance, 1 - cosine." if hits else "Nothing was found."
     text = PAGE.format(title=html.escape(title), note=note, cards="\n".join(cards))
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 PAGE = """<!doctype html>
@@ -112,15 +119,18 @@ def _card(head: str, facts: str, path: str, image: bytes | None) -> str:
     return f"<figure>{shown}<figcaption><strong>{head}</strong>{facts}<br><small>{path}</small></figcaption></figure>"
 
 
-def _image(entry, gallery) -> bytes | None:
+def _image(entry, gallery, folder: Path | None) -> bytes | None:
     kept = gallery.image(entry.key)
-    if kept is not None or not Path(entry.path).is_file():
+    if kept is not None or folder is None:
         return kept
     try:
-        pixels = decode(entry.path)
+        file = path_of(str(folder / entry.path)).resolve(strict=True)
+        if not file.is_relative_to(folder.resolve()):
+            return None
+        pixels = decode(file)
         if box := box_of(entry):
             pixels = crop(pixels, box)
-    except UserError:
+    except (UserError, OSError, ValueError, RuntimeError):
         return None
     return thumbnail(pixels)
 

@@ -86,21 +86,24 @@ def not_junk(identities: Sequence[str | int | None], where: str, keep: bool = Fa
 def numbered(images: Sequence[Image], where: str) -> list[Image]:
     """The images with numbers for the identities and cameras that their ``extra`` tells as text, by the rule of
     ``numbers``; those of which it tells nothing keep theirs. where: they come from, for warnings."""
-    numbered = list(images)
     for name, what in (("identity", "identities"), ("camera", "cameras")):
         told = {text for image in images if (text := image.extra.get(name))}
         text_of = merged(told, f"{where}: {what}")
         number_of = numbers(text_of.values())
-        for at, image in enumerate(numbered):
-            if text := image.extra.get(name):
-                text = text_of[text]
-                number, extra = number_of[text], {**image.extra, name: text}
-                numbered[at] = (
-                    replace(image, identity=number, extra=extra)
-                    if name == "identity"
-                    else replace(image, camera=number, extra=extra)
-                )
-    return numbered
+        images = [
+            _with_number(image, name, text_of[text], number_of[text_of[text]])
+            if (text := image.extra.get(name))
+            else image
+            for image in images
+        ]
+    return list(images)
+
+
+def _with_number(image: Image, name: str, text: str, number: int) -> Image:
+    extra = {**image.extra, name: text}
+    if name == "identity":
+        return replace(image, extra=extra, identity=number)
+    return replace(image, extra=extra, camera=number)
 
 
 def modality(word: str, where: str) -> str:

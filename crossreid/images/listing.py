@@ -33,7 +33,7 @@ def image_names(folder: str | os.PathLike[str]) -> list[str]:
     """
     names = []
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(os.fspath(folder)) as entries:
             for entry in entries:
                 if not is_image(entry.name):
                     continue
@@ -53,7 +53,7 @@ def image_names(folder: str | os.PathLike[str]) -> list[str]:
 def folder_names(folder: str | os.PathLike[str]) -> list[str]:
     """Names of the folders directly in a folder, links to folders included, hidden ones not; sorted."""
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(os.fspath(folder)) as entries:
             return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
     except OSError as error:
         raise unreadable(folder, error) from error

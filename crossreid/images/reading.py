@@ -107,9 +107,9 @@ def unreadable(images: Sequence[Image]) -> dict[int, str]:
     """Position -> reason of images whose headers already show that they cannot be read: a look ahead of long work."""
     paths = list(dict.fromkeys(image.path for image in images if image.array_index is None))
     with ThreadPoolExecutor(THREADS) as pool, bar("check", len(paths), leave=False) as progress:
-        reasons = {}
-        for path, why in zip(paths, pool.map(_reason, paths)):
-            reasons[path] = why
+        reasons: dict[Path, str | None] = {}
+        for path, found in zip(paths, pool.map(_reason, paths)):
+            reasons[path] = found
             progress.update(1)
     return {at: reason for at, image in enumerate(images) if (reason := reasons.get(image.path))}
 

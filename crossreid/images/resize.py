@@ -19,4 +19,4 @@ def fit(pixels: np.ndarray, size: Sequence[int], interpolation: str) -> np.ndarr
     if tuple(pixels.shape[:2]) == tuple(size):
         return pixels
     image = PILImage.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((size[1], size[0]), FILTERS[interpolation]))
+    return np.array(image.resize((size[1], size[0]), FILTERS[interpolation]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from crossreid import files
 from crossreid.images import decode, labels, timestamps
 from crossreid.records import Image, UserError
 
@@ -58,14 +60,17 @@ def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> 
 def path_of(table: Path, text: str) -> Path:
     """The file that a line of a table names; backslashes are those of Windows where no file has them in its name."""
     path = table.parent / text
-    return table.parent / text.replace("\\", "/") if "\\" in text and not path.exists() else path
+    if "\\" not in text or path.exists():
+        return path
+    known = files.path_of(str(path))
+    return known if known != path else table.parent / text.replace("\\", "/")
 
 
 def _lines(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, column -> text) for each line that is not blank; columns in small letters."""
     try:
         # Spreadsheets begin with a byte order mark.
-        with open(table, newline="", encoding="utf-8-sig") as file:
+        with files.opened(table) as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as file:
             header = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=max(",;\t", key=header.count))
@@ -79,7 +84,7 @@ def _lines(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, 
                         f"{table}, line {reader.line_num}: {len(fields)} fields, but {len(columns)} columns "
                         f"({', '.join(columns)}). Put quotation marks around a field that holds a comma."
                     )
-                yield reader.line_num, dict(zip(columns, (field.strip() for field in fields)))
+                yield reader.line_num, dict(zip(columns, (files.uncelled(field.strip()) for field in fields)))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"{table} cannot be read as a CSV file in UTF-8 ({error}): save it again as such."

@@ -31,6 +31,7 @@ from torch import nn
 from torch.func import functional_call
 
 from crossreid.losses.by_name import Loss, chosen
+from crossreid.losses.identity import accuracy
 from crossreid.losses.triplet import check_identities
 from crossreid.methods.base import Method, Phase, Progress
 from crossreid.nn import backbones
@@ -227,7 +228,8 @@ class MetaBIN(Method):
         if phase == "meta":
             return self._meta(batch, progress)
         losses = self._losses(self.losses[phase], self._pool(batch.images), batch)
-        return {"total": reduce(torch.add, losses.values()), **losses}
+        total = reduce(torch.add, (value for name, value in losses.items() if name != "accuracy"))
+        return {"total": total, **losses}
 
     def embed(
         self, images: torch.Tensor, modality=None, feature: str | None = None
@@ -281,7 +283,8 @@ class MetaBIN(Method):
         return self.pool(self.feature_map(images))
 
     def _losses(self, losses: Sequence[Loss], pooled: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-        """Each by its name; a name that comes again has a number behind it."""
+        """Each by its name; a name that comes again has a number behind it. ``accuracy``, where the classifier is
+        asked: of its logits without a margin, for the log."""
         if any(loss.name == "triplet" for loss in losses):
             check_identities(batch.on_host().target)
         on_logits = any(loss.on_logits for loss in losses)
@@ -296,6 +299,10 @@ class MetaBIN(Method):
             found[f"{loss.name} {again + 1}" if again else loss.name] = loss(
                 features=features[loss.feature], **given
             )
+        if logits is not None:
+            with torch.no_grad():
+                plain = logits if self.config.classifier == "linear" else self.classifier(features["bn"])
+                found["accuracy"] = accuracy(plain, batch.target)
         return found
 
     def _meta(self, batch: Batch, progress: Progress) -> dict[str, torch.Tensor]:

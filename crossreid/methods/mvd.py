@@ -308,8 +308,9 @@ class MVD(Method):
 
     def views(self) -> dict[tuple[str, str, str], slice]:
         """See ``Method.views``: four observations, then four representations, in the order that ``embed`` has."""
-        channels = self.encoders["shared"].backbone.channels
-        found, begin = {}, 0
+        channels = self._encoder("shared_colour").backbone.channels
+        found: dict[tuple[str, str, str], slice] = {}
+        begin = 0
         for kind, width in (("observation", channels), ("representation", self.config.width)):
             for view in self._order():
                 branch = "shared" if VIEWS[view][0] == "shared" else "specific"

@@ -11,15 +11,15 @@ from crossreid.records import UserError
 BLOCK = 4096
 
 
-def notes(features: np.ndarray, names: Sequence[object]) -> list[str]:
+def notes(features: np.ndarray, names: Sequence[object], least: int = 2) -> list[str]:
     """Sentences on features that are all zero, or all equal; none where nothing is wrong.
 
-    features: (N, D). names: of the N images.
+    features: (N, D). names: of the N images. least: fewer are not called equal.
 
     Raises UserError that names the first image whose feature is not a finite number.
     """
     features = np.asarray(features)
-    zero, equal = [], len(features) > 1
+    zero, equal = [], len(features) >= least
     for start in range(0, len(features), BLOCK):
         part = features[start : start + BLOCK]
         finite = np.isfinite(part).all(axis=1)

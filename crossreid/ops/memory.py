@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-
-import psutil
 
 from crossreid.records import UserError
 
@@ -15,15 +14,20 @@ _LIMITS = (
 )
 
 
-def free() -> int:
-    """Bytes that this process can still take, of the machine and of the container it may run in."""
-    found = [psutil.virtual_memory().available]
+def free() -> int | None:
+    """Bytes that this process can still take, of the machine and of the container it may run in; None where neither
+    says."""
+    found = []
+    with suppress(ImportError):  # an exported model is used where nothing of the kind is installed
+        import psutil
+
+        found.append(psutil.virtual_memory().available)
     for limit, used in _LIMITS:
         try:
             found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
         except (OSError, ValueError):  # no such group, or the word "max"
             continue
-    return min(found)
+    return min(found, default=None)
 
 
 def require(size: int, what: str, instead: str) -> None:
@@ -32,7 +36,7 @@ def require(size: int, what: str, instead: str) -> None:
     what: "the stripes of 93820 images"; instead: what the user can do, a clause after a colon.
     """
     available = free()
-    if size > available:
+    if available is not None and size > available:
         raise UserError(
             f"{what} would take {size:,} bytes ({size / 2**30:.1f} GiB), but only "
             f"{max(available, 0) / 2**30:.1f} GiB of memory are free: {instead}"

@@ -54,7 +54,7 @@ EPOCH = {
     "gates?": ({"*": [NUMBER]}, NOTHING),
     "seconds?": SCORE,
 }
-SCORED = {"epoch": WHOLE, "split?": TEXT, "rows?": ({"*": {"*": (SCORE, TEXT)}}, NOTHING)}
+SCORED = {"epoch": WHOLE, "split?": TEXT, "rows?": ({"*": {"rank1?": SCORE, "mean_ap?": SCORE}}, NOTHING)}
 SUMMARY = {
     **dict.fromkeys(
         ("seconds?", "step_ms?", "parameters?", "checkpoint_bytes?", "peak_memory_bytes?"), (NUMBER, NOTHING)

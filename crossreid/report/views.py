@@ -99,7 +99,7 @@ def section(runs: Sequence[Run], identities: int, seed: int) -> Section:
     Visible images are drawn in the visible views and infrared images in the infrared ones; where the data have one
     modality, all images in both. Raises UserError for a run whose method has no views.
     """
-    lines: dict[str, dict[str, dict[str, Panel]]] = {}
+    lines: dict[str, dict[str, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]] = {}
     for run in runs:
         method = evidence.model(run)
         views = method.views()
@@ -110,6 +110,7 @@ def section(runs: Sequence[Run], identities: int, seed: int) -> Section:
                 "Leave the run out, or leave --views out and have the map of its feature"
             )
         found = evidence.features(run, method.whole)
+        assert found is not None  # as it is for a feature that is named
         for (kind, branch, view), place in views.items():
             rows = _rows(found, view, identities, seed)
             if len(rows) < FEWEST:

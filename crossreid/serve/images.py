@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from crossreid.files import path_of
 from crossreid.gallery import Entry
 from crossreid.gallery.entries import box_of
 from crossreid.images.apart import Closed, Decoders
@@ -34,7 +35,7 @@ class EntryImages:
         if self._root is None or not path:
             return None
         try:
-            found = (self._root / path).resolve(strict=True)
+            found = path_of(str(self._root / path)).resolve(strict=True)
             inside = found.is_relative_to(self._root) and found.is_file()
         except (OSError, ValueError, RuntimeError):
             return None

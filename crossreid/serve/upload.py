@@ -125,7 +125,8 @@ async def body(request: Request, limit: int, held: _Held | None = None) -> bytes
                     parts.append(part)
     except TimeoutError:
         raise Refusal(
-            408, f"The image did not arrive in time: at least {BYTES_A_SECOND // 1024} kB a second are needed."
+            408,
+            f"The image did not arrive in time: at least {BYTES_A_SECOND // 1024} kB a second are needed.",
         ) from None
     except ClientDisconnect:
         raise Refusal(400, "The connection was closed before the image had arrived.") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from crossreid.images.decode import decode
 from crossreid.synthetic.keys import generator
 from crossreid.synthetic.plans import Crop, Plan, cells, matlab
 
@@ -82,7 +83,7 @@ def _archive(root: Path, counts: list[int], testsets: list[np.ndarray]) -> None:
                             root / f"images_{word}/{pair}_{number:03d}_{1 + column // 5}_{column + 1:02d}.png"
                         )
                         if image.is_file():
-                            pixels = np.asarray(Image.open(image)).transpose(2, 1, 0)
+                            pixels = decode(image).transpose(2, 1, 0)
                             inner[column, number - 1] = keep(pixels, b"uint8").ref
                         else:
                             empty = keep(np.zeros(2, np.uint64), b"double")
@@ -161,10 +162,10 @@ def _scenes(root: Path, boxes: dict[str, tuple[int, int, int, int, int]], seed: 
         wide = Image.fromarray(low.astype(np.uint8)).resize((500, 260), Image.Resampling.BICUBIC)
         for name in names:
             _, x, y, _, _ = boxes[name]
-            wide.paste(Image.open(root / "cropped_image" / name), (x - 1, y - 1))
+            wide.paste(Image.fromarray(decode(root / "cropped_image" / name)), (x - 1, y - 1))
         path = root / f"Image/SSM/s{scene}.jpg"
         wide.save(path, quality=92)
-        with Image.open(path) as stored:
-            for name in names:
-                _, x, y, width, height = boxes[name]
-                stored.crop((x - 1, y - 1, x - 1 + width, y - 1 + height)).save(root / "cropped_image" / name)
+        stored = Image.fromarray(decode(path))
+        for name in names:
+            _, x, y, width, height = boxes[name]
+            stored.crop((x - 1, y - 1, x - 1 + width, y - 1 + height)).save(root / "cropped_image" / name)

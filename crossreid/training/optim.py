@@ -180,7 +180,8 @@ def _by_depth(method: Method, groups: list[dict], decay: float) -> list[dict]:
     for group in groups:
         of_stage: dict[int, list] = {}
         for parameter in group["params"]:
-            of_stage.setdefault(depths.get(found[id(parameter)], top), []).append(parameter)
+            stage = found[id(parameter)]
+            of_stage.setdefault(top if stage is None else depths[stage], []).append(parameter)
         divided += [
             group | {"params": some, "layer_factor": decay ** (top - stage)}
             for stage, some in sorted(of_stage.items())

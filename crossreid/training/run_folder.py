@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from crossreid.engine import Engine
 from crossreid.files import check_folder, replacing
+from crossreid.formats.yaml_text import parse_yaml
 from crossreid.records import Image, UserError, identities
 
 LOCK = ".lock"
@@ -177,8 +178,8 @@ def _resolved(path: Path) -> bool:
     """Whether a settings file is as a run writes it, and not one that somebody keeps there."""
     try:
         text = path.read_text(encoding="utf-8")
-        tree = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        tree = parse_yaml(text)
+    except (OSError, ValueError, yaml.YAMLError):
         return False
     whole = isinstance(tree, dict) and {"method", "data", "protocol", "train", "evaluate"} <= set(tree)
     return whole and yaml.safe_dump(tree, sort_keys=False, allow_unicode=True) == text

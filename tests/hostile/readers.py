@@ -18,12 +18,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 @dataclass(frozen=True)
 class Reader:
     """make(folder) writes sound files; ``files`` are the patterns of those that are changed, by ``change(path, content,
-    random)``; read(folder) reads them. memory: that the reader needs for itself, in bytes."""
+    random)``; read(folder) reads them, or, where ``alone``, read(path) the one that was changed. memory: that the
+    reader needs for itself, in bytes."""
 
     make: Callable
     read: Callable
     patterns: tuple[str, ...] = ("*",)
     change: Callable = lambda path, content, random: mutate.blind(content, random)
+    alone: bool = False
     memory: int = 0
 
     def files(self, folder: Path) -> list[Path]:
@@ -57,7 +59,9 @@ def _make_checkpoint(folder):
     folder.mkdir()
     for name in ("agw", "metabin"):
         settings = {"data": {"name": "market1501", "fold": 2}, "protocol": {"name": "single_query"}}
-        checkpoint_file(folder / f"{name}.pt", name, TINY if name == "agw" else {"pretrained": None}, None, settings)
+        checkpoint_file(
+            folder / f"{name}.pt", name, TINY if name == "agw" else {"pretrained": None}, None, settings
+        )
 
 
 def _odd_checkpoint(path, content, random):
@@ -75,7 +79,14 @@ def _odd_checkpoint(path, content, random):
     if random.random() < 0.15:
         name = random.choice(list(weights))
         value = weights[name]
-        odd = [value.reshape(-1)[:1], value[None], value.new_zeros(()).expand(7, 8), torch.eye(2).to_sparse(), 3, None]
+        odd = [
+            value.reshape(-1)[:1],
+            value[None],
+            value.new_zeros(()).expand(7, 8),
+            torch.eye(2).to_sparse(),
+            3,
+            None,
+        ]
         weights = weights | {name: random.choice(odd)}
     if isinstance(changed, dict):
         changed = changed | ({"weights": weights} if random.random() < 0.97 else {})
@@ -83,13 +94,11 @@ def _odd_checkpoint(path, content, random):
     return made.getvalue()
 
 
-def _read_checkpoints(folder):
+def _read_checkpoint(path):
     from crossreid.embedder import Embedder
 
-    for path in sorted(folder.glob("*.pt")):
-        embedder = Embedder(path)
-        embedder(np.zeros((64, 32, 3), np.uint8), modality="visible")
-        assert embedder.fingerprint
+    embedder = Embedder(path)
+    assert embedder.dimension and embedder.fingerprint
 
 
 def _make_weights(folder):
@@ -100,19 +109,27 @@ def _make_weights(folder):
 
     folder.mkdir()
     torch.manual_seed(0)
-    values = {"a.weight": torch.randn(4, 3), "a.bias": torch.randn(4), "b": torch.arange(5), "c": torch.randn(2).half()}
-    torch.save({"state_dict": values, "epoch": 3, "best": np.float64(0.5), "n": np.arange(3)}, folder / "zip.pth")
+    values = {
+        "a.weight": torch.randn(4, 3),
+        "a.bias": torch.randn(4),
+        "b": torch.arange(5),
+        "c": torch.randn(2).half(),
+    }
+    torch.save(
+        {"state_dict": values, "epoch": 3, "best": np.float64(0.5), "n": np.arange(3)}, folder / "zip.pth"
+    )
     torch.save({"net": values, "n": [1, "x"]}, folder / "old.t", _use_new_zipfile_serialization=False)
     save_file(values, folder / "safe.safetensors")
-    write_checkpoint(folder / "mind.ckpt", {key: value.numpy() for key, value in values.items()} | {"words": "text"})
+    write_checkpoint(
+        folder / "mind.ckpt", {key: value.numpy() for key, value in values.items()} | {"words": "text"}
+    )
 
 
-def _read_weights(folder):
+def _read_weights(path):
     from crossreid.formats.pytorch import read_weights
 
-    for path in sorted(folder.iterdir()):
-        for value in read_weights(path).values():
-            value.float().sum()
+    for value in read_weights(path)[0].values():
+        value.float().sum()
 
 
 def _make_original(folder):
@@ -143,10 +160,10 @@ def _odd_original(path, content, random):
     return made.getvalue()
 
 
-def _read_original(folder):
+def _read_original(path):
     import crossreid
 
-    crossreid.load(folder / "metabin.pth")
+    crossreid.load(path)
 
 
 # ---- data sets
@@ -169,7 +186,9 @@ def _make_matlab(folder):
     )
     person = np.array([("p1", 2, scene)], [("idname", object), ("nAppear", object), ("scene", object)])
     for packed in (False, True):
-        savemat(folder / f"ids{packed}.mat", {"id": np.arange(9, dtype=np.uint16)[None]}, do_compression=packed)
+        savemat(
+            folder / f"ids{packed}.mat", {"id": np.arange(9, dtype=np.uint16)[None]}, do_compression=packed
+        )
         savemat(folder / f"perm{packed}.mat", {"rand_perm_cam": permutations}, do_compression=packed)
         savemat(folder / f"Person{packed}.mat", {"Person": person}, do_compression=packed)
         savemat(folder / f"x_cam{1 + packed}.mat", {"feature": cells([np.ones((2, 3)), np.zeros((0, 0))])})
@@ -186,19 +205,18 @@ def _packed(path, content, random):
     return mutate.blind(content, random)
 
 
-def _read_matlab(folder):
+def _read_matlab(path):
     from crossreid.data.sets import cuhk_sysu, sysu_mm01
     from crossreid.formats import matlab
 
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("ids"):
-            sysu_mm01._ids_of_matlab(path)
-        elif path.name.startswith("perm"):
-            sysu_mm01.official_counts(path)
-        elif path.name.startswith("Person"):
-            cuhk_sysu._appearances(path)
-        else:
-            matlab.load(path, ["feature"])
+    if path.name.startswith("ids"):
+        sysu_mm01._ids_of_matlab(path)
+    elif path.name.startswith("perm"):
+        sysu_mm01.official_counts(path)
+    elif path.name.startswith("Person"):
+        cuhk_sysu._appearances(path)
+    else:
+        matlab.load(path, ["feature"])
 
 
 def _make_sysu(folder):
@@ -314,12 +332,11 @@ def _make_images(folder):
         PILImage.fromarray(pixels).convert(mode).save(folder / f"image.{kind}", **settings, **extra)
 
 
-def _read_images(folder):
+def _read_image(path):
     from crossreid.images.decode import check, decode
 
-    for path in sorted(folder.iterdir()):
-        check(path)
-        decode(path)
+    check(path)
+    decode(path)
 
 
 # ---- what was computed
@@ -344,12 +361,10 @@ def _make_features(folder):
     features.write_stored(folder / "features.npz", replace(found))
 
 
-def _read_features(folder):
+def _read_features(path):
     from crossreid.evaluation import EvaluateConfig, evaluate_stored, features
 
-    for path in sorted(folder.iterdir()):
-        found = features.read_stored(path)
-        evaluate_stored(found, EvaluateConfig(examples=1), log=str)
+    evaluate_stored(features.read_stored(path), EvaluateConfig(examples=1), log=str)
 
 
 def _make_run(folder):
@@ -390,10 +405,10 @@ def _make_settings(folder):
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
 
 
-def _read_settings(folder):
+def _read_settings(path):
     from crossreid import config
 
-    config.load(folder / "config.yaml").to_yaml()
+    config.load(path).to_yaml()
 
 
 def _make_exported(folder):
@@ -443,7 +458,9 @@ def _make_gallery(folder):
     with Gallery.create(folder / "gallery", dimension=8, fingerprint="f" * 64, model="m") as gallery:
         for part in range(2):
             entries = [
-                Entry(f"{part}-{number}", f"{number}.jpg", camera="1", time=5.0, identity="p", columns={"a": 1})
+                Entry(
+                    f"{part}-{number}", f"{number}.jpg", camera="1", time=5.0, identity="p", columns={"a": 1}
+                )
                 for number in range(5)
             ]
             gallery.add(entries, random.normal(size=(5, 8)), [b"small"] * 5)
@@ -495,26 +512,31 @@ def _read_uploads(folder):
         _SERVED["client"] = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
         _SERVED["client"].__enter__()
     client = _SERVED["client"]
-    for name, kind in (("form", "multipart/form-data; boundary=b"), ("words", "application/x-www-form-urlencoded")):
-        answer = client.post("/api/search", content=(folder / name).read_bytes(), headers={"content-type": kind})
+    for name, kind in (
+        ("form", "multipart/form-data; boundary=b"),
+        ("words", "application/x-www-form-urlencoded"),
+    ):
+        answer = client.post(
+            "/api/search", content=(folder / name).read_bytes(), headers={"content-type": kind}
+        )
         assert answer.status_code < 500, answer.text
     answer = client.get("/api/entries?" + quote((folder / "page").read_bytes(), safe="=&"))
     assert answer.status_code < 500, answer.text
 
 
 READERS = {
-    "checkpoint": Reader(_make_checkpoint, _read_checkpoints, ("*.pt",), _odd_checkpoint),
-    "weights": Reader(_make_weights, _read_weights, ("*",), by_kind),
-    "original": Reader(_make_original, _read_original, ("*.pth",), _odd_original),
-    "matlab": Reader(_make_matlab, _read_matlab, ("*.mat",), _packed),
+    "checkpoint": Reader(_make_checkpoint, _read_checkpoint, ("*.pt",), _odd_checkpoint, True),
+    "weights": Reader(_make_weights, _read_weights, ("*",), by_kind, True),
+    "original": Reader(_make_original, _read_original, ("*.pth",), _odd_original, True),
+    "matlab": Reader(_make_matlab, _read_matlab, ("*.mat",), _packed, True),
     "sysu": Reader(_make_sysu, _read_sysu, ("*.npy", "*.txt")),
     "prepared": Reader(_make_prepared, _read_prepared, ("crossreid*",), by_kind),
     "tables": Reader(_make_tables, _read_tables, ("*.csv",)),
     "splits": Reader(_make_splits, _read_splits, ("splits*.json",), by_kind),
-    "images": Reader(_make_images, _read_images),
-    "features": Reader(_make_features, _read_features, ("*.npz",), by_kind),
+    "images": Reader(_make_images, _read_image, alone=True),
+    "features": Reader(_make_features, _read_features, ("*.npz",), by_kind, True),
     "run": Reader(_make_run, _read_run, ("*.json", "*.jsonl", "*.yaml"), by_kind),
-    "settings": Reader(_make_settings, _read_settings, ("*.yaml",), by_kind),
+    "settings": Reader(_make_settings, _read_settings, ("*.yaml",), by_kind, True),
     "exported": Reader(_make_exported, _read_exported, ("*.json",), by_kind),
     "gallery": Reader(_make_gallery, _read_gallery, ("*",), by_kind),
     "uploads": Reader(_make_uploads, _read_uploads),

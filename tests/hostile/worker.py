@@ -47,8 +47,9 @@ def main(name: str, folder: Path, first: int, last: int) -> None:
         reader.make(base)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    reader.read(base)  # what is sound is read, and everything imported
     files = reader.files(base)
+    for path in files if reader.alone else files[:1]:  # what is sound is read, and everything imported
+        reader.read(path if reader.alone else base)
     refused = 0
     for number in range(first, last):
         (folder / "at").write_text(str(number))
@@ -63,16 +64,20 @@ def main(name: str, folder: Path, first: int, last: int) -> None:
         wrong = None
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                reader.read(base)
+                reader.read(path if reader.alone else base)
         except UserError as error:
             refused += 1
             if not str(error).strip() or "\n" in str(error).strip():
                 wrong = f"not one paragraph: {error}"
         except BaseException as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
-            ours = [each for each in traceback.extract_tb(error.__traceback__) if "crossreid" in each.filename]
+            ours = [
+                each for each in traceback.extract_tb(error.__traceback__) if "crossreid" in each.filename
+            ]
             place = ours[-1] if ours else place
-            wrong = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {str(error)[:200]}"
+            wrong = (
+                f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {str(error)[:200]}"
+            )
         seconds, memory = time.process_time() - started, peak() - before
         signal.setitimer(signal.ITIMER_PROF, 0)
         if wrong is None and seconds > SECONDS:
