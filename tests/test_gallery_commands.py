@@ -25,7 +25,7 @@ class Colours:
     """Like an Embedder: vectors of four by two cells of colour."""
 
     dimension, fingerprint, modalities, name = 24, "c" * 64, ("visible",), "colours"
-    size, interpolation = (48, 24), "bilinear"
+    size, interpolation, device = (48, 24), "bilinear", "cpu"
     made = 0
 
     def __init__(self, path="toy.pt", device="cpu", batch=64, feature=None):
