@@ -20,7 +20,7 @@ from torch.nn.modules.module import (
 
 from crossreid import __version__
 from crossreid.bundled import located
-from crossreid.engine import check_device
+from crossreid.engine import check_device, choose_device
 from crossreid.files import FULL, check_folder, replacing, understood
 from crossreid.formats.pytorch import is_mindspore, read_pickle, unwrapped
 from crossreid.formats.shape import unlike
@@ -206,6 +206,8 @@ def load(path: str | Path, device: str = "cpu", **settings) -> Method:
 
     The method carries ``input``, ``settings`` and ``trained`` as the file says them, see ``Method``.
     """
+    if str(device) == "auto":
+        device = str(choose_device())
     check_device(device)
     path = located(path)
     content = _read_file(path)

@@ -31,7 +31,8 @@ class Embedder:
     path: a checkpoint, our own or one of a published system; a model that ``crossreid export`` wrote, its folder or one
         of its ``.onnx`` or ``.mindir`` files, for which torch need not be installed; or ``"small"``, the one that comes
         with the library.
-    device: where the network runs, such as ``"cpu"`` or ``"cuda"``. batch: images embedded at once.
+    device: where the network runs, such as ``"cpu"`` or ``"cuda"``; ``"auto"`` is the accelerator that torch finds, or
+        else the CPU, which an exported model takes unless told otherwise. batch: images embedded at once.
     feature: one of the method's features; None is its default. An exported model has one, chosen then.
     settings: passed on to ``crossreid.load``.
 
@@ -40,17 +41,18 @@ class Embedder:
 
     dimension: D. fingerprint: which model this is, in hexadecimal digits; vectors of equal fingerprints can be
     compared, and an exported model has that of its checkpoint. modalities: what the model tells apart, ("visible",)
-    if nothing. name, feature: of the model. trained: what it learned from, empty when unknown.
+    if nothing. name, feature, device: of the model. trained: what it learned from, empty when unknown.
     """
 
     def __init__(
-        self, path: str | Path, device: str = "cpu", batch: int = 64, feature: str | None = None, **settings
+        self, path: str | Path, device: str = "auto", batch: int = 64, feature: str | None = None, **settings
     ):
         self.batch, path = batch, located(path)
         self.path = path
         self._model: Exported | Trained
         if is_exported(path):
-            self._model = Exported(path, device)
+            device = "cpu" if device == "auto" else device
+            self._model, self.device = Exported(path, device), device
             if feature not in (None, self._model.feature):
                 raise UserError(
                     f"{path} was exported with the feature {self._model.feature!r} and has no {feature!r}: export the "
@@ -63,6 +65,7 @@ class Embedder:
                 )
         else:
             self._model = Trained(path, device, feature, **settings)
+            self.device = str(self._model.device)
         self.name, self.feature = self._model.name, self._model.feature
         self.modalities, self.trained = self._model.modalities, self._model.trained
         if not self.trained:
@@ -201,7 +204,7 @@ class Trained:
                 "`crossreid export`"
             ) from error
         self.network = checkpoint.load(path, device, **settings)
-        self.path, self.device = Path(path), device
+        self.path, self.device = Path(path), next(self.network.parameters()).device
         self.method = name_of(self.network)
         self.name, self.feature = f"{self.method} {Path(path).name}", self.network.checked_feature(feature)
         self.modalities, self.trained = tuple(self.network.modalities), self.network.trained
@@ -217,8 +220,7 @@ class Trained:
 
         with torch.inference_mode():
             images = self.normalise(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
-            chosen = torch.from_numpy(modality).to(self.device)
-            out = self.network.embed(images, modality=chosen, feature=self.feature)
+            out = self.network.embed(images, modality=modality, feature=self.feature)
             vector = torch.nn.functional.normalize(out.feature.float()).cpu().numpy()
             return Embedding(vector, None if out.stripes is None else out.stripes.float().cpu().numpy())
 

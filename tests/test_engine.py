@@ -10,11 +10,11 @@ import torch
 import crossreid
 from crossreid.__main__ import main
 from crossreid.bundled import SMALL
-from crossreid.engine import Engine
+from crossreid.engine import Engine, choose_device
 from crossreid.records import UserError
 
 # The second has the number after that of the last one there is.
-ABSENT = ["tpu", f"cuda:{torch.cuda.device_count()}", "meta", "auto"]
+ABSENT = ["tpu", f"cuda:{torch.cuda.device_count()}", "meta"]
 
 
 @pytest.mark.parametrize("device", ABSENT)
@@ -36,6 +36,7 @@ def test_the_device_is_checked_before_a_run_is_begun(settings_file, tmp_path, ca
         assert f"the device '{device}' cannot be used" in capsys.readouterr().err
     assert not (tmp_path / "run").exists() and "ACCELERATE_TORCH_DEVICE" not in os.environ
     assert Engine("cpu").device.type == "cpu" and crossreid.load(SMALL, torch.device("cpu"))
+    assert crossreid.Embedder(SMALL).device == crossreid.Embedder(SMALL, "auto").device == str(choose_device())
 
 
 def run(code, **environment):

@@ -8,12 +8,16 @@ import pytest
 import torch
 from fake_device import autocast, gpu
 
+from crossreid.data.loading import DataConfig, EraseConfig, JitterConfig
+from crossreid.data.on_device import Draw, finish
+from crossreid.data.transforms import erase_box, jitter_amounts
 from crossreid.engine import PRECISIONS
 from crossreid.losses import sinkhorn as sinkhorn_file
 from crossreid.losses.sinkhorn import sinkhorn
 from crossreid.losses.triplet import batch_hard_triplet, modality_centres
 from crossreid.methods import METHODS
 from crossreid.methods.base import Progress
+from crossreid.ops.ranks import rank_sorted
 from crossreid.records import Batch, Labels
 
 VARIANTS = [
@@ -149,3 +153,26 @@ def test_one_identity_in_a_batch_is_refused_from_what_the_host_knows(monkeypatch
             method(batch(alone), "train", Progress())
     with pytest.raises(ValueError, match="at least two identities"):
         batch_hard_triplet(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64))
+
+
+def test_ranking_a_block_waits_for_nothing(monkeypatch):
+    with gpu(monkeypatch) as waits:
+        values = torch.rand(5, 40, device="cuda")
+        query, gallery = np.arange(5), np.arange(40) % 7
+        for by_identity in (False, True):
+            found = rank_sorted(values, query, query, gallery, gallery // 2, by_identity)
+            assert found.shape == (5, 4) and found.device.type == "cuda"
+        assert waits == []
+
+
+def test_finishing_a_batch_waits_for_nothing(monkeypatch):
+    config = DataConfig(size=(24, 12), grey=0.5, jitter=JitterConfig(), erase=EraseConfig(1.0))
+    rng = np.random.default_rng(0)
+    draws = [
+        Draw(bool(place % 2), jitter_amounts(rng, config.jitter), erase_box(rng, config.erase, config.size))
+        for place in range(6)
+    ]
+    with gpu(monkeypatch) as waits:
+        pixels = torch.zeros(6, 3, 24, 12, dtype=torch.uint8, device="cuda")
+        found = finish(pixels, draws, config)
+        assert found.device.type == "cuda" and found.dtype == torch.float32 and waits == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from crossreid.commands.parsing import modality as modality_word
-from crossreid.commands.parsing import parser
+from crossreid.commands.parsing import parser, tell_device
 from crossreid.evaluation.thresholds import Threshold, ThresholdStats, known, stats_at, thresholds
 from crossreid.records import VISIBLE, UserError
 
@@ -33,7 +33,7 @@ def run(words: list[str]) -> None:
         metavar="RATE",
         help="also say whether the two count as one person, where at most this share of pairs of two people does",
     )
-    words_of.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
+    words_of.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
     chosen = words_of.parse_args(words)
     if len(chosen.modality or ()) > 2:
         raise UserError(
@@ -47,6 +47,7 @@ def run(words: list[str]) -> None:
     # Before the model is loaded, so that a wrong name is told at once.
     pixels = [decode(path) for path in pair]
     embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
+    tell_device(embedder)
     modality = chosen.modality
     if modality is None and len(embedder.modalities) > 1:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from crossreid.commands.parsing import modality, parser, several
+from crossreid.commands.parsing import modality, parser, several, tell_device
 from crossreid.records import UserError
 
 
@@ -43,7 +43,7 @@ def run(words: list[str]) -> None:
     words_of.add_argument(
         "--feature", help="which of the method's vectors (default: the method's own choice)"
     )
-    words_of.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
+    words_of.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
     words_of.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
     words_of.add_argument(
         "--half", action="store_true", help="stripes (AlignedReID++) in float16, half of the size"
@@ -73,6 +73,7 @@ def run(words: list[str]) -> None:
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
+    tell_device(embedder)
     try:
         done = embed_files(
             images,

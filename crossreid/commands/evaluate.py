@@ -161,7 +161,9 @@ def _stored(chosen, overrides):
     settings.protocol_name = stored.protocol.name
     if chosen.out:
         chosen.out.mkdir(parents=True, exist_ok=True)
-    device = "cpu" if settings.train.device == "auto" else settings.train.device
+    from crossreid.engine import choose_device
+
+    device = str(choose_device(settings.train.device))
     rows = evaluation.evaluate_stored(stored, settings.evaluate, out=chosen.out, device=device)
     return rows, settings
 

@@ -38,7 +38,7 @@ def run(words: list[str]) -> None:
     )
     parser.add_argument("--no-thumbnails", action="store_true", help="keep no small copies of the images")
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
     chosen = parser.parse_args(words)
     if chosen.batch < 1:
@@ -51,6 +51,7 @@ def run(words: list[str]) -> None:
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
+    parsing.tell_device(embedder)
     try:
         gallery = Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint)
     except NoGallery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from crossreid.files import printable
@@ -85,3 +86,8 @@ def prefixed_settings(words: list[str], prefix: str, owner: str) -> dict:
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"the value {value!r} of {flag} cannot be read as YAML") from error
     return settings
+
+
+def tell_device(embedder) -> None:
+    """Say where the model runs, beside the results and not among them."""
+    print(f"the model runs on {embedder.device}", file=sys.stderr)

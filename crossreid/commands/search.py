@@ -49,7 +49,7 @@ def run(words: list[str]) -> None:
         help="with --html: the folder below which the images lie; without it the small copies in the gallery are shown",
     )
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
     chosen = parser.parse_args(words)
     from crossreid.files import check_folder
 
@@ -75,6 +75,7 @@ def run(words: list[str]) -> None:
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
+    parsing.tell_device(embedder)
     modality = _modality(chosen, embedder)
     with Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint, read_only=True) as gallery:
         (hits,) = gallery.search(

@@ -42,7 +42,7 @@ def run(words: list[str]) -> None:
     parser.add_argument(
         "--feature", help="which of the method's vectors, as it was given to `crossreid index`"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, npu (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
     chosen = parser.parse_args(words)
     try:
         import fastapi  # noqa: F401
@@ -70,6 +70,7 @@ def run(words: list[str]) -> None:
         from crossreid.gallery import Gallery
 
         embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
+        parsing.tell_device(embedder)
         with Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint, read_only=True) as gallery:
             app = create_app(
                 gallery, embedder, images=chosen.images, token=token, names=chosen.name, loopback=loopback

@@ -86,8 +86,9 @@ def from_array(array: np.ndarray) -> torch.Tensor:
 
 
 def resize(image: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
-    """(3, h, w) -> (3, H, W) uint8 by ``crossreid.images.resize.fit``, as evaluation, use and export do it."""
-    return from_array(fit(image.permute(1, 2, 0).numpy(), size, interpolation)).contiguous()
+    """(3, h, w) -> (3, H, W) uint8 by ``crossreid.images.resize.fit``, as evaluation, use and export do it. What comes
+    next copies it, and so nothing is copied here."""
+    return from_array(fit(image.permute(1, 2, 0).numpy(), size, interpolation))
 
 
 def translate(
