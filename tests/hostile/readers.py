@@ -216,7 +216,7 @@ def _read_matlab(path):
     elif path.name.startswith("Person"):
         cuhk_sysu._appearances(path)
     else:
-        matlab.load(path, ["feature"])
+        matlab.read_variables(path, ["feature"])
 
 
 def _make_sysu(folder):
