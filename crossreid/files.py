@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -160,6 +161,17 @@ def clear_leftovers(path: Path) -> None:
     """Remove the temporary files of processes that were killed while they wrote ``path``."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         leftover.unlink()
+
+
+def clear_dead(path: Path) -> None:
+    """Remove the temporary files and folders beside ``path`` of processes that were killed while they wrote it, and not
+    those of processes that still do."""
+    import psutil
+
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        writer = leftover.name.split(".")[-2]
+        if writer.isdecimal() and not psutil.pid_exists(int(writer)):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def write_json(path: Path, value) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import tempfile
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
 from crossreid.data import provenance
-from crossreid.files import check_folder
+from crossreid.files import check_folder, clear_dead
 from crossreid.records import UserError
 from crossreid.synthetic.cameras import camera
 from crossreid.synthetic.layouts import LAYOUTS
@@ -66,7 +65,9 @@ def write(
     plan = LAYOUTS[name](identities, images, seed)
 
     check_folder(root.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    clear_dead(root)
+    temporary = root.with_name(f".{root.name}.{os.getpid()}.part")
+    temporary.mkdir()
     try:
         for path in {*(image.path for image in plan.images), *plan.files}:
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)

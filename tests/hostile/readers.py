@@ -57,11 +57,8 @@ def _make_checkpoint(folder):
     from exported_models import TINY, checkpoint_file
 
     folder.mkdir()
-    for name in ("agw", "metabin"):
-        settings = {"data": {"name": "market1501", "fold": 2}, "protocol": {"name": "single_query"}}
-        checkpoint_file(
-            folder / f"{name}.pt", name, TINY if name == "agw" else {"pretrained": None}, None, settings
-        )
+    settings = {"data": {"name": "market1501", "fold": 2}, "protocol": {"name": "single_query"}}
+    checkpoint_file(folder / "agw.pt", "agw", TINY, None, settings)
 
 
 def _odd_checkpoint(path, content, random):
@@ -161,9 +158,9 @@ def _odd_original(path, content, random):
 
 
 def _read_original(path):
-    import crossreid
+    from crossreid import originals
 
-    crossreid.load(path)
+    originals.read(path)
 
 
 # ---- data sets
@@ -290,11 +287,12 @@ def _make_splits(folder):
     from tiny_layouts import image
 
     from crossreid import data
+    from crossreid.data import split_files
 
     for camera in ("cam_a", "cam_b"):
         for identity in range(12):
             image(folder / camera / f"{identity:03d}_45.bmp", identity)
-    data.read("viper", folder)
+    split_files.keep(data.get("viper"), folder)
 
 
 def _read_splits(folder):
@@ -426,7 +424,7 @@ def _make_exported(folder):
         "stripes": None,
         "metric": {"feature": "cosine", "stripes": None},
         "metrics": {},
-        "input": {"size": [64, 32], "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.2] * 3},
+        "input": {"type": "uint8", "layout": "NHWC", "size": [64, 32], "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.2] * 3},
         "modalities": ["visible"],
         "files": {"all": {"file": "model.onnx", "sha256": hashlib.sha256(content).hexdigest()}},
         "precision": "float32",
