@@ -26,7 +26,15 @@ from crossreid.nn import resnet
 from crossreid.records import Batch
 
 # Training identities, which decide the size of classifiers; of the last, five data sets together.
-CLASSES = {"sysu_mm01": 395, "regdb": 206, "market1501": 751, "dukemtmc": 702, "folder": 100}
+CLASSES = {
+    "sysu_mm01": 395,
+    "regdb": 206,
+    "market1501": 751,
+    "dukemtmc": 702,
+    "cuhk03": 767,
+    "msmt17": 1041,
+    "folder": 100,
+}
 JOINED = 18_530
 DOMAINS = 6
 STATES = {"sgd": 1, "adam": 2}  # numbers kept by an optimizer for each parameter

@@ -26,7 +26,7 @@ from crossreid.formats.pytorch import is_mindspore, read_pickle, unwrapped
 from crossreid.formats.shape import unlike
 from crossreid.formats.text import check_plain
 from crossreid.images.resize import FILTERS
-from crossreid.methods import METHODS, name_of
+from crossreid.methods import METHODS, method_name
 from crossreid.methods.base import Method
 from crossreid.records import UserError, check_choice, did_you_mean
 
@@ -330,11 +330,11 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
         )
     method, notes, left_out = _official(content, path, settings)
     check_folder(Path(out).parent)
-    save(out, describe(method, name_of(method)))
+    save(out, describe(method, method_name(method)))
     return [
         *(f"left out {key}: {why}" for key, why in left_out.items()),
         *(f"note: {note}" for note in notes),
-        f"wrote {out}: {name_of(method)}, {len(method.state_dict())} weights, {method.classes} classes",
+        f"wrote {out}: {method_name(method)}, {len(method.state_dict())} weights, {method.classes} classes",
     ]
 
 

@@ -210,6 +210,8 @@ def _read(source: str | Path) -> dict:
 
 
 def _pairs(overrides: Sequence[str]) -> list[tuple[str, object]]:
+    """Settings and values of a command line. jsonargparse's own parsing of them comes too late: the names of method and
+    protocol, which may be among them, decide what there is to parse; and it knows no nearest key for a wrong one."""
     pairs, words = [], list(overrides)
     while words:
         word = words.pop(0)

@@ -135,7 +135,7 @@ def _use(folder: Path, people: Path) -> None:
     print(
         f"a gallery of {added} visible images, searched with {query.path.name} of person {query.identity} in infrared"
     )
-    print(lists.table(hits))
+    print(lists.hit_table(hits))
     print(f"the same list with its images: {page.resolve()}")
     if kept:
         print(f"Search it yourself: crossreid serve {model} --gallery {where}")

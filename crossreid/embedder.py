@@ -196,7 +196,7 @@ class Trained:
     def __init__(self, path: str | Path, device: str = "cpu", feature: str | None = None, **settings):
         try:
             from crossreid import checkpoint
-            from crossreid.methods import name_of
+            from crossreid.methods import method_name
         except ModuleNotFoundError as error:
             raise UserError(
                 f"{path} is a checkpoint, which needs torch and the other packages of a whole installation ({error}): "
@@ -205,7 +205,7 @@ class Trained:
             ) from error
         self.network = checkpoint.load(path, device, **settings)
         self.path, self.device = Path(path), next(self.network.parameters()).device
-        self.method = name_of(self.network)
+        self.method = method_name(self.network)
         self.name, self.feature = f"{self.method} {Path(path).name}", self.network.checked_feature(feature)
         self.modalities, self.trained = tuple(self.network.modalities), self.network.trained
         self.settings, self.metric = self.network.settings, self.network.metric(self.feature)

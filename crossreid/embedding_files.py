@@ -34,7 +34,10 @@ from crossreid.records import Image, UserError
 
 OUTPUTS = (".npz", ".csv", ".npy")
 # Names in the output that a table's own columns must not take.
-TAKEN = ("vectors", "stripes", "box", "feature", "metrics", "fingerprint", "model", "skipped", "reasons")
+TAKEN = (
+    *("file", "allow_pickle", "vectors", "stripes", "box", "feature", "metrics", "fingerprint", "model"),
+    *("skipped", "reasons"),
+)
 _FORM = 1
 
 

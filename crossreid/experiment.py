@@ -10,7 +10,7 @@ from crossreid.config import Settings
 from crossreid.evaluation.entry import Results
 from crossreid.export.using import Exported
 from crossreid.files import check_folder, replacing
-from crossreid.methods import name_of
+from crossreid.methods import method_name
 from crossreid.methods.base import Method
 from crossreid.records import UserError
 
@@ -78,7 +78,7 @@ def recorded(model: Method | Exported, path: str | Path, *, needed: bool = True)
             "--protocol.name single_query --data.roots.market1501 FOLDER, or two folders with --query and --gallery"
         )
     if not isinstance(model, Exported):
-        return model.settings or {"method": {"name": name_of(model)}}
+        return model.settings or {"method": {"name": method_name(model)}}
     tree = {"method": {"name": model.method}} | model.settings
     asked = (tree.get("evaluate") or {}).get("feature")
     if asked not in (None, *model.metrics):

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from torch.nn import functional as F
 
 from crossreid import checkpoint, config, originals
@@ -466,6 +467,11 @@ def test_the_form_of_the_mindspore_program_is_written(tmp_path, state):
         np.testing.assert_array_equal(written[there], small[here].numpy())
     described, again, left_out = originals.read(tmp_path / "a.ckpt")
     assert described["config"]["variant"] == variant["variant"] and not left_out
+    values = {f"network._backbone.{name}": value for name, value in written.items()}
+    save_file(values | {"optimizer.moments.bn.gamma": np.ones(1)}, tmp_path / "a.safetensors", {"format": "ms"})
+    as_safetensors, the_same, left_out = originals.read(tmp_path / "a.safetensors")
+    assert as_safetensors == described and list(left_out) == ["optimizer.moments.bn.gamma"]
+    assert all(torch.equal(the_same[name], value) for name, value in again.items())
     del own["backbone.bn1.num_batches_tracked"]
     assert all(torch.equal(again[name], value) for name, value in own.items())
     with pytest.raises(UserError, match=r"variant 'torchvision' or of another network: only"):

@@ -111,7 +111,7 @@ def test_overlapping_windows_of_parts():
     assert not torch.allclose(bands(maps, 3), expected)
     with pytest.raises(UserError, match=r"2 rows, too few for 3 windows .* method\.part_pooling to bands"):
         windows(maps[:, :, :2], 3)
-    with pytest.raises(UserError, match=r"method\.part_pooling is 'thirds': choose bands or windows"):
+    with pytest.raises(UserError, match=r"method\.part_pooling is 'thirds': choose one of bands, windows"):
         checkpoint.build("ddag", {"backbone": "tiny", "pretrained": None, "part_pooling": "thirds"}, 3)
 
 

@@ -143,12 +143,12 @@ def test_values_out_of_bounds_are_refused(tmp_path, value):
 def test_a_forged_length_takes_no_memory():
     long = b"\x80\x05\x8e" + (2**40).to_bytes(8, "little") + b"x."
     with pytest.raises(ValueError):
-        pickles.load(io.BytesIO(long), lambda _: None)
+        pickles.unpickled(io.BytesIO(long), lambda _: None)
     array = b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"x."
     with pytest.raises(ValueError):
-        pickles.load(io.BytesIO(array), lambda _: None)
+        pickles.unpickled(io.BytesIO(array), lambda _: None)
     memo = b"\x80\x02Nr\xff\xff\xff\xff."
-    assert pickles.load(io.BytesIO(memo), lambda _: None) is None
+    assert pickles.unpickled(io.BytesIO(memo), lambda _: None) is None
 
 
 def small(path, **changes):
@@ -267,19 +267,19 @@ def test_matlab_files_are_read_as_scipy_reads_them(tmp_path, packed):
         "several": np.array([(1, "x"), (2, "yy")], dtype=[("n", object), ("t", object)]),
     }
     savemat(tmp_path / "a.mat", values, do_compression=packed, oned_as="column")
-    theirs, ours = loadmat(tmp_path / "a.mat"), matlab.load(tmp_path / "a.mat", list(values))
+    theirs, ours = loadmat(tmp_path / "a.mat"), matlab.read_variables(tmp_path / "a.mat", list(values))
     for name in values:
         alike(theirs[name], ours[name])
 
 
 def test_matlab_files_that_swell_or_are_something_else(tmp_path):
     savemat(tmp_path / "a.mat", {"zeros": np.zeros((3000, 3000)), "a": np.arange(3)}, do_compression=True)
-    assert matlab.load(tmp_path / "a.mat", ["a"])["a"].tolist() == [[0, 1, 2]]
-    assert "many times its own size" in paragraph(matlab.load, tmp_path / "a.mat", ["zeros"])
-    assert "has no variable 'b'" in paragraph(matlab.load, tmp_path / "a.mat", ["b"])
+    assert matlab.read_variables(tmp_path / "a.mat", ["a"])["a"].tolist() == [[0, 1, 2]]
+    assert "many times its own size" in paragraph(matlab.read_variables, tmp_path / "a.mat", ["zeros"])
+    assert "has no variable 'b'" in paragraph(matlab.read_variables, tmp_path / "a.mat", ["b"])
     (tmp_path / "b.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + b"\x89HDF")
-    assert "version 7.3" in paragraph(matlab.load, tmp_path / "b.mat", ["a"])
-    assert "is missing" in paragraph(matlab.load, tmp_path / "c.mat", ["a"])
+    assert "version 7.3" in paragraph(matlab.read_variables, tmp_path / "b.mat", ["a"])
+    assert "is missing" in paragraph(matlab.read_variables, tmp_path / "c.mat", ["a"])
 
 
 # ---- YAML and JSON

@@ -17,7 +17,7 @@ from crossreid.losses.sinkhorn import sinkhorn
 from crossreid.losses.triplet import batch_hard_triplet
 from crossreid.methods import METHODS
 from crossreid.methods.base import Progress
-from crossreid.methods.mvd import MVD, PROFILES, Bottleneck
+from crossreid.methods.mvd import MVD, PROFILES, InformationBottleneck
 from crossreid.nn.channel_attention import ChannelAttention
 from crossreid.nn.resnet import resnet
 from crossreid.originals.mvd import read, write
@@ -249,7 +249,7 @@ def test_divergence_from_the_prior_by_hand():
 
 def test_conventional_bottleneck_draws_in_training_alone():
     torch.manual_seed(7)
-    bottleneck = Bottleneck(6, 2, 3, sampled=True)
+    bottleneck = InformationBottleneck(6, 2, 3, sampled=True)
     bottleneck.encoder[6].bias.data.copy_(torch.tensor([1.0, -2.0, 5.0, 5.5]))
     bottleneck.encoder[6].weight.data.zero_()  # so that every image has the same distribution
     vectors = torch.randn(20_000, 6)
@@ -263,7 +263,7 @@ def test_conventional_bottleneck_draws_in_training_alone():
     assert (bottleneck.encoder[6].bias.grad != 0).all()
     assert not torch.equal(z, bottleneck(vectors))
     assert torch.equal(bottleneck.eval()(vectors[:2]), torch.tensor([[1.0, -2.0]] * 2))
-    plain = Bottleneck(6, 2, 3)
+    plain = InformationBottleneck(6, 2, 3)
     assert plain.with_prior(vectors[:4])[1] is None and torch.equal(plain(vectors[:4]), plain(vectors[:4]))
 
 

@@ -107,7 +107,7 @@ def test_whole_galleries(mode, size, digest, sums):
     draws = np.array([seeded_gallery(counts, 1, trial) for trial in range(10)], dtype="<i4")
     assert draws.shape == (10, size, 3) and draws[:, :, 2].sum(1).tolist() == sums
     assert hashlib.sha1(draws.tobytes()).hexdigest() == digest
-    cells = matlab.load(SHARED / "rand_perm_cam.mat", ["rand_perm_cam"])["rand_perm_cam"]
+    cells = matlab.read_variables(SHARED / "rand_perm_cam.mat", ["rand_perm_cam"])["rand_perm_cam"]
     for shots in (1, 10):
         picks = official_gallery(cells, counts, shots, 9)
         assert len(picks) == len(set(picks)) == size * shots

@@ -124,12 +124,12 @@ def test_the_package_says_that_it_is_typed():
 
 
 def test_a_method_of_ones_own_has_a_name():
-    from crossreid.methods import METHODS, name_of
+    from crossreid.methods import METHODS, method_name
     from crossreid.methods.base import Method
 
     class Mine(Method):
         pass
 
-    assert name_of(Mine(None, 2)) == "Mine"
-    assert name_of(METHODS["agw"](METHODS["agw"].Config(**SMALL), 2)) == "agw"
+    assert method_name(Mine(None, 2)) == "Mine"
+    assert method_name(METHODS["agw"](METHODS["agw"].Config(**SMALL), 2)) == "agw"
     assert Mine(None, 2).input["size"] == (256, 128)

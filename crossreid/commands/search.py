@@ -90,7 +90,7 @@ def run(words: list[str]) -> None:
         # JSON itself escapes the controls below 32 only.
         print(re.sub("[\x7f-\x9f\u202a-\u202e]", lambda found: f"\\u{ord(found[0]):04x}", text))
     elif hits:
-        print(lists.table(hits))
+        print(lists.hit_table(hits))
     else:
         print("no entry of the gallery is within the filter" if condition else "the gallery is empty")
 

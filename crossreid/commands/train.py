@@ -36,13 +36,13 @@ def run(words: list[str]) -> None:
 
     if chosen.device:
         overrides += ["--train.device", chosen.device]
-    source = chosen.config
-    if chosen.resume:
+    source, last = chosen.config, None
+    if chosen.resume and (chosen.resume / "fold_1").is_dir():
         # The folder of a run over all folds holds the settings and one run for each fold.
-        folds = (chosen.resume / "fold_1").is_dir()
-        source = (
-            chosen.resume / "config.yaml" if folds else checkpoint.read(chosen.resume / "last.pt")["settings"]
-        )
+        source = chosen.resume / "config.yaml"
+    elif chosen.resume:
+        last = checkpoint.read(chosen.resume / "last.pt")
+        source = last["settings"]
     settings = config.load(source, overrides)
     if chosen.print_config:
         print(settings.to_yaml(), end="")
@@ -53,7 +53,7 @@ def run(words: list[str]) -> None:
         runs = training.train_folds(settings, folder, resume=bool(chosen.resume))
     else:
         runs = [folder]
-        training.train(settings, folder, resume=bool(chosen.resume))
+        training.train(settings, folder, resume=last or False)
     if int(os.environ.get("RANK", 0)) == 0:
         from crossreid.report import write, write_table
 

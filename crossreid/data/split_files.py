@@ -34,7 +34,7 @@ def permutation(count: int, generator: np.random.RandomState) -> np.ndarray:
     return np.argsort(generator.random_sample(count), kind="stable")
 
 
-def load(path: Path, keys: Sequence[str]) -> list[dict]:
+def read_splits(path: Path, keys: Sequence[str]) -> list[dict]:
     """The ten splits of a JSON file, each with lists under ``keys``.
 
     Takes a plain list of splits, as the authors write, or our form with the list under ``splits``.
@@ -72,7 +72,7 @@ def stored(
     """
     for path in (*(root / file for file in theirs), root / FILE):
         if path.is_file():
-            return load(path, keys), path
+            return read_splits(path, keys), path
     if not reproduced and root not in _warned:
         _warned.add(root)
         log.warning(

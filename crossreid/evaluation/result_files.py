@@ -40,7 +40,7 @@ def read_result(
 ) -> Stored:
     """arrays: of a ``.npz``; without them ``path`` is a ``.mat``."""
     if arrays is None:
-        arrays = matlab.load(path, RESULT)
+        arrays = matlab.read_variables(path, RESULT)
     missing = [name for name in RESULT if name not in arrays]
     if missing:
         raise UserError(

@@ -91,7 +91,7 @@ def read(path: Path, protocol) -> Stored:
 def _cell(path: Path) -> list[np.ndarray]:
     for name in ("feature", "feature_test"):
         try:
-            cell = matlab.load(path, [name])[name]
+            cell = matlab.read_variables(path, [name])[name]
             break
         except UserError as error:
             if "no variable" not in str(error) or name == "feature_test":

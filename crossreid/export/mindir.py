@@ -94,7 +94,7 @@ def open_mindir(path: Path, device: str = "cpu") -> Run:
     if kind not in _DEVICES or not (index or "0").isdigit():
         raise UserError(f"MindSpore cannot run on {device!r}: choose one of {', '.join(_DEVICES)}")
     try:
-        mindspore.set_device(_DEVICES[kind], int(index or 0))
+        mindspore.set_device(_DEVICES[kind], 0 if kind == "cpu" else int(index or 0))
         graph = mindspore.nn.GraphCell(mindspore.load(str(path)))
     except (RuntimeError, ValueError) as error:
         raise UserError(

@@ -31,7 +31,7 @@ class _Damaged(ValueError):
     pass
 
 
-def load(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+def read_variables(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The named variables of a MATLAB file.
 
     Numbers have the type in which they are stored; a text is an array of strings, one for each row; a cell is an array

@@ -183,7 +183,7 @@ def _named(name: str):
     raise Refused(f"it asks for {name[:100]!r}")
 
 
-def load(file, persistent: Callable[[Any], Any]) -> Any:
+def unpickled(file, persistent: Callable[[Any], Any]) -> Any:
     """The value of one pickle, up to its end.
 
     file: with ``read``, ``readline`` and ``tell``; a length that it does not hold must not make it take memory, so an

@@ -139,7 +139,7 @@ def _read_zip(path: Path):
             raise pickles.Refused("it holds a program (TorchScript) or another kind of archive")
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
             raise pickles.Damaged("its numbers are in another order of bytes")
-        tree = pickles.load(io.BytesIO(archives.content(archive, f"{root}data.pkl")), _storage)
+        tree = pickles.unpickled(io.BytesIO(archives.content(archive, f"{root}data.pkl")), _storage)
         held: dict[str, torch.Tensor] = {}
 
         def content(storage: pickles.Storage) -> torch.Tensor:
@@ -153,10 +153,10 @@ def _read_zip(path: Path):
 
 def _read_stream(path: Path, content: mmap.mmap):
     """The form before PyTorch 1.6: five pickles, and behind them each storage with its length."""
-    if pickles.load(content, _storage) != _MAGIC:
+    if pickles.unpickled(content, _storage) != _MAGIC:
         raise pickles.Damaged("it does not begin as such files do")
-    pickles.load(content, _storage)
-    system = pickles.load(content, _storage)
+    pickles.unpickled(content, _storage)
+    system = pickles.unpickled(content, _storage)
     if not (isinstance(system, dict) and system.get("little_endian", True)):
         raise pickles.Damaged("its numbers are in another order of bytes")
     seen: dict[str, torch.dtype] = {}
@@ -166,9 +166,9 @@ def _read_stream(path: Path, content: mmap.mmap):
         seen.setdefault(found.key, _KINDS[found.kind])
         return found
 
-    tree = pickles.load(content, storage)
+    tree = pickles.unpickled(content, storage)
     held: dict[str, torch.Tensor] = {}
-    for key in pickles.load(content, _storage):
+    for key in pickles.unpickled(content, _storage):
         length = int.from_bytes(content.read(8), "little") * seen[key].itemsize
         place = content.tell()
         if place + length > len(content):

@@ -27,7 +27,7 @@ def record(hit: Hit) -> dict:
     return {"rank": hit.rank, "distance": round(hit.distance, 6), **named, "columns": dict(entry.columns)}
 
 
-def table(hits: Sequence[Hit]) -> str:
+def hit_table(hits: Sequence[Hit]) -> str:
     """The list in columns of equal width; fields that all entries lack are left out."""
     rows = [{name: printable(text) for name, text in _texts(hit).items()} for hit in hits]
     names = [name for name in FIELDS[:-1] if any(row[name] for row in rows)]
@@ -77,7 +77,9 @@ def write_html(
             f"{name} {texts[name]}" for name in ("identity", "camera", "modality", "time") if texts[name]
         )
         cards.append(
-            _card(f"{hit.rank}: {hit.distance:.4f}", facts, hit.entry.path, _image(hit.entry, gallery, folder))
+            _card(
+                f"{hit.rank}: {hit.distance:.4f}", facts, hit.entry.path, _image(hit.entry, gallery, folder)
+            )
         )
     note = "Nearest first; the number is the distance, 1 - cosine." if hits else "Nothing was found."
     text = PAGE.format(title=html.escape(title), note=note, cards="\n".join(cards))

@@ -221,4 +221,6 @@ def _decoded(asked: dict, content: bytes) -> tuple[bytes, np.ndarray | None]:
             pixels = crop(pixels, asked["box"])
         small = thumbnail(pixels, tuple(asked["preview"]))
         size = asked["size"]
-        return small, None if size is None else np.ascontiguousarray(fit(pixels, size, asked["interpolation"]))
+        return small, None if size is None else np.ascontiguousarray(
+            fit(pixels, size, asked["interpolation"])
+        )

@@ -19,7 +19,7 @@ SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .webp .gif .tif .tiff .ppm
 _UNSPOKEN = ("thumbs.db", "desktop.ini")
 
 
-def is_image(name: str | os.PathLike) -> bool:
+def is_image(name: str) -> bool:
     """Whether a file is named like an image, and not hidden."""
     name = os.path.basename(name)
     return name[:1] != "." and os.path.splitext(name)[1].lower() in SUFFIXES
@@ -59,7 +59,7 @@ def folder_names(folder: str | os.PathLike[str]) -> list[str]:
         raise unreadable(folder, error) from error
 
 
-def unreadable(folder: str | os.PathLike, error: OSError) -> UserError:
+def unreadable(folder: str | os.PathLike[str], error: OSError) -> UserError:
     """What to say of a folder that cannot be listed."""
     reason = {
         FileNotFoundError: "does not exist",

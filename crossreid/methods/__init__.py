@@ -38,7 +38,7 @@ class _Methods(Mapping[str, "type[Method]"]):
 METHODS = _Methods()
 
 
-def name_of(method: Method) -> str:
+def method_name(method: Method) -> str:
     """The name of a method by its class; that of the class itself for one that is not among ``METHODS``."""
     kind = type(method)
     known = (name for name, place in _PLACES.items() if kind.__name__ == place.rpartition(".")[2])

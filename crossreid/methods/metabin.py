@@ -315,6 +315,8 @@ class MetaBIN(Method):
             train_losses = self._with(learned, train, "meta_train", progress)
             virtual = self._inner_step(learned, train_losses["total"], progress)
             test_losses = self._with(virtual, test, "meta_test", progress)
+        for found in (train_losses, test_losses):  # the base step logs it
+            found.pop("accuracy", None)
         total = test_losses.pop("total")
         if weight:
             total = total + weight * train_losses["total"]

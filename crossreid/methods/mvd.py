@@ -41,7 +41,7 @@ class Profile:
         divergence, or None.
     distilled: how a bottleneck learns from its observation: released (what the program computes), written (as
         in the paper), or None.
-    sampled: the bottleneck is the conventional one, see ``Bottleneck``.
+    sampled: the bottleneck is the conventional one, see ``InformationBottleneck``.
     margins: the loss on distances tells modalities apart (``modality_margin``), else it is the batch-hard
         triplet.
     last_stride, variant: of the backbones. attention: channel attention before their last three stages.
@@ -183,7 +183,7 @@ class Encoder(nn.Module):
         return self.neck(average(self.feature_map(images)))
 
 
-class Bottleneck(nn.Module):
+class InformationBottleneck(nn.Module):
     """From an observation v to a representation z, and the classifier behind it.
 
     The programs draw no sample. With ``sampled`` it is the conventional bottleneck of Alemi et al., arXiv
@@ -260,7 +260,10 @@ class MVD(Method):
         self.encoders = nn.ModuleDict(encoders)
         channels = encoders["shared"].backbone.channels
         self.bottlenecks = nn.ModuleDict(
-            {name: Bottleneck(channels, config.width, classes, self.profile.sampled) for name in BRANCHES}
+            {
+                name: InformationBottleneck(channels, config.width, classes, self.profile.sampled)
+                for name in BRANCHES
+            }
         )
         self._start(*encoders.values())
 
@@ -328,9 +331,9 @@ class MVD(Method):
         assert isinstance(found, Encoder)
         return found
 
-    def _bottleneck(self, view: str) -> Bottleneck:
+    def _bottleneck(self, view: str) -> InformationBottleneck:
         found = self.bottlenecks[VIEWS[view][0]]
-        assert isinstance(found, Bottleneck)
+        assert isinstance(found, InformationBottleneck)
         return found
 
     def parameter_groups(self) -> dict[str, list[dict]]:

@@ -92,7 +92,9 @@ class SysuMM01(Protocol):
         self._row = mode
         identities = len({image.identity for image in query})
         by_list = chosen is not None
-        self.description = _words(self.called, mode, shots, trials, by_list, f"{identities} {split} identities")
+        self.description = _words(
+            self.called, mode, shots, trials, by_list, f"{identities} {split} identities"
+        )
 
     def trials(self) -> list[Trial]:
         places = PLACES[[image.camera for image in self.images]]
@@ -157,7 +159,7 @@ def official_gallery(
 def _official(
     file: Path, counts: Mapping[tuple[int, int], int], shots: int
 ) -> list[list[tuple[int, int, int]]]:
-    cells = matlab.load(file, ["rand_perm_cam"])["rand_perm_cam"]
+    cells = matlab.read_variables(file, ["rand_perm_cam"])["rand_perm_cam"]
     return [official_gallery(cells, counts, shots, trial) for trial in range(10)]
 
 

@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 
 from crossreid.records import UserError
-from crossreid.report.charts import WIDTH, table
+from crossreid.report.charts import WIDTH, csv_text
 from crossreid.report.drawing import Drawing
 from crossreid.report.figures import Section, slug
 from crossreid.report.runs import Run
@@ -58,7 +58,7 @@ class Activations:
             for name, values in each.maps.items()
             for (y, x), value in np.ndenumerate(values)
         ]
-        return table(["image", "role", "map", "row", "column", "value"], rows)
+        return csv_text(["image", "role", "map", "row", "column", "value"], rows)
 
     def draw(self) -> Drawing:
         wide = (WIDTH - LEFT - 10) / (LISTED + 1) - GAP

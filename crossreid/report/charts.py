@@ -79,7 +79,7 @@ class Chart:
         rows = [
             [x, *(each.get(x, "") for each in points)] for x in sorted({x for each in points for x in each})
         ]
-        return table([self.x, *(line.label for line in self.lines)], rows)
+        return csv_text([self.x, *(line.label for line in self.lines)], rows)
 
     def draw(self) -> Drawing:
         names = [line.label for line in self.lines]
@@ -153,7 +153,7 @@ class Histogram:
 
     def csv(self) -> str:
         rows = zip(self.edges[:-1], self.edges[1:], *self.counts.values())
-        return table(["from", "to", *self.counts], rows)
+        return csv_text(["from", "to", *self.counts], rows)
 
     def draw(self) -> Drawing:
         looks = self.looks or [(index, index) for index in range(len(self.counts))]
@@ -206,7 +206,7 @@ class Scatter:
         return f"{self.title}. {len(self.x)} points in {len(self.groups)} groups. {self.note}"
 
     def csv(self) -> str:
-        return table(["x", "y", *self.columns], zip(self.x, self.y, *self.columns.values()))
+        return csv_text(["x", "y", *self.columns], zip(self.x, self.y, *self.columns.values()))
 
     def draw(self) -> Drawing:
         size = WIDTH - 20
@@ -259,9 +259,9 @@ class Heatmap:
 
     def csv(self) -> str:
         if self.data is not None:
-            return table(*self.data)
+            return csv_text(*self.data)
         rows = [[name, *values] for name, values in zip(self.rows, self.values.tolist())]
-        return table(["", *self.columns], rows)
+        return csv_text(["", *self.columns], rows)
 
     def draw(self) -> Drawing:
         line = 16 if len(self.rows) <= 40 else 12
@@ -396,7 +396,7 @@ def _value(value: float, percent: bool) -> str:
     return f"{100 * value:.1f} %" if percent else f"{value:.4g}"
 
 
-def table(header: Sequence[str], rows) -> str:
+def csv_text(header: Sequence[str], rows) -> str:
     """CSV with lines that end in a line feed."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

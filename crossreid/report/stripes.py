@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 from crossreid.records import UserError
-from crossreid.report.charts import WIDTH, table
+from crossreid.report.charts import WIDTH, csv_text
 from crossreid.report.drawing import Drawing
 from crossreid.report.figures import Section, slug
 from crossreid.report.runs import Run
@@ -81,7 +81,7 @@ class AlignedStripes:
             for step, (left, right, length) in enumerate(found.path):
                 rows.append([number, pair.words, step, left, right, length, found.aligned, straight])
         header = ["pair", "words", "step", "left stripe", "right stripe", "distance", "aligned", "unaligned"]
-        return table(header, rows)
+        return csv_text(header, rows)
 
     def draw(self) -> Drawing:
         cells = [_draw(pair) for pair in self.pairs]

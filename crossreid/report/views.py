@@ -10,7 +10,7 @@ import numpy as np
 
 from crossreid.records import MODALITIES, VISIBLE, UserError
 from crossreid.report import evidence
-from crossreid.report.charts import table
+from crossreid.report.charts import csv_text
 from crossreid.report.drawing import Drawing
 from crossreid.report.embedding_map import NO_SKLEARN, plane
 from crossreid.report.evidence import Features, identity_numbers
@@ -55,7 +55,7 @@ class Panels:
             for title, panel in panels.items()
             for point in zip(*panel.coordinates.T.tolist(), panel.identity.tolist(), panel.view.tolist())
         ]
-        return table(["run", "panel", "x", "y", "identity", "view"], rows)
+        return csv_text(["run", "panel", "x", "y", "identity", "view"], rows)
 
     def draw(self) -> Drawing:
         columns = list(next(iter(self.lines.values())))

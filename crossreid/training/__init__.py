@@ -35,17 +35,18 @@ __all__ = [
 ]
 
 
-def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -> Path:
+def train(settings, run: Path, *, resume: bool | dict = False, evaluate: bool = True) -> Path:
     """Train as ``settings`` say into the run folder and return the checkpoint to report.
 
     settings: a ``crossreid.config.Settings``.
     run: a new or empty folder; with ``resume`` the folder of an interrupted run.
+    resume: True, or the content of that run's last.pt where it has been read already.
     evaluate: score the reported checkpoint by the protocol at the end.
     """
     from crossreid import evaluation
 
     run, config = Path(run), settings.train
-    content = _resumable(run) if resume else None
+    content = _resumable(run, resume) if resume else None
     training = content["training"] if content else None
     if not content:
         refuse_occupied(run)
@@ -135,9 +136,9 @@ def train(settings, run: Path, *, resume: bool = False, evaluate: bool = True) -
         folder.close()
 
 
-def _resumable(run: Path) -> dict:
+def _resumable(run: Path, resume: bool | dict) -> dict:
     """The last checkpoint of a run, with its training state."""
-    content = checkpoint.read(run / "last.pt")
+    content = resume if isinstance(resume, dict) else checkpoint.read(run / "last.pt")
     if "training" not in content:
         raise UserError(f"{run / 'last.pt'} holds no training state: only last.pt of a run can be resumed")
     return content

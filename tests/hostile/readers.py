@@ -213,7 +213,7 @@ def _read_matlab(path):
     elif path.name.startswith("Person"):
         cuhk_sysu._appearances(path)
     else:
-        matlab.load(path, ["feature"])
+        matlab.read_variables(path, ["feature"])
 
 
 def _make_sysu(folder):
@@ -424,7 +424,14 @@ def _make_exported(folder):
         "stripes": None,
         "metric": {"feature": "cosine", "stripes": None},
         "metrics": {},
-        "input": {"type": "uint8", "layout": "NHWC", "size": [64, 32], "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.2] * 3},
+        "input": {
+            "type": "uint8",
+            "layout": "NHWC",
+            "size": [64, 32],
+            "interpolation": "bicubic",
+            "mean": [0.5] * 3,
+            "std": [0.2] * 3,
+        },
         "modalities": ["visible"],
         "files": {"all": {"file": "model.onnx", "sha256": hashlib.sha256(content).hexdigest()}},
         "precision": "float32",

@@ -58,7 +58,7 @@ def read(root: Path, *, boxes: str = "detected", all_images: bool = False) -> di
         return {"train": images}
     config = root / f"cuhk03_new_protocol_config_{word}.mat"
     fields = ("filelist", "labels", "train_idx", "query_idx", "gallery_idx")
-    found = matlab.load(config, list(fields))
+    found = matlab.read_variables(config, list(fields))
     names = [str(name.item() if name.ndim else name) for name in found["filelist"].ravel()]
     present = set(image_names(folder))
     splits = {}
@@ -208,7 +208,9 @@ def _extract(archive: Path, word: str, folder: Path) -> None:
                 continue
             cell = file[reference]
             if cell.size > PIXEL_LIMIT:
-                raise UserError(f"{archive}: the image {name} would have {cell.size} numbers: the file is damaged")
+                raise UserError(
+                    f"{archive}: the image {name} would have {cell.size} numbers: the file is damaged"
+                )
             pixels = np.asarray(cell).T
             if pixels.ndim < 3 or pixels.size == 0:
                 continue  # an empty cell: fewer than five images in this view

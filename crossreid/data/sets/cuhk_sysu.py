@@ -141,7 +141,7 @@ def _appearances(path: Path) -> list[Appearance]:
             "downloads lack the annotation of identities: take the archive of the person search data set, "
             "which has it."
         )
-    persons = matlab.load(path, ["Person"])["Person"]
+    persons = matlab.read_variables(path, ["Person"])["Person"]
     appearances = []
     try:
         for person in persons.ravel():

@@ -67,7 +67,7 @@ def check(root: Path) -> list[Finding]:
 
 
 def _training_in_json(path: Path, position: int, crops: dict[str, list[Image]]) -> set[int]:
-    split = split_files.load(path, ("train", "query", "gallery"))[position]
+    split = split_files.read_splits(path, ("train", "query", "gallery"))[position]
     # The paths are of the machine that wrote them, so only the last two names count. A person's number in the
     # training list may be a class index; the one in the file's name is always the person's own.
     names = {f"{part}/{image.path.name}": image.identity for part in PARTS for image in crops[part]}
@@ -88,7 +88,7 @@ def _training_in_json(path: Path, position: int, crops: dict[str, list[Image]]) 
 
 
 def _training_in_matrix(path: Path, position: int) -> set[int]:
-    partitions = matlab.load(path, ["trainIdxAll"])["trainIdxAll"]
+    partitions = matlab.read_variables(path, ["trainIdxAll"])["trainIdxAll"]
     try:
         return {int(number) for number in partitions[0][position][0][0][TRAINING_FIELD].ravel()}
     except (IndexError, TypeError, ValueError, AttributeError) as error:

@@ -69,7 +69,7 @@ def _identities(root: Path) -> list[str]:
 
 
 def _partition(file: Path, position: int, identities: int) -> list[int]:
-    found = np.asarray(matlab.load(file, ["ls_set"])["ls_set"])
+    found = np.asarray(matlab.read_variables(file, ["ls_set"])["ls_set"])
     if (
         found.ndim != 2
         or len(found) < split_files.SPLITS

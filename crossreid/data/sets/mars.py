@@ -25,7 +25,7 @@ def read(root: Path) -> dict[str, list[Image]]:
     root = find_root(root, ("bbox_test", "info"), SOURCE.title)
     names, tracklets = _listed(root, "test")
     file = root / "info" / "query_IDX.mat"
-    rows = np.asarray(matlab.load(file, ["query_IDX"])["query_IDX"]).ravel().astype(int) - 1
+    rows = np.asarray(matlab.read_variables(file, ["query_IDX"])["query_IDX"]).ravel().astype(int) - 1
     if len(rows) and not 0 <= rows.min() <= rows.max() < len(tracklets):
         raise UserError(
             f"{file} points outside the list of tracklets. Copy it again from the authors' archive."
@@ -53,7 +53,7 @@ def _listed(root: Path, part: str) -> tuple[list[str], np.ndarray]:
     """Names of all images of a part; for each tracklet (N, 4) its first and last image, from 1, identity and camera."""
     names = lists.text(root / "info" / f"{part}_name.txt").split()
     file, variable = root / "info" / f"tracks_{part}_info.mat", f"track_{part}_info"
-    tracklets = np.asarray(matlab.load(file, [variable])[variable])
+    tracklets = np.asarray(matlab.read_variables(file, [variable])[variable])
     if tracklets.ndim != 2 or tracklets.shape[1] != 4 or tracklets[:, :2].max(initial=0) > len(names):
         raise UserError(
             f"{file} does not list tracklets among the {len(names)} names of {part}_name.txt. Copy both again from the "

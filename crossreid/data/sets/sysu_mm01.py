@@ -177,7 +177,7 @@ def _list_of(root: Path, part: str) -> Path | None:
 
 
 def _ids_of_matlab(file: Path) -> list[int]:
-    ids = np.asarray(matlab.load(file, ["id"])["id"]).ravel()
+    ids = np.asarray(matlab.read_variables(file, ["id"])["id"]).ravel()
     if ids.dtype.kind not in "iuf" or not len(ids):
         raise UserError(
             f"{file}: the variable 'id' is not a list of numbers. Copy it again from the data set."
@@ -234,7 +234,7 @@ def check(root: Path) -> list[Finding]:
 
 def official_counts(file: Path) -> dict[tuple[int, int], int]:
     """Images by (identity, camera) according to rand_perm_cam.mat."""
-    cells = matlab.load(file, ["rand_perm_cam"])["rand_perm_cam"]
+    cells = matlab.read_variables(file, ["rand_perm_cam"])["rand_perm_cam"]
     try:
         return {
             (position + 1, camera + 1): matrix.shape[1]
