@@ -582,6 +582,28 @@ def test_map_without_the_extra(tmp_path, monkeypatch):
     assert "crossreid[plot]" in written(tmp_path, folder)
 
 
+def test_no_other_image_of_this_computer_comes_into_the_page(tmp_path):
+    """An evaluation from elsewhere may name any file; links in a run's folder lead nowhere else either."""
+    folder = make(tmp_path / "data" / "run", names=("all",), features=False)
+    private = person(tmp_path, 1, 1, "visible")
+    (folder / "link.png").symlink_to(private["path"])
+    shown = runs.read(folder)
+    around = str(tmp_path / "data" / "run" / ".." / ".." / "0001_c1_visible.png")
+    for path in (private["path"], around, str(folder / "link.png"), "/dev/zero", "a\0b", "x" * 5000):
+        assert rankings._shown(shown, private | {"path": path}) is None
+    kept = person(folder, 1, 1, "visible")
+    assert rankings._shown(shown, kept) is not None
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    evaluation["ranked"][0]["query"] = private
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    before = written(tmp_path, folder).count("image not found")
+    assert before == 1
+    tree = yaml.safe_load((folder / "config.yaml").read_text())
+    tree["data"]["roots"] = {"sysu_mm01": "/"}  # the folder of everything is the folder of no data
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    assert runs.read(folder).image_folders == ()
+
+
 def test_thumbnails_of_rows_and_boxes(tmp_path):
     array = np.zeros((3, 40, 20, 3), np.uint8)
     array[1] = 255

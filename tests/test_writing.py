@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from crossreid import checkpoint
+from crossreid import checkpoint, files
 from crossreid.__main__ import main
 from crossreid.bundled import SMALL
 from crossreid.files import check_folder, replacing, write_json
@@ -24,6 +24,16 @@ def failed(capsys, *words):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     return said
+
+
+def test_leftovers_of_dead_processes_go_and_those_of_others_stay(tmp_path):
+    for name in (".set.999999999.part", f".set.{os.getpid()}.part", ".other.999999999.part", ".set.words.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(b"x")
+    files.clear_dead(tmp_path / "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [f".set.{os.getpid()}.part", ".other.999999999.part", ".set.words.part"]
+    )
 
 
 def test_a_file_that_cannot_be_opened_or_replaced_is_named(tmp_path, file):

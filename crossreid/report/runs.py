@@ -111,7 +111,9 @@ def image_of(run: Run, record: dict) -> Image | None:
     """
     path = Path(os.path.abspath(record["path"]))
     try:
-        below = any(path.is_relative_to(folder) for folder in run.image_folders) or any(
+        # Links below the user's own data are the user's; those in a run's folder may have come with it.
+        linked = not path.is_relative_to(os.path.abspath(run.folder))
+        below = (linked and any(path.is_relative_to(folder) for folder in run.image_folders)) or any(
             path.resolve().is_relative_to(folder.resolve()) for folder in (run.folder, *run.image_folders)
         )
     except (OSError, ValueError):  # no name that a file can have
