@@ -187,6 +187,8 @@ def _read_file(path: Path):
     """What a PyTorch file holds; None for files of other formats, which ``originals`` reads."""
     if (path / "last.pt").is_file():
         raise UserError(f"{path} is a folder and no checkpoint: give the file in it, {path / 'last.pt'}")
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        raise UserError(f"{path} holds settings and no model: give a checkpoint, and settings by --config")
     if not path.is_file():
         folder = path if path.is_dir() else path.parent
         near = sorted(p.name for p in folder.glob("*.pt")) if folder.is_dir() else []

@@ -9,7 +9,7 @@ import torch
 
 import crossreid
 from crossreid.data.loading import DataConfig, Loader, LoaderConfig, test_loader, training_set
-from crossreid.methods.agw import AGW, Config
+from crossreid.methods.agw import AGW, AGWConfig
 from crossreid.methods.base import Progress
 from crossreid.ops import ranking
 
@@ -23,7 +23,7 @@ def main(root: str, steps: int = 300) -> float:
     images, labels, _, _ = training_set(data)
     loader = Loader(images, labels, streams["train"], data, seed=0)
 
-    model = AGW(Config(backbone="tiny", pretrained=None, streams=1), classes=labels.classes)
+    model = AGW(AGWConfig(backbone="tiny", pretrained=None, streams=1), classes=labels.classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, weight_decay=5e-4)
     model.train()
     for step, (_, batch) in zip(range(steps), loader):

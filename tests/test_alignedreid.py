@@ -575,7 +575,8 @@ def test_start_weights_of_other_backbones(tmp_path, monkeypatch):
 def test_a_published_densenet_is_converted_and_written_again(tmp_path):
     config = AlignedReID.Config(backbone="densenet121", pretrained=None, evaluate_stripes="projected")
     ours = AlignedReID(config, 5).eval()
-    content = checkpoint.describe(ours, "alignedreid", input={}, settings={}, trained={})
+    given = {"size": [256, 128], "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
+    content = checkpoint.describe(ours, "alignedreid", input=given, settings={}, trained={})
     checkpoint.save(tmp_path / "ours.pt", content)
     checkpoint.convert(tmp_path / "ours.pt", tmp_path / "theirs.pth.tar", to="original")
     theirs = torch.load(tmp_path / "theirs.pth.tar", weights_only=True)["state_dict"]

@@ -34,8 +34,15 @@ VARIANTS = [
     ("metabin", {}),
     ("metabin", {"meta": False, "norm": "bn"}),
     ("metabin", {"meta_learns": "all", "meta_train_weight": 1.0, "norm": "bin_shared"}),
+    (
+        "metabin",
+        {"base_losses": ["focal", "circle", "deviation", "mmd", {"name": "triplet", "mining": "soft"}]},
+    ),
     ("metabin", {"second_order": True, "meta_train_losses": ["scatter", "shuffle", "cross_entropy"]}),
-    ("metabin", {"base_losses": ["focal", "circle", "deviation", "mmd", {"name": "triplet", "mining": "soft"}]}),
+    (
+        "metabin",
+        {"base_losses": ["focal", "circle", "deviation", "mmd", {"name": "triplet", "mining": "soft"}]},
+    ),
     ("metabin", {"meta_train_losses": ["mmd", "deviation", "circle"], "pooling": "gem_learned"}),
     *(("metabin", {"classifier": name, "pooling": "average_max"}) for name in ("arc", "circle", "cosine")),
 ]

@@ -5,12 +5,18 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+import torch
 import two_processes
+from sketches import CLASSES, Stream
 
 from crossreid.commands import train
 from crossreid.config import resolve
+from crossreid.engine import Engine
+from crossreid.methods import METHODS
+from crossreid.training import OptimizerConfig, TrainConfig, fit
 
 
 def port():
@@ -78,3 +84,41 @@ def _name(rank, tree, out):
 def test_processes_agree_on_the_name_of_a_run(experiment, tmp_path):
     two_processes.run(_name, experiment, tmp_path)
     assert {(tmp_path / str(rank)).read_text() for rank in range(2)} == {"runs/agw-market1501-2026-0"}
+
+
+class Pictures(Stream):
+    """Batches that a residual network takes."""
+
+    def __next__(self):
+        number, batch = super().__next__()
+        random = torch.Generator().manual_seed(number)
+        return number, replace(batch, images=torch.randn(16, 3, 32, 16, generator=random))
+
+
+TWO = [
+    ("metabin", {"meta": False, "base_losses": ("triplet",)}),
+    ("ddag", {"graph_schedule": "step", "streams": 1, "dropout": 0.0}),
+]
+
+
+def _both(rank, out):
+    found = []
+    for name, settings in TWO:
+        torch.manual_seed(0)
+        method = METHODS[name](METHODS[name].Config(pretrained=None, backbone="tiny", **settings), CLASSES, 4)
+        names = method.parameter_groups()
+        config = TrainConfig(epochs=2, optimizers={each: OptimizerConfig(lr=0.01) for each in names})
+        engine = Engine("cpu", search_unused=method.leaves_out())
+        fit(method, {"train": Pictures(0, rank, 2, length=4)}, config, engine)
+        found.append({**dict(method.named_parameters()), "graph": getattr(method, "graph_weight", None)})
+    torch.save(found, f"{out}/{rank}.pt")
+
+
+def test_losses_that_reach_no_classifier_and_a_weight_of_every_step_on_two_processes(tmp_path):
+    """MetaBIN with the triplet alone used to end with an error, and DDAG's w differed between processes."""
+    two_processes.run(_both, str(tmp_path))
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
+    for one, other in zip(*ranks):
+        for name, value in one.items():
+            assert value is None or torch.equal(value, other[name]), name
+    assert 0 < ranks[0][1]["graph"] < 1

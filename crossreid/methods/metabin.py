@@ -190,8 +190,8 @@ class MetaBIN(Method):
         return (Phase("base", base, repeat=repeat), Phase("meta", meta, loader="meta"))
 
     def leaves_out(self) -> bool:
-        # Neck and classifier serve the cross entropy alone.
-        return super().leaves_out() or "cross_entropy" not in self.config.base_losses
+        # The classifier serves the losses on logits alone.
+        return super().leaves_out() or not any(loss.on_logits for loss in self.losses["base"])
 
     def parameter_groups(self) -> dict[str, list[dict]]:
         """Weights and biases to "main", biases at twice the rate; the gates to "gates", kept from 0 to 1."""
