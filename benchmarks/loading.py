@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from PIL import Image as PILImage
 
-from crossreid.data.loading import DataConfig, Loader, LoaderConfig
+from crossreid.data.loading import Loader
+from crossreid.data.settings import DataConfig, LoaderConfig
 from crossreid.records import Image, Labels
 
 BATCH = 64

@@ -19,7 +19,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from crossreid import checkpoint, config
-from crossreid.data.loading import DataConfig
+from crossreid.data.settings import DataConfig
 from crossreid.methods import METHODS
 from crossreid.methods.base import Method, Progress
 from crossreid.nn import resnet

@@ -64,7 +64,7 @@ def network(checkpoint: str):
     import torch
 
     from crossreid import load
-    from crossreid.data.loading import DataConfig
+    from crossreid.data.settings import DataConfig
     from crossreid.data.transforms import test_transform
 
     model = load(checkpoint)

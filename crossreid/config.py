@@ -15,7 +15,7 @@ from jsonargparse import SUPPRESS, ArgumentParser
 from crossreid.checkpoint import HEADINGS, plain
 from crossreid.data import SOURCES
 from crossreid.data import get as get_source
-from crossreid.data.loading import DataConfig
+from crossreid.data.settings import DataConfig
 from crossreid.evaluation import EvaluateConfig
 from crossreid.formats.text import check_plain
 from crossreid.formats.yaml_text import parse_yaml, read_yaml

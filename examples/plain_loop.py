@@ -8,7 +8,8 @@ import sys
 import torch
 
 import crossreid
-from crossreid.data.loading import DataConfig, Loader, LoaderConfig, test_loader, training_set
+from crossreid.data.loading import Loader, test_loader, training_set
+from crossreid.data.settings import DataConfig, LoaderConfig
 from crossreid.methods.agw import AGW, AGWConfig
 from crossreid.methods.base import Progress
 from crossreid.ops import ranking

@@ -468,7 +468,9 @@ def test_the_form_of_the_mindspore_program_is_written(tmp_path, state):
     described, again, left_out = originals.read(tmp_path / "a.ckpt")
     assert described["config"]["variant"] == variant["variant"] and not left_out
     values = {f"network._backbone.{name}": value for name, value in written.items()}
-    save_file(values | {"optimizer.moments.bn.gamma": np.ones(1)}, tmp_path / "a.safetensors", {"format": "ms"})
+    save_file(
+        values | {"optimizer.moments.bn.gamma": np.ones(1)}, tmp_path / "a.safetensors", {"format": "ms"}
+    )
     as_safetensors, the_same, left_out = originals.read(tmp_path / "a.safetensors")
     assert as_safetensors == described and list(left_out) == ["optimizer.moments.bn.gamma"]
     assert all(torch.equal(the_same[name], value) for name, value in again.items())
@@ -568,7 +570,9 @@ def test_start_weights_of_other_backbones(tmp_path, monkeypatch):
         AlignedReID(
             AlignedReID.Config(backbone="densenet121", pretrained=None, variant="mindspore_alignedreid"), 2
         )
-    with pytest.raises(UserError, match=r"method.backbone is 'inceptionv4'.* densenet121, shufflenet_v2_1\.0"):
+    with pytest.raises(
+        UserError, match=r"method.backbone is 'inceptionv4'.* densenet121, shufflenet_v2_1\.0"
+    ):
         AlignedReID(AlignedReID.Config(backbone="inceptionv4"), 2)
 
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from crossreid import config
 from crossreid.data import augmentations, transforms
 from crossreid.data.augmentations import augmix, auto_augment, random_patch
-from crossreid.data.loading import DataConfig
+from crossreid.data.settings import DataConfig
 from crossreid.records import UserError
 
 

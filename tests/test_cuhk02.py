@@ -33,7 +33,8 @@ def test_a_name_without_number_is_named(tmp_path):
 def test_several_sets_in_training_keep_persons_and_cameras_apart(tmp_path):
     from test_dukemtmc import write as write_duke
 
-    from crossreid.data.loading import DataConfig, training_set
+    from crossreid.data.loading import training_set
+    from crossreid.data.settings import DataConfig
 
     write(tmp_path / "cuhk02")
     write_duke(tmp_path / "duke")

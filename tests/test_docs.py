@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crossreid import config
-from crossreid.data.loading import DataConfig
+from crossreid.data.settings import DataConfig
 from crossreid.evaluation import EvaluateConfig
 from crossreid.methods import METHODS
 from crossreid.protocols import PROTOCOLS, get

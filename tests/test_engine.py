@@ -36,7 +36,9 @@ def test_the_device_is_checked_before_a_run_is_begun(settings_file, tmp_path, ca
         assert f"the device '{device}' cannot be used" in capsys.readouterr().err
     assert not (tmp_path / "run").exists() and "ACCELERATE_TORCH_DEVICE" not in os.environ
     assert Engine("cpu").device.type == "cpu" and crossreid.load(SMALL, torch.device("cpu"))
-    assert crossreid.Embedder(SMALL).device == crossreid.Embedder(SMALL, "auto").device == str(choose_device())
+    assert (
+        crossreid.Embedder(SMALL).device == crossreid.Embedder(SMALL, "auto").device == str(choose_device())
+    )
 
 
 def run(code, **environment):

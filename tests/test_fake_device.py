@@ -8,8 +8,8 @@ import pytest
 import torch
 from fake_device import autocast, gpu
 
-from crossreid.data.loading import DataConfig, EraseConfig, JitterConfig
 from crossreid.data.on_device import Draw, finish
+from crossreid.data.settings import DataConfig, EraseConfig, JitterConfig
 from crossreid.data.transforms import erase_box, jitter_amounts
 from crossreid.engine import PRECISIONS
 from crossreid.losses import sinkhorn as sinkhorn_file

@@ -328,7 +328,10 @@ def test_damaged_rows_give_a_sentence(tmp_path):
         content = bytearray(path.read_bytes())
         content[-200:] = b"\xff" * 200
         path.write_bytes(content)
-    with Gallery.open(tmp_path / "gallery") as gallery, pytest.raises(UserError, match="cannot be read or changed"):
+    with (
+        Gallery.open(tmp_path / "gallery") as gallery,
+        pytest.raises(UserError, match="cannot be read or changed"),
+    ):
         gallery.search(np.ones((1, 64)))
 
 

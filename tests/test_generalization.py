@@ -93,7 +93,11 @@ def test_what_was_trained_on_is_said_of_the_targets(folder):
         return build("generalization", settings, roots, trained_on=names).description
 
     assert "not trained on" not in said() and "was trained on" not in said()
-    assert "trained on data.name market1501, cuhk02: none of these is tested on." in said("market1501", "cuhk02")
+    assert "trained on data.name market1501, cuhk02: none of these is tested on." in said(
+        "market1501", "cuhk02"
+    )
     seen = said("market1501", "dukemtmc")
-    assert "trained on data.name market1501, dukemtmc: the row of dukemtmc is not of an unseen domain." in seen
+    assert (
+        "trained on data.name market1501, dukemtmc: the row of dukemtmc is not of an unseen domain." in seen
+    )
     assert "Means over 10 random splits: GRID." in seen

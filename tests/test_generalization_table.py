@@ -44,7 +44,11 @@ def test_names_and_what_enters_the_average():
 def test_rendered_identities_never_have_the_published_name_alone():
     one = split(*range(10, 18))
     rows = {f"{LAYOUT_OF}{name}": [one] * 10 for name in ("GRID", "VIPeR", "Market-1501")}
-    names = [line.split("|")[1].strip() for line in generalization_table(rows).splitlines() if line.startswith("| ")]
+    names = [
+        line.split("|")[1].strip()
+        for line in generalization_table(rows).splitlines()
+        if line.startswith("| ")
+    ]
     expected = ["rendered ALL_GRID", "rendered ALL_VIPER_only_10", "rendered Market1501"]
     assert names[1:-1] == [f"{name}_{kind}" for name in expected for kind in ("average", "std")]
 

@@ -10,8 +10,9 @@ import torch
 from PIL import Image as PILImage
 
 from crossreid.data import loading
-from crossreid.data.loading import DataConfig, EraseConfig, JitterConfig, Loader, LoaderConfig
+from crossreid.data.loading import Loader
 from crossreid.data.sampling import SAMPLERS
+from crossreid.data.settings import DataConfig, EraseConfig, JitterConfig, LoaderConfig
 from crossreid.images import decode as decoding
 from crossreid.images.reading import read
 from crossreid.records import Image, Labels, UserError
@@ -416,7 +417,9 @@ def test_training_set_numbers_data_sets_as_domains(monkeypatch, images):
     seen = {}
     monkeypatch.setattr(data, "read", read)
     monkeypatch.setattr(data, "locate", lambda name, roots: None)
-    sources = {name: replace(data.get("regdb"), folds=folds) for name, folds in (("first", 10), ("second", 1))}
+    sources = {
+        name: replace(data.get("regdb"), folds=folds) for name, folds in (("first", 10), ("second", 1))
+    }
     monkeypatch.setattr(data, "get", sources.get)
     config = DataConfig(name=["first", "second"], fold=3, settings={"shared": 1, "second": {"own": 2}})
     found, labels, identities, _ = loading.training_set(config)

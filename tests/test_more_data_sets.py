@@ -261,7 +261,8 @@ def test_half_a_million_distractors_have_a_name_of_their_own(tmp_path):
 
 
 def test_sets_for_testing_are_trained_on_by_choice_only(tmp_path):
-    from crossreid.data.loading import DataConfig, training_set
+    from crossreid.data.loading import training_set
+    from crossreid.data.settings import DataConfig
 
     write_caviar4reid(tmp_path, identities=range(45, 55))
     config = {"name": "caviar4reid", "roots": {"caviar4reid": str(tmp_path)}}

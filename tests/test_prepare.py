@@ -55,9 +55,7 @@ def test_training_reads_our_arrays_of_sysu(tmp_path):
         (i.identity, i.camera, i.modality) for i in rows
     ]
     for one, row in zip(plain, rows):
-        assert torch.equal(
-            resize(from_array(read(one)), (16, 8), "lanczos"), from_array(read(row))
-        )
+        assert torch.equal(resize(from_array(read(one)), (16, 8), "lanczos"), from_array(read(row)))
 
 
 def test_an_interrupted_preparation_leaves_what_was_there(tmp_path):
@@ -92,9 +90,7 @@ def test_decoded_images_are_the_very_same_pixels(tmp_path, interpolation):
     rows = prepared.rows(images[::-1], root, (16, 8), interpolation)
     assert [(i.identity, i.camera) for i in rows] == [(i.identity, i.camera) for i in images[::-1]]
     for one, row in zip(images[::-1], rows):
-        assert torch.equal(
-            resize(from_array(read(one)), (16, 8), interpolation), from_array(read(row))
-        )
+        assert torch.equal(resize(from_array(read(one)), (16, 8), interpolation), from_array(read(row)))
 
 
 def test_decoding_again_with_a_torn_image_keeps_no_half_array(tmp_path):

@@ -70,4 +70,6 @@ def test_the_bundled_model_says_on_what_its_rates_were_measured(market, capsys):
     pair = [str(path) for path in sorted((market / "query").iterdir())[:2]]
     assert main(["compare", "small", *pair]) == 0
     told = capsys.readouterr().out
-    assert "rendered identities in the layout of Market-1501" in told and "market1501" not in told.split("(")[0]
+    assert (
+        "rendered identities in the layout of Market-1501" in told and "market1501" not in told.split("(")[0]
+    )

@@ -100,7 +100,10 @@ def test_our_readers_take_them(name, made):
     trained = identities.get("train", set())
     assert not trained & (identities["query"] | identities["gallery"])
     assert ("train" in data.get(name).expected) <= (len(trained) >= 2) and len(identities["query"]) >= 2
-    assert len({image.identity for image in data.read(name, made(name), all_images=True, **settings)["train"]}) >= 4
+    assert (
+        len({image.identity for image in data.read(name, made(name), all_images=True, **settings)["train"]})
+        >= 4
+    )
     seen = {(image.identity, image.camera) for image in splits["gallery"]}
     for query in splits["query"]:
         assert any(identity == query.identity and camera != query.camera for identity, camera in seen)

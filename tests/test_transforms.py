@@ -4,7 +4,7 @@ import torch
 from PIL import Image as PILImage
 
 from crossreid.data import on_device, transforms
-from crossreid.data.loading import DataConfig, EraseConfig, JitterConfig
+from crossreid.data.settings import DataConfig, EraseConfig, JitterConfig
 
 STILL = {"flip": 0, "size": (24, 12)}
 UNIT = {"mean": (0, 0, 0), "std": (1, 1, 1)}

@@ -27,7 +27,12 @@ def failed(capsys, *words):
 
 
 def test_leftovers_of_dead_processes_go_and_those_of_others_stay(tmp_path):
-    for name in (".set.999999999.part", f".set.{os.getpid()}.part", ".other.999999999.part", ".set.words.part"):
+    for name in (
+        ".set.999999999.part",
+        f".set.{os.getpid()}.part",
+        ".other.999999999.part",
+        ".set.words.part",
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.jpg").write_bytes(b"x")
     files.clear_dead(tmp_path / "set")

@@ -205,7 +205,9 @@ class LanceStore:
             left = self._table.count_rows()
             clean(self._folder / f"{TABLE}.lance", self._table.version)
             if len(self._query(self._table, Filter(), ("key",)).to_arrow()) != left:
-                raise UserError(f"the gallery {self._folder} is damaged: not all of its {left} entries can be read")
+                raise UserError(
+                    f"the gallery {self._folder} is damaged: not all of its {left} entries can be read"
+                )
         return count
 
     @in_sentences

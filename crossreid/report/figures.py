@@ -46,7 +46,10 @@ def files(figure) -> dict[str, tuple[str, bytes]]:
     """Ending -> (kind, content) of each file of a figure."""
     sheet = titled(figure)
     return {
-        ".svg": ("image/svg+xml", svg(sheet, figure.description, standalone=True).encode("utf-8", "backslashreplace")),
+        ".svg": (
+            "image/svg+xml",
+            svg(sheet, figure.description, standalone=True).encode("utf-8", "backslashreplace"),
+        ),
         ".png": ("image/png", png(sheet)),
         ".csv": ("text/csv", figure.csv().encode("utf-8", "backslashreplace")),
     }

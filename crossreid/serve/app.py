@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,8 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from starlette.exceptions import HTTPException
 
 from crossreid import __version__
-from crossreid.gallery import Entry, Filter
+from crossreid.embedder import Embedder
+from crossreid.gallery import Entry, Filter, Gallery
 from crossreid.images.apart import Closed, Decoders
 from crossreid.images.timestamps import timestamp
 from crossreid.records import MODALITIES, UserError
@@ -91,13 +93,17 @@ def create_app(
     Raises UserError when the gallery holds vectors of another model.
     """
     gallery.require(embedder.fingerprint)
-    sessions = None if token is None else Sessions(token)
     # Two, so that slow uploads keep nobody from looking at the gallery.
     decoders, looking = Decoders(DECODERS), Decoders(DECODERS)
-    shown = EntryImages(gallery, images, looking, limit_pixels)
-    searcher = Searcher(gallery, embedder, waiting=waiting)
-    uploads = upload.Uploads()
-    modalities = tuple(embedder.modalities)
+    parts = _Parts(
+        gallery,
+        embedder,
+        sessions=None if token is None else Sessions(token),
+        shown=EntryImages(gallery, images, looking, limit_pixels),
+        searcher=Searcher(gallery, embedder, waiting=waiting),
+        decoders=decoders,
+        limits={"bytes": limit_bytes, "pixels": limit_pixels, "waiting": waiting},
+    )
 
     @asynccontextmanager
     async def lifespan(app):
@@ -105,7 +111,7 @@ def create_app(
         yield
         decoders.close()
         looking.close()
-        await anyio.to_thread.run_sync(searcher.close)
+        await anyio.to_thread.run_sync(parts.searcher.close)
 
     app = FastAPI(
         title="crossreid search",
@@ -117,109 +123,31 @@ def create_app(
         lifespan=lifespan,
         responses=REFUSALS,
     )
-    kept_info: dict = {}
+    _gallery(app, parts)
+    _search(app, parts)
+    _pages(app, parts)
+    _refusals(app)
+    return Guard(app, names=names, loopback=loopback, sessions=parts.sessions)
 
-    @app.get("/api/info", summary="What the gallery holds, and the limits of this server", tags=["gallery"])
-    async def info() -> dict:
-        if time.monotonic() - kept_info.get("at", -1e9) > INFO_SECONDS:
-            kept_info.update(about=await anyio.to_thread.run_sync(gallery.info), at=time.monotonic())
-        about = kept_info["about"]
-        return {
-            "entries": about.entries,
-            "cameras": about.cameras,
-            "modalities": about.modalities,
-            "first": _iso(about.first),
-            "last": _iso(about.last),
-            "columns": about.columns,
-            "store": about.store,
-            "model": {
-                "name": embedder.name,
-                "fingerprint": embedder.fingerprint,
-                "dimension": about.dimension,
-                "modalities": modalities if len(modalities) > 1 else (),
-            },
-            "limits": {
-                "bytes": limit_bytes,
-                "pixels": limit_pixels,
-                "top": LONGEST_LIST,
-                "count": LONGEST_PAGE,
-                "waiting": waiting,
-            },
-            "read_only": True,
-            "token": sessions is not None,
-            "version": __version__,
-        }
 
-    @app.get("/api/entries", summary="A page of the gallery", tags=["gallery"])
-    async def entries(
-        camera: Annotated[list[str], Query(description="only these cameras")] = [],  # noqa: B006
-        modality: Annotated[str, Query(description="visible or infrared; empty for both")] = "",
-        since: Annotated[str, Query(description="taken at or after: ISO 8601, or seconds since 1970")] = "",
-        until: Annotated[str, Query(description="taken before")] = "",
-        start: Annotated[int, Query(ge=0, le=LAST_ENTRY, description="how many entries to pass over")] = 0,
-        count: Annotated[int, Query(ge=1, le=LONGEST_PAGE, description="how many to give")] = 48,
-    ) -> dict:
-        chosen = _filter(camera, modality, since, until)
-        # One more than asked for tells whether another page follows.
-        found = await anyio.to_thread.run_sync(gallery.entries, chosen, start, count + 1)
-        return {
-            "start": start,
-            "entries": [record(entry) for entry in found[:count]],
-            "next": start + count if len(found) > count else None,
-        }
+@dataclass
+class _Parts:
+    """What the addresses answer with."""
 
-    @app.get("/api/entries/{key}", summary="One entry", tags=["gallery"])
-    async def entry(key: str) -> dict:
-        return record(await known(key))
+    gallery: Gallery
+    embedder: Embedder
+    sessions: Sessions | None
+    shown: EntryImages
+    searcher: Searcher
+    decoders: Decoders
+    limits: dict[str, int]
+    uploads: upload.Uploads = field(default_factory=upload.Uploads)
 
-    @app.get(
-        "/api/entries/{key}/image",
-        summary="Its image",
-        tags=["gallery"],
-        response_class=Response,
-        responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Unchanged"}},
-    )
-    async def image(request: Request, key: str, size: Literal["thumbnail", "full"] = "thumbnail") -> Response:
-        # Found before the tag is compared: what was deleted is not to be confirmed as unchanged.
-        content = await looked_up(partial(shown.jpeg, full=size == "full"), key, request.app.state.looking)
-        if content is None:
-            await known(key)
-            raise Refusal(404, "The image of this entry cannot be shown: its file is missing or unreadable.")
-        tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        headers = {"ETag": tag, "Cache-Control": "private, max-age=300"}
-        if tag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        return Response(content, media_type="image/jpeg", headers=headers)
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.embedder.modalities)
 
-    @app.post(
-        "/api/search",
-        summary="A ranked list for an image, or for an entry of the gallery",
-        tags=["search"],
-        openapi_extra={"requestBody": SEARCH_BODY},
-    )
-    async def search(request: Request) -> dict:
-        started = time.monotonic()
-        async with uploads.form(request, limit_bytes) as (fields, content):
-            with searcher.place():
-                wanted = await understood(fields, content)
-                if content is not None:
-                    await decoded(wanted, content, request.app.state.decoding)
-                answer = await waited(request, searcher.submit(wanted))
-        preview = answer.preview and f"data:image/jpeg;base64,{base64.b64encode(answer.preview).decode()}"
-        return {
-            "query": {
-                "entry": wanted.entry and record(wanted.entry),
-                "image": preview,
-                "modality": wanted.modality,
-            },
-            "hits": [
-                {"rank": hit.rank, "distance": round(hit.distance, 6), "entry": record(hit.entry)}
-                for hit in answer.hits
-            ],
-            "seconds": round(time.monotonic() - started, 3),
-        }
-
-    async def understood(fields, content) -> Search:
+    async def understood(self, fields, content) -> Search:
         unknown = set(fields) - {"key", "query_modality", "camera", "modality", "since", "until", "top"}
         if unknown:
             raise Refusal(400, f"Unknown field {sorted(unknown)[0][:40]!r} in the form; see /api.")
@@ -235,7 +163,7 @@ def create_app(
         modality = one.get("query_modality") or None
         if modality not in (None, *MODALITIES):
             raise Refusal(400, f"The modality of the image must be {' or '.join(MODALITIES)}.")
-        if content is not None and modality is None and len(modalities) > 1:
+        if content is not None and modality is None and len(self.modalities) > 1:
             raise Refusal(
                 400, "Say whether the image is visible or infrared: this model treats them differently."
             )
@@ -243,18 +171,18 @@ def create_app(
             [camera for camera in fields.get("camera", []) if camera],
             *(one.get(name, "") for name in ("modality", "since", "until")),
         )
-        query = await known(one["key"]) if one.get("key") else None
+        query = await self.known(one["key"]) if one.get("key") else None
         return Search(None, query, query.modality if query else modality, chosen, top)
 
-    async def decoded(wanted: Search, content: bytes, limiter) -> None:
+    async def decoded(self, wanted: Search, content: bytes, limiter) -> None:
         """Fill in the pixels of an uploaded image, and a small copy."""
         decode = partial(
-            decoders,
+            self.decoders,
             content,
             preview=THUMBNAIL,
-            size=embedder.size,
-            interpolation=embedder.interpolation,
-            limit_pixels=limit_pixels,
+            size=self.embedder.size,
+            interpolation=self.embedder.interpolation,
+            limit_pixels=self.limits["pixels"],
         )
         try:
             wanted.preview, wanted.pixels = await anyio.to_thread.run_sync(
@@ -265,25 +193,13 @@ def create_app(
         except Closed:
             raise Refusal(503, "The server is being stopped.", 10) from None
 
-    async def waited(request: Request, answer):
-        """The answer, unless the client goes away; its search then leaves the line."""
-        future = asyncio.wrap_future(answer)
-        ends = time.monotonic() + PATIENCE
-        while not (await asyncio.wait({future}, timeout=0.5))[0]:
-            if await request.is_disconnected():
-                future.cancel()
-                raise Refusal(400, "The connection was closed.")
-            if time.monotonic() > ends:
-                future.cancel()
-                raise Refusal(503, f"The server is busy: no result within {PATIENCE:.0f} seconds.", 10)
-        return future.result()
-
-    async def known(key: str) -> Entry:
-        found = await looked_up(gallery.get, key)
+    async def known(self, key: str) -> Entry:
+        found = await self.looked_up(self.gallery.get, key)
         if found is None:
             raise Refusal(404, "There is no such image in the gallery.")
         return found
 
+    @staticmethod
     async def looked_up(function, key: str, limiter=None):
         """What ``function`` finds for a key, None for what can be no key."""
         try:
@@ -291,16 +207,125 @@ def create_app(
         except UserError:
             return None
 
-    def record(entry: Entry) -> dict:
+    def record(self, entry: Entry) -> dict:
         return {
             "key": entry.key,
-            "name": shown.name(entry),
+            "name": self.shown.name(entry),
             "modality": entry.modality,
             "camera": entry.camera,
             "time": _iso(entry.time),
             "identity": entry.identity,
             "columns": dict(entry.columns),
         }
+
+
+def _gallery(app: FastAPI, parts: _Parts) -> None:
+    """What the gallery holds: its summary, its entries and their images."""
+    kept_info: dict = {}
+
+    @app.get("/api/info", summary="What the gallery holds, and the limits of this server", tags=["gallery"])
+    async def info() -> dict:
+        if time.monotonic() - kept_info.get("at", -1e9) > INFO_SECONDS:
+            kept_info.update(about=await anyio.to_thread.run_sync(parts.gallery.info), at=time.monotonic())
+        about = kept_info["about"]
+        return {
+            "entries": about.entries,
+            "cameras": about.cameras,
+            "modalities": about.modalities,
+            "first": _iso(about.first),
+            "last": _iso(about.last),
+            "columns": about.columns,
+            "store": about.store,
+            "model": {
+                "name": parts.embedder.name,
+                "fingerprint": parts.embedder.fingerprint,
+                "dimension": about.dimension,
+                "modalities": parts.modalities if len(parts.modalities) > 1 else (),
+            },
+            "limits": parts.limits | {"top": LONGEST_LIST, "count": LONGEST_PAGE},
+            "read_only": True,
+            "token": parts.sessions is not None,
+            "version": __version__,
+        }
+
+    @app.get("/api/entries", summary="A page of the gallery", tags=["gallery"])
+    async def entries(
+        camera: Annotated[list[str], Query(description="only these cameras")] = [],  # noqa: B006
+        modality: Annotated[str, Query(description="visible or infrared; empty for both")] = "",
+        since: Annotated[str, Query(description="taken at or after: ISO 8601, or seconds since 1970")] = "",
+        until: Annotated[str, Query(description="taken before")] = "",
+        start: Annotated[int, Query(ge=0, le=LAST_ENTRY, description="how many entries to pass over")] = 0,
+        count: Annotated[int, Query(ge=1, le=LONGEST_PAGE, description="how many to give")] = 48,
+    ) -> dict:
+        chosen = _filter(camera, modality, since, until)
+        # One more than asked for tells whether another page follows.
+        found = await anyio.to_thread.run_sync(parts.gallery.entries, chosen, start, count + 1)
+        return {
+            "start": start,
+            "entries": [parts.record(entry) for entry in found[:count]],
+            "next": start + count if len(found) > count else None,
+        }
+
+    @app.get("/api/entries/{key}", summary="One entry", tags=["gallery"])
+    async def entry(key: str) -> dict:
+        return parts.record(await parts.known(key))
+
+    @app.get(
+        "/api/entries/{key}/image",
+        summary="Its image",
+        tags=["gallery"],
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Unchanged"}},
+    )
+    async def image(request: Request, key: str, size: Literal["thumbnail", "full"] = "thumbnail") -> Response:
+        # Found before the tag is compared: what was deleted is not to be confirmed as unchanged.
+        content = await parts.looked_up(
+            partial(parts.shown.jpeg, full=size == "full"), key, request.app.state.looking
+        )
+        if content is None:
+            await parts.known(key)
+            raise Refusal(404, "The image of this entry cannot be shown: its file is missing or unreadable.")
+        tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        headers = {"ETag": tag, "Cache-Control": "private, max-age=300"}
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type="image/jpeg", headers=headers)
+
+
+def _search(app: FastAPI, parts: _Parts) -> None:
+    """The ranked list."""
+
+    @app.post(
+        "/api/search",
+        summary="A ranked list for an image, or for an entry of the gallery",
+        tags=["search"],
+        openapi_extra={"requestBody": SEARCH_BODY},
+    )
+    async def search(request: Request) -> dict:
+        started = time.monotonic()
+        async with parts.uploads.form(request, parts.limits["bytes"]) as (fields, content):
+            with parts.searcher.place():
+                wanted = await parts.understood(fields, content)
+                if content is not None:
+                    await parts.decoded(wanted, content, request.app.state.decoding)
+                answer = await _waited(request, parts.searcher.submit(wanted))
+        preview = answer.preview and f"data:image/jpeg;base64,{base64.b64encode(answer.preview).decode()}"
+        return {
+            "query": {
+                "entry": wanted.entry and parts.record(wanted.entry),
+                "image": preview,
+                "modality": wanted.modality,
+            },
+            "hits": [
+                {"rank": hit.rank, "distance": round(hit.distance, 6), "entry": parts.record(hit.entry)}
+                for hit in answer.hits
+            ],
+            "seconds": round(time.monotonic() - started, 3),
+        }
+
+
+def _pages(app: FastAPI, parts: _Parts) -> None:
+    """The page with its files, the description of the interface, and the way in by a token."""
 
     @app.get("/", include_in_schema=False)
     async def page():
@@ -315,21 +340,21 @@ def create_app(
 
     @app.get("/login", include_in_schema=False)
     async def login_form():
-        return HTMLResponse(_login_page()) if sessions else RedirectResponse("/", status_code=303)
+        return HTMLResponse(_login_page()) if parts.sessions else RedirectResponse("/", status_code=303)
 
     @app.post("/login", include_in_schema=False)
     async def login(request: Request):
-        if sessions is None:
+        if parts.sessions is None:
             return RedirectResponse("/", status_code=303)
-        async with uploads.form(request, 0) as (fields, _):
+        async with parts.uploads.form(request, 0) as (fields, _):
             pass
-        if not sessions.opens(fields.get("token", [""])[-1].strip()):
+        if not parts.sessions.opens(fields.get("token", [""])[-1].strip()):
             await asyncio.sleep(0.5)
             return HTMLResponse(_login_page("That is not the token."), status_code=401)
         answer = RedirectResponse("/", status_code=303)
         answer.set_cookie(
             COOKIE,
-            sessions.begin(),
+            parts.sessions.begin(),
             max_age=SESSION_SECONDS,
             httponly=True,
             samesite="strict",
@@ -340,12 +365,16 @@ def create_app(
 
     @app.post("/logout", include_in_schema=False)
     async def logout(request: Request):
-        if sessions is not None and (secret := session_of(request.headers)):
-            sessions.end(secret)
+        if parts.sessions is not None and (secret := session_of(request.headers)):
+            parts.sessions.end(secret)
         answer = RedirectResponse("/login", status_code=303)
         answer.delete_cookie(COOKIE)
         answer.headers["Clear-Site-Data"] = '"cache"'
         return answer
+
+
+def _refusals(app: FastAPI) -> None:
+    """Whatever goes wrong is one sentence."""
 
     @app.exception_handler(Refusal)
     async def refused(request, error):
@@ -365,7 +394,19 @@ def create_app(
     async def failed(request, error):
         return JSONResponse({"error": "The server failed; its own window says why."}, status_code=500)
 
-    return Guard(app, names=names, loopback=loopback, sessions=sessions)
+
+async def _waited(request: Request, answer):
+    """The answer, unless the client goes away; its search then leaves the line."""
+    future = asyncio.wrap_future(answer)
+    ends = time.monotonic() + PATIENCE
+    while not (await asyncio.wait({future}, timeout=0.5))[0]:
+        if await request.is_disconnected():
+            future.cancel()
+            raise Refusal(400, "The connection was closed.")
+        if time.monotonic() > ends:
+            future.cancel()
+            raise Refusal(503, f"The server is busy: no result within {PATIENCE:.0f} seconds.", 10)
+    return future.result()
 
 
 def _sentence(error: UserError) -> str:

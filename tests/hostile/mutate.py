@@ -88,7 +88,9 @@ def archive(content: bytes, random) -> bytes:
     name = random.choice(list(members))
     members[name] = blind(members[name], random)
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED if random.random() < 0.5 else zipfile.ZIP_DEFLATED) as new:
+    with zipfile.ZipFile(
+        made, "w", zipfile.ZIP_STORED if random.random() < 0.5 else zipfile.ZIP_DEFLATED
+    ) as new:
         for name, part in members.items():
             new.writestr(name, part)
     return made.getvalue()

@@ -136,7 +136,9 @@ def _make_original(folder):
     method = checkpoint.build("metabin", {"pretrained": None}, 4, 3)
     # Names and kinds are what is looked at: some weights, and few numbers of each, keep the inputs quick.
     state = list(method.state_dict().items())
-    few = {name: value[:2].clone() if value.numel() > 2000 else value for name, value in state[:40] + state[-20:]}
+    few = {
+        name: value[:2].clone() if value.numel() > 2000 else value for name, value in state[:40] + state[-20:]
+    }
     originals.to_original("metabin", few, folder / "metabin.pth", {})
 
 
