@@ -95,6 +95,7 @@ def findings(module, root):
     return wrong + module.check(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_a_complete_copy_has_no_findings_and_an_incomplete_one_has(tmp_path, name, monkeypatch):
     root = tmp_path / "copy"

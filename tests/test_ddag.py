@@ -348,6 +348,7 @@ def names_of_the_program():
     return names | {"wpa.gate": (4,), "out_att.W": (10, 7), "out_att.a": (14, 1)}
 
 
+@pytest.mark.slow
 def test_file_of_the_program_there_and_back(tmp_path):
     state = {}
     for number, (name, shape) in enumerate(names_of_the_program().items()):
@@ -470,6 +471,7 @@ def test_what_the_port_would_compute_otherwise_is_not_written(changed, named):
         write_mindspore({}, {"part": 3, "graph": True} | PORT)
 
 
+@pytest.mark.slow
 def test_file_of_the_port(tmp_path, capsys):
     values = {name: np.full(shape, 0.25, np.float32) for name, shape in names_of_the_port().items()}
     values |= {f"wpa.fc{i}.weight": np.full((2048, 2048, 1, 1), i / 1e4, np.float32) for i in (1, 2, 3)}

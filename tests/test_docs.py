@@ -64,6 +64,7 @@ def methods_of(name, text):
     return sorted({config.load(file).method_name for file in files})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", ["coming-from.md", "methods.md"])
 def test_every_setting_that_is_named_exists(document):
     protocols = {key for name in PROTOCOLS for key in inspect.signature(get(name)).parameters} | {"name"}

@@ -26,6 +26,7 @@ def copies(tmp_path_factory):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(data.SOURCES))
 def test_the_copy_is_read_into_people_apart(name, copies):
     splits = data.read(name, copies(name))

@@ -265,6 +265,7 @@ def test_what_an_exported_model_cannot_do_is_said(agw):
         Exported(agw[1] / "thermal.onnx")
 
 
+@pytest.mark.slow
 def test_a_network_that_tells_nothing_apart_is_said(tmp_path):
     file = checkpoint_file(tmp_path / "constant.pt", "agw", {**TINY, "streams": 1})
     content = checkpoint.read(file)
@@ -276,6 +277,7 @@ def test_a_network_that_tells_nothing_apart_is_said(tmp_path):
     assert any("are all zero" in line or "features are equal" in line for line in said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "input"), [("nchw", "float32"), ("nchw", "uint8"), ("nhwc", "float32")])
 def test_channels_first_and_normalised(stripes, people, tmp_path, layout, input):
     """The file takes, and gives, what its layout says; the embedder is given images all the same."""

@@ -56,6 +56,7 @@ def test_an_exported_model_scores_as_its_checkpoint_does(alignedreid, tmp_path, 
     assert two["operating_points"][0]["subset"] == name
 
 
+@pytest.mark.slow
 def test_each_feature_that_the_vectors_serve_can_be_asked_for(alignedreid, market, tmp_path, capsys):
     file, folder = alignedreid
     found = {}

@@ -26,6 +26,7 @@ def settings(tmp_path_factory):
     return folder / "all.yaml"
 
 
+@pytest.mark.slow
 def test_every_fold_is_trained_scored_on_itself_and_averaged(settings, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", str(settings), "--run", str(run)]) == 0

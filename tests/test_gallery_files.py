@@ -52,6 +52,7 @@ def files_with(folder, needle):
     return [path for path in Path(folder).rglob("*") if path.is_file() and needle in path.read_bytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lancedb", "milvus"])
 def test_every_acknowledged_row_survives_a_kill(kind, tmp_path):
     if kind == "milvus":
@@ -84,6 +85,7 @@ def test_every_acknowledged_row_survives_a_kill(kind, tmp_path):
                 assert gallery.search(vector(number), 1)[0][0].entry.path == f"{number}.jpg"
 
 
+@pytest.mark.slow
 def test_two_processes_write_at_once_and_nothing_is_lost_or_doubled(tmp_path):
     where = tmp_path / "gallery"
     make(where).close()
@@ -146,6 +148,7 @@ def test_threads_search_while_another_process_adds_deletes_and_cleans_up(tmp_pat
     assert process.wait() == 0 and reader.info().entries == 560
 
 
+@pytest.mark.slow
 def test_what_was_deleted_is_gone_from_the_files(tmp_path):
     folder = tmp_path / "gallery"
     rows = 300

@@ -250,6 +250,7 @@ def test_an_identity_with_nothing_readable_stops_training(tmp_path):
 # Reading
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("size", [(128, 64), (37, 21), (1, 1), (200, 333)])
 def test_the_fast_decoder_equals_pillow(tmp_path, subsampling, size):

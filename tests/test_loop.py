@@ -113,6 +113,7 @@ def _stopped_and_continued(rank, out):
     assert [line["losses"] for line in after] == [line["losses"] for line in lines]
 
 
+@pytest.mark.slow
 def test_two_processes_stopped_inside_an_epoch_continue_bit_for_bit(tmp_path):
     """The means of an epoch steer DDAG's graph loss, and each process has its own part of them."""
     two_processes.run(_stopped_and_continued, str(tmp_path))
@@ -126,6 +127,7 @@ def _process(rank, names, out):
     torch.save(results, f"{out}/{rank}.pt")
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_that_accumulates_their_batches(tmp_path):
     two_processes.run(_process, list(SKETCHES), str(tmp_path))
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]

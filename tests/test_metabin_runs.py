@@ -65,6 +65,7 @@ def copies(tmp_path_factory):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sources", "targets", "people", "rows"),
     [
@@ -204,6 +205,7 @@ def _process(rank, path, run):
     training.train(config.load(path, ["--train.epochs", "1"]), run, evaluate=False)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_that_accumulates_in_the_meta_phase_too(tiny, tmp_path):
     two_processes.run(_process, str(tiny), tmp_path / "two")
     training.train(

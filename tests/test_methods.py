@@ -142,6 +142,7 @@ def test_it_learns_embeds_saves_loads_and_resumes_exactly(name, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_it_is_exported_and_gives_the_same_vectors_without_torch(name, tmp_path_factory):
     file, folder = exported_models.exported(tmp_path_factory, name, SMALL.get(name, {}))
@@ -163,6 +164,7 @@ def _process(rank, names, out):
     torch.save(results, f"{out}/{rank}.pt")
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_that_accumulates(tmp_path):
     two_processes.run(_process, list(METHODS), str(tmp_path))
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))

@@ -68,6 +68,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_complete_copy_has_no_findings_and_another_has(tmp_path, name):
     root = tmp_path / "ü x" / data.get(name).folder

@@ -474,6 +474,7 @@ def test_file_of_a_changed_program(state):
         write(make(profile="mindspore").state_dict())
 
 
+@pytest.mark.slow
 def test_file_of_the_port(tmp_path, state):
     """The authors' names turned into those of the port; 879 tensors, with wrappers' prefixes."""
     norms = {

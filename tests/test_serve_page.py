@@ -362,6 +362,7 @@ def test_an_empty_gallery_says_so(browser, tmp_path):
         status(page, "0 results")
 
 
+@pytest.mark.slow
 def test_login_in_the_browser(browser, tmp_path):
     token = "a token of many words"
     with process(tmp_path / "images", token=token) as server, Visit(browser, server.address) as page:

@@ -62,6 +62,7 @@ def test_a_hundred_searches_at_once_lose_nothing(running):
         assert [hit["entry"]["identity"] for hit in found["hits"]] == [f"p{number % 8}"] * 3
 
 
+@pytest.mark.slow
 def test_a_full_line_is_answered_with_503_and_when_to_return(tmp_path):
     with process(tmp_path / "images", pause=1.5, waiting=4) as server:
         with concurrent.futures.ThreadPoolExecutor(24) as threads:
@@ -88,6 +89,7 @@ def test_a_large_upload_is_refused_with_a_reason(running):
     assert answer.status_code == 413 and "10 MB" in answer.json()["error"]
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_the_line_is_not_searched_for(tmp_path):
     with process(tmp_path / "images", pause=2.5, waiting=2) as server:
         place = urlsplit(server.address)

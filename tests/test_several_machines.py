@@ -81,6 +81,7 @@ def _name(rank, tree, out):
     (out / str(rank)).write_text(str(train._new_run(resolve(tree))))
 
 
+@pytest.mark.slow
 def test_processes_agree_on_the_name_of_a_run(experiment, tmp_path):
     two_processes.run(_name, experiment, tmp_path)
     assert {(tmp_path / str(rank)).read_text() for rank in range(2)} == {"runs/agw-market1501-2026-0"}
@@ -114,6 +115,7 @@ def _both(rank, out):
     torch.save(found, f"{out}/{rank}.pt")
 
 
+@pytest.mark.slow
 def test_losses_that_reach_no_classifier_and_a_weight_of_every_step_on_two_processes(tmp_path):
     """MetaBIN with the triplet alone used to end with an error, and DDAG's w differed between processes."""
     two_processes.run(_both, str(tmp_path))

@@ -181,6 +181,7 @@ def test_files_of_different_models(tmp_path):
         read_stored(tmp_path / "q.npz", tmp_path / "g.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
 def test_stopping_a_re_ranking_by_the_keyboard(tmp_path):
     rng = np.random.default_rng(0)
@@ -385,6 +386,7 @@ def test_two_folders_of_a_model_that_tells_modalities_apart(sysu, tmp_path, caps
     assert scored("cam3") == said != scored("plain", "--query-modality=visible")
 
 
+@pytest.mark.slow
 def test_embedded_files_with_stripes_score_as_the_checkpoint(market, tmp_path, capsys):
     """Features to files, then scores: global, local or both, aligned and re-ranked."""
     from exported_models import checkpoint_file

@@ -224,6 +224,7 @@ def test_check_compares_both_kinds_of_lists(root):
     assert sum("val_id" in text for text in texts) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the official split files are not there")
 def test_a_whole_copy_is_as_expected(tmp_path):
     import csv

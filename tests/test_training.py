@@ -223,6 +223,7 @@ def _fold_process(rank, tree, run):
     training.train_folds(config.load(tree), run)
 
 
+@pytest.mark.slow
 def test_two_processes_train_every_fold(experiment, tmp_path):
     from crossreid import synthetic
 
@@ -347,6 +348,7 @@ def _process(rank, tree, overrides, run):
     torch.save(dict(kept["method"].named_parameters()), f"{run}-{rank}.pt")
 
 
+@pytest.mark.slow
 def test_two_processes_with_an_evaluation_in_the_middle_and_an_odd_number_of_batches(experiment, tmp_path):
     """Three batches an epoch do not divide by two; each process still takes two steps, and nobody waits."""
     run = tmp_path / "run"

@@ -49,8 +49,11 @@ def read_splits(path: Path, keys: Sequence[str]) -> list[dict]:
             raise UserError(
                 f"{path}: every split was expected to have the lists {', '.join(keys)}. {_mend(path)}"
             )
-        kinds = {type(item) for key in keys for item in split[key]}
-        if len(kinds) > 1 or not kinds <= {int, str, list}:
+        entries = [item for key in keys for item in split[key]]
+        kinds = {type(item) for item in entries}
+        named = all(item and isinstance(item[0], str) for item in entries if isinstance(item, list))
+        # Paths may stand alone or first in a list, as the authors' files have both; numbers stand for identities.
+        if not (named and (kinds <= {int} or kinds <= {str, list})):
             raise UserError(f"{path}: the lists hold values of several kinds. {_mend(path)}")
     return splits
 
