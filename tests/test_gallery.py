@@ -514,3 +514,15 @@ def test_what_is_not_installed_is_named(place, module, extra, tmp_path, monkeypa
     with pytest.raises(UserError, match=extra):
         make(place)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_number_is_one_identity_however_it_is_written():
+    gallery = Gallery.create(None, dimension=2, fingerprint="ab")
+    entries = [
+        Entry(f"key{at}", f"{at}.jpg", "visible", camera, None, identity)
+        for at, (identity, camera) in enumerate((("0002", "1"), ("2", "01"), ("2.0", "1.0"), ("two", "a")))
+    ]
+    gallery.add(entries, np.eye(2, dtype=np.float32)[[0, 1, 0, 1]])
+    for name in ("2", "002", "2.0"):
+        assert gallery.count(Filter(identities=(name,))) == gallery.count(Filter(cameras=("01",))) == 3
+    assert gallery.delete(Filter(identities=("0002",))) == 3 and gallery.info().entries == 1

@@ -155,6 +155,10 @@ def test_one_file_with_the_column_split(tmp_path):
             {"vectors": np.zeros((1, 2)), "path": ["anna.jpg"], "split": ["query"]},
             r"the name anna\.jpg does not say",
         ),
+        (
+            {"vectors": np.zeros((1, 2)), "path": ["1_c1.jpg"], "split": ["probe"]},
+            "the split of row 0 is 'probe', but query and gallery",
+        ),
         ({"vectors": np.zeros((1, 2)), "record": "{}"}, r"cannot be read \(KeyError"),
         ({"vectors": np.array([None])}, "cannot be read"),
     ],
@@ -263,7 +267,8 @@ def test_how_two_folders_are_read(tmp_path):
     assert [(image.identity, image.camera, image.modality) for image in query] == [(7, 1, "infrared")]
     assert [(image.identity, image.camera) for image in gallery] == [(0, 3), (7, 2)]
     make("people/anna/1.jpg", "more/anna/2.jpg", "more/bert/3.jpg")
-    query, gallery = two_folders.read(tmp_path / "people", tmp_path / "more")
+    with pytest.warns(UserWarning, match="no camera is known, so all queries count as camera 1"):
+        query, gallery = two_folders.read(tmp_path / "people", tmp_path / "more")
     assert [image.identity for image in query] == [1] and [image.identity for image in gallery] == [1, 2]
     # Of which nothing tells the cameras, two folders are two cameras; one folder given twice is one.
     assert [{image.camera for image in side} for side in (query, gallery)] == [{1}, {2}]

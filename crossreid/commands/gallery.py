@@ -53,7 +53,11 @@ def run(words: list[str]) -> None:
                     f"{count} entries were deleted, and {left} that match came in meanwhile: stop what adds them, and "
                     "delete again"
                 )
-            print(f"{count} entries deleted; none that match is left, and {gallery.info().entries} remain")
+            remain = gallery.info().entries
+            if count:
+                print(f"{count} entries deleted; none that match is left, and {remain} remain")
+            else:
+                print(f"nothing was deleted: none of the {remain} entries fits these conditions")
 
 
 def _condition(chosen):
@@ -67,8 +71,8 @@ def _condition(chosen):
         condition = replace(condition, expired=time.time() - days(chosen.older_than) * DAY)
     if bool(condition) == chosen.all:
         raise UserError(
-            "say which entries are to be deleted, such as --older-than 30d or --identity NAME, or --all for every one, "
-            "but not both"
+            "say which entries to delete: --older-than 30d, --identity NAME, or another condition; or --all for every "
+            "entry, which takes no condition"
         )
     return condition
 

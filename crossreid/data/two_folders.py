@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,13 @@ def with_cameras(images: Sequence[Image], queries: int, where: str, same_camera:
             f"{where}: the camera of {sum(untold)} of {len(images)} images is not told, so whether they are by the "
             "query's camera is unknown. Tell it of all (in the names, a pattern with the group camera, or the column "
             "camera), or let images of one camera count (protocol.same_camera: false)"
+        )
+    if same_camera and images and all(untold) and queries:
+        warnings.warn(
+            f"{where}: no camera is known, so all queries count as camera 1 and the gallery as camera 2, and the "
+            "same-camera rule leaves nothing out; scores are higher than with cameras. Where the names tell them, give "
+            "a pattern with the group camera, or a table with the column camera",
+            stacklevel=2,
         )
     return [
         replace(image, camera=1 if at < queries else 2) if missing else image

@@ -126,6 +126,11 @@ def _by_split(table, path: Path) -> list[np.ndarray]:
             "or a column split with the words query and gallery"
         )
     words = np.char.lower(splits.astype(str))
+    for row in np.flatnonzero(~np.isin(words, ["query", "gallery", "test", "train", "validation"])):
+        raise UserError(
+            f"{path}: the split of row {row} is {str(splits[row])!r}, but query and gallery (or test) are scored, and "
+            "train and validation left out: correct the column split"
+        )
     return [np.flatnonzero(np.isin(words, kind)) for kind in (["query"], ["gallery", "test"])]
 
 

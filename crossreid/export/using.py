@@ -223,8 +223,8 @@ def read(folder: Path) -> dict:
     path = folder / DESCRIPTION
     if not path.is_file():
         raise UserError(
-            f"{folder} has no {DESCRIPTION}, which says how images are prepared for the model: give a folder that "
-            "`crossreid export` wrote, and keep its files together"
+            f"{folder.resolve()} has no {DESCRIPTION}, which says how images are prepared for the model: give a folder "
+            "that `crossreid export` wrote, and keep its files together"
         )
     expected = "a description written by `crossreid export` was expected: export again"
     known = read_json(path, expected)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from crossreid.images.labels import plain
 from crossreid.images.timestamps import check_taken
 from crossreid.records import MODALITIES, UserError
 
@@ -75,6 +76,8 @@ class Filter:
             object.__setattr__(self, name, tuple(value))
             for part in value:
                 _text(part, f"{name} of a filter")
+            if name != "keys":
+                object.__setattr__(self, name, tuple(map(plain, value)))
         if self.modality is not None:
             _modality(self.modality, "a filter")
         for name in ("since", "until", "expired"):
@@ -136,7 +139,13 @@ def checked(entry: Entry, added: float | None) -> Entry:
     if entry.time is not None:
         check_taken(entry.time, f"the time of {name}")
     _columns(entry.columns, name)
-    return replace(entry, columns=dict(entry.columns), added=added if entry.added is None else entry.added)
+    return replace(
+        entry,
+        camera=None if entry.camera is None else plain(entry.camera),
+        identity=None if entry.identity is None else plain(entry.identity),
+        columns=dict(entry.columns),
+        added=added if entry.added is None else entry.added,
+    )
 
 
 def age(entry: Entry) -> float:

@@ -29,6 +29,12 @@ def whole_number(label: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def plain(label: str) -> str:
+    """The label as galleries keep it and look for it: a whole number bare, ``7`` for ``007`` and ``7.0``."""
+    number = whole_number(label)
+    return label if number is None else str(number)
+
+
 def merged(labels: Iterable[str], what: str) -> dict[str, str]:
     """Each label and the one text that stands for it: itself, or the bare number where several are the same whole
     number, such as ``7`` for ``7``, ``007`` and ``7.0``; a warning then says so. what: they are, for that warning."""

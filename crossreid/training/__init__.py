@@ -92,11 +92,13 @@ def train(settings, run: Path, *, resume: bool | dict = False, evaluate: bool = 
             )
         if training:
             folder.log(f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}")
+        unscored = ""
         if evaluate:
             try:
                 evaluation.protocol_of(settings)
             except UserError as error:  # training on all that there is must stay possible
-                folder.log(f"the weights cannot be scored at the end: {error}")
+                evaluate, unscored = False, str(error)
+                folder.log(f"the weights will not be scored at the end: {error}")
 
         def monitor(epoch: int) -> dict:
             protocol = evaluation.protocol_of(settings, split=split, held_out=held_out)
@@ -126,6 +128,8 @@ def train(settings, run: Path, *, resume: bool | dict = False, evaluate: bool = 
             evaluation.evaluate(chosen, settings=settings, out=run, engine=engine, log=folder.log)
             # All leave together: a process that ends while the first still scores can take the group down with it.
             engine.wait()
+        elif unscored:
+            folder.log(f"the weights are in {chosen}; they are not scored: {unscored}")
         return chosen
     except Interrupted as stop:
         folder.log(f"{stop}; everything is saved. Continue with: crossreid train --resume {run}")
