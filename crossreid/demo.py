@@ -14,7 +14,7 @@ import torch
 from crossreid import config, data, evaluation, synthetic, training
 from crossreid.embedder import Embedder
 from crossreid.export.writing import export
-from crossreid.gallery import Gallery, lists
+from crossreid.gallery import Filter, Gallery, lists
 from crossreid.gallery.indexing import fill, of_images
 from crossreid.images.decode import decode
 from crossreid.records import UserError
@@ -111,7 +111,8 @@ def run(folder: Path, *, seed: int = 0, quick: bool = False, device: str = "cpu"
 
 
 def _use(folder: Path, people: Path) -> None:
-    """Export the model, put the visible images of the test people into a gallery, look for one of the infrared."""
+    """Export the model, put the visible images of the test people into a gallery, and look for one of them in the
+    images of the other cameras."""
     model, where = folder / "run" / "last.pt", folder / "gallery"
     print("\nThe trained model put to use:")
     if _installed("onnx", "onnxscript", "onnxruntime"):
@@ -128,17 +129,20 @@ def _use(folder: Path, people: Path) -> None:
         model=embedder.name,
     ) as gallery:
         added = fill(gallery, embedder, of_images({"gallery": splits["gallery"]})).new
-        query = splits["query"][0]
-        (hits,) = gallery.search(embedder(query), top=10)
+        query = splits["gallery"][0]
+        others = {str(image.camera) for image in splits["gallery"]} - {str(query.camera)}
+        (hits,) = gallery.search(embedder(query), top=10, filter=Filter(cameras=tuple(sorted(others))))
         page = folder / "search.html"
         lists.write_html(page, str(query.path), decode(query.path), query.modality, hits, gallery)
+    right = sum(hit.entry.identity == str(query.identity) for hit in hits)
     print(
-        f"a gallery of {added} visible images, searched with {query.path.name} of person {query.identity} in infrared"
+        f"a gallery of {added} visible images; identity {query.identity} as camera {query.camera} saw it, searched "
+        f"among the other cameras: {right} of the nearest {len(hits)} are right"
     )
     print(lists.hit_table(hits))
     print(f"the same list with its images: {page.resolve()}")
     if kept:
-        print(f"Search it yourself: crossreid serve {model} --gallery {where}")
+        print(f"Search it yourself: crossreid serve {model} --gallery {where.resolve()}")
     else:
         print("(the gallery was in memory: the extra `search` keeps it, pip install 'crossreid[search]')")
 
