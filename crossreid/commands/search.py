@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from crossreid.commands import filters, parsing
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice
 
 
 def run(words: list[str]) -> None:
@@ -78,6 +78,8 @@ def run(words: list[str]) -> None:
     parsing.tell_device(embedder)
     modality = _modality(chosen, embedder)
     with Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint, read_only=True) as gallery:
+        for column in condition.columns:
+            check_choice("--column", column, gallery.info().columns)
         (hits,) = gallery.search(
             embedder([pixels], modality=modality), chosen.top, condition, chosen.approximate, chosen.rerank
         )

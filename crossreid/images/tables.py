@@ -80,9 +80,14 @@ def _lines(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, 
                 if not any(field.strip() for field in fields):
                     continue
                 if len(fields) != len(columns):
+                    mend = (
+                        "Fill in what is missing; an empty field needs its separator too."
+                        if len(fields) < len(columns)
+                        else "Put quotation marks around a field that holds a separator."
+                    )
                     raise UserError(
                         f"{table}, line {reader.line_num}: {len(fields)} fields, but {len(columns)} columns "
-                        f"({', '.join(columns)}). Put quotation marks around a field that holds a comma."
+                        f"({', '.join(columns)}). {mend}"
                     )
                 yield reader.line_num, dict(zip(columns, (files.uncelled(field.strip()) for field in fields)))
     except (UnicodeDecodeError, csv.Error) as error:
