@@ -18,9 +18,8 @@ from crossreid.ops import ranking
 def main(root: str, steps: int = 300) -> float:
     torch.manual_seed(0)
     streams = {"train": LoaderConfig(sampler="identity", identities=4, instances=4)}
-    data = DataConfig(
-        name="market1501", roots={"market1501": root}, size=(96, 48), padding=4, loaders=streams, workers=0
-    )
+    roots = {"market1501": root}
+    data = DataConfig("market1501", roots, size=(96, 48), padding=4, loaders=streams, workers=0)
     images, labels, _, _ = training_set(data)
     loader = Loader(images, labels, streams["train"], data, seed=0)
 

@@ -78,7 +78,7 @@ def test_training_fills_the_run_folder(trained, experiment):
     )
     content = checkpoint.read(trained / "last.pt")
     assert content["settings"] == written and content["trained"]["epoch"] == 2
-    assert content["training"]["loaders"]["train"]["draw"] == 6
+    assert content["training"]["loaders"]["train"]["batch_index"] == 6
     result = evaluation_of(trained)
     assert (
         result["epoch"] == 2 and result["checkpoint"] == "last.pt" and result["selection"] == "the last epoch"
@@ -134,7 +134,7 @@ def test_a_run_stopped_by_a_signal_and_resumed_equals_one_that_was_not(
 
     class Interrupting(training.Loader):
         def __next__(self):
-            if self.state()["draw"] == 3:
+            if self.state()["batch_index"] == 3:
                 os.kill(os.getpid(), signal.SIGINT)
             return super().__next__()
 

@@ -271,9 +271,12 @@ def test_a_folder_that_may_not_be_written_is_searched(tmp_path, monkeypatch):
 def test_galleries_of_a_newer_version_and_damaged_ones(tmp_path):
     folder = tmp_path / "gallery"
     make(folder).close()
-    facts = json.loads((folder / "gallery.json").read_text())
+    metadata = json.loads((folder / "gallery.json").read_text())
     for text, said in (
-        (json.dumps(facts | {"format": 2, "dimension": "whatever"}), "format 2, written by a newer version"),
+        (
+            json.dumps(metadata | {"format": 2, "dimension": "whatever"}),
+            "format 2, written by a newer version",
+        ),
         (json.dumps({"format": 1}), "dimension"),
         ("[1, 2]", "the whole"),
         ("{", "does not describe a gallery"),
@@ -281,7 +284,7 @@ def test_galleries_of_a_newer_version_and_damaged_ones(tmp_path):
         (folder / "gallery.json").write_text(text)
         with pytest.raises(UserError, match=said):
             Gallery.open(folder)
-    (folder / "gallery.json").write_text(json.dumps(facts))
+    (folder / "gallery.json").write_text(json.dumps(metadata))
     Gallery.open(folder).close()
     for path in (folder / "entries.lance" / "_versions").iterdir():
         path.unlink()

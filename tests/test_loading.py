@@ -93,7 +93,7 @@ def test_the_stream_continues_exactly_after_a_stop(images, sampler):
         first = loader(images, sampler)
         list(islice(first, stop))
         state = json.loads(json.dumps(first.state()))
-        again = loader(images, sampler, position=state)
+        again = loader(images, sampler, state=state)
         for (draw, batch), (other_draw, other) in zip(whole[stop:], again):
             assert draw == other_draw and same(batch, other)
 
@@ -103,7 +103,7 @@ def test_workers_change_nothing_and_their_prefetch_does_not_count(images):
     stream = loader(images, workers=2)
     for place, (draw, batch) in enumerate(islice(stream, 6)):
         assert draw == place and same(batch, alone[place][1])
-        assert stream.state()["draw"] == place + 1
+        assert stream.state()["batch_index"] == place + 1
     stream.close()
     draw, _ = next(stream)
     assert draw == 6
@@ -117,9 +117,9 @@ def test_ranks_share_the_stream_and_a_stop_may_change_their_number(images):
         for rank, stream in enumerate(ranks):
             draw, batch = next(stream)
             assert draw == 2 * turn + rank and same(batch, whole[draw][1])
-    assert ranks[0].state() == ranks[1].state() and ranks[0].state()["draw"] == 4
+    assert ranks[0].state() == ranks[1].state() and ranks[0].state()["batch_index"] == 4
     for rank in range(3):
-        stream = loader(images, rank=rank, world=3, position=ranks[0].state())
+        stream = loader(images, rank=rank, world=3, state=ranks[0].state())
         for turn in range(2):
             draw, batch = next(stream)
             assert draw == 4 + 3 * turn + rank and same(batch, whole[draw][1])

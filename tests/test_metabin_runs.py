@@ -198,7 +198,7 @@ def test_a_run_killed_in_the_meta_phase_resumes_bit_for_bit(tiny, whole, tmp_pat
 
 def training_steps(run):
     """One entry for each meta step of a finished run."""
-    return range(checkpoint.read(run / "last.pt")["training"]["loaders"]["meta"]["draw"])
+    return range(checkpoint.read(run / "last.pt")["training"]["loaders"]["meta"]["batch_index"])
 
 
 def _process(rank, path, run):

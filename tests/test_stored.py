@@ -440,10 +440,10 @@ def test_query_expansion_and_another_metric_are_settings(stripes_stored, tmp_pat
 
     from crossreid.evaluation import ExpandConfig
     from crossreid.ops import ranking, rerank
-    from crossreid.protocols.results import people
+    from crossreid.protocols.results import identities_and_cameras
 
     (trial,) = stored.protocol.trials()
-    who, seen = people(stored.protocol)
+    who, seen = identities_and_cameras(stored.protocol)
     feature = stored.embedding.feature
     for side in ("both", "query"):
         sides = rerank.expand_features(

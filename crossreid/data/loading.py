@@ -53,14 +53,14 @@ def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[in
 class Loader:
     """An endless stream of training batches that can be stopped and continued anywhere.
 
-    Iterating yields (draw, batch): ``draw`` is the number of the batch in the stream from 0, and rank r of R
-    takes the draws r, r + R, r + 2R, ... What a batch holds depends on ``seed``, ``name`` and ``draw``
+    Iterating yields (batch_index, batch): ``batch_index`` counts the batches of the stream from 0, and rank r of R takes
+    the batches r, r + R, r + 2R, ... What a batch holds depends on ``seed``, ``name`` and ``batch_index``
     alone, whatever the number of workers or ranks.
 
     images, labels: N each, as ``training_set`` returns them.
     loader: which sampler, with how many identities and instances.
     config: what is done to the images.
-    position: what ``state`` returned, to continue from there, possibly with another number of ranks.
+    state: what ``state`` returned, to continue from there, possibly with another number of ranks.
     workers: processes that prepare batches; None takes ``config.workers``.
     device: where batches are wanted. They come there as bytes, are finished there, and nothing waits for it.
     """
@@ -76,7 +76,7 @@ class Loader:
         name: str = "train",
         rank: int = 0,
         world: int = 1,
-        position: dict | None = None,
+        state: dict | None = None,
         workers: int | None = None,
         device="cpu",
     ):
@@ -91,7 +91,7 @@ class Loader:
         self.dataset = _Batches(list(images), labels, config, (seed, zlib.crc32(name.encode())))
         self.workers = config.workers if workers is None else workers
         self.device = device
-        self._position = dict(position or {"draw": 0, "epoch": 0, "offset": 0})
+        self._state = dict(state or {"batch_index": 0, "epoch": 0, "offset": 0})
         self._stream: Iterator | None = None
         self._told: set[str] = set()
 
@@ -102,7 +102,7 @@ class Loader:
     def state(self) -> dict:
         """Where the stream stands after the last batch that was handed out, the same on every rank;
         JSON-able. Batches that workers have prepared ahead do not count."""
-        return dict(self._position)
+        return dict(self._state)
 
     def __iter__(self) -> Loader:
         return self
@@ -115,22 +115,22 @@ class Loader:
         outcome = next(self._stream)
         if isinstance(outcome, UserError):
             raise outcome
-        draw, position, batch, drawn, labels, broken = outcome
+        batch_index, state, batch, drawn, labels, broken = outcome
         for text in broken:
             if text not in self._told:
                 self._told.add(text)
                 warnings.warn(f"{text} (another image of the same identity stands in for it)", stacklevel=2)
-        self._position = position
+        self._state = state
         batch = batch.to(self.device, non_blocking=True)
         images = finish(batch.images, drawn, self.dataset.config)
-        return draw, replace(batch, images=images, labels=labels)
+        return batch_index, replace(batch, images=images, labels=labels)
 
     def close(self) -> None:
         """End the workers. The stream continues where it stood when the next batch is asked for."""
         self._stream = None
 
     def _start(self) -> Iterator:
-        keys = _Keys(self.sampler, self.dataset.stream, self._position, self.rank, self.world)
+        keys = _Keys(self.sampler, self.dataset.stream, self._state, self.rank, self.world)
         return iter(_data_loader(self.dataset, keys, self.workers, self.device))
 
 
@@ -197,11 +197,13 @@ class _Batches:
 
         from crossreid.data.transforms import in_worker
 
-        draw, position, rows = key
+        batch_index, state, rows = key
         broken: list[str] = []
-        generators = [_generator(self.stream, _AUGMENT, draw, place) for place in range(len(rows))]
+        generators = [_generator(self.stream, _AUGMENT, batch_index, place) for place in range(len(rows))]
         try:
-            arrays, rows = zip(*(self._read(row, draw, place, broken) for place, row in enumerate(rows)))
+            arrays, rows = zip(
+                *(self._read(row, batch_index, place, broken) for place, row in enumerate(rows))
+            )
         except UserError as error:
             # Returned, not raised: a worker would wrap its text in a traceback.
             return error
@@ -209,9 +211,9 @@ class _Batches:
         labels = self.labels.take(rows)
         tensors = {name: torch.from_numpy(values) for name, values in vars(labels).items()}
         pixels, drawn = in_worker(arrays, labels.modality, generators, self.config)
-        return draw, position, Batch(images=pixels, **tensors), drawn, labels, broken
+        return batch_index, state, Batch(images=pixels, **tensors), drawn, labels, broken
 
-    def _read(self, row: int, draw: int, place: int, broken: list[str]) -> tuple[np.ndarray, int]:
+    def _read(self, row: int, batch_index: int, place: int, broken: list[str]) -> tuple[np.ndarray, int]:
         """The pixels, and the row that they are of: another of that identity and modality for a broken image, of
         its own domain if there is one."""
         try:
@@ -224,7 +226,7 @@ class _Batches:
             (self.labels.target == self.labels.target[row])
             & (self.labels.modality == self.labels.modality[row])
         )
-        others = _generator(self.stream, _REPLACE, draw, place).permutation(alike[alike != row])
+        others = _generator(self.stream, _REPLACE, batch_index, place).permutation(alike[alike != row])
         elsewhere = self.labels.domain[others] != self.labels.domain[row]
         for other in others[np.argsort(elsewhere, kind="stable")]:
             try:
@@ -256,27 +258,31 @@ class _TestBatches:
 
 
 class _Keys:
-    """The endless sequence of (draw, position afterwards, rows) of one rank.
+    """The endless sequence of (batch_index, state afterwards, rows) of one rank.
 
-    Every rank walks through the whole stream and keeps its share; the position is that of the whole round of
+    Every rank walks through the whole stream and keeps its share; the state is that of the whole round of
     ranks.
     """
 
-    def __init__(self, sampler, stream: tuple[int, int], position: dict, rank: int, world: int):
-        self.sampler, self.stream, self.position = sampler, stream, position
+    def __init__(self, sampler, stream: tuple[int, int], state: dict, rank: int, world: int):
+        self.sampler, self.stream, self.state = sampler, stream, state
         self.rank, self.world = rank, world
 
     def __iter__(self):
-        draw = self.position["draw"]
+        batch_index = self.state["batch_index"]
         mine = None
         for turn, (epoch, offset, rows) in enumerate(self._batches()):
             if turn % self.world == self.rank:
-                mine = draw + turn, rows
+                mine = batch_index + turn, rows
             if turn % self.world == self.world - 1:
-                yield mine[0], {"draw": draw + turn + 1, "epoch": epoch, "offset": offset + 1}, mine[1]
+                yield (
+                    mine[0],
+                    {"batch_index": batch_index + turn + 1, "epoch": epoch, "offset": offset + 1},
+                    mine[1],
+                )
 
     def _batches(self):
-        epoch, skip = self.position["epoch"], self.position["offset"]
+        epoch, skip = self.state["epoch"], self.state["offset"]
         while True:
             for offset, rows in enumerate(self.sampler.epoch(_generator(self.stream, _EPOCH, epoch, 0))):
                 if offset >= skip:

@@ -11,7 +11,7 @@ import torch
 
 from crossreid.evaluation.measures import MEASURES, Measure, Subset, take
 from crossreid.ops import ranking, rerank
-from crossreid.protocols.results import mean_scores, people
+from crossreid.protocols.results import identities_and_cameras, mean_scores
 from crossreid.records import Embedding, Metric, Scores, Trial, UserError
 
 
@@ -64,7 +64,7 @@ def score_subsets(
     """
     if measures is None:
         measures = ("verification",) if config.verification else ()
-    identity, camera = people(protocol)
+    identity, camera = identities_and_cameras(protocol)
     trials: dict[str, list[Trial]] = {}
     for trial in protocol.trials():
         trials.setdefault(trial.subset, []).append(trial)
@@ -147,7 +147,7 @@ def rerank_subsets(protocol, embedding: Embedding, metric: Metric, config, devic
     the gallery's own neighbours take part."""
     both = metric.feature and metric.stripes
     use = "both" if both else "stripes" if metric.stripes else "vector"
-    identity, camera = people(protocol)
+    identity, camera = identities_and_cameras(protocol)
     subsets: dict[str, list[Scores]] = {}
     for trial in protocol.trials():
         query, gallery = expanded(

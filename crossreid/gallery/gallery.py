@@ -11,7 +11,7 @@ import numpy as np
 
 from crossreid.gallery.entries import Entry, Filter, Hit, Info, checked
 from crossreid.gallery.memory import MemoryStore
-from crossreid.gallery.store import Facts, Row, Store
+from crossreid.gallery.store import Metadata, Row, Store
 from crossreid.records import UserError
 
 EVERYTHING = Filter()
@@ -42,11 +42,11 @@ class Gallery:
         """
         if dimension < 1:
             raise UserError(f"the vectors of a gallery have a length of at least 1, not {dimension}")
-        facts = Facts(int(dimension), fingerprint, model)
+        metadata = Metadata(int(dimension), fingerprint, model)
         if where is None:
-            return cls(MemoryStore(facts))
+            return cls(MemoryStore(metadata))
         kind, place = _kind(where)
-        return cls(kind.create(place, facts))
+        return cls(kind.create(place, metadata))
 
     @classmethod
     def open(
@@ -68,9 +68,9 @@ class Gallery:
         return gallery
 
     def __repr__(self) -> str:
-        facts = self._store.facts
+        metadata = self._store.metadata
         where = repr(self._store.where) if self._store.where else "in memory"
-        return f"Gallery({where}, vectors of {facts.dimension} numbers by the model {facts.model!r})"
+        return f"Gallery({where}, vectors of {metadata.dimension} numbers by the model {metadata.model!r})"
 
     def __enter__(self) -> Gallery:
         return self
@@ -80,12 +80,12 @@ class Gallery:
 
     def require(self, fingerprint: str) -> None:
         """Raise UserError unless this gallery holds vectors of the model with this fingerprint."""
-        facts = self._store.facts
-        if fingerprint != facts.fingerprint:
+        metadata = self._store.metadata
+        if fingerprint != metadata.fingerprint:
             raise UserError(
                 f"the gallery {self._store.where or 'in memory'} holds vectors of the model "
-                f"{facts.model or 'without a name'} with the fingerprint {facts.fingerprint[:16]}, and the model given "
-                f"has {fingerprint[:16]}: distances between the vectors of two models mean nothing. Use the model "
+                f"{metadata.model or 'without a name'} with the fingerprint {metadata.fingerprint[:16]}, and the model "
+                f"given has {fingerprint[:16]}: distances between the vectors of two models mean nothing. Use the model "
                 "the gallery was made with, or index the images again into a new gallery"
             )
 
@@ -132,7 +132,7 @@ class Gallery:
         vectors = self._checked(vectors, None)
         if top < 1:
             raise UserError(f"a ranked list has at least 1 line, not {top}")
-        if approximate and self._store.facts.recall is None:
+        if approximate and self._store.metadata.recall is None:
             raise UserError(
                 f"the gallery {self._store.where or 'in memory'} has no index for approximate search: build one with "
                 "build_index() (crossreid gallery index), or search exactly"
@@ -223,14 +223,14 @@ class Gallery:
 
     def info(self) -> Info:
         """What the gallery holds."""
-        facts = self._store.facts
+        metadata = self._store.metadata
         return Info(
-            dimension=facts.dimension,
-            fingerprint=facts.fingerprint,
-            model=facts.model,
+            dimension=metadata.dimension,
+            fingerprint=metadata.fingerprint,
+            model=metadata.model,
             store=self._store.name,
             where=self._store.where,
-            recall=facts.recall,
+            recall=metadata.recall,
             **vars(self._store.summary()),
         )
 
@@ -250,12 +250,12 @@ class Gallery:
         if vectors.ndim == 1 and names is None:
             vectors = vectors[None]
         if not vectors.size:
-            vectors = vectors.reshape(0, self._store.facts.dimension)
-        if vectors.ndim != 2 or vectors.shape[1] != self._store.facts.dimension:
+            vectors = vectors.reshape(0, self._store.metadata.dimension)
+        if vectors.ndim != 2 or vectors.shape[1] != self._store.metadata.dimension:
             raise UserError(
                 f"the vectors have the shape {vectors.shape}, and this gallery holds vectors of length "
-                f"{self._store.facts.dimension}: expected (rows, {self._store.facts.dimension}), made by its own model "
-                f"({self._store.facts.model or 'fingerprint ' + self._store.facts.fingerprint[:16]})"
+                f"{self._store.metadata.dimension}: expected (rows, {self._store.metadata.dimension}), made by its own "
+                f"model ({self._store.metadata.model or 'fingerprint ' + self._store.metadata.fingerprint[:16]})"
             )
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))

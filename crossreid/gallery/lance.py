@@ -1,6 +1,6 @@
 """Rows in a folder, kept by LanceDB: no server, and nothing but files.
 
-    gallery.json     the facts; a folder without it is no gallery
+    gallery.json     the metadata; a folder without it is no gallery
     entries.lance    the table
     lock             held while a process writes
 
@@ -28,7 +28,7 @@ from crossreid.gallery.cleaning import clean
 from crossreid.gallery.entries import Entry, Filter, age, tag, tags
 from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.sentences import in_sentences, sentence
-from crossreid.gallery.store import Facts, NoGallery, Row, Summary, facts_from
+from crossreid.gallery.store import Metadata, NoGallery, Row, Summary, metadata_from
 from crossreid.records import UserError
 
 FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
@@ -52,7 +52,7 @@ class LanceStore:
         self._wrote = False
 
     @classmethod
-    def create(cls, folder: Path, facts: Facts) -> LanceStore:
+    def create(cls, folder: Path, metadata: Metadata) -> LanceStore:
         connect = _connector()
         _refuse_existing(folder)
         others = sorted(set(os.listdir(folder)) - {f"{TABLE}.lance", LOCK}) if folder.is_dir() else []
@@ -66,20 +66,20 @@ class LanceStore:
             raise UserError(f"the folder {folder} cannot be made ({error.strerror})") from error
         with _locked(folder):
             _refuse_existing(folder)
-            # Without the facts this can only be what a process that was killed here had begun.
+            # Without the metadata this can only be what a process that was killed here had begun.
             mode = "overwrite" if (folder / f"{TABLE}.lance").exists() else "create"
             try:
-                table = connect(folder).create_table(TABLE, schema=_schema(facts.dimension), mode=mode)
+                table = connect(folder).create_table(TABLE, schema=_schema(metadata.dimension), mode=mode)
             except (OSError, RuntimeError, ValueError) as error:
                 raise UserError(sentence(str(folder), error)) from error
-            write_json(folder / FACTS, {"store": cls.name, **asdict(facts)})
+            write_json(folder / FACTS, {"store": cls.name, **asdict(metadata)})
             sync_folder(folder, 0)
         return cls(folder, table)
 
     @classmethod
     def open(cls, folder: Path, read_only: bool) -> LanceStore:
         connect = _connector()
-        _read_facts(folder)
+        _read_metadata(folder)
         try:
             return cls(folder, connect(folder).open_table(TABLE))
         except Exception as error:
@@ -89,8 +89,8 @@ class LanceStore:
             ) from error
 
     @property
-    def facts(self) -> Facts:
-        return _read_facts(self._folder)
+    def metadata(self) -> Metadata:
+        return _read_metadata(self._folder)
 
     @in_sentences
     def insert(self, rows: Sequence[Row]) -> int:
@@ -187,14 +187,14 @@ class LanceStore:
     def delete(self, filter: Filter) -> int:
         condition = _condition(filter)
         with self._writing():
-            if self.facts.recall is not None:
+            if self.metadata.recall is not None:
                 # An index holds copies of the vectors.
                 for index in self._table.list_indices():
                     self._table.drop_index(index.name)
                 self.note(None)
             count = self._table.delete("true" if condition is None else condition).num_deleted_rows
             # The record of the latest version would keep the condition, and with it perhaps a name: have another.
-            self._add(_schema(self.facts.dimension).empty_table())
+            self._add(_schema(self.metadata.dimension).empty_table())
             # Also after a delete that found nothing: an earlier one may have been killed on its way.
             self._merge()
             if _names(self._folder / f"{TABLE}.lance" / "_deletions"):
@@ -255,7 +255,9 @@ class LanceStore:
             )
 
     def note(self, recall: float | None) -> None:
-        write_json(self._folder / FACTS, {"store": self.name, **asdict(replace(self.facts, recall=recall))})
+        write_json(
+            self._folder / FACTS, {"store": self.name, **asdict(replace(self.metadata, recall=recall))}
+        )
 
     @in_sentences
     def close(self) -> None:
@@ -321,7 +323,7 @@ def _refuse_existing(folder: Path) -> None:
         raise UserError(f"{folder} holds a gallery already: open it, or give a folder that is empty")
 
 
-def _read_facts(folder: Path) -> Facts:
+def _read_metadata(folder: Path) -> Metadata:
     try:
         text = (folder / FACTS).read_bytes().decode("utf-8", "replace")
     except OSError as error:
@@ -329,7 +331,7 @@ def _read_facts(folder: Path) -> Facts:
             f"there is no gallery in {folder} ({error.strerror}: {FACTS}): give the folder of one, or make one with "
             "`crossreid index`"
         ) from error
-    return facts_from(text, str(folder / FACTS))
+    return metadata_from(text, str(folder / FACTS))
 
 
 def _schema(dimension: int):

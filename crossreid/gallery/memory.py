@@ -9,7 +9,7 @@ import numpy as np
 
 from crossreid.gallery.entries import Entry, Filter, age, tag, tags
 from crossreid.gallery.nearest import Nearest
-from crossreid.gallery.store import Facts, Row, Summary, summarised
+from crossreid.gallery.store import Metadata, Row, Summary, summarised
 
 BLOCK = 16384
 
@@ -19,14 +19,14 @@ class MemoryStore:
 
     name, where = "memory", ""
 
-    def __init__(self, facts: Facts):
-        self.facts = facts
+    def __init__(self, metadata: Metadata):
+        self.metadata = metadata
         self._entries: list[Entry] = []
         self._images: dict[str, bytes] = {}
         self._places: dict[str, int] = {}
         self._codes: dict[str, int] = {}
         self._arrays: dict[str, np.ndarray] = {
-            "vector": np.empty((0, facts.dimension), np.float32),
+            "vector": np.empty((0, metadata.dimension), np.float32),
             "camera": np.empty(0, np.int32),
             "modality": np.empty(0, np.int32),
             "identity": np.empty(0, np.int32),
@@ -99,7 +99,7 @@ class MemoryStore:
         """Nothing to build: approximate search is exact here."""
 
     def note(self, recall: float) -> None:
-        self.facts = replace(self.facts, recall=recall)
+        self.metadata = replace(self.metadata, recall=recall)
 
     def close(self) -> None:
         pass

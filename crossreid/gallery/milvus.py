@@ -4,7 +4,7 @@ A place is an address (``http://localhost:19530``) or the name of a file that en
 name of a collection (``crossreid``). The environment variable ``CROSSREID_MILVUS_TOKEN`` holds a server's token.
 
 Whatever text a filter compares is kept as a digest, and conditions are made of digests, numbers and the two modalities:
-no value of a filter is ever part of an expression. The facts are the one row of a second collection.
+no value of a filter is ever part of an expression. The metadata are the one row of a second collection.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.gallery.entries import Entry, Filter, age, tags
-from crossreid.gallery.store import Facts, NoGallery, Row, Summary, facts_from, summarised
+from crossreid.gallery.store import Metadata, NoGallery, Row, Summary, metadata_from, summarised
 from crossreid.records import UserError
 
 COLLECTION, FACTS = "crossreid", "_facts"
@@ -47,14 +47,14 @@ class MilvusStore:
         _OPEN[self._file] += 1
 
     @classmethod
-    def create(cls, place: str, facts: Facts) -> MilvusStore:
+    def create(cls, place: str, metadata: Metadata) -> MilvusStore:
         store = cls(place, *_connect(place))
         try:
             if store._stored_facts() is not None:
                 raise UserError(
                     f"{store.where} holds a gallery already: open it, or name another collection behind a '#'"
                 )
-            store._create(facts)
+            store._create(metadata)
         except BaseException:
             store.close()
             raise
@@ -74,7 +74,7 @@ class MilvusStore:
                     f"there is no gallery in {store.where}: correct the address or the collection, or make one with "
                     "`crossreid index`"
                 )
-            store.facts  # noqa: B018  raises for a newer format
+            store.metadata  # noqa: B018  raises for a newer format
             store._client.load_collection(store._collection)
         except BaseException:
             store.close()
@@ -82,8 +82,8 @@ class MilvusStore:
         return store
 
     @property
-    def facts(self) -> Facts:
-        return facts_from(self._stored_facts() or "", self.where)
+    def metadata(self) -> Metadata:
+        return metadata_from(self._stored_facts() or "", self.where)
 
     def insert(self, rows: Sequence[Row]) -> int:
         inserted = 0
@@ -165,7 +165,7 @@ class MilvusStore:
         self._client.load_collection(self._collection)
 
     def note(self, recall: float | None) -> None:
-        self._write_facts(replace(self.facts, recall=recall))
+        self._write_metadata(replace(self.metadata, recall=recall))
 
     def close(self) -> None:
         self._client.close()
@@ -177,11 +177,11 @@ class MilvusStore:
 
                 server_manager_instance.release_server(self._file)
 
-    def _create(self, facts: Facts) -> None:
+    def _create(self, metadata: Metadata) -> None:
         from pymilvus import DataType
 
         for name in (self._collection, self._collection + FACTS):
-            # Without the facts this can only be what a process that was killed here had begun.
+            # Without the metadata this can only be what a process that was killed here had begun.
             if self._client.has_collection(name):
                 self._client.drop_collection(name)
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
@@ -195,26 +195,26 @@ class MilvusStore:
         )
         for name in ("entry", "image"):
             schema.add_field(name, DataType.VARCHAR, max_length=TEXT)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=facts.dimension)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=metadata.dimension)
         index = self._index("FLAT", {})
         self._client.create_collection(
             self._collection, schema=schema, index_params=index, consistency_level="Strong"
         )
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
-        schema.add_field("facts", DataType.VARCHAR, max_length=TEXT)
+        schema.add_field("metadata", DataType.VARCHAR, max_length=TEXT)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
         name = self._collection + FACTS
         self._client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
-        self._write_facts(facts)
+        self._write_metadata(metadata)
 
     def _index(self, kind: str, parameters: dict):
         index = self._client.prepare_index_params()
         index.add_index("vector", index_type=kind, metric_type="COSINE", params=parameters)
         return index
 
-    def _write_facts(self, facts: Facts) -> None:
-        row = {"id": "facts", "facts": json.dumps(asdict(facts)), "vector": [1.0, 0.0]}
+    def _write_metadata(self, metadata: Metadata) -> None:
+        row = {"id": "metadata", "metadata": json.dumps(asdict(metadata)), "vector": [1.0, 0.0]}
         self._client.upsert(self._collection + FACTS, [row])
 
     def _stored_facts(self) -> str | None:
@@ -223,9 +223,9 @@ class MilvusStore:
             return None
         self._client.load_collection(name)
         rows = self._client.query(
-            name, filter='id == "facts"', output_fields=["facts"], consistency_level="Strong"
+            name, filter='id == "metadata"', output_fields=["metadata"], consistency_level="Strong"
         )
-        return rows[0]["facts"] if rows else None
+        return rows[0]["metadata"] if rows else None
 
     def _named(self, names: Iterable[str], fields: Sequence[str]) -> Iterator[dict]:
         """The rows of these digests that are there."""

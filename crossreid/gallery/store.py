@@ -23,7 +23,7 @@ class NoGallery(UserError):
 
 
 @dataclass(frozen=True)
-class Facts:
+class Metadata:
     """What a store keeps about all of its rows. recall: of its index, None without one."""
 
     dimension: int
@@ -41,8 +41,8 @@ _FACTS = {
 }
 
 
-def facts_from(text: str, where: str) -> Facts:
-    """The facts that a store wrote as JSON. Raises UserError, for those of a newer version too."""
+def metadata_from(text: str, where: str) -> Metadata:
+    """The metadata that a store wrote as JSON. Raises UserError, for those of a newer version too."""
     damaged = f"{where} does not describe a gallery: it was not written by crossreid, or is damaged"
     try:
         given = parse_json(text)
@@ -54,7 +54,7 @@ def facts_from(text: str, where: str) -> Facts:
     if number <= FORMAT:
         if wrong := unlike(given, _FACTS):
             raise UserError(f"{damaged} ({wrong})")
-        return Facts(**{field.name: given[field.name] for field in fields(Facts)})
+        return Metadata(**{field.name: given[field.name] for field in fields(Metadata)})
     raise UserError(
         f"{where} is of format {number}, written by a newer version of crossreid; this version knows formats up to "
         f"{FORMAT}: update crossreid"
@@ -116,7 +116,7 @@ class Store(Protocol):
 
     name: str
     where: str
-    facts: Facts
+    metadata: Metadata
 
     def insert(self, rows: Sequence[Row]) -> int:
         """Keep the rows whose key is new and return how many that were, once they would survive a crash."""
@@ -148,6 +148,6 @@ class Store(Protocol):
         """Build what approximate search looks through."""
 
     def note(self, recall: float) -> None:
-        """Keep the recall of that index with the facts."""
+        """Keep the recall of that index with the metadata."""
 
     def close(self) -> None: ...

@@ -134,7 +134,7 @@ def described(protocol) -> dict:
     return {"name": protocol.name, "description": protocol.description, "provenance": protocol.provenance}
 
 
-def people(protocol) -> tuple[np.ndarray, np.ndarray]:
+def identities_and_cameras(protocol) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of identity and camera of each image; equal numbers of different data sets are different people."""
     numbers: dict[tuple[int, int], int] = {}
     identity = [numbers.setdefault((image.domain, image.identity), len(numbers)) for image in protocol.images]

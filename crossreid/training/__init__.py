@@ -161,7 +161,7 @@ def _loaders(
             name=name,
             rank=engine.rank,
             world=engine.world,
-            position=training["loaders"].get(name) if training else None,
+            state=training["loaders"].get(name) if training else None,
             device=engine.device,
         )
         for name, choice in settings.data.loaders.items()
