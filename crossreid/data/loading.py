@@ -53,8 +53,8 @@ def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[in
 class Loader:
     """An endless stream of training batches that can be stopped and continued anywhere.
 
-    Iterating yields (batch_index, batch): ``batch_index`` counts the batches of the stream from 0, and rank r of R takes
-    the batches r, r + R, r + 2R, ... What a batch holds depends on ``seed``, ``name`` and ``batch_index``
+    Iterating yields (batch_index, batch): ``batch_index`` counts the batches of the stream from 0, and rank r of R
+    takes the batches r, r + R, r + 2R, ... What a batch holds depends on ``seed``, ``name`` and ``batch_index``
     alone, whatever the number of workers or ranks.
 
     images, labels: N each, as ``training_set`` returns them.
