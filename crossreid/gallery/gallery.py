@@ -85,8 +85,8 @@ class Gallery:
             raise UserError(
                 f"the gallery {self._store.where or 'in memory'} holds vectors of the model "
                 f"{metadata.model or 'without a name'} with the fingerprint {metadata.fingerprint[:16]}, and the "
-                f"model given has {fingerprint[:16]}: distances between the vectors of two models mean nothing. Use the model "
-                "the gallery was made with, or index the images again into a new gallery"
+                f"model given has {fingerprint[:16]}: distances between the vectors of two models mean nothing. "
+                "Use the model the gallery was made with, or index the images again into a new gallery"
             )
 
     def add(
