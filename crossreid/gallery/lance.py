@@ -298,7 +298,11 @@ class LanceStore:
 
     def _merge(self) -> None:
         """Small files into large ones; nothing of earlier versions, or of writes that were killed, stays."""
+        before = self._files()
         self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+        if self._files() >= before > 1:
+            # LanceDB cleans by age, and now and then takes what was just merged for too young; by now it is not.
+            self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
 
     def _files(self) -> int:
         return len(_names(self._folder / f"{TABLE}.lance" / "data"))
