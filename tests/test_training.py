@@ -358,7 +358,7 @@ def test_two_processes_with_an_evaluation_in_the_middle_and_an_odd_number_of_bat
     last = checkpoint.read(run / "last.pt")
     for key, value in one.items():
         assert torch.equal(value, other[key]) and torch.equal(value, last["weights"][key]), key
-    assert last["training"]["loaders"]["train"]["draw"] == 8 and last["training"]["steps"] == 4
+    assert last["training"]["loaders"]["train"]["batch_index"] == 8 and last["training"]["steps"] == 4
     assert (
         [line["epoch"] for line in lines_of(run, "epoch")]
         == [line["epoch"] for line in lines_of(run, "evaluation")]
