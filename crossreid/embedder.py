@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from crossreid.images import labels
 from crossreid.images.decode import crop, decode
 from crossreid.images.reading import read
 from crossreid.images.resize import fit
-from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, UserError
+from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, UserError, counted
 
 
 class Embedder:
@@ -47,6 +47,8 @@ class Embedder:
     def __init__(
         self, path: str | Path, device: str = "auto", batch: int = 64, feature: str | None = None, **settings
     ):
+        if not isinstance(batch, int) or batch < 1:
+            raise UserError(f"batch is {batch!r}: expected how many images are embedded at once, 1 or more")
         self.batch, path = batch, located(path)
         self.path = path
         self._model: Exported | Trained
@@ -127,13 +129,23 @@ class Embedder:
         if (
             isinstance(images, (str, Path, bytes, bytearray, memoryview, PILImage.Image, Image))
             or hasattr(images, "read")
-            or (isinstance(images, np.ndarray) and images.ndim == 3)
+            or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
         ):
             images = [images]
+        if not isinstance(images, Iterable) or isinstance(images, Mapping):
+            raise UserError(
+                f"images were given as {type(images).__name__}: expected one image, or a list of images"
+            )
+        images = list(images)
         count = len(images)
         if boxes is not None:
+            if not isinstance(boxes, Sequence | np.ndarray):
+                raise UserError(
+                    f"boxes were given as {type(boxes).__name__}: expected a list with (left, top, right, bottom) in "
+                    "pixels for each person"
+                )
             if count != 1:
-                raise UserError(f"boxes are those of one frame, but {count} images were given")
+                raise UserError(f"boxes are those of one frame, but {counted(count, 'image')} were given")
             frame, count = _pixels(images[0]), len(boxes)
         indices = self._indices(modality, images, count)
         if not count:
@@ -179,10 +191,17 @@ class Embedder:
         if isinstance(modality, str):
             guess = modality == "guess"
             modality = [modality_of(image) for image in images] if guess else [modality] * count
+        if not isinstance(modality, Iterable):
+            raise UserError(
+                f"modality is {modality!r}: expected 'visible' or 'infrared' for all images, or a list with one each"
+            )
         # The people in one frame were all taken by its camera.
-        modality = list(modality) * count if len(images) == 1 and len(modality) == 1 else list(modality)
+        modality = list(modality)
+        modality = modality * count if len(images) == 1 and len(modality) == 1 else modality
         if len(modality) != count:
-            raise UserError(f"{len(modality)} modalities were given for {count} images: give one for each")
+            raise UserError(
+                f"{counted(len(modality), 'modality')} given for {counted(count, 'image')}: give one for each"
+            )
         named = [labels.modality(str(each), f"image {number}") for number, each in enumerate(modality, 1)]
         return np.array([MODALITIES.index(each) for each in named])
 
