@@ -124,8 +124,8 @@ def _judge(rank: int, processes: list[_Process], over: threading.Event) -> None:
                 names = " and ".join(f"{one.message['name']}, {one.message['doing']}," for one in found)
                 print(
                     f"crossreid: {names} stood still for {LIMIT:.0f} seconds, and the others wait for it: all "
-                    "processes of the run end. The last checkpoint is whole: look at that machine, its disks and its other work, "
-                    "and continue with crossreid train --resume",
+                    "processes of the run end. The last checkpoint is whole: look at that machine, its disks and its "
+                    "other work, and continue with crossreid train --resume",
                     file=sys.stderr,
                     flush=True,
                 )
