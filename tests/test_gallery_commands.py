@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ class Colours:
     """Like an Embedder: vectors of four by two cells of colour."""
 
     dimension, fingerprint, modalities, name = 24, "c" * 64, ("visible",), "colours"
+    trained: ClassVar[dict] = {}
     size, interpolation, device = (48, 24), "bilinear", "cpu"
     made = 0
 
