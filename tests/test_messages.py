@@ -56,7 +56,6 @@ def test_what_an_extra_needs_is_named_by_packages_or_by_the_folder_of_a_clone(mo
         lambda embed: crossreid.data.read("market1501", None),
         lambda embed: embed(None),
         lambda embed: embed(3),
-        lambda embed: embed({"a": 1}),
         lambda embed: embed(np.zeros((10, 10, 3), np.uint8), modality=3),
         lambda embed: embed(np.zeros((10, 10, 3), np.uint8), boxes=3),
         lambda embed: embed.threshold("x"),
