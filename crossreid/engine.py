@@ -83,6 +83,11 @@ class Engine:
         """The method on this device, made data-parallel when there are several processes."""
         return self._accelerator.prepare_model(method)
 
+    @property
+    def exact(self) -> bool:
+        """Whether networks compute in float32 throughout."""
+        return self._dtype is None
+
     def autocast(self):
         return nullcontext() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype)
 
