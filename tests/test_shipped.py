@@ -51,7 +51,9 @@ def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
 def test_its_exported_form_is_of_the_same_weights_and_gives_the_same_vectors():
     images = [render(person(number), camera(1), view=number) for number in range(4)]
     exported, trained = Embedder(EXPORTED), Embedder("small", feature="bn")
-    assert exported.fingerprint == trained.fingerprint, "write it again: studies/small_model.py FOLDER --write"
+    assert exported.fingerprint == trained.fingerprint, (
+        "write it again: studies/small_model.py FOLDER --write"
+    )
     assert exported.name == trained.name and exported.trained == trained.trained
     np.testing.assert_allclose(exported(images), trained(images), atol=1e-5)
 
