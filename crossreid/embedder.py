@@ -278,8 +278,8 @@ _ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/davinci_manager
 
 
 def _faster_exported(path: Path, device: str) -> Path | None:
-    """The exported form that is bundled with a model, where it is the better one: on a CPU, where it is twice as fast and
-    needs no torch, which takes seconds to load."""
+    """The exported form that is bundled with a model, where it is the better one: on a CPU, where it is twice as fast
+    and needs no torch, which takes seconds to load."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None
     none = sys.platform == "linux" and not any(Path(each).exists() for each in _ACCELERATORS)
