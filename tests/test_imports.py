@@ -26,6 +26,7 @@ ORDER = [
     {"training"},
     {"report"},
     {"config"},
+    {"schema"},
     {"experiment"},
     {"demo"},
     {"commands"},

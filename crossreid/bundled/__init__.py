@@ -10,6 +10,15 @@ SMALL = Path(__file__).parent / "small.pt"
 EXPORTED = SMALL.with_suffix("")
 
 
+def settings_files() -> dict[str, Path]:
+    """The settings files that come with the library, by name."""
+    package = Path(__file__).parent.parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
 def located(path: str | Path) -> Path:
     """The place of a model: the word ``small`` is the one that ships, unless a file has that name."""
     path = as_path(path, "a model")
