@@ -45,7 +45,9 @@ class Gallery:
         dimension: length of the vectors. fingerprint: of the model that makes them. model: its name, for reading.
         """
         if not isinstance(dimension, int | np.integer) or dimension < 1:
-            raise UserError(f"the vectors of a gallery have a length of {dimension!r}: expected a whole number from 1")
+            raise UserError(
+                f"the vectors of a gallery have a length of {dimension!r}: expected a whole number from 1"
+            )
         metadata = Metadata(int(dimension), fingerprint, model)
         if where is None:
             return cls(MemoryStore(metadata))
