@@ -46,11 +46,6 @@ def render(folder: Path, domains: int = DOMAINS, identities: int = IDENTITIES, w
                 seed=1000 + domain,
                 workers=workers,
             )
-    for layout, count in TESTS.items():
-        if not (folder / "tests" / layout).exists():
-            synthetic.write(
-                layout, folder / "tests" / layout, identities=count, images=3, seed=7, workers=workers
-            )
     if not (folder / "people.csv").exists():
         with replacing(folder / "people.csv") as temporary, open(temporary, "w", newline="") as file:
             table = csv.writer(file)
@@ -63,6 +58,11 @@ def render(folder: Path, domains: int = DOMAINS, identities: int = IDENTITIES, w
                 for image in sorted(everyone, key=lambda image: image.path):
                     person, camera = f"{domain}-{image.identity}", f"{domain}-{image.camera}"
                     table.writerow([image.path.relative_to(folder), person, camera, image.modality, "train"])
+    for layout, count in TESTS.items():
+        if not (folder / "tests" / layout).exists():
+            synthetic.write(
+                layout, folder / "tests" / layout, identities=count, images=3, seed=7, workers=workers
+            )
 
 
 def score(model: Path, folder: Path, tree: dict, out: Path, layouts=TESTS) -> None:

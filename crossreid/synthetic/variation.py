@@ -1,4 +1,4 @@
-"""What real cameras and real people do that a tidy rendering does not: how much of it a domain has, and how it is drawn."""
+"""What real cameras and people do that a tidy rendering does not: how much of it a domain has, how it is drawn."""
 
 from __future__ import annotations
 
