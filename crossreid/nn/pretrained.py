@@ -11,7 +11,7 @@ from torch import nn
 from crossreid.formats.pytorch import first_line, read_weights
 from crossreid.records import UserError
 
-# Ours -> timm's name, where it is not the residual networks' form NAME.tv_in1k (the weights of torchvision's first kind).
+# Ours -> timm's name, where it is not NAME.tv_in1k (torchvision's first weights).
 TIMM = {
     "mobilenet_v2_1.0": "mobilenetv2_100.ra_in1k",
     "mobilenet_v2_1.4_timm": "mobilenetv2_140.ra_in1k",
