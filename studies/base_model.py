@@ -16,8 +16,6 @@ import bundling
 import styles
 import torch
 
-from crossreid import config, training
-from crossreid.bundled import BASE
 
 # Most steps on smaller images, which take half the time; the last ones on the size that the model is used with.
 STAGES = (
@@ -71,3 +69,47 @@ def settings(folder: Path, stage: int = 0, imagenet: Path | None = None) -> dict
             "save_minutes": 5,
         },
     }
+
+
+CARD = Path(__file__).parent / "cards" / "base.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--imagenet", type=Path, help="torchvision's file of mobilenet_v2")
+    parser.add_argument("--write", action="store_true", help="put model and card into the package")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = chosen.folder
+    runs = [folder / f"stage-{stage}" for stage in range(len(STAGES))]
+    if chosen.write:
+        bundling.write(
+            "base",
+            runs[-1] / "last.pt",
+            folder / "scores",
+            CARD.read_text(encoding="utf-8"),
+            **facts(folder, runs),
+        )
+        return
+    if chosen.imagenet is None:
+        parser.error("--imagenet is needed for training: the path of torchvision's mobilenet_v2 .pth")
+    styles.render(folder)
+    for stage, run in enumerate(runs):
+        bundling.train(settings(folder, stage, chosen.imagenet.resolve()), run)
+    styles.score(runs[-1] / "last.pt", folder, settings(folder, len(STAGES) - 1), folder / "scores")
+
+
+def facts(folder: Path, runs: list[Path]) -> dict:
+    with open(folder / "people.csv", encoding="utf-8") as table:
+        images = sum(1 for _ in table) - 1
+    stages = ", then ".join(
+        f"{each['epochs']} epochs at {each['size'][0]} x {each['size'][1]}" for each in STAGES
+    )
+    return {"images": images, "domains": styles.DOMAINS, "stages": stages, "hours": bundling.hours(runs)}
+
+
+if __name__ == "__main__":
+    main()

@@ -5,9 +5,11 @@ import pytest
 
 import crossreid
 from crossreid import checkpoint
-from crossreid.bundled import SMALL, located
+from crossreid.bundled import MODELS, located
 from crossreid.evaluation.thresholds import known, stats_at
 from crossreid.synthetic import camera, person, render
+
+SMALL = MODELS["small"]
 
 
 def test_it_is_small_and_says_what_it_knows():

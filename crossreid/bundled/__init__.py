@@ -1,12 +1,12 @@
-"""The model that comes with the package; ``CARD.md`` beside it says how it was made and what it can do."""
+"""The models that come with the package, a folder each; ``CARD.md`` in it says how one was made and what it can do."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-SMALL = Path(__file__).parent / "small.pt"
+MODELS = {name: Path(__file__).parent / name / f"{name}.pt" for name in ("small",)}
 
 
 def located(path: str | Path) -> Path:
-    """The place of a model: the word ``small`` is the one that ships, unless a file has that name."""
-    return SMALL if str(path) == "small" and not Path(path).exists() else Path(path)
+    """The place of a model: the name of one that comes along stands for its file, unless a file has that name."""
+    return MODELS[str(path)] if str(path) in MODELS and not Path(path).exists() else Path(path)

@@ -170,8 +170,8 @@ class MetaBIN(Method):
         if config.norm == "bin_early":
             if config.backbone in NETWORKS:
                 raise UserError(
-                    f"method.norm 'bin_early' puts gates behind the narrowing layers of a MobileNet, and {config.backbone} "
-                    "has none: choose 'bin', or a backbone mobilenet_v2_..."
+                    "method.norm 'bin_early' puts gates behind the narrowing layers of a MobileNet, and "
+                    f"{config.backbone} has none: choose 'bin', or a backbone mobilenet_v2_..."
                 )
             layers = {"norm": nn.BatchNorm2d, "early": norm}
         self.backbone = BACKBONES[config.backbone](**layers, last_stride=config.last_stride)
