@@ -16,7 +16,6 @@ import bundling
 import styles
 import torch
 
-
 # Most steps on smaller images, which take half the time; the last ones on the size that the model is used with.
 STAGES = (
     {"size": [96, 48], "epochs": 3, "lr": 0.03, "end": 0.4},
@@ -44,6 +43,11 @@ def settings(folder: Path, stage: int = 0, imagenet: Path | None = None) -> dict
             "pretrained_norms": ["batch_affine", "batch_statistics", "instance_affine"],
             "norm": "bin_early",
             "gate_init": "half",
+            # Of directions alone: the usual triplet loss on features of any length pulls them all into one point here.
+            "classifier": "cosine",
+            "classifier_margin": 0.1,
+            "classifier_scale": 24.0,
+            "base_losses": ["cross_entropy", {"name": "triplet", "feature": "bn", "normalize": True}],
             "meta": False,
         },
         "data": {

@@ -261,12 +261,12 @@ def body_light(
 
     near: for the number of each part, whether it throws them.
     """
-    side = np.float32(np.clip(here.side + between(rng, -0.25, 0.25), -1, 1))
+    side = min(1.0, max(-1.0, here.side + between(rng, -0.25, 0.25)))
     high = np.float32(here.height)
     front = np.float32(max(0.1, 1 - side * side) ** 0.5 * (1 - 0.4 * here.height))
-    lit = np.maximum(across * side + depth * front, 0) * np.float32(1.25) + high * np.float32(0.25) * (
-        along - 0.4
-    )
+    lit = np.maximum(across * np.float32(side) + depth * front, 0) * np.float32(1.25) + high * np.float32(
+        0.25
+    ) * (along - 0.4)
     height, width = maps.part.shape
     dark = np.zeros((height, width), bool)
     throws = near[maps.part]
