@@ -85,20 +85,7 @@ def render(
     channels = paint.shape[2] - 1
     paint = _average(paint)
 
-    place, kind = (
-        (camera.place, camera.kind) if more.random() >= 0.85 * much.places else _elsewhere(camera, more)
-    )
-    back = scene(place, kind, camera.style.name, camera.seed, camera.horizon)[modality]
-    zoom = between(rng, 0.85, 1.1) * float(np.exp(between(more, -0.9, 0.15) * much.places))
-    wide, tall = HEIGHT * zoom * 0.9 * width / height, HEIGHT * zoom * 0.9
-    left, top = between(rng, 0, WIDTH - wide), between(rng, 0, max(0.0, HEIGHT - tall))
-    back = back.resize(
-        (width, height), Image.Resampling.BILINEAR, box=(left, top, left + wide, min(top + tall, HEIGHT))
-    )
-    ground = np.asarray(back, np.float32).reshape(height, width, channels) * np.float32(1 / 255)
-    ground *= ground
-    if infrared:
-        ground *= np.float32(0.55)  # the lamp fades with the square of the distance
+    ground = _ground(camera, modality, size, rng, more)
     alpha = paint[:, :, channels:]
     if much != NONE:
         ground *= np.float32(np.exp(between(more, -0.5, 0.6) * much.places))
@@ -122,6 +109,32 @@ def render(
         shade(image, here, much, more)
     expose(image, 1.0 if infrared else camera.exposure, here, much, more)
     return deliver(develop(image, camera, rng), here, much, more, not infrared)
+
+
+def _ground(
+    camera: Camera,
+    modality: str,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    more: np.random.Generator,
+) -> np.ndarray:
+    """What lies behind the person: linear light (H, W, C)."""
+    (height, width), much = size, camera.style.vary
+    place, kind = (
+        (camera.place, camera.kind) if more.random() >= 0.85 * much.places else _elsewhere(camera, more)
+    )
+    back = scene(place, kind, camera.style.name, camera.seed, camera.horizon)[modality]
+    zoom = between(rng, 0.85, 1.1) * float(np.exp(between(more, -0.9, 0.15) * much.places))
+    wide, tall = HEIGHT * zoom * 0.9 * width / height, HEIGHT * zoom * 0.9
+    left, top = between(rng, 0, WIDTH - wide), between(rng, 0, max(0.0, HEIGHT - tall))
+    back = back.resize(
+        (width, height), Image.Resampling.BILINEAR, box=(left, top, left + wide, min(top + tall, HEIGHT))
+    )
+    ground = np.asarray(back, np.float32).reshape(height, width, -1) * np.float32(1 / 255)
+    ground *= ground
+    if modality == INFRARED:
+        ground *= np.float32(0.55)  # the lamp fades with the square of the distance
+    return ground
 
 
 def _elsewhere(camera: Camera, rng: np.random.Generator) -> tuple[int, str]:
