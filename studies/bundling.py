@@ -1,31 +1,33 @@
-"""From a training on rendered people to what comes with the package: weights, thresholds, card."""
+"""From a training on rendered people to what comes with the package: weights, thresholds, export, card."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import styles
-import torch
 from study import markdown
 
-from crossreid import checkpoint, config, training
+from crossreid import checkpoint
 from crossreid.bundled import MODELS
+from crossreid.export.writing import export
 from crossreid.files import replacing, write_json
 
 
-def write(name: str, trained: Path, scores: Path, card: str, **facts) -> None:
+def write(name: str, run: Path, scores: Path, card: Path, exported: bool = False) -> None:
     """Put a model into the package.
 
-    trained: its checkpoint. scores: the folder that ``styles.score`` has filled. card: the text of ``CARD.md``, in
-    which ``facts`` and what is known of the network are filled in.
+    run: where ``pairs.train`` has left it. scores: the folder that ``styles.score`` has filled. card: the text of
+    ``CARD.md``, in which what is known of the training is filled in. exported: bundle the ONNX form too.
     """
     place = MODELS[name]
     place.parent.mkdir(exist_ok=True)
-    content = checkpoint.read(trained)
-    steps, classes = content.pop("training")["steps"], content["classes"]
-    pack(content)
+    content = checkpoint.read(run / "last.pt")
+    # Matrices in float16; where ImageNet's weights lay is nobody else's business.
+    content["weights"] = {
+        key: value.half() if value.ndim > 1 else value for key, value in content["weights"].items()
+    }
+    content["config"]["pretrained"] = None
     checkpoint.save(place, content)
     found = styles.found(scores)
     points = [
@@ -35,52 +37,20 @@ def write(name: str, trained: Path, scores: Path, card: str, **facts) -> None:
     ]
     evaluation = {"checkpoint": place.name, "protocol": {"provenance": "rendered identities"}}
     write_json(place.with_name("evaluation.json"), evaluation | {"operating_points": points})
+    if exported:
+        export(place, place.parent / "exported", overwrite=True)
+    cost = json.loads((run / "cost.json").read_text(encoding="utf-8"))
     head = [styles.LAYOUT_OF.strip(), "Rank-1", "Rank-10", "mAP", "colours: Rank-1", "Rank-10", "mAP"]
     used = sum(value.numel() for key, value in content["weights"].items() if not key.startswith("classifier"))
-    given = {
-        "parameters": used / 1e6,
-        "classes": classes,
-        "steps": steps,
-        "mebibytes": place.stat().st_size / 2**20,
-        "table": "\n".join(markdown(head, styles.rows(found))).strip(),
-    }
+    text = card.read_text(encoding="utf-8").format(
+        parameters=used / 1e6,
+        mebibytes=place.stat().st_size / 2**20,
+        hours=cost["cpu_seconds"] / 3600,
+        steps=cost["steps"],
+        domains=styles.DOMAINS,
+        table="\n".join(markdown(head, styles.rows(found))).strip(),
+        **content["trained"],
+    )
     with replacing(place.with_name("CARD.md")) as temporary:
-        temporary.write_text(card.format(**given | facts), encoding="utf-8")
-    print(f"wrote {place} ({given['mebibytes']:.1f} MiB) and its card")
-
-
-def pack(content: dict) -> None:
-    """Leave out of a checkpoint what only training needs, and halve the rest: the classifier knows nobody but those
-    whom it was trained on, and matrices are kept in float16. Where images lay is nobody else's business."""
-    weights = {
-        key: value.half() if value.ndim > 1 else value
-        for key, value in content["weights"].items()
-        if not key.startswith("classifier")
-    }
-    weights |= {
-        key: torch.zeros_like(value[:1], dtype=torch.float16)
-        for key, value in content["weights"].items()
-        if key.startswith("classifier")
-    }
-    content["weights"], content["classes"] = weights, 1
-    content["settings"]["data"]["roots"] = {}
-    content["settings"]["train"]["init_from"] = None
-    content["settings"]["method"]["pretrained"] = None
-    content["config"]["pretrained"] = None
-
-
-def train(tree: dict, run: Path) -> None:
-    """Train, or go on where a training was stopped, and add the processor seconds to ``cost.json``."""
-    started = time.process_time()
-    training.train(config.resolve(tree), run, resume=(run / "last.pt").exists(), evaluate=False)
-    write_json(run / "cost.json", {"cpu_seconds": _seconds(run) + time.process_time() - started})
-
-
-def hours(runs: list[Path]) -> float:
-    """Processor hours of trainings."""
-    return sum(map(_seconds, runs)) / 3600
-
-
-def _seconds(run: Path) -> float:
-    note = run / "cost.json"
-    return json.loads(note.read_text(encoding="utf-8"))["cpu_seconds"] if note.exists() else 0.0
+        temporary.write_text(text, encoding="utf-8")
+    print(f"wrote {place} ({place.stat().st_size / 2**20:.1f} MiB) and its card")

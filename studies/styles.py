@@ -10,7 +10,7 @@ import csv
 import json
 from pathlib import Path
 
-from crossreid import config, data, evaluation, synthetic
+from crossreid import checkpoint, config, data, evaluation, synthetic
 from crossreid.data.provenance import LAYOUT_OF
 from crossreid.files import replacing
 from crossreid.protocols import PROTOCOLS
@@ -65,20 +65,22 @@ def render(folder: Path, domains: int = DOMAINS, identities: int = IDENTITIES, w
             )
 
 
-def score(model: Path, folder: Path, tree: dict, out: Path, layouts=TESTS) -> None:
-    """Evaluate on each of the test copies, beside the striped histogram.
-
-    tree: the settings of the training, whose way of making images is kept. out: gets a folder for each layout.
-    """
+def score(model: Path, folder: Path, out: Path, layouts=TESTS) -> None:
+    """Evaluate on each of the test copies, beside the striped histogram; ``out`` gets a folder for each layout."""
+    described = checkpoint.read(model)
     for layout in layouts:
         protocol = layout if layout in PROTOCOLS else "single_query"
-        chosen = tree["data"] | {"name": layout, "roots": {layout: str(folder / "tests" / layout)}}
-        chosen["fold"] = 1 if layout == "regdb" else None
         settings = {
-            "method": tree["method"],
-            "data": chosen,
+            "method": {"name": described["method"]} | described["config"] | {"pretrained": None},
+            "data": {
+                "name": layout,
+                "roots": {layout: str(folder / "tests" / layout)},
+                "fold": 1 if layout == "regdb" else None,
+                "size": described["input"]["size"],
+                "workers": 0,
+            },
             "protocol": {"name": protocol} | ({"source": layout} if protocol == "single_query" else {}),
-            "train": tree["train"],
+            "train": {"device": "cpu", "threads": 1},
             "evaluate": {"baseline": True},
         }
         (out / layout).mkdir(parents=True, exist_ok=True)

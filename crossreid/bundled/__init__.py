@@ -10,3 +10,9 @@ MODELS = {name: Path(__file__).parent / name / f"{name}.pt" for name in ("small"
 def located(path: str | Path) -> Path:
     """The place of a model: the name of one that comes along stands for its file, unless a file has that name."""
     return MODELS[str(path)] if str(path) in MODELS and not Path(path).exists() else Path(path)
+
+
+def exported_form(path: Path) -> Path | None:
+    """The folder of the ONNX form that is bundled with a model, None where there is none."""
+    folder = path.parent / "exported"
+    return folder if path in MODELS.values() and folder.is_dir() else None
