@@ -139,9 +139,7 @@ def embed_files(
                 progress.update(len(some))
         seconds = time.monotonic() - begun
         if not done.any():
-            raise UserError(
-                f"none of the {len(images)} images can be read, the first because {skipped[min(skipped)]}"
-            )
+            raise UserError(f"no image can be read, the first because {skipped[min(skipped)]}")
         listed_bad = [(name_of(images[at]), reason) for at, reason in sorted(skipped.items())]
         rows = np.flatnonzero(done)
         if len(rows) < len(images):

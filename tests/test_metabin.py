@@ -201,7 +201,7 @@ def test_early_gates_stand_behind_the_first_narrow_layers_alone(tmp_path):
     assert torch.equal(layer.instance_weight, plain.conv3[0].conv3[1].weight) and bool(
         (layer.gate == 0.5).all()
     )
-    with pytest.raises(UserError, match="tiny has none"):
+    with pytest.raises(UserError, match="tiny lacks that"):
         MetaBIN(MetaBINConfig(backbone="tiny", norm="bin_early"), 6)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from crossreid.files import as_path
+
 MODELS = {name: Path(__file__).parent / name / f"{name}.pt" for name in ("small",)}
 
 
 def located(path: str | Path) -> Path:
     """The place of a model: the name of one that comes along stands for its file, unless a file has that name."""
-    return MODELS[str(path)] if str(path) in MODELS and not Path(path).exists() else Path(path)
+    path = as_path(path, "a model")
+    return MODELS[str(path)] if str(path) in MODELS and not path.exists() else path
 
 
 def exported_form(path: Path) -> Path | None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crossreid.records import Scores, UserError
+from crossreid.records import Scores, UserError, counted
 
 BLOCK_BYTES = 20 * 2**20
 
@@ -117,7 +117,7 @@ class Task:
         if (queries, gallery) != (self.queries, len(self.gallery_identity)):
             raise UserError(
                 f"{self.queries} query and {len(self.gallery_identity)} gallery identities are given for "
-                f"{queries} queries and {gallery} gallery items: give one identity each"
+                f"{counted(queries, 'query')} and {counted(gallery, 'gallery item')}: give one identity each"
             )
 
     def add(self, start: int, values, listeners, trial: int):
