@@ -5,8 +5,8 @@ installed in the environment that runs this; crossreid need not be.
     python3 -m venv others && others/bin/pip install onnxruntime opencv-python-headless boxmot "reid==0.1.0rc1"
     others/bin/python examples/other_programs.py model
 
-The reference is onnxruntime with the steps that ``model.json`` describes. Each program is given the same crops, already of
-the model's size, so that only its own handling of the file is compared and not its filter for resizing.
+The reference is onnxruntime with the steps that ``model.json`` describes. Each program is given the same crops, already
+of the model's size, so that only its own handling of the file is compared and not its filter for resizing.
 """
 
 import importlib.util

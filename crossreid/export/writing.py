@@ -74,8 +74,8 @@ def export(
     format: ``mindir`` writes MindSpore's form beside the ONNX files, see ``crossreid.export.mindir``.
     layout: ``nchw`` takes images, called ``images`` and not ``pixels``, and gives stripes, with the channels first.
     input: ``float32`` takes numbers and not bytes.
-    normalise: ``inside`` takes numbers from 0 to 255, ``outside`` ones that are normalised already, by ``input.mean`` and
-        ``input.std`` of ``model.json``, and float32; None is ``inside`` for uint8 and ``outside`` for float32.
+    normalise: ``inside`` takes numbers from 0 to 255, ``outside`` float32 ones that are normalised already, by
+        ``input.mean`` and ``input.std`` of ``model.json``; None is ``inside`` for uint8 and ``outside`` for float32.
 
     Before the folder gets its name, rendered people are embedded by torch and by onnxruntime from the files, in batches
     of 1, 2 and 5. Raises UserError, and leaves nothing, when a vector is off by more than 1e-4 of its length (3e-2 with
@@ -92,8 +92,8 @@ def export(
     normalise = normalise or ("inside" if input == "uint8" else "outside")
     if normalise == "outside" and input == "uint8":
         raise UserError(
-            "images that are normalised outside of the graph are no bytes: give input float32 too (--input float32), or "
-            "leave normalise out"
+            "images that are normalised outside of the graph are no bytes: give input float32 too (--input float32), "
+            "or leave normalise out"
         )
     _check_packages()
     if format == "mindir":
