@@ -39,7 +39,7 @@ _FORM = {
         "type": lambda value: value in ("uint8", "float32"),
         "name": TEXT,
         "layout": lambda value: value in ("NHWC", "NCHW"),
-        "normalise": lambda value: value in ("inside", "outside"),
+        "normalise?": lambda value: value in ("inside", "outside"),
         "mean": lambda value: not unlike(value, [NUMBER]) and len(value) == 3,
         "std": lambda value: not unlike(value, [NUMBER]) and len(value) == 3 and min(value) > 0,
     },
@@ -240,6 +240,8 @@ def read(folder: Path) -> dict:
             "export the checkpoint again"
         )
     wrong = unlike(known, _FORM)
+    if not wrong:  # files of before it was said
+        known["input"].setdefault("normalise", "inside" if known["input"]["type"] == "uint8" else "outside")
     size: Sequence[int] = known["input"]["size"] if not wrong else ()
     if not wrong and not (len(size) == 2 and min(size) > 0 and size[0] * size[1] <= LARGEST_INPUT):
         wrong = "input.size"
