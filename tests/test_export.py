@@ -176,7 +176,9 @@ def test_overwriting_replaces_the_whole_folder(agw, copied, monkeypatch):
     folder, _ = copied
     (folder / "stale.onnx").touch()
     monkeypatch.setattr(
-        exporting, "_trace", lambda graph, pixels, path, name: shutil.copy(agw[1] / f"{graph.modality}.onnx", path)
+        exporting,
+        "_trace",
+        lambda graph, pixels, path, name: shutil.copy(agw[1] / f"{graph.modality}.onnx", path),
     )
     exporting.export(agw[0], folder, overwrite=True, log=str)
     assert sorted(path.name for path in folder.iterdir()) == ["infrared.onnx", "model.json", "visible.onnx"]
@@ -194,7 +196,9 @@ def test_overwriting_removes_nothing_that_is_not_an_exported_model(agw, copied):
 def test_untrained_weights_are_loud_on_both_routes(tmp_path, agw, copied, monkeypatch):
     file, said = checkpoint_file(tmp_path / "fresh.pt", "agw", trained={}), []
     monkeypatch.setattr(
-        exporting, "_trace", lambda graph, pixels, path, name: shutil.copy(agw[1] / f"{graph.modality}.onnx", path)
+        exporting,
+        "_trace",
+        lambda graph, pixels, path, name: shutil.copy(agw[1] / f"{graph.modality}.onnx", path),
     )
     exporting.export(file, tmp_path / "out", log=said.append)
     assert "does not say that it was trained" in said[0]
@@ -287,7 +291,12 @@ def test_a_network_that_tells_nothing_apart_is_said(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "input", "normalise"),
-    [("nchw", "float32", None), ("nchw", "uint8", None), ("nhwc", "float32", None), ("nchw", "float32", "inside")],
+    [
+        ("nchw", "float32", None),
+        ("nchw", "uint8", None),
+        ("nhwc", "float32", None),
+        ("nchw", "float32", "inside"),
+    ],
 )
 def test_channels_first_and_normalised(stripes, people, tmp_path, layout, input, normalise):
     """The file takes, and gives, what its layout says; the embedder is given images all the same."""

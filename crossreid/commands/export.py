@@ -72,7 +72,12 @@ def run(words: list[str]) -> None:
 
 
 def _add(chosen) -> None:
-    fixed = chosen.feature or chosen.half or chosen.normalise or (chosen.layout, chosen.input) != ("nhwc", "uint8")
+    fixed = (
+        chosen.feature
+        or chosen.half
+        or chosen.normalise
+        or (chosen.layout, chosen.input) != ("nhwc", "uint8")
+    )
     if chosen.format != "mindir" or chosen.checkpoint is not None or fixed:
         raise UserError(
             f"--from {chosen.folder} adds MINDIR files to an exported model, of what its ONNX files hold: give nothing "
