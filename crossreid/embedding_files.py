@@ -377,7 +377,7 @@ def _lines(table: dict) -> tuple[list[str], Iterator[list]]:
 
     def lines():
         for number in range(len(table["path"])):
-            line = []
+            line: list = []
             for name, values in table.items():
                 value = values[number]
                 line += (value or [""] * 4) if name == "box" else ["" if value is None else value]
