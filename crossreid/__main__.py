@@ -18,6 +18,7 @@ GROUPS = {
     "train and evaluate": ("data", "train", "evaluate", "report"),
     "use a model": ("embed", "compare", "export", "convert"),
     "search": ("index", "search", "gallery", "serve"),
+    "video": ("tracklets", "link"),
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 

@@ -177,6 +177,10 @@ class Gallery:
         """The unit vector (D,) float32 of that key."""
         return self._store.vectors([key]).get(key)
 
+    def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        """The unit vectors (D,) float32 of those keys that are there."""
+        return self._store.vectors(keys)
+
     def image(self, key: str) -> bytes | None:
         """The small image that was added with that key."""
         return self._store.image(key)

@@ -107,9 +107,9 @@ class Task:
             self.query_key = np.full(self.queries, -1)
             self.gallery_key = np.full(len(self.gallery_identity), -2)
         self.members, self.ends = _groups(self.gallery_identity)
-        self.same_key, self.key_ends = (
-            _groups(self.gallery_key) if self.restricted else (np.zeros(0, int),) * 2
-        )
+        self.same_key, self.key_ends = np.zeros(0, int), np.zeros(0, int)
+        if self.restricted:
+            self.same_key, self.key_ends = _groups(self.gallery_key)
         self.found = np.full((self.queries, 4), np.nan)
         self.there: list[tuple[int, torch.Tensor]] = []  # what was found on a device
 
