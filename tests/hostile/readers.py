@@ -380,12 +380,13 @@ def _make_run(folder):
 
 def _read_run(folder):
     from crossreid.report import write_table
+    from crossreid.report.groups import grouped
     from crossreid.report.page import Choice, page, sections
     from crossreid.report.runs import read_all
 
-    runs = read_all([folder / "run"])
+    groups = grouped(read_all([folder / "run"]))
     write_table([folder / "run"])
-    page(runs, sections(runs, Choice()))
+    page(groups, sections(groups, Choice()), {})
 
 
 def _make_settings(folder):
