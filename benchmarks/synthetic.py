@@ -2,8 +2,8 @@
 
     python benchmarks/synthetic.py speed        images a second on one core, by layout, JPEG or PNG included
     python benchmarks/synthetic.py people [CHECKPOINT]
-                                                the table of docs/synthetic.md, with the network that `crossreid
-                                                demo` trains: crossreid-demo/run/last.pt
+                                                the table of docs/reference/synthetic.md, with the network that
+                                                `crossreid demo` trains: crossreid-demo/run/last.pt
 
 None of the people scored is in a training set of fewer than 10 000 identities. Rank-1 and mean average precision
 follow the rule of Market-1501: images of the query's own identity and camera are disregarded.

@@ -2,9 +2,9 @@
 
     python benchmarks/training_step.py --originals FOLDER
 
-FOLDER holds clones of the published programs under the names that git gives them (see docs/performance.md). Without
-it only ours is measured. A step is forward, losses, backward and the optimizers on a batch that is ready; for MetaBIN
-a base and a meta step. Both start from the same random weights.
+FOLDER holds clones of the published programs under the names that git gives them (see docs/results/performance.md).
+Without it only ours is measured. A step is forward, losses, backward and the optimizers on a batch that is ready; for
+MetaBIN a base and a meta step. Both start from the same random weights.
 """
 
 from __future__ import annotations

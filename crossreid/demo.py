@@ -105,7 +105,7 @@ def run(folder: Path, *, seed: int = 0, quick: bool = False, device: str = "cpu"
     _use(folder, people)
     print(
         f"\n{time.monotonic() - started:.0f} s on {torch.get_num_threads()} threads. The report: {page.resolve()}\n"
-        f"Next: crossreid train --help, crossreid data list, and docs/own-data.md for images of your own."
+        f"Next: crossreid train --help, crossreid data list, and docs/howto/own-data.md for images of your own."
     )
     return page
 

@@ -1,6 +1,6 @@
 """Run every ``python`` and ``console`` block of the given Markdown files, each file in a fresh folder.
 
-    python tests/readme.py README.md docs/own-data.md
+    python tests/readme.py README.md docs/howto/own-data.md
 
 Blocks of a file run in order and share the folder, so a later one may use what an earlier one wrote. In ``console``
 blocks the lines that begin with ``$ `` run. A block after a line ``<!-- not run: why -->`` is passed over.

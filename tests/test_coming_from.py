@@ -1,4 +1,4 @@
-"""The tables of docs/coming-from.md against the parsers of the official programs, where their clones are given.
+"""The tables of docs/methods against the parsers of the official programs, where their clones are given.
 
     CROSSREID_OFFICIAL_PROGRAMS=FOLDER python -m pytest tests/test_coming_from.py
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-TEXT = (Path(__file__).parent.parent / "docs" / "coming-from.md").read_text(encoding="utf-8")
+PAGES = Path(__file__).parent.parent / "docs" / "methods"
 CLONES = os.environ.get("CROSSREID_OFFICIAL_PROGRAMS")
 MVD = "Farewell-to-Mutual-Information-Variational-Distiilation-for-Cross-Modal-Person-Re-identification"
 # Heading -> the files whose options its tables must name.
@@ -39,7 +39,9 @@ KEY = re.compile(r"^[A-Z_]+(?:\.[A-Z_0-9]+)+$")
 
 def named(heading):
     """What stands in backquotes in the first columns of the tables of a section."""
-    section = re.search(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", TEXT, flags=re.M | re.S)[1]
+    text = "".join(page.read_text(encoding="utf-8") for page in sorted(PAGES.glob("*.md")))
+    pattern = rf"^## Coming from {re.escape(heading)}$(.*?)(?=^##? |\Z)"
+    section = re.search(pattern, text, flags=re.M | re.S)[1]
     rows = [line.split("|") for line in section.splitlines() if line.startswith("| ")]
     return {word for row in rows for quoted in re.findall(r"`([^`]+)`", row[1]) for word in quoted.split()}
 

@@ -1,11 +1,11 @@
-"""docs/data-sets.md says what SOURCES says. To write it anew: python tests/test_data_sets_document.py"""
+"""docs/reference/data-sets.md says what SOURCES says. To write it anew: python tests/test_data_sets_document.py"""
 
 from pathlib import Path
 
 from crossreid.data import SOURCES
 from crossreid.data.source import Counts, Source
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "data-sets.md"
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "reference" / "data-sets.md"
 BEGIN = "<!-- From here on this page is made from SOURCES by tests/test_data_sets_document.py. -->\n"
 
 

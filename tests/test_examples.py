@@ -25,7 +25,7 @@ def market(tmp_path_factory):
 def test_the_example_method_trains_embeds_saves_and_loads(tmp_path, monkeypatch):
     from sketches import Stream
 
-    text = (HERE / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
+    text = (HERE / "docs" / "howto" / "adding-a-method.md").read_text(encoding="utf-8")
     code = re.search(r"<!-- example -->\n```python\n(.*?)\n```", text, re.S)[1]
     assert len(code.splitlines()) < 60
     (tmp_path / "small_method.py").write_text(code)

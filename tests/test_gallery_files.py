@@ -115,6 +115,50 @@ def test_a_reader_goes_on_while_another_process_deletes_and_cleans_up(tmp_path):
     assert reader.get("k7") is None and reader.info().entries == 59
 
 
+READS = {
+    "search": lambda gallery: gallery.search(vector(3), 2)[0][0].entry.key,
+    "within": lambda gallery: gallery.search(vector(3), 2, Filter(modality="visible"))[0][0].entry.key,
+    "together": lambda gallery: [hits[0].entry.key for hits in gallery.search(np.stack([vector(3)] * 5), 2)],
+    "approximate": lambda gallery: gallery.search(vector(3), 2, approximate=True)[0][0].entry.key,
+    "rerank": lambda gallery: gallery.search(vector(3), 2, rerank=True)[0][0].entry.key,
+    "get": lambda gallery: gallery.get("k3").key,
+    "known": lambda gallery: gallery.known(["k3", "none"]),
+    "vector": lambda gallery: gallery.vector("k3").tolist(),
+    "image": lambda gallery: gallery.image("k3"),
+    "entries": lambda gallery: len(gallery.entries(start=10, count=100)),
+    "count": lambda gallery: (gallery.count(), gallery.count(Filter(keys=("k3",)))),
+    "info": lambda gallery: gallery.info().entries,
+    "open": lambda gallery: Gallery.open(gallery._store.where, read_only=True).info().entries,
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_whose_files_were_just_removed_is_tried_again(name, tmp_path, monkeypatch):
+    """As if another process replaced the files between finding the newest version and reading it."""
+    folder = tmp_path / "gallery"
+    with make(folder) as gallery:
+        vectors = np.stack([vector(number) for number in range(60)])
+        gallery.add([Entry(f"k{row}") for row in range(60)], vectors, [b"small"] * 60)
+        gallery.build_index()
+    reader, read = Gallery.open(folder, read_only=True), READS[name]
+    expected, versions, slept = read(reader), folder / "entries.lance" / "_versions", []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            (tmp_path / "away").rename(versions)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lance.time, "sleep", sleep)
+        versions.rename(tmp_path / "away")
+        assert read(reader) == expected
+        assert len(slept) >= 3
+        # What stays away is damage, and is said.
+        versions.rename(tmp_path / "gone")
+        with pytest.raises(UserError, match=r"cannot be (read or changed|opened)"):
+            read(reader)
+
+
 CLEANER = """
 import sys, numpy as np
 from crossreid.gallery import Entry, Filter, Gallery

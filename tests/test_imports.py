@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "crossreid"
-# Each line may import from itself and from the lines above it (docs/architecture.md shows the same order).
+# Each line may import from itself and from the lines above it (docs/project/architecture.md shows the same order).
 ORDER = [
     {"records"},
     {"files", "bundled"},
@@ -79,7 +79,7 @@ def test_imports_follow_the_order():
 
 
 def test_the_documented_order_is_this_one():
-    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (PACKAGE.parent / "docs" / "project" / "architecture.md").read_text(encoding="utf-8")
     written = text.split("<!-- import order -->")[1].split("```")[1].strip().splitlines()
     assert [set(line.split("#")[0].replace(",", " ").split()) for line in written] == ORDER
 

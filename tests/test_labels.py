@@ -113,7 +113,7 @@ def test_names_that_say_nothing_or_only_a_part(pattern, name, words):
 def test_documents_show_patterns_that_take_whole_numbers():
     """No page teaches a pattern that would cut a number short or lose the sign of junk."""
     root = Path(__file__).parent.parent
-    pages = [*root.glob("docs/*.md"), root / "README.md", *root.glob("crossreid/commands/*.py")]
+    pages = [*root.glob("docs/**/*.md"), root / "README.md", *root.glob("crossreid/commands/*.py")]
     shown = re.compile(r"\(\?P<(identity|camera)>\\{1,2}d(?![+{])|\(\?P<identity>\\{1,2}d\+\)_c")
     found = [f"{page.name}: {hit[0]}" for page in pages for hit in shown.finditer(page.read_text("utf-8"))]
     assert not found

@@ -47,12 +47,12 @@ def test_a_line_of_the_document_comes_out_again(memory):
         assert measured[precision + 1]["image"] < measured[precision]["image"]
     assert measured[2]["image"] < 0.9 * measured[0]["image"]
     assert measured[0]["image"] == memory.measure(settings, "float32", False)["image"]
-    written = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
+    written = (ROOT / "docs" / "results" / "memory.md").read_text(encoding="utf-8")
     assert memory.row("small_folder", settings, measured) in written.splitlines()
 
 
 def test_every_visible_infrared_file_has_a_line():
-    text = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "results" / "memory.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.M))
     bundled = set(config.bundled())
     assert named <= bundled

@@ -9,7 +9,7 @@ from crossreid.records import UserError
 
 
 def run(words: list[str]) -> None:
-    parser = parsing.parser("export", __doc__, "docs/export.md says how the files are used.")
+    parser = parsing.parser("export", __doc__, "docs/howto/export.md says how the files are used.")
     parser.add_argument(
         "checkpoint", type=Path, nargs="?", help="our own, one of a published system, or small"
     )

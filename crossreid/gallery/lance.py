@@ -37,6 +37,8 @@ FIELDS = ("key", "path", "modality", "camera", "time", "identity", "columns", "a
 MANY, SOME = 1000, 20
 # Seconds that a process waits for another one to finish writing.
 PATIENCE = 60.0
+# Seconds between the tries of a read whose files another process has just removed.
+PAUSES = (0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 # From so many vectors on, reading every row once for all of them is quicker than searching one by one.
 MANY_QUERIES, BLOCK = 4, 8192
 
@@ -81,7 +83,7 @@ class LanceStore:
         connect = _connector()
         _read_metadata(folder)
         try:
-            return cls(folder, connect(folder).open_table(TABLE))
+            return cls(folder, _again(lambda: connect(folder).open_table(TABLE)))
         except Exception as error:
             raise UserError(
                 f"the table of the gallery {folder} cannot be opened ({str(error).splitlines()[0]}): the folder is not "
@@ -106,7 +108,8 @@ class LanceStore:
     ) -> list[list[tuple[float, Entry]]]:
         if len(vectors) >= MANY_QUERIES and not approximate:
             return self._nearest_together(vectors, top, filter)
-        condition, probes = _condition(filter), max(20, round(self._cells() / 10))
+        condition = _condition(filter)
+        probes = max(20, round(self._cells() / 10)) if approximate else 0
 
         def search(table, vector):
             query = (
@@ -166,7 +169,7 @@ class LanceStore:
             # The call that counts rows knows filters as text only.
             return sum(map(len, self._query(table, filter, ("modality",)).to_batches(batch_size=65536)))
 
-        return self._read(count) if filter else self._table.count_rows()
+        return self._read(count if filter else lambda table: table.count_rows())
 
     @in_sentences
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
@@ -276,16 +279,8 @@ class LanceStore:
             sync_folder(self._folder, started)
 
     def _read(self, function: Callable, *arguments):
-        """The function's value for the latest version of the table; another process may remove the files of the
-        version being read, and then the next one is read."""
-        for _ in range(3):
-            try:
-                return function(self._table, *arguments)
-            except (OSError, RuntimeError, ValueError) as error:
-                if "not found" not in str(error).lower():
-                    raise
-                self._table.checkout_latest()
-        return function(self._table, *arguments)
+        """The function's value for the latest version of the table."""
+        return _again(lambda: function(self._table, *arguments))
 
     def _query(self, table, filter: Filter, fields: Sequence[str]):
         query, condition = table.search().select(list(fields)), _condition(filter)
@@ -308,7 +303,21 @@ class LanceStore:
         return len(_names(self._folder / f"{TABLE}.lance" / "data"))
 
     def _cells(self) -> int:
-        return max(1, round(math.sqrt(self._table.count_rows())))
+        return max(1, round(math.sqrt(self._read(lambda table: table.count_rows()))))
+
+
+def _again(function: Callable):
+    """The function's value. Another process may remove the files of the version being read, or the list of files that
+    was just found to be the latest: then the newest is looked for and read, a bounded number of times, since what is
+    missing for good is damage."""
+    for pause in PAUSES:
+        try:
+            return function()
+        except (OSError, RuntimeError, ValueError) as error:
+            if "not found" not in str(error).lower():
+                raise
+        time.sleep(pause)
+    return function()
 
 
 def _connector():

@@ -53,8 +53,10 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
     "half": HalfInstanceNorm,
 }
 BACKBONES: dict[str, Callable[..., MobileNetV2 | ResNet]] = {
-    "mobilenet_v2_1.4": partial(MobileNetV2, 1.4),
-    "mobilenet_v2_1.0": partial(MobileNetV2, 1.0),
+    **{
+        name: partial(MobileNetV2, width, multiple=multiple)
+        for name, (width, multiple) in backbones.MOBILENETS.items()
+    },
     **{name: partial(resnet, name) for name in NETWORKS},
 }
 
@@ -86,7 +88,7 @@ class MetaBINConfig:
     on DukeMTMC-reID (3 on Market-1501).
 
     backbone: one of ``BACKBONES``.
-    pretrained: pretrained weights, see ``crossreid.nn.backbones.start``; MobileNets take the path of
+    pretrained: pretrained weights, see ``crossreid.nn.backbones.start``; the published MobileNet's are the path of
         deep-person-reid's file ``mobilenetv2_1.4.pth`` or ``mobilenetv2_1.0.pth``; null for random ones.
     norm: ``bin``, each branch with its own affine pair; ``bin_shared``, one pair; without gates ``bn``,
         ``in``, or ``half`` (half of the channels each), which need ``meta`` off.

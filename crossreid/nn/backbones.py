@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import nn
 
-from crossreid.nn.mobilenet import MobileNetV2
+from crossreid.nn.mobilenet import MobileNetV2, named_as_ours
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import NETWORKS, ResNet, resnet
 from crossreid.records import UserError, check_choice
@@ -17,9 +19,13 @@ from crossreid.records import UserError, check_choice
 OTHERS = {
     "densenet121": "torchvision's densenet121 .pth, or 'timm'",
     "shufflenet_v2_1.0": "torchvision's shufflenet_v2_x1_0 .pth",
-    "mobilenet_v2_1.0": "deep-person-reid's mobilenetv2_1.0.pth",
-    "mobilenet_v2_1.4": "deep-person-reid's mobilenetv2_1.4.pth",
+    "mobilenet_v2_1.0": "torchvision's mobilenet_v2 .pth, deep-person-reid's mobilenetv2_1.0.pth, or 'timm'",
+    "mobilenet_v2_1.4": "deep-person-reid's mobilenetv2_1.4.pth (timm's of that width are those of the backbone "
+    "mobilenet_v2_1.4_timm)",
+    "mobilenet_v2_1.4_timm": "timm's mobilenetv2_140 .safetensors, or 'timm'",
 }
+# Name of a MobileNetV2 -> its width, and of what its channels are multiples.
+MOBILENETS = {"mobilenet_v2_1.0": (1.0, 1), "mobilenet_v2_1.4": (1.4, 1), "mobilenet_v2_1.4_timm": (1.4, 8)}
 
 
 class LayersInOrder(nn.Sequential):
@@ -49,15 +55,16 @@ def backbone(
         raise UserError(
             f"the backbone {name} has no variant {variant!r}, which belongs to residual networks: use 'torchvision'"
         )
-    if name.startswith("mobilenet"):
-        return MobileNetV2(float(name.rpartition("_")[2]), last_stride=last_stride)
+    if name in MOBILENETS:
+        width, multiple = MOBILENETS[name]
+        return MobileNetV2(width, last_stride=last_stride, multiple=multiple)
     return _densenet(last_stride) if name == "densenet121" else _shufflenet(last_stride)
 
 
 def start(network: nn.Module, pretrained: str | None, name: str) -> list[str]:
     """Fill it with pretrained weights; see ``crossreid.nn.pretrained.load_pretrained`` for what may be given."""
     if pretrained is not None and name in OTHERS:
-        offered = pretrained == "timm" and "timm" in OTHERS[name]
+        offered = pretrained == "timm" and "'timm'" in OTHERS[name]
         if not offered and not Path(pretrained).is_file():
             lacking = (
                 "timm has no weights" if pretrained == "timm" else f"there are no weights at {pretrained}"
@@ -66,12 +73,16 @@ def start(network: nn.Module, pretrained: str | None, name: str) -> list[str]:
                 f"{lacking} for the backbone {name}: set method.pretrained to the path of {OTHERS[name]}, "
                 "copied from any computer, or to null to start from random weights"
             )
-    return load_pretrained(network, pretrained, name, names=_dense_name if name == "densenet121" else None)
+    adapt = named_as_ours if name in MOBILENETS else _dense_names if name == "densenet121" else None
+    return load_pretrained(network, pretrained, name, adapt=adapt)
 
 
-def _dense_name(key: str) -> str:
+def _dense_names(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Files of DenseNet have their names below ``features``, and old ones ``norm.1`` for ``norm1``."""
-    return re.sub(r"\b(norm|relu|conv)\.([12])\b", r"\1\2", key.removeprefix("features."))
+    return {
+        re.sub(r"\b(norm|relu|conv)\.([12])\b", r"\1\2", key.removeprefix("features.")): value
+        for key, value in values.items()
+    }
 
 
 def _densenet(last_stride: int) -> LayersInOrder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -54,24 +54,32 @@ class MobileNetV2(nn.Module):
 
     width: multiplier of the channels, fractions cut off; the last layer never has fewer than 1280.
     norm: channels -> normalisation layer.
+    multiple: the channels are rounded to multiples of this; 8 as in the paper's program and timm, 1 as in
+        deep-person-reid. At width 1 both are the same network.
     Layers are named as in the ImageNet files of deep-person-reid, ``mobilenetv2_1.0.pth`` and
     ``mobilenetv2_1.4.pth``, from which MetaBIN starts. ``channels`` is C.
     """
 
-    def __init__(self, width: float = 1.0, norm: Callable = nn.BatchNorm2d, last_stride: int = 1):
+    def __init__(
+        self, width: float = 1.0, norm: Callable = nn.BatchNorm2d, last_stride: int = 1, multiple: int = 1
+    ):
         super().__init__()
         tenths = round(width * 10)  # whole numbers: int(32 * 1.4) must not hang on a rounding error
-        inputs = 32 * tenths // 10
+
+        def scaled(channels: int) -> int:
+            return (channels * tenths // 10 + multiple // 2) // multiple * multiple
+
+        inputs = scaled(32)
         self.conv1 = ConvNorm(3, inputs, 3, norm, stride=2)
         for number, (expansion, channels, blocks, stride) in enumerate(STAGES, start=2):
-            outputs = channels * tenths // 10
+            outputs = scaled(channels)
             stride = last_stride if channels == 160 else stride
             stage = nn.Sequential()
             for block in range(blocks):
                 stage.append(InvertedResidual(inputs, outputs, expansion, stride if block == 0 else 1, norm))
                 inputs = outputs
             setattr(self, f"conv{number}", stage)
-        self.channels = max(1280, 1280 * tenths // 10)
+        self.channels = max(1280, scaled(1280))
         self.conv9 = ConvNorm(inputs, self.channels, 1, norm)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -79,3 +87,68 @@ class MobileNetV2(nn.Module):
         for number in range(1, 10):
             maps = getattr(self, f"conv{number}")(maps)
         return maps
+
+
+# A block's layers, and what files of torchvision (of its first versions, and later) and of timm call them.
+_LAYERS = ("conv1.conv", "conv1.bn", "dwconv2.conv", "dwconv2.bn", "conv3.0", "conv3.1")
+_OLD = ("0", "1", "3", "4", "6", "7")
+_NEW = ("0.0", "0.1", "1.0", "1.1", "2", "3")
+_TIMM = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+
+
+def named_as_ours(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a MobileNetV2 of torchvision or timm by the names of ``MobileNetV2``; any others as they are.
+
+    Their first block has no layer that widens, ours has one: an identity kernel, behind which ReLU6 after ReLU6
+    changes nothing. Its normalisation gives back what it is given: exactly in use, and nearly so in training, since
+    its mean and deviation are those that the layer before it leaves when it normalises as its own say.
+    """
+    names = _their_layers(values)
+    if not names:
+        return dict(values)
+    found = {}
+    for key, value in values.items():
+        layer, _, last = key.rpartition(".")
+        found[f"{names.get(layer, layer)}.{last}"] = value
+    if "conv1.bn.weight" not in found or "conv1.bn.bias" not in found:
+        return found  # cut short, as whoever fills the network will say
+    where = "conv2.0.conv1"
+    channels = len(found["conv1.bn.weight"])
+    mean, variance = _behind_relu6(found["conv1.bn.bias"], found["conv1.bn.weight"])
+    found[f"{where}.conv.weight"] = torch.eye(channels)[:, :, None, None]
+    found |= {f"{where}.bn.bias": mean, f"{where}.bn.running_mean": mean}
+    found |= {f"{where}.bn.weight": variance.sqrt(), f"{where}.bn.running_var": variance - 1e-5}
+    return found
+
+
+def _their_layers(values: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Their name of each layer -> ours; empty where the file is neither torchvision's nor timm's."""
+    timm = "conv_stem.weight" in values
+    if not timm and "features.0.0.weight" not in values:
+        return {}
+    if timm:
+        names = {"conv_stem": "conv1.conv", "bn1": "conv1.bn", "conv_head": "conv9.conv", "bn2": "conv9.bn"}
+        parts, first = _TIMM, ("conv_dw", "bn1", "conv_pw", "bn2")
+    else:
+        names = {f"features.{number}.0": f"conv{ours}.conv" for number, ours in ((0, 1), (18, 9))}
+        names |= {f"features.{number}.1": f"conv{ours}.bn" for number, ours in ((0, 1), (18, 9))}
+        old = "features.1.conv.0.weight" in values
+        parts, first = (_OLD, _OLD[:4]) if old else (_NEW, ("0.0", "0.1", "1", "2"))
+    number = 0
+    for stage, (_, _, blocks, _) in enumerate(STAGES):
+        for block in range(blocks):
+            number += 1
+            theirs = f"blocks.{stage}.{block}" if timm else f"features.{number}.conv"
+            given = zip(first, _LAYERS[2:]) if number == 1 else zip(parts, _LAYERS)
+            names |= {f"{theirs}.{part}": f"conv{stage + 2}.{block}.{layer}" for part, layer in given}
+    return names
+
+
+def _behind_relu6(mean: torch.Tensor, deviation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of min(max(x, 0), 6) for normally distributed x, (C,) each, by a sum over 1001 places."""
+    places = torch.linspace(-5, 5, 1001)
+    shares = torch.exp(-places.square() / 2)
+    shares /= shares.sum()
+    values = (mean[:, None] + deviation.abs()[:, None] * places).clamp(0, 6)
+    found = values @ shares
+    return found, ((values - found[:, None]).square() @ shares).clamp_min(1e-4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +11,11 @@ from torch import nn
 from crossreid.formats.pytorch import first_line, read_weights
 from crossreid.records import UserError
 
+# Ours -> timm's name, where it is not NAME.tv_in1k (torchvision's first weights).
+TIMM = {
+    "mobilenet_v2_1.0": "mobilenetv2_100.ra_in1k",
+    "mobilenet_v2_1.4_timm": "mobilenetv2_140.ra_in1k",
+}
 # Layers of ImageNet classifiers, of no use here.
 _CLASSIFIERS = ("fc.", "end_point.", "classifier.")
 
@@ -20,7 +25,7 @@ def load_pretrained(
     pretrained: str | None,
     name: str,
     stems: tuple[nn.Module, ...] = (),
-    names: Callable[[str], str] | None = None,
+    adapt: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None,
 ) -> list[str]:
     """Fill a network, and further stems, with trained weights.
 
@@ -30,7 +35,7 @@ def load_pretrained(
         ``.ckpt``.
     name: the name of the network.
     stems: modules with ``conv1`` and ``bn1`` that get the same first layers.
-    names: a name in the source -> the network's own, where they differ.
+    adapt: the weights of the source -> those by the network's own names, where they differ.
 
     Returns the names in the source that were left out. Raises UserError when the source cannot be had, or
     when not exactly every weight of the network is in it.
@@ -43,11 +48,12 @@ def load_pretrained(
                 "nobody offers pretrained weights for the backbone 'tiny': set method.pretrained to null to "
                 "start from random weights, or choose another backbone"
             )
-        source, values = f"timm's {name}.tv_in1k", from_timm(f"{name}.tv_in1k")
+        model = TIMM.get(name, f"{name}.tv_in1k")
+        source, values = f"timm's {model}", from_timm(model)
     else:
         source, values = pretrained, _read_file(pretrained)
-    if names is not None:
-        values = {names(key): value for key, value in values.items()}
+    if adapt is not None:
+        values = adapt(values)
     left_out = [key for key in values if key.startswith(_CLASSIFIERS)]
     values = {key: value for key, value in values.items() if not key.startswith(_CLASSIFIERS)}
     used = set()

@@ -262,15 +262,19 @@ def _sum_up(folder: RunFolder, clock, method: Method, engine: Engine, chosen: Pa
 
 
 def _refuse_other_optimizers(settings, content: dict) -> None:
-    """Raise UserError where a run would go on with the moments of another kind of optimizer."""
+    """Raise UserError where a run would go on with the moments of another kind of optimizer, or of other groups of
+    parameters."""
     before = content["settings"]["train"]["optimizers"]
     for name, config in settings.train.optimizers.items():
-        was = before.get(name, {}).get("name", config.name)
-        if was != config.name:
-            raise UserError(
-                f"train.optimizers.{name}.name was {was!r} and is now {config.name!r}: what one optimizer has gathered "
-                f"means nothing to another. Go on with {was!r}, or begin another run with --train.init_from"
-            )
+        then = before.get(name, {})
+        divided = "layer_decay" in then and (then["layer_decay"] == 1) != (config.layer_decay == 1)
+        for key in ("name", "arguments", *(["layer_decay"] if divided else [])):
+            was, now = then.get(key, getattr(config, key)), getattr(config, key)
+            if was != now:
+                raise UserError(
+                    f"train.optimizers.{name}.{key} was {was!r} and is now {now!r}: what one optimizer has gathered "
+                    f"means nothing to another. Go on with {was!r}, or begin another run with --train.init_from"
+                )
 
 
 def train_folds(settings, run: Path, *, resume: bool = False) -> list[Path]:
