@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.bundled import located
+from crossreid.bundled import exported_form, located
 from crossreid.data.modality import modality_of
 from crossreid.evaluation.thresholds import Threshold, known, strictest
 from crossreid.export.using import Exported, is_exported
@@ -48,7 +50,10 @@ class Embedder:
         self.batch, path = batch, located(path)
         self.path = path
         self._model: Exported | Trained
-        if is_exported(path):
+        bundled = None if settings or feature else _faster_exported(path, device)
+        if bundled is not None:
+            self._model, self.device = Exported(bundled), "cpu"
+        elif is_exported(path):
             device = "cpu" if device == "auto" else device
             self._model, self.device = Exported(path, device), device
             if feature not in (None, self._model.feature):
@@ -268,6 +273,19 @@ def _wrong(crop: frames.Crop, one: bool) -> str:
     return f"{', '.join(where)}: {crop.pixels}" if where else str(crop.pixels)
 
 
+# Where Linux keeps the accelerators that torch could use.
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/davinci_manager", "/dev/accel", "/dev/dri")
+
+
+def _faster_exported(path: Path, device: str) -> Path | None:
+    """The exported form that is bundled with a model, where it is the better one: on a CPU, where it is twice as fast
+    and needs no torch, which takes seconds to load."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    none = sys.platform == "linux" and not any(Path(each).exists() for each in _ACCELERATORS)
+    return exported_form(path) if device == "cpu" or (device == "auto" and none) else None
+
+
 class Trained:
     """A checkpoint with the same face as ``Exported``: pixels of the model's size to an ``Embedding`` of arrays."""
 
@@ -301,7 +319,7 @@ class Trained:
 
         with torch.inference_mode():
             images = self.normalise(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
-            out = self.network.embed(images, modality=modality, feature=self.feature)
+            out = self._faster.embed(images, modality=modality, feature=self.feature)
             vector = torch.nn.functional.normalize(out.feature.float()).cpu().numpy()
             return Embedding(vector, None if out.stripes is None else out.stripes.float().cpu().numpy())
 
@@ -315,6 +333,13 @@ class Trained:
             value.float().view(3, 1, 1).to(pixels.device) for value in (1 / (255 * std), mean / std)
         )
         return pixels.permute(0, 3, 1, 2).float() * scale - shift
+
+    @cached_property
+    def _faster(self):
+        """The network as this device runs it best."""
+        from crossreid.nn.folding import folded
+
+        return folded(self.network, self.size, self.feature)
 
     @cached_property
     def _blank(self) -> Embedding[np.ndarray]:

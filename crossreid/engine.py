@@ -91,6 +91,11 @@ class Engine:
             wrapped.broadcast_buffers = False
         return wrapped
 
+    @property
+    def exact(self) -> bool:
+        """Whether networks compute in float32 throughout."""
+        return self._dtype is None
+
     def autocast(self):
         return nullcontext() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype)
 
