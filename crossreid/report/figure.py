@@ -57,14 +57,10 @@ class Plot(Figure):
         self._hints: dict[str, Sequence[str]] = {}
         with styled():
             super().__init__(figsize=(width, height + self._above), layout=layout)
-            self._heading = self.suptitle(
-                "\n".join(lines),
-                x=0.015,
-                y=1 - 0.05 / (height + self._above),
-                ha="left",
-                fontsize=10,
-                fontweight="bold",
-            )
+            # Where matplotlib lays the figure out, it finds the place of the title, and makes room for it.
+            place = {} if layout else {"y": 1 - 0.05 / (height + self._above)}
+            look = {"x": 0.015, "ha": "left", "fontsize": 10, "fontweight": "bold"}
+            self._heading = self.suptitle("\n".join(lines), **look, **place)
         self._heading.set_gid("heading")
 
     @property
