@@ -8,7 +8,7 @@ import importlib.util
 import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -47,6 +47,8 @@ class Embedder:
     def __init__(
         self, path: str | Path, device: str = "auto", batch: int = 64, feature: str | None = None, **settings
     ):
+        if not isinstance(batch, int) or batch < 1:
+            raise UserError(f"batch is {batch!r}: expected how many images are embedded at once, 1 or more")
         self.batch, path = batch, located(path)
         self.path = path
         self._model: Exported | Trained
@@ -149,6 +151,10 @@ class Embedder:
     ) -> Embedding:
         """The same with the stripes, where the model has them: arrays (N, D) and (N, S, C), or None."""
         check_choice("bad", bad, frames.BAD)
+        if not frames.is_one(images) and not isinstance(images, Iterable):
+            raise UserError(
+                f"images were given as {type(images).__name__}: expected one image, or a list of images"
+            )
         one = frames.is_one(images)
         if one or (boxes is not None and frames.boxes_of_one(images, boxes)):
             images, boxes = ([images] if one else images), (None if boxes is None else [boxes])
@@ -232,6 +238,10 @@ class Embedder:
         if isinstance(modality, str):
             every = MODALITIES.index(labels.modality(modality, "all images"))
             return lambda crop: every
+        if not isinstance(modality, Iterable | _OfBoxes):
+            raise UserError(
+                f"modality is {modality!r}: expected 'visible' or 'infrared' for all images, or one for each"
+            )
         if isinstance(modality, _OfBoxes):
             own = _indices(modality.given)
             return lambda crop: own[crop.box or 0]
@@ -250,7 +260,7 @@ class _OfBoxes:
 
 def _modalities_of_boxes(modality, boxes):
     """Modalities as they were given, or, where there is one for each box of a single frame, marked as such."""
-    if modality is None or isinstance(modality, str) or boxes is None or len(modality) == 1:
+    if not isinstance(modality, Sequence) or isinstance(modality, str) or boxes is None or len(modality) == 1:
         return modality
     if len(modality) != len(boxes[0]):
         raise UserError(
@@ -259,7 +269,7 @@ def _modalities_of_boxes(modality, boxes):
     return _OfBoxes(modality)
 
 
-def _indices(modality: Sequence[str]) -> list[int]:
+def _indices(modality: Iterable[str]) -> list[int]:
     named = [labels.modality(str(each), f"image {number}") for number, each in enumerate(modality, 1)]
     return [MODALITIES.index(each) for each in named]
 

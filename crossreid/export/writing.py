@@ -38,7 +38,7 @@ from crossreid.export.using import (
 )
 from crossreid.files import check_folder, write_json
 from crossreid.ops import degenerate
-from crossreid.records import MODALITIES, UserError
+from crossreid.records import MODALITIES, UserError, pip_install
 
 OPSET = 18
 FORMATS = ("onnx", "mindir")
@@ -270,7 +270,7 @@ def _check_packages() -> None:
     if missing:
         raise UserError(
             f"exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
-            "pip install 'crossreid[export]'"
+            f"{pip_install('export')}"
         )
 
 

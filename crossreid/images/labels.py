@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from crossreid.records import INFRARED, VISIBLE, Image, UserError
+from crossreid.records import INFRARED, VISIBLE, Image, UserError, counted
 
 # Crops that show nobody, or too little of somebody, as Market-1501 and many after it number them.
 JUNK = -1
@@ -82,8 +82,10 @@ def not_junk(identities: Sequence[str | int | None], where: str, keep: bool = Fa
     kept = [at for at, identity in enumerate(identities) if keep or not is_junk(identity)]
     if len(kept) < len(identities):
         warnings.warn(
-            f"{where}: {len(identities) - len(kept)} of {len(identities)} images have the identity -1 (junk) and are "
-            "left out; the setting keep_junk takes them as an identity like any other",
+            f"{where}: {len(identities) - len(kept)} of {counted(len(identities), 'image')} have the identity "
+            "-1 (junk) and are "
+            "left out; --keep-junk of a command, or keep_junk in data.settings, takes them as an identity "
+            "like any other",
             stacklevel=2,
         )
     return kept

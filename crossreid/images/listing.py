@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crossreid.images import labels, tables
-from crossreid.records import Image, UserError
+from crossreid.records import Image, UserError, counted
 
 # Of the formats that ``decode`` opens.
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .webp .gif .tif .tiff .ppm .pgm .pbm .pnm".split())
@@ -98,7 +98,9 @@ def passed_over(folder: Path) -> str:
         return ""
     kinds = Counter(path.suffix.lower() or "no suffix" for path in others)
     listed = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common(6))
-    return f"{len(others)} files ({listed}), the first is {others[0].relative_to(folder).as_posix()}"
+    return (
+        f"{counted(len(others), 'file')} ({listed}), the first is {others[0].relative_to(folder).as_posix()}"
+    )
 
 
 def listed(
@@ -135,7 +137,7 @@ def by_folder(folder: Path) -> list[Image]:
     loose = image_names(folder)
     if loose:
         raise UserError(
-            f"{len(loose)} images lie directly in {folder}, the first is {loose[0]}, so that nothing says "
+            f"directly in {folder} lie images ({len(loose)}), the first is {loose[0]}, so that nothing says "
             f"whom they show: put the images of each identity into a sub-folder, or give a pattern that "
             f"finds the identity in the name, such as data.settings.pattern: '{labels.NAME}'."
         )

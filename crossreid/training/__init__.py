@@ -17,7 +17,7 @@ from crossreid.data.loading import Loader, training_set
 from crossreid.engine import Engine, deterministic, seed_step, tune
 from crossreid.files import replacing
 from crossreid.methods.base import Method, Progress
-from crossreid.records import UserError
+from crossreid.records import UserError, counted
 from crossreid.training.loop import Interrupted, TrainConfig, fit
 from crossreid.training.optim import OptimizerConfig, ScheduleConfig, lr_factor, make_optimizers
 from crossreid.training.run_folder import RunFolder, describe_data, refuse_occupied, refuse_other_data
@@ -180,13 +180,15 @@ def _introduce(log: Callable[[str], None], settings, method: Method, images, lab
     config = settings.train
     cameras = len(set(zip(labels.domain.tolist(), labels.camera.tolist())))
     log(
-        f"{settings.method_name} on {settings.data.name}: {len(images)} images, {labels.classes} identities, "
-        f"{cameras} cameras; {sum(p.numel() for p in method.parameters()) / 1e6:.2f} million parameters; "
+        f"{settings.method_name} on {settings.data.name}: {counted(len(images), 'image')}, "
+        f"{counted(labels.classes, 'identity')}, "
+        f"{counted(cameras, 'camera')}; {sum(p.numel() for p in method.parameters()) / 1e6:.2f} million parameters; "
         f"{engine.world} process(es) on {engine.device}, {config.precision}"
     )
     first = next(iter(settings.data.loaders.values()))
     log(
-        f"a step takes {config.accumulate * engine.world} batches ({engine.world} processes, accumulate "
+        f"a step takes {counted(config.accumulate * engine.world, 'batch')} "
+        f"({counted(engine.world, 'process')}, accumulate "
         f"{config.accumulate}) of {first.identities} identities x {first.instances} instances by the sampler "
         f"{first.sampler}, at learning rate "
         + ", ".join(f"{name} {value.lr:g}" for name, value in config.optimizers.items())
@@ -196,6 +198,7 @@ def _introduce(log: Callable[[str], None], settings, method: Method, images, lab
 def _saving(run: Path, settings, method: Method, images, labels) -> Callable[[str, dict], None]:
     """What writes a checkpoint of the given file name; ``last.pt`` has all that a resumed run needs."""
     trained = {"source": settings.data.name, "identities": labels.classes, "images": len(images)}
+    trained["modalities"] = sorted({image.modality for image in images})
     inputs = {key: getattr(settings.data, key) for key in ("size", "interpolation", "mean", "std")}
     resolved, data = settings.to_dict(), describe_data(images)
 
