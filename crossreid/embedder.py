@@ -163,18 +163,18 @@ class Embedder:
         modality_at = self._modalities(modality, images)
         parts, lost = [Embedding(*self._room(0))], []
         for some in batches(frames.crops(images, boxes, order, box_format), self.batch):
-            good = [crop for crop in some if isinstance(crop.pixels, np.ndarray)]
+            good = [(crop, crop.pixels) for crop in some if isinstance(crop.pixels, np.ndarray)]
             lost += [reason for crop in some if (reason := _wrong(crop, one))]
             if lost and bad == "raise":
                 raise UserError(lost[0])
             part = Embedding(*self._room(len(good)))
             if good:
                 pixels = np.empty((len(good), *self.size, 3), np.uint8)
-                for row, crop in zip(pixels, good):
-                    fitted = fit(crop.pixels, self.size, self.interpolation)
+                for row, (crop, shown) in zip(pixels, good):
+                    fitted = fit(shown, self.size, self.interpolation)
                     # Turned after it was resized, which is less to turn and comes to the same.
                     row[:] = fitted[:, :, ::-1] if crop.blue_first else fitted
-                part = self._model(pixels, np.array([modality_at(crop) for crop in good]))
+                part = self._model(pixels, np.array([modality_at(crop) for crop, _ in good]))
             if bad == "nan" and len(good) < len(some):
                 whole = Embedding(*self._room(len(some)))
                 kept = [isinstance(crop.pixels, np.ndarray) for crop in some]

@@ -128,7 +128,7 @@ def _compare(model, path: Path, pixels, expects: dict, tolerance: float) -> floa
     run, worst = open_mindir(path), 0.0
     for batch in BATCHES:
         expected = run_graph(
-            lambda values: [np.asarray(each) for each in evaluator.run(None, {"pixels": values})],
+            lambda values: [np.asarray(each) for each in evaluator.run(None, {expects["name"]: values})],
             pixels[:batch],
             expects,
         )

@@ -45,7 +45,9 @@ class Gallery:
         dimension: length of the vectors. fingerprint: of the model that makes them. model: its name, for reading.
         """
         if not isinstance(dimension, int | np.integer) or dimension < 1:
-            raise UserError(f"the vectors of a gallery have a length of {dimension!r}: expected a whole number from 1")
+            raise UserError(
+                f"the vectors of a gallery have a length of {dimension!r}: expected a whole number from 1"
+            )
         metadata = Metadata(int(dimension), fingerprint, model)
         if where is None:
             return cls(MemoryStore(metadata))
@@ -174,6 +176,10 @@ class Gallery:
     def vector(self, key: str) -> np.ndarray | None:
         """The unit vector (D,) float32 of that key."""
         return self._store.vectors([key]).get(key)
+
+    def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        """The unit vectors (D,) float32 of those keys that are there."""
+        return self._store.vectors(keys)
 
     def image(self, key: str) -> bytes | None:
         """The small image that was added with that key."""

@@ -8,9 +8,10 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from crossreid.images import labels, tables
+from crossreid.images import labels, tables, timestamps
 from crossreid.records import Image, UserError, counted
 
 # Of the formats that ``decode`` opens.
@@ -171,6 +172,26 @@ def by_name(folder: Path, expression: re.Pattern[str]) -> list[Image]:
         modality = labels.modality(word, str(path)) if word else ""
         images.append(Image(path, modality=modality, extra=told))
     return images
+
+
+def named(sources: Sequence[str | Path], pattern: str, modality: str | None = None) -> list[Image]:
+    """The images of ``listed``, with what a pattern or template reads in the path of each (``labels.compiled`` with
+    groups of any name): ``camera``, ``identity``, ``modality`` and ``time`` as tables have them, others in ``extra``.
+    """
+    expression = labels.compiled(pattern, own=True)
+    return [told(image, expression) for image in listed(sources, modality)]
+
+
+def told(image: Image, expression: re.Pattern[str]) -> Image:
+    """An image with what an expression reads in its path; what is known of it already stays."""
+    found = labels.told_by(expression, image.path.as_posix(), str(image.path.parent))
+    word, when = found.pop("modality", None), found.pop("time", None)
+    where = str(image.path)
+    if word and not image.modality:
+        image = replace(image, modality=labels.modality(word, where))
+    if when and image.time is None:
+        image = replace(image, time=timestamps.taken(when, f"{where}: time"))
+    return replace(image, extra={**found, **{name: text for name, text in image.extra.items() if text}})
 
 
 def _images_below(folder: Path) -> list[Path]:
