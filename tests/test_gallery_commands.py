@@ -285,6 +285,13 @@ def test_a_data_set_goes_in_with_its_cameras_and_people(market, tmp_path, capsys
         assert gallery.count(Filter(columns={"split": "train"})) == 46
         entry = gallery.entries(Filter(columns={"split": "train"}), count=1)[0]
         assert f"{int(entry.identity):04d}_c{entry.camera}" in entry.path
+    run(
+        capsys,
+        *("index", "toy.pt", market, "--gallery", tmp_path / "all", "--source", "market1501"),
+        "--settings.all_images=true",
+    )
+    with Gallery.open(tmp_path / "all") as gallery:
+        assert gallery.count(Filter(columns={"split": "train"})) == gallery.info().entries > 46
     for bad, said in (
         (["--split", "nonsense"], "has no split 'nonsense'"),
         (["--camera", "1"], "knows the cameras"),
@@ -391,6 +398,7 @@ def test_mistakes_are_one_paragraph(shop, tmp_path, capsys):
         (["search", "toy.pt", query, "--gallery", place, "--csv", tmp_path / "f.csv"], "is a folder"),
         (["index", "toy.pt", shop, "--gallery", place, "--batch", "0"], "--batch is 0"),
         (["index", "toy.pt", shop, "--gallery", place, "--split", "query"], "--source"),
+        (["index", "toy.pt", shop, "--gallery", place, "--settings.all_images", "true"], "with --source"),
         (["index", "toy.pt", shop, "--gallery", place, "--time", "2026"], "a date, but a bare number"),
         (["index", "toy.pt", shop, "--gallery", place, "--time", "20251121"], "write 2025-11-21"),
         (["search", "toy.pt", query, "--gallery", place, "--since", "2027"], "write 2027-01-01"),

@@ -5,6 +5,7 @@ Images that are in it already are passed over, so the same command goes on where
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -13,9 +14,12 @@ from crossreid.commands import filters, parsing
 from crossreid.records import UserError, counted
 
 
-def run(words: list[str]) -> None:
+def _parsed(words: list[str]) -> argparse.Namespace:
     parser = parsing.parser(
-        "index", __doc__, "Given again after an interruption, the same command goes on where it was."
+        "index",
+        __doc__,
+        "Given again after an interruption, the same command goes on where it was. With --source, settings of the data "
+        "set's reader follow as --settings.NAME VALUE.",
     )
     parser.add_argument("model", help="a checkpoint, an exported model, or small, which comes with crossreid")
     parser.add_argument(
@@ -46,7 +50,13 @@ def run(words: list[str]) -> None:
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
-    chosen = parser.parse_args(words)
+    chosen, rest = parsing.parse(parser, words)
+    chosen.settings = parsing.reader_settings(rest)
+    return chosen
+
+
+def run(words: list[str]) -> None:
+    chosen = _parsed(words)
     if chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: expected 1 or more")
     from crossreid.gallery import Gallery
@@ -137,6 +147,11 @@ def _images(chosen):
     if chosen.source is None:
         if chosen.split:
             raise UserError("--split chooses among the splits of a data set: name the data set with --source")
+        if chosen.settings:
+            raise UserError(
+                f"--settings.{next(iter(chosen.settings))} is for the reader of a data set: name the data set with "
+                "--source"
+            )
         time = None if chosen.time is None else taken(chosen.time, "--time")
         pattern = _remembered(chosen.gallery) if chosen.pattern is None else chosen.pattern
         return listed(
@@ -157,7 +172,7 @@ def _images(chosen):
     from crossreid import data
 
     settings = {"keep_junk": True} if chosen.keep_junk else {}
-    splits = data.read(chosen.source, chosen.images[0], **settings)
+    splits = data.read(chosen.source, chosen.images[0], **settings | chosen.settings)
     for name in chosen.split or ():
         if name not in splits:
             raise UserError(f"{chosen.source} has no split {name!r}: it has {', '.join(splits)}")
