@@ -50,7 +50,7 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
     return {"vectors": vectors, **columns}
 
 
-def gathered(parts: Sequence[tuple[torch.Tensor, Sequence[int]]]) -> torch.Tensor:
+def gathered(parts: Sequence[tuple[torch.Tensor, Sequence[int] | np.ndarray]]) -> torch.Tensor:
     """The chosen rows of each part, one after the other. What all are of, in their order, is not copied; large ones are
     copied to a file that the system removes with this process."""
     first = parts[0][0]

@@ -99,10 +99,10 @@ class Sample:
     def merged(self, other: Sample) -> Sample:
         """The pairs of both."""
         both = Sample(limit=self._limit, exact=self._exact)
-        rounded = [each for each in (self, other) if each._far is not None]
-        if rounded:
-            both._far = sum((each._far for each in rounded), np.zeros(2**20, np.int64))
-            both._bound = min(each._bound for each in rounded)
+        for each in (self, other):
+            if each._far is not None:
+                both._far = each._far + (0 if both._far is None else both._far)
+                both._bound = min(both._bound, each._bound)
         for each in (self, other):
             for values in each._near:
                 both.add(values)
@@ -151,9 +151,11 @@ class Sample:
                     digits = np.flatnonzero(self._far)
                     # What is rounded must not come before what is not.
                     rounded = np.maximum(_value(digits), self._bound)
-                    values = np.concatenate([near, [self._bound], rounded])
-                    counts = [np.ones(len(near), np.int64), [self._at_bound], self._far[digits]]
-                    self._sorted = values.astype(np.float32), np.cumsum(np.concatenate(counts))
+                    values = np.concatenate([near, np.array([self._bound], np.float32), rounded])
+                    counts = np.concatenate(
+                        [np.ones(len(near), np.int64), np.array([self._at_bound]), self._far[digits]]
+                    )
+                    self._sorted = values, np.cumsum(counts)
             return self._sorted
 
 

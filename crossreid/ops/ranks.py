@@ -18,7 +18,8 @@ from crossreid.records import Scores, UserError
 
 BLOCK_BYTES = 20 * 2**20
 SMALLEST_BLOCK = 64
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
