@@ -29,7 +29,7 @@ from crossreid.gallery.entries import Entry, Filter, age, tag, tags
 from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.sentences import in_sentences, sentence
 from crossreid.gallery.store import Metadata, NoGallery, Row, Summary, metadata_from
-from crossreid.records import UserError
+from crossreid.records import UserError, pip_install
 
 FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
 FIELDS = ("key", "path", "modality", "camera", "time", "identity", "columns", "added")
@@ -325,7 +325,7 @@ def _connector():
         import lancedb
     except ImportError as error:
         raise UserError(
-            "a gallery in a folder needs LanceDB, which is not installed: pip install 'crossreid[search]'"
+            f"a gallery in a folder needs LanceDB, which is not installed: {pip_install('search')}"
         ) from error
     # Each reading looks for what other processes have written since.
     return functools.partial(lancedb.connect, read_consistency_interval=timedelta(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -99,6 +100,7 @@ def embed(run: Run, name: str) -> Features:
     from crossreid.engine import Engine
 
     engine = Engine()
+    print(f"the model runs on {engine.device}", file=sys.stderr)
     method, data = model(run).to(engine.device), protocol(run)
     evaluation.check_feature(method, name)
     inputs = SimpleNamespace(**method.input, workers=run.settings["data"].get("workers", 0))
