@@ -37,6 +37,11 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--time", help="likewise: 2026-11-21T04:30:00 (UTC), or seconds since 1970")
     parser.add_argument("--identity", help="likewise")
+    parser.add_argument(
+        "--pattern",
+        help="what names say: a template such as '{camera}_{track}_{time}.jpg', or a regular expression with named "
+        "groups; identity, camera, modality and time are understood, others become columns. The gallery remembers it",
+    )
     parser.add_argument("--keep-junk", action="store_true", help="also images that have the identity -1")
     parser.add_argument(
         "--root", type=Path, help="keep paths relative to this folder (default: absolute paths)"
@@ -77,6 +82,8 @@ def run(words: list[str]) -> None:
         new = True
     try:
         with gallery:
+            if chosen.pattern is not None and chosen.pattern != gallery.pattern:
+                gallery.remember(chosen.pattern)
             done = fill(gallery, embedder, images, root=chosen.root, thumbnails=not chosen.no_thumbnails)
             total = gallery.info().entries
     except KeyboardInterrupt:
@@ -120,6 +127,18 @@ def _remove_empty(place: str) -> None:
         shutil.rmtree(Path(place).expanduser())
 
 
+def _remembered(place: str) -> str:
+    """The pattern that an earlier `index --pattern` gave the gallery."""
+    from crossreid.gallery import Gallery
+    from crossreid.gallery.store import NoGallery
+
+    try:
+        with Gallery.open(place, read_only=True) as gallery:
+            return gallery.pattern
+    except NoGallery:
+        return ""
+
+
 def _images(chosen):
     from crossreid.gallery.indexing import listed, of_images
     from crossreid.images.timestamps import taken
@@ -134,7 +153,17 @@ def _images(chosen):
                 "--source"
             )
         time = None if chosen.time is None else taken(chosen.time, "--time")
-        return listed(chosen.images, **given, time=time, keep_junk=chosen.keep_junk)
+        pattern = _remembered(chosen.gallery) if chosen.pattern is None else chosen.pattern
+        return listed(
+            chosen.images,
+            **given,
+            time=time,
+            keep_junk=chosen.keep_junk,
+            pattern=pattern,
+            strict=chosen.pattern is not None,
+        )
+    if chosen.pattern is not None:
+        raise UserError("a data set's names are read by its own reader: leave out --pattern, or --source")
     if any(given.values()) or chosen.time or len(chosen.images) > 1:
         raise UserError(
             "a data set knows the cameras, times, modalities and identities of its images: give its folder, --source "

@@ -22,6 +22,7 @@ from crossreid.evaluation.measures import MEASURES
 from crossreid.evaluation.scoring import rerank_subsets, score_subsets
 from crossreid.evaluation.settings import EvaluateConfig
 from crossreid.evaluation.thresholds import Threshold, strictest
+from crossreid.evaluation.within_across import within_and_across
 from crossreid.export.using import Exported, is_exported
 from crossreid.files import write_json
 from crossreid.images.reading import read
@@ -299,7 +300,7 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
         "rows": [as_json(name, scores) for name, scores in found.items()],
         **{heading: [] for heading in ("ranked", "pairs", "operating_points", "baselines")},
     }
-    content |= measured | {"notes": notes}
+    content |= measured | {"notes": notes, "within_across": within_and_across(protocol, embedding, metric)}
     if config.expand.k:
         content["expand"] = vars(config.expand)
     if config.rerank:
