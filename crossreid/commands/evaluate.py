@@ -1,4 +1,11 @@
-"""Score a checkpoint, an exported model, or stored features."""
+"""Score a checkpoint, an exported model, or stored features.
+
+examples:
+    crossreid evaluate runs/agw/last.pt
+    crossreid evaluate runs/agw/last.pt --protocol.mode indoor --evaluate.rerank true --out scores
+    crossreid evaluate small --query queries --gallery gallery
+    crossreid evaluate features.npz
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Write the page of one run, or of several side by side, and its figures as files."""
+"""Write the page of one run, or of several side by side, and its figures as files.
+
+examples:
+    crossreid report runs/agw
+    crossreid report runs/agw runs/ddag --out both.html --figures figures
+"""
 
 from __future__ import annotations
 
