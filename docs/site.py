@@ -1,5 +1,5 @@
-"""What ``mkdocs build`` adds to the pages in this folder: the settings, the commands, the Python interface, and the files
-of the repository that pages link to. Run by mkdocs alone, see mkdocs.yml."""
+"""What ``mkdocs build`` adds to the pages in this folder: the settings, the commands, the Python interface, and the
+files of the repository that pages link to. Run by mkdocs alone, see mkdocs.yml."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def _settings() -> str:
     from crossreid.training import TrainConfig
 
     parts = [
-        "# Settings\n\nMade from the settings classes. `crossreid train CONFIG --help` lists those of one settings file "
-        "with its values, and `crossreid train --print-schema` writes the JSON schema that editors complete them by.\n"
+        "# Settings\n\nMade from the settings classes. `crossreid train CONFIG --help` lists those of one settings "
+        "file with its values; `crossreid train --print-schema` writes the JSON schema that editors complete them by.\n"
     ]
     for heading, kind in (("data", DataConfig), ("train", TrainConfig), ("evaluate", EvaluateConfig)):
         parts += _tables(heading, kind)
