@@ -155,7 +155,7 @@ def _images(table, path: Path, pattern: str | None) -> list[Image]:
         cameras = [text(value) for value in table.get("camera", [""] * count)]
         images = list(map(labelled, names, people, cameras))
     elif "path" in table:
-        expression = labels.compiled(pattern)
+        expression = labels.compiled_pattern(pattern)
         images = [Image(name, extra=labels.named(expression, name.as_posix(), str(path))) for name in names]
     else:
         raise UserError(
