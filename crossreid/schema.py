@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import re
+import typing
 from collections.abc import Set
 
 from jsonargparse import ArgumentParser
@@ -52,7 +53,7 @@ def descriptions(kind: type) -> dict[str, str]:
     text = " ".join((inspect.getdoc(kind) or "").split())
     listed = "|".join(map(re.escape, names))
     parts = re.split(rf"(?:^|(?<=[.:;] ))((?:{listed})(?:, (?:{listed}))*): ", text)
-    found = {}
+    found: dict[str, str] = {}
     for heads, said in zip(parts[1::2], parts[2::2]):
         found |= dict.fromkeys(heads.split(", "), said.strip())
     return found
@@ -87,14 +88,13 @@ def _by_name(groups: dict[str, dict], description: str, required: bool = False) 
 def _describe(group: dict, kind: type) -> None:
     """Put the words of the docstring to the settings of which jsonargparse found none, at any depth."""
     said = descriptions(kind)
-    hints = (
-        {each.name: each.type for each in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
-    )
+    hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
     for name, each in group.get("properties", {}).items():
         if name in said:
             each.setdefault("description", said[name])
-        if "properties" in each and isinstance(hints.get(name), type):
-            _describe(each, hints[name])
+        inner = hints.get(name)
+        if "properties" in each and isinstance(inner, type):
+            _describe(each, inner)
 
 
 def _plain(schema):

@@ -65,7 +65,7 @@ def completed(line, folder):
 def test_the_shell_completes(tmp_path):
     pytest.importorskip("argcomplete")
     assert set(COMMANDS) <= completed("crossreid ", tmp_path)
-    assert completed("crossreid tr", tmp_path) == {"train"}
+    assert completed("crossreid ev", tmp_path) == {"evaluate"}
     assert completed("crossreid train mvd_paper_", tmp_path) == {"mvd_paper_regdb", "mvd_paper_sysu_mm01"}
     assert completed("crossreid train --res", tmp_path) == {"--resume"}
     assert completed("crossreid gallery del", tmp_path) == {"delete"}

@@ -16,9 +16,11 @@ from crossreid.records import INFRARED, VISIBLE, UserError
 class Parser(argparse.ArgumentParser):
     """A parser that answers the shell's question for what may come next; ``argcomplete`` asks in the environment."""
 
+    asked = False
+
     def parse_known_args(self, args=None, namespace=None):
         # It parses what is on the line so far with this very parser.
-        if "_ARGCOMPLETE" in os.environ and not getattr(Parser, "asked", False):
+        if "_ARGCOMPLETE" in os.environ and not Parser.asked:
             import argcomplete
 
             Parser.asked = True
