@@ -15,8 +15,8 @@ import numpy as np
 
 from crossreid.data import two_folders
 from crossreid.evaluation.archive import read_metrics
-from crossreid.evaluation.features import Stored, embedding_of
 from crossreid.evaluation.mapped import gathered
+from crossreid.evaluation.stored import Stored, embedding_of
 from crossreid.images import labels
 from crossreid.protocols.results import described
 from crossreid.protocols.single_query import SingleQuery

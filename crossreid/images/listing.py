@@ -175,8 +175,9 @@ def by_name(folder: Path, expression: re.Pattern[str]) -> list[Image]:
 
 
 def named(sources: Sequence[str | Path], pattern: str, modality: str | None = None) -> list[Image]:
-    """The images of ``listed``, with what a pattern or template reads in the path of each
-    (``labels.compiled_pattern`` with groups of any name): ``camera``, ``identity``, ``modality`` and ``time`` as tables have them, others in ``extra``.
+    """The images of ``listed``, with what a pattern or template reads in the path of each (``labels.compiled_pattern``
+    with groups of any name): ``camera``, ``identity``, ``modality`` and ``time`` as tables have them, others in
+    ``extra``.
     """
     expression = labels.compiled_pattern(pattern, own=True)
     return [with_labels(image, expression) for image in listed(sources, modality)]

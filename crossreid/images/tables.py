@@ -112,8 +112,8 @@ def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -
         optional = [name for name in KNOWN if name not in needed and name not in BOX_COLUMNS]
         raise UserError(
             f"{table}, line 1: the columns are {', '.join(columns) or '(none)'} ({'; '.join(wrong)}); expected are "
-            f"{', '.join(needed)} and, if wanted, {', '.join(optional)}, {', '.join(BOX_COLUMNS)} (a box in pixels) and "
-            "any others, each once. Name the columns in the first line."
+            f"{', '.join(needed)} and, if wanted, {', '.join(optional)}, {', '.join(BOX_COLUMNS)} (a box in pixels) "
+            "and any others, each once. Name the columns in the first line."
         )
     free = [name for name in KNOWN if name not in columns]
     others = []
