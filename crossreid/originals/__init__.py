@@ -108,7 +108,13 @@ def to_original(
 def _program(config: Mapping) -> str:
     """Which program has a baseline of these settings. One that would load the weights and compute something else with
     them is none."""
-    made = {"variant": "torchvision", "backbone": "resnet50", "neck": True, "pooling": "average", "last_stride": 1}
+    made = {
+        "variant": "torchvision",
+        "backbone": "resnet50",
+        "neck": True,
+        "pooling": "average",
+        "last_stride": 1,
+    }
     made |= {"embedding": 0} | config
     if made["variant"] in ("fastreid", "strong_baseline"):
         return made["variant"]
@@ -119,7 +125,8 @@ def _program(config: Mapping) -> str:
     if of_torchreid and made["pooling"] == "average" and made["last_stride"] == stride:
         return "torchreid"
     raise UserError(
-        f"no published program has a baseline of these settings ({made['backbone']}, variant {made['variant']}, pooling "
+        f"no published program has a baseline of these settings ({made['backbone']}, variant {made['variant']}, "
+        f"pooling "
         f"{made['pooling']}, {'a' if made['neck'] else 'no'} neck, last stride {made['last_stride']}): what loaded the "
         "weights would compute something else with them; keep our own checkpoint"
     )
