@@ -8,7 +8,7 @@ import importlib.util
 import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -47,6 +47,8 @@ class Embedder:
     def __init__(
         self, path: str | Path, device: str = "auto", batch: int = 64, feature: str | None = None, **settings
     ):
+        if not isinstance(batch, int) or batch < 1:
+            raise UserError(f"batch is {batch!r}: expected how many images are embedded at once, 1 or more")
         self.batch, path = batch, located(path)
         self.path = path
         self._model: Exported | Trained
@@ -149,6 +151,10 @@ class Embedder:
     ) -> Embedding:
         """The same with the stripes, where the model has them: arrays (N, D) and (N, S, C), or None."""
         check_choice("bad", bad, frames.BAD)
+        if not frames.is_one(images) and not isinstance(images, Iterable):
+            raise UserError(
+                f"images were given as {type(images).__name__}: expected one image, or a list of images"
+            )
         one = frames.is_one(images)
         if one or (boxes is not None and frames.boxes_of_one(images, boxes)):
             images, boxes = ([images] if one else images), (None if boxes is None else [boxes])
@@ -157,18 +163,18 @@ class Embedder:
         modality_at = self._modalities(modality, images)
         parts, lost = [Embedding(*self._room(0))], []
         for some in batches(frames.crops(images, boxes, order, box_format), self.batch):
-            good = [crop for crop in some if isinstance(crop.pixels, np.ndarray)]
+            good = [(crop, crop.pixels) for crop in some if isinstance(crop.pixels, np.ndarray)]
             lost += [reason for crop in some if (reason := _wrong(crop, one))]
             if lost and bad == "raise":
                 raise UserError(lost[0])
             part = Embedding(*self._room(len(good)))
             if good:
                 pixels = np.empty((len(good), *self.size, 3), np.uint8)
-                for row, crop in zip(pixels, good):
-                    fitted = fit(crop.pixels, self.size, self.interpolation)
+                for row, (crop, shown) in zip(pixels, good):
+                    fitted = fit(shown, self.size, self.interpolation)
                     # Turned after it was resized, which is less to turn and comes to the same.
                     row[:] = fitted[:, :, ::-1] if crop.blue_first else fitted
-                part = self._model(pixels, np.array([modality_at(crop) for crop in good]))
+                part = self._model(pixels, np.array([modality_at(crop) for crop, _ in good]))
             if bad == "nan" and len(good) < len(some):
                 whole = Embedding(*self._room(len(some)))
                 kept = [isinstance(crop.pixels, np.ndarray) for crop in some]
@@ -232,6 +238,10 @@ class Embedder:
         if isinstance(modality, str):
             every = MODALITIES.index(labels.modality(modality, "all images"))
             return lambda crop: every
+        if not isinstance(modality, Iterable | _OfBoxes):
+            raise UserError(
+                f"modality is {modality!r}: expected 'visible' or 'infrared' for all images, or one for each"
+            )
         if isinstance(modality, _OfBoxes):
             own = _indices(modality.given)
             return lambda crop: own[crop.box or 0]
@@ -250,7 +260,7 @@ class _OfBoxes:
 
 def _modalities_of_boxes(modality, boxes):
     """Modalities as they were given, or, where there is one for each box of a single frame, marked as such."""
-    if modality is None or isinstance(modality, str) or boxes is None or len(modality) == 1:
+    if not isinstance(modality, Sequence) or isinstance(modality, str) or boxes is None or len(modality) == 1:
         return modality
     if len(modality) != len(boxes[0]):
         raise UserError(
@@ -259,7 +269,7 @@ def _modalities_of_boxes(modality, boxes):
     return _OfBoxes(modality)
 
 
-def _indices(modality: Sequence[str]) -> list[int]:
+def _indices(modality: Iterable[str]) -> list[int]:
     named = [labels.modality(str(each), f"image {number}") for number, each in enumerate(modality, 1)]
     return [MODALITIES.index(each) for each in named]
 

@@ -127,21 +127,15 @@ def embed_files(
                     embedding = embedder.embed(
                         list(good.values()), modality=modalities if all(modalities) else None
                     )
-                    vectors[chosen] = embedding.feature
+                    vectors[chosen], done[chosen] = embedding.feature, True
                     if stripes is not None:
                         stripes[chosen] = embedding.stripes
-                    part.add(
-                        [keys[at] for at in chosen],
-                        vectors[chosen],
-                        None if stripes is None else stripes[chosen],
-                    )
-                    done[chosen] = True
+                    added = [keys[at] for at in chosen], vectors[chosen]
+                    part.add(*added, None if stripes is None else stripes[chosen])
                 progress.update(len(some))
         seconds = time.monotonic() - begun
         if not done.any():
-            raise UserError(
-                f"none of the {len(images)} images can be read, the first because {skipped[min(skipped)]}"
-            )
+            raise UserError(f"no image can be read, the first because {skipped[min(skipped)]}")
         listed_bad = [(name_of(images[at]), reason) for at, reason in sorted(skipped.items())]
         rows = np.flatnonzero(done)
         if len(rows) < len(images):
@@ -379,7 +373,7 @@ def _lines(table: dict) -> tuple[list[str], Iterator[list]]:
 
     def lines():
         for number in range(len(table["path"])):
-            line = []
+            line: list = []
             for name, values in table.items():
                 value = values[number]
                 line += (value or [""] * 4) if name == "box" else ["" if value is None else value]

@@ -29,7 +29,7 @@ from crossreid.gallery.entries import Entry, Filter, age, tag, tags
 from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.sentences import in_sentences, sentence
 from crossreid.gallery.store import Metadata, NoGallery, Row, Summary, metadata_from
-from crossreid.records import UserError
+from crossreid.records import UserError, pip_install
 
 FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
 FIELDS = ("key", "path", "modality", "camera", "time", "identity", "columns", "added")
@@ -187,6 +187,24 @@ class LanceStore:
         return next((row["image"] for row in self._read(image)), None)
 
     @in_sentences
+    def update(self, entries: Sequence[Entry]) -> int:
+        new = {entry.key: entry for entry in entries}
+        with self._writing():
+            found = self._query(self._table, Filter(keys=tuple(new)), ("key", "vector", "image")).limit(
+                len(new)
+            )
+            rows = [
+                Row(new[row["key"]], np.array(row["vector"], np.float32), row["image"])
+                for row in found.to_list()
+            ]
+            if rows:
+                merge = self._table.merge_insert("key").when_matched_update_all()
+                merge.execute(_table(rows, len(rows[0].vector)))
+                # Nothing of what was there before stays.
+                self._merge()
+        return len(rows)
+
+    @in_sentences
     def delete(self, filter: Filter) -> int:
         condition = _condition(filter)
         with self._writing():
@@ -262,6 +280,11 @@ class LanceStore:
             self._folder / FACTS, {"store": self.name, **asdict(replace(self.metadata, recall=recall))}
         )
 
+    def remember(self, pattern: str) -> None:
+        write_json(
+            self._folder / FACTS, {"store": self.name, **asdict(replace(self.metadata, pattern=pattern))}
+        )
+
     @in_sentences
     def close(self) -> None:
         if self._wrote and self._files() > SOME:
@@ -325,7 +348,7 @@ def _connector():
         import lancedb
     except ImportError as error:
         raise UserError(
-            "a gallery in a folder needs LanceDB, which is not installed: pip install 'crossreid[search]'"
+            f"a gallery in a folder needs LanceDB, which is not installed: {pip_install('search')}"
         ) from error
     # Each reading looks for what other processes have written since.
     return functools.partial(lancedb.connect, read_consistency_interval=timedelta(0))

@@ -24,7 +24,7 @@ import numpy as np
 
 from crossreid.gallery.entries import Entry, Filter, age, tags
 from crossreid.gallery.store import Metadata, NoGallery, Row, Summary, metadata_from, summarised
-from crossreid.records import UserError
+from crossreid.records import UserError, pip_install
 
 COLLECTION, FACTS = "crossreid", "_facts"
 # Milvus keeps text of up to 65535 bytes, a vector for every row, and answers with at most 16384 rows.
@@ -145,6 +145,22 @@ class MilvusStore:
         text = "".join(row["image"] for row in self._named([_digest(key)], ["image"]))
         return base64.b64decode(text) if text else None
 
+    def update(self, entries: Sequence[Entry]) -> int:
+        updated = 0
+        for start in range(0, len(entries), BATCH):
+            new = {_digest(entry.key): entry for entry in entries[start : start + BATCH]}
+            rows = [
+                {
+                    **_values(row["id"], Row(new[row["id"]], np.asarray(row["vector"], np.float32))),
+                    "image": row["image"],
+                }
+                for row in self._named(new, ["id", "vector", "image"])
+            ]
+            if rows:
+                self._client.upsert(self._collection, rows)
+            updated += len(rows)
+        return updated
+
     def delete(self, filter: Filter) -> int:
         count = self.count(filter)
         if count:
@@ -166,6 +182,9 @@ class MilvusStore:
 
     def note(self, recall: float | None) -> None:
         self._write_metadata(replace(self.metadata, recall=recall))
+
+    def remember(self, pattern: str) -> None:
+        self._write_metadata(replace(self.metadata, pattern=pattern))
 
     def close(self) -> None:
         self._client.close()
@@ -261,7 +280,7 @@ def _connect(place: str):
         from pymilvus import MilvusClient
     except ImportError as error:
         raise UserError(
-            "a gallery in Milvus needs its client, which is not installed: pip install 'crossreid[milvus]'"
+            f"a gallery in Milvus needs its client, which is not installed: {pip_install('milvus')}"
         ) from error
     file = address.endswith(".db")
     try:

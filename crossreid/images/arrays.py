@@ -54,7 +54,7 @@ def grey16(values: np.ndarray) -> np.ndarray:
     few grey levels remain.
     """
     bands = [slice(top, top + BAND) for top in range(0, len(values), BAND)]
-    counts = sum(np.bincount(values[band].ravel(), minlength=65536) for band in bands).cumsum()
+    counts = np.sum([np.bincount(values[band].ravel(), minlength=65536) for band in bands], axis=0).cumsum()
     allowed = int(CLIPPED * values.size)
     low = int(np.searchsorted(counts, allowed, side="right"))
     high = int(np.searchsorted(counts, values.size - allowed, side="left"))

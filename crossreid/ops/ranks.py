@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crossreid.records import Scores, UserError
+from crossreid.records import Scores, UserError, counted
 
 BLOCK_BYTES = 20 * 2**20
 
@@ -107,9 +107,9 @@ class Task:
             self.query_key = np.full(self.queries, -1)
             self.gallery_key = np.full(len(self.gallery_identity), -2)
         self.members, self.ends = _groups(self.gallery_identity)
-        self.same_key, self.key_ends = (
-            _groups(self.gallery_key) if self.restricted else (np.zeros(0, int),) * 2
-        )
+        self.same_key, self.key_ends = np.zeros(0, int), np.zeros(0, int)
+        if self.restricted:
+            self.same_key, self.key_ends = _groups(self.gallery_key)
         self.found = np.full((self.queries, 4), np.nan)
         self.there: list[tuple[int, torch.Tensor]] = []  # what was found on a device
 
@@ -117,7 +117,7 @@ class Task:
         if (queries, gallery) != (self.queries, len(self.gallery_identity)):
             raise UserError(
                 f"{self.queries} query and {len(self.gallery_identity)} gallery identities are given for "
-                f"{queries} queries and {gallery} gallery items: give one identity each"
+                f"{counted(queries, 'query')} and {counted(gallery, 'gallery item')}: give one identity each"
             )
 
     def add(self, start: int, values, listeners, trial: int):

@@ -212,9 +212,10 @@ class _Loop:
             # The checkpoint's weights are the averaged ones.
             self.method.load_state_dict(resume["learned"])
         # Each process's own, so that the means of the epoch come out to the last bit; of other numbers, their mean.
+        sums: dict[str, list[float]] = resume["sums"]
         self.clock.sums = {
             name: each[self.engine.rank] if len(each) == self.engine.world else sum(each) / len(each)
-            for name, each in self.clock.sums.items()
+            for name, each in sums.items()
         }
 
     def due(self) -> bool:
