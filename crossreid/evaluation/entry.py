@@ -161,7 +161,7 @@ def evaluate(
     if not engine.main:
         return Results()
     stored = Stored(protocol, embedding, asked.metrics, asked.feature, _described(protocol, asked.about))
-    found, content = _results(stored, config, engine.device, log)
+    found, content = _results(stored, config, engine.device, log, out)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "evaluation.json", content)
@@ -182,7 +182,7 @@ def evaluate_stored(
     """Score stored features (see ``crossreid.evaluation.features``) as ``evaluate`` does those it has just made."""
     check_device(device)
     log(f"distances are computed on {device}")
-    found, content = _results(stored, config, torch.device(device), log)
+    found, content = _results(stored, config, torch.device(device), log, out)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "evaluation.json", content)
@@ -271,7 +271,7 @@ def _described(protocol, about: dict) -> dict:
     return {"protocol": described(protocol), **about, "notes": list(protocol.notes)}
 
 
-def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Results, dict]:
+def _results(stored: Stored, config: EvaluateConfig, device, log, out: Path | None) -> tuple[Results, dict]:
     """Score, log the tables, and return the results with the content of ``evaluation.json``."""
     protocol, embedding = stored.protocol, stored.embedding
     feature, metric = stored.choose(config.feature)
@@ -304,7 +304,8 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
     if config.expand.k:
         content["expand"] = vars(config.expand)
     if config.rerank:
-        reranked = rerank_subsets(protocol, embedding, metric, config, device)
+        folder = None if out is None else Path(out)
+        reranked = rerank_subsets(protocol, embedding, metric, config, device, folder)
         log("with k-reciprocal re-ranking (RK)\n" + table(reranked, mark="(RK)"))
         content["reranked"] = [as_json(name, scores) for name, scores in reranked.items()]
     if config.baseline:
