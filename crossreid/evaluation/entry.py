@@ -17,10 +17,11 @@ from crossreid.engine import Engine, check_device
 from crossreid.evaluation import baselines as plain
 from crossreid.evaluation import copies
 from crossreid.evaluation.embedding import check_feature, embed, embed_exported
-from crossreid.evaluation.features import Stored, write_stored
+from crossreid.evaluation.features import write_stored
 from crossreid.evaluation.measures import MEASURES
 from crossreid.evaluation.scoring import rerank_subsets, score_subsets
 from crossreid.evaluation.settings import EvaluateConfig
+from crossreid.evaluation.stored import Stored
 from crossreid.evaluation.thresholds import Threshold, strictest
 from crossreid.evaluation.within_across import within_and_across
 from crossreid.export.using import Exported, is_exported
@@ -29,7 +30,7 @@ from crossreid.images.reading import read
 from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.ops import degenerate
-from crossreid.protocols.results import as_json, described, table
+from crossreid.protocols.results import as_json, described, html_table, table
 from crossreid.records import Embedding, Metric, Scores, UserError
 
 
@@ -38,6 +39,9 @@ class Results(dict[str, Scores]):
 
     def __repr__(self) -> str:
         return table(self) if self else "no results"
+
+    def _repr_html_(self) -> str:
+        return html_table(self) if self else "no results"
 
     def threshold(self, false_positive: float = 0.01, subset: str | None = None) -> Threshold:
         """The distance (1 - cosine) below which two images count as the same person, so that at most this share of

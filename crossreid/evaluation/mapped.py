@@ -16,7 +16,7 @@ import torch
 
 from crossreid.files import uncelled, understood
 from crossreid.formats.arrays import map_npy
-from crossreid.images.tables import EDGES
+from crossreid.images.tables import BOX_COLUMNS
 from crossreid.records import UserError
 
 # Features of less are gathered in memory.
@@ -49,8 +49,8 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
             f"was "
             "expected"
         )
-    if set(EDGES) <= set(columns):
-        edges = [np.where(columns[edge] == "", "-1", columns.pop(edge)) for edge in EDGES]
+    if set(BOX_COLUMNS) <= set(columns):
+        edges = [np.where(columns[edge] == "", "-1", columns.pop(edge)) for edge in BOX_COLUMNS]
         columns["box"] = np.stack(edges, axis=1).astype(np.int64)
     return {"vectors": vectors, **columns}
 
