@@ -3,6 +3,7 @@
 ``--peers FOLDER`` names a folder that holds clones of any of
 
     github.com/michuanhaohao/AlignedReID
+    github.com/KaiyangZhou/deep-person-reid
     github.com/JDAI-CV/fast-reid, or of a program made from it, such as github.com/bismex/MetaBIN;
         with its compiled evaluation, if that was built in the clone
 """

@@ -13,6 +13,7 @@
     embedder     a trained model as a function from images to vectors; embedding_files: many into one file
     export       a checkpoint as ONNX; exported: used and scored without torch
     bundled      the small model that comes along
+    tracklets    what one camera saw of one person at a stretch; linking: who they are across cameras
     gallery      vectors that can be searched: in memory, in a folder, on a server
     serve        the search page and its HTTP interface
     report       the page of a run
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from crossreid.embedder import Embedder
     from crossreid.experiment import evaluate, train
     from crossreid.gallery import Gallery
+    from crossreid.linking import link
 
 # torch's threads wait for each other in a loop that takes all of a core, and a step on a busy machine 10 to 20 times as
 # long. Only what is set before torch is loaded counts. A short loop costs nothing on an idle machine.
@@ -41,7 +43,7 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & set(os.environ):
     os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="1000")
 
 __version__ = "0.1.0"
-__all__ = ["Embedder", "Gallery", "__version__", "evaluate", "load", "train"]
+__all__ = ["Embedder", "Gallery", "__version__", "evaluate", "link", "load", "train"]
 
 _PLACES = {
     "load": "checkpoint",
@@ -49,6 +51,7 @@ _PLACES = {
     "evaluate": "experiment",
     "Embedder": "embedder",
     "Gallery": "gallery",
+    "link": "linking",
 }
 _MODULES = (
     *(

@@ -17,6 +17,7 @@ COMMANDS = (
     *("demo", "data", "train", "evaluate", "report"),
     *("embed", "compare", "export", "convert"),
     *("index", "search", "gallery", "serve"),
+    *("tracklets", "link"),
 )
 
 

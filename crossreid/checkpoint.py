@@ -17,6 +17,7 @@ from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.overrides import TorchFunctionMode
 
 from crossreid import __version__
 from crossreid.bundled import located
@@ -252,12 +253,22 @@ def fitted(name: str, config: dict, classes: int, domains: int, weights: dict, p
     so that a file cannot ask for more than it holds. Raises UserError where description and weights do not fit."""
     expected = "its settings do not describe a model; it is damaged, was changed, or lacks settings that you can give"
     with understood(path, expected):
-        with torch.device("meta"), _no_more_parts_than(20 * len(weights) + 1000, path):
+        with torch.device("meta"), _Unfilled(), _no_more_parts_than(20 * len(weights) + 1000, path):
             outline = build(name, config, classes, domains)
         compare_weights(outline, weights, path)
         method = build(name, config, classes, domains)
         method.load_state_dict(weights)
     return method
+
+
+class _Unfilled(TorchFunctionMode):
+    """Inside, weights are not filled with random numbers. For those that have a shape and no memory, torch would load
+    its compiler to do so, which takes longer than all else."""
+
+    def __torch_function__(self, function, types, arguments=(), named=None):
+        if getattr(function, "__name__", "") in ("normal_", "uniform_"):
+            return arguments[0] if arguments else (named or {})["tensor"]
+        return function(*arguments, **(named or {}))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from crossreid.data import SOURCES
 from crossreid.data import get as get_source
 from crossreid.data.settings import DataConfig
 from crossreid.evaluation import EvaluateConfig
+from crossreid.files import as_path
 from crossreid.formats.text import check_plain
 from crossreid.formats.yaml_text import parse_yaml, read_yaml
 from crossreid.methods import METHODS
@@ -65,8 +66,16 @@ def load(source: str | Path | Mapping, overrides: Mapping[str, object] | Sequenc
         as YAML.
     Raises UserError naming the nearest known key, or the value and what was expected of it.
     """
+    if isinstance(overrides, str) or not isinstance(overrides, Mapping | Sequence):
+        raise UserError(
+            f"changes of settings were given as {type(overrides).__name__}: expected a dict such as "
+            '{"train.epochs": 60}, or a list such as ["--train.epochs", "60"]'
+        )
     tree = plain(dict(source)) if isinstance(source, Mapping) else _read(source)
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else _pairs(overrides)
+    for key, _ in pairs:
+        if not isinstance(key, str):
+            raise UserError(f"the name of a setting is {key!r}: expected text such as 'train.epochs'")
     _unfollow(tree, dict(pairs))
     for key, value in pairs:
         _put(tree, key.split("."), plain(value))
@@ -155,8 +164,24 @@ def _parse(parser: ArgumentParser, where: str, values: dict):
     except UserError:
         raise
     except Exception as error:  # the parser's own, and those of odd values on their way through it
-        text = " ".join(re.sub(r"<class '(\w+)'>", r"\1", str(error)).replace("Parser key", "").split())
-        raise UserError(f"a setting has a value of the wrong kind: {text}") from error
+        raise UserError(_of_the_wrong_type(error)) from error
+
+
+# What jsonargparse calls the types of values, and people.
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "dict": "a mapping",
+}
+
+
+def _of_the_wrong_type(error: Exception) -> str:
+    text = " ".join(re.sub(r"<class '(\w+)'>", r"\1", str(error)).replace("Parser key", "").split())
+    if found := re.search(r'"([\w.]+)": Expected an? (\w+)\. Got value: (.*)$', text):
+        return f"{found[1]} is {found[3]!r}: expected {_TYPES.get(found[2], found[2])}"
+    return f"a setting has a value of the wrong kind: {text}"
 
 
 def _known_within(where: str, kind: type, values: dict) -> None:
@@ -193,14 +218,19 @@ def bundled() -> dict[str, Path]:
     return {}
 
 
-def _read(source: str | Path) -> dict:
-    path = Path(source)
+def _read(source: object) -> dict:
+    path = as_path(source, "a settings file")
+    if path.suffix == ".pt" and path.is_file():
+        raise UserError(
+            f"{path} is a checkpoint and holds no settings file: go on with its run by --resume {path.parent}, or give "
+            "a YAML file and take its weights by --train.init_from"
+        )
     if not path.is_file():
         named = bundled()
         if str(source) not in named:
             raise UserError(
-                f"there is no settings file {source}: give the path of a YAML file, or one of the names that come "
-                f"with crossreid: {', '.join(named)}"
+                f"there is no settings file {source}{did_you_mean(source, named)}: give the path of a YAML file, or "
+                "one of the names that `crossreid train --help` lists"
             )
         path = named[str(source)]
     tree = read_yaml(path, f"a YAML file with the headings {', '.join(HEADINGS)} was expected")
@@ -215,7 +245,7 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, object]]:
     pairs, words = [], list(overrides)
     while words:
         word = words.pop(0)
-        if not word.startswith("--") or len(word) < 3:
+        if not isinstance(word, str) or not word.startswith("--") or len(word) < 3:
             raise UserError(f"{word!r} was not understood: settings are changed as --train.epochs 60")
         key, equals, text = word[2:].partition("=")
         if not equals:
@@ -254,6 +284,21 @@ def _unfollow(tree: dict, changes: dict) -> None:
             protocol.pop(key, None)
 
 
+def _names_below(tree: Mapping, heading: str) -> Sequence[str]:
+    """The settings that a heading has."""
+    method, protocol = (_name_in(tree, each) for each in ("method", "protocol"))
+    if heading == "protocol":
+        return get_protocol(protocol).settings if protocol in PROTOCOLS else ()
+    kinds = {"data": DataConfig, "train": TrainConfig, "evaluate": EvaluateConfig}
+    kind = METHODS[method].Config if heading == "method" and method in METHODS else kinds.get(heading)
+    return [each.name for each in dataclasses.fields(kind)] if kind else ()
+
+
+def _name_in(tree: Mapping, heading: str) -> str:
+    group = tree.get(heading)
+    return str(group.get("name")) if isinstance(group, Mapping) else ""
+
+
 def _first(names):
     return names[0] if isinstance(names, list) and names else names
 
@@ -261,9 +306,9 @@ def _first(names):
 def _put(tree: dict, keys: list[str], value) -> None:
     if keys[0] not in HEADINGS:
         key, known = ".".join(keys), [f"{heading}.*" for heading in HEADINGS]
-        raise UserError(
-            f"the setting {key!r} is unknown{did_you_mean(keys[0], HEADINGS)}: choose one of {', '.join(known)}"
-        )
+        under = [f"{heading}.{key}" for heading in HEADINGS if keys[0] in _names_below(tree, heading)]
+        hint = f" (did you mean {' or '.join(under)}?)" if under else did_you_mean(keys[0], HEADINGS)
+        raise UserError(f"the setting {key!r} is unknown{hint}: choose one of {', '.join(known)}")
     for key in keys[:-1]:
         if not isinstance(tree.get(key), dict):
             tree[key] = {}

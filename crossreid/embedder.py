@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PILImage
 
-from crossreid.bundled import located
+from crossreid.bundled import exported_form, located
 from crossreid.data.modality import modality_of
 from crossreid.evaluation.thresholds import Threshold, known, strictest
 from crossreid.export.using import Exported, is_exported
 from crossreid.files import understood
-from crossreid.images import labels
-from crossreid.images.decode import crop, decode
-from crossreid.images.reading import read
+from crossreid.images import frames, labels
+from crossreid.images.reading import batches
 from crossreid.images.resize import fit
-from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, UserError
+from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, UserError, check_choice
 
 
 class Embedder:
@@ -47,10 +47,15 @@ class Embedder:
     def __init__(
         self, path: str | Path, device: str = "auto", batch: int = 64, feature: str | None = None, **settings
     ):
+        if not isinstance(batch, int) or batch < 1:
+            raise UserError(f"batch is {batch!r}: expected how many images are embedded at once, 1 or more")
         self.batch, path = batch, located(path)
         self.path = path
         self._model: Exported | Trained
-        if is_exported(path):
+        bundled = None if settings or feature else _faster_exported(path, device)
+        if bundled is not None:
+            self._model, self.device = Exported(bundled), "cpu"
+        elif is_exported(path):
             device = "cpu" if device == "auto" else device
             self._model, self.device = Exported(path, device), device
             if feature not in (None, self._model.feature):
@@ -107,49 +112,95 @@ class Embedder:
         return self._model.fingerprint
 
     def __call__(
-        self, images, modality=None, boxes: Sequence[tuple[int, int, int, int]] | None = None
+        self,
+        images,
+        modality=None,
+        boxes=None,
+        *,
+        order: str = "rgb",
+        box_format: str = "xyxy",
+        bad: str = "raise",
     ) -> np.ndarray:
-        """Embed one image or a sequence of them.
+        """Embed one image, several, or the people in frames of a video.
 
-        images: whatever ``crossreid.images.decode.decode`` takes (paths, bytes, Pillow images, (H, W, 3) uint8 RGB
-            arrays) and ``Image`` records, mixed as they come; one alone gives (1, D).
+        images: whatever ``crossreid.images.decode.decode`` takes (paths, bytes, Pillow images, arrays, torch tensors)
+            and ``Image`` records, mixed as they come, in a list, an array (N, H, W, 3) or a generator; one alone gives
+            (1, D). A generator is taken in batches and never held whole.
         modality: ``"visible"`` or ``"infrared"`` (or another word for it: rgb, ir, thermal, ...) for all, one for each
-            image, or ``"guess"``: by the place of each file in a data set, see ``modality_of``. Needed where the
-            model tells them apart, unless all images are records, which know.
-        boxes: (left, top, right, bottom) in pixels: the people in *one* image, a frame; gives a row for each.
+            image or frame, or ``"guess"``: by the place of each file in a data set, see ``modality_of``. Needed where
+            the model tells them apart, unless all images are records, which know.
+        boxes: the people in one frame, in rows of 4 to 8 numbers of which the first 4 are a box in pixels, as
+            detectors and trackers write them; or, for several frames, such rows for each. Gives a row for each box.
+        order: of the channels of arrays and tensors, ``"bgr"`` for frames of OpenCV.
+        box_format: ``"xyxy"``, ``"xywh"`` (left, top, width, height) or ``"cxcywh"`` (centre first).
+        bad: what becomes of boxes that are empty, reversed, outside of their frame or no numbers, and of images that
+            cannot be read: ``"raise"`` UserError, ``"nan"`` in their rows, or ``"skip"``, which leaves the rows out;
+            for both, one warning names them.
         """
-        return self.embed(images, modality, boxes).feature
+        return self.embed(images, modality, boxes, order=order, box_format=box_format, bad=bad).feature
 
     def embed(
-        self, images, modality=None, boxes: Sequence[tuple[int, int, int, int]] | None = None
+        self,
+        images,
+        modality=None,
+        boxes=None,
+        *,
+        order: str = "rgb",
+        box_format: str = "xyxy",
+        bad: str = "raise",
     ) -> Embedding:
         """The same with the stripes, where the model has them: arrays (N, D) and (N, S, C), or None."""
-        if (
-            isinstance(images, (str, Path, bytes, bytearray, memoryview, PILImage.Image, Image))
-            or hasattr(images, "read")
-            or (isinstance(images, np.ndarray) and images.ndim == 3)
-        ):
-            images = [images]
-        count = len(images)
-        if boxes is not None:
-            if count != 1:
-                raise UserError(f"boxes are those of one frame, but {count} images were given")
-            frame, count = _pixels(images[0]), len(boxes)
-        indices = self._indices(modality, images, count)
-        if not count:
-            stripes = None if self.stripes is None else np.zeros((0, *self.stripes), np.float32)
-            return Embedding(np.zeros((0, self.dimension), np.float32), stripes)
-        parts = []
-        for start in range(0, count, self.batch):
-            if boxes is None:
-                some = [_pixels(each) for each in images[start : start + self.batch]]
-            else:
-                some = [crop(frame, box) for box in boxes[start : start + self.batch]]
-            pixels = np.stack([fit(each, self._model.size, self._model.interpolation) for each in some])
-            parts.append(self._model(pixels, indices[start : start + self.batch]))
-        features = np.concatenate([part.feature for part in parts])
+        check_choice("bad", bad, frames.BAD)
+        if not frames.is_one(images) and not isinstance(images, Iterable):
+            raise UserError(
+                f"images were given as {type(images).__name__}: expected one image, or a list of images"
+            )
+        one = frames.is_one(images)
+        if one or (boxes is not None and frames.boxes_of_one(images, boxes)):
+            images, boxes = ([images] if one else images), (None if boxes is None else [boxes])
+            # The people in one frame may have been given modalities of their own.
+            modality = _modalities_of_boxes(modality, boxes)
+        modality_at = self._modalities(modality, images)
+        parts, lost = [Embedding(*self._room(0))], []
+        for some in batches(frames.crops(images, boxes, order, box_format), self.batch):
+            good = [(crop, crop.pixels) for crop in some if isinstance(crop.pixels, np.ndarray)]
+            lost += [reason for crop in some if (reason := _wrong(crop, one))]
+            if lost and bad == "raise":
+                raise UserError(lost[0])
+            part = Embedding(*self._room(len(good)))
+            if good:
+                pixels = np.empty((len(good), *self.size, 3), np.uint8)
+                for row, (crop, shown) in zip(pixels, good):
+                    fitted = fit(shown, self.size, self.interpolation)
+                    # Turned after it was resized, which is less to turn and comes to the same.
+                    row[:] = fitted[:, :, ::-1] if crop.blue_first else fitted
+                part = self._model(pixels, np.array([modality_at(crop) for crop, _ in good]))
+            if bad == "nan" and len(good) < len(some):
+                whole = Embedding(*self._room(len(some)))
+                kept = [isinstance(crop.pixels, np.ndarray) for crop in some]
+                whole.feature[kept] = part.feature
+                if whole.stripes is not None:
+                    whole.stripes[kept] = part.stripes
+                part = whole
+            parts.append(part)
+        if lost:
+            become = "have vectors that are not numbers" if bad == "nan" else "are left out"
+            more = f"; and {len(lost) - 5} more" if len(lost) > 5 else ""
+            warnings.warn(f"{len(lost)} images {become}: {'; '.join(lost[:5])}{more}", stacklevel=2)
         rows = [part.stripes for part in parts if part.stripes is not None]
-        return Embedding(features, np.concatenate(rows) if rows else None)
+        return Embedding(
+            np.concatenate([part.feature for part in parts]), np.concatenate(rows) if rows else None
+        )
+
+    def detections(
+        self, frame, detections, modality=None, *, order: str = "rgb", bad: str = "nan"
+    ) -> np.ndarray:
+        """(N, D) vectors of the N people in a frame that a detector found.
+
+        detections: a ``supervision.Detections``, or anything whose ``xyxy`` holds boxes (N, 4) in pixels. The others as
+        for a call; by default a bad box has a row that is not a number, so that rows stay in step with the detections.
+        """
+        return self(frame, modality, detections.xyxy, order=order, bad=bad)
 
     def threshold(
         self, false_positive: float = 0.01, modalities: tuple[str, str] = (VISIBLE, VISIBLE)
@@ -164,27 +215,85 @@ class Embedder:
         points, source = known(self.path, self.fingerprint, self.feature)
         return strictest(points, false_positive, modalities, source)
 
-    def _indices(self, modality, images, count: int) -> np.ndarray:
-        """(count,) 0 for visible and 1 for infrared."""
-        if modality is None and all(isinstance(image, Image) and image.modality for image in images):
-            modality = [image.modality for image in images]
-        if modality is None and len(self.modalities) > 1:
+    def _room(self, rows: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Vectors, and stripes, that are not numbers yet."""
+        features = np.full((rows, self.dimension), np.nan, np.float32)
+        return features, None if self.stripes is None else np.full((rows, *self.stripes), np.nan, np.float32)
+
+    def _modalities(self, modality, images) -> Callable[[frames.Crop], int]:
+        """0 for visible and 1 for infrared, for each crop."""
+        known = isinstance(images, Sequence) and all(
+            isinstance(image, Image) and image.modality for image in images
+        )
+        if modality is None and len(self.modalities) > 1 and not known:
             raise UserError(
                 "this model treats visible and infrared images differently: pass modality='visible', "
                 "modality='infrared', one of them for each image, or modality='guess' for files that lie as "
                 "SYSU-MM01, RegDB or LLCM have them"
             )
-        if modality is None:
+        if modality is None and not known:
             modality = self._model.serves[0]
+        if modality in (None, "guess"):
+            return lambda crop: MODALITIES.index(modality_of(crop.source))
         if isinstance(modality, str):
-            guess = modality == "guess"
-            modality = [modality_of(image) for image in images] if guess else [modality] * count
-        # The people in one frame were all taken by its camera.
-        modality = list(modality) * count if len(images) == 1 and len(modality) == 1 else list(modality)
-        if len(modality) != count:
-            raise UserError(f"{len(modality)} modalities were given for {count} images: give one for each")
-        named = [labels.modality(str(each), f"image {number}") for number, each in enumerate(modality, 1)]
-        return np.array([MODALITIES.index(each) for each in named])
+            every = MODALITIES.index(labels.modality(modality, "all images"))
+            return lambda crop: every
+        if not isinstance(modality, Iterable | _OfBoxes):
+            raise UserError(
+                f"modality is {modality!r}: expected 'visible' or 'infrared' for all images, or one for each"
+            )
+        if isinstance(modality, _OfBoxes):
+            own = _indices(modality.given)
+            return lambda crop: own[crop.box or 0]
+        each = _indices(modality)
+        if hasattr(images, "__len__") and len(each) != len(images):
+            raise UserError(f"{len(each)} modalities were given for {len(images)} images: give one for each")
+        return lambda crop: each[crop.place]
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfBoxes:
+    """Modalities of the boxes of a single frame."""
+
+    given: Sequence[str]
+
+
+def _modalities_of_boxes(modality, boxes):
+    """Modalities as they were given, or, where there is one for each box of a single frame, marked as such."""
+    if not isinstance(modality, Sequence) or isinstance(modality, str) or boxes is None or len(modality) == 1:
+        return modality
+    if len(modality) != len(boxes[0]):
+        raise UserError(
+            f"{len(modality)} modalities were given for {len(boxes[0])} images: give one for each"
+        )
+    return _OfBoxes(modality)
+
+
+def _indices(modality: Iterable[str]) -> list[int]:
+    named = [labels.modality(str(each), f"image {number}") for number, each in enumerate(modality, 1)]
+    return [MODALITIES.index(each) for each in named]
+
+
+def _wrong(crop: frames.Crop, one: bool) -> str:
+    """What is wrong with a crop, and where it is; empty where nothing is."""
+    if isinstance(crop.pixels, np.ndarray):
+        return ""
+    where = [] if one or crop.box is None else [f"frame {crop.place + 1}"]
+    where += [] if crop.box is None else [f"box {crop.box + 1}"]
+    return f"{', '.join(where)}: {crop.pixels}" if where else str(crop.pixels)
+
+
+# Where Linux keeps the accelerators that torch could use.
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/davinci_manager", "/dev/accel", "/dev/dri")
+
+
+def _faster_exported(path: Path, device: str) -> Path | None:
+    """The exported form that is bundled with a model, where it is the better one: on a CPU, where it is twice as fast
+    and needs no torch, which takes seconds to load."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    none = sys.platform == "linux" and not any(Path(each).exists() for each in _ACCELERATORS)
+    return exported_form(path) if device == "cpu" or (device == "auto" and none) else None
 
 
 class Trained:
@@ -220,7 +329,7 @@ class Trained:
 
         with torch.inference_mode():
             images = self.normalise(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
-            out = self.network.embed(images, modality=modality, feature=self.feature)
+            out = self._faster.embed(images, modality=modality, feature=self.feature)
             vector = torch.nn.functional.normalize(out.feature.float()).cpu().numpy()
             return Embedding(vector, None if out.stripes is None else out.stripes.float().cpu().numpy())
 
@@ -234,6 +343,13 @@ class Trained:
             value.float().view(3, 1, 1).to(pixels.device) for value in (1 / (255 * std), mean / std)
         )
         return pixels.permute(0, 3, 1, 2).float() * scale - shift
+
+    @cached_property
+    def _faster(self):
+        """The network as this device runs it best."""
+        from crossreid.nn.folding import folded
+
+        return folded(self.network, self.size, self.feature)
 
     @cached_property
     def _blank(self) -> Embedding[np.ndarray]:
@@ -272,7 +388,3 @@ class Trained:
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
-
-
-def _pixels(image) -> np.ndarray:
-    return read(image) if isinstance(image, Image) else decode(image)

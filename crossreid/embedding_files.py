@@ -139,9 +139,7 @@ def embed_files(
                 progress.update(len(some))
         seconds = time.monotonic() - begun
         if not done.any():
-            raise UserError(
-                f"none of the {len(images)} images can be read, the first because {skipped[min(skipped)]}"
-            )
+            raise UserError(f"no image can be read, the first because {skipped[min(skipped)]}")
         listed_bad = [(name_of(images[at]), reason) for at, reason in sorted(skipped.items())]
         rows = np.flatnonzero(done)
         if len(rows) < len(images):
@@ -379,7 +377,7 @@ def _lines(table: dict) -> tuple[list[str], Iterator[list]]:
 
     def lines():
         for number in range(len(table["path"])):
-            line = []
+            line: list = []
             for name, values in table.items():
                 value = values[number]
                 line += (value or [""] * 4) if name == "box" else ["" if value is None else value]

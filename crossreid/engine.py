@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import os
 import random
@@ -34,24 +35,25 @@ class Engine:
 
     def __init__(self, device: str = "auto", precision: str = "float32", search_unused: bool = False):
         from accelerate import Accelerator
-        from accelerate.utils import DistributedDataParallelKwargs
+        from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         if device == "auto":
             device = "cpu" if choose_device(device).type == "cpu" else device
         elif device != "cpu" and processes == 1:
             check_device(device)
-        # Each process keeps the running statistics of its own batches: copying them at every forward would change
-        # buffers in the middle of a step, and `agree` makes them equal where it matters.
-        parallel = DistributedDataParallelKwargs(
-            find_unused_parameters=search_unused, broadcast_buffers=False
-        )
+        parallel = DistributedDataParallelKwargs(find_unused_parameters=search_unused)
+        # One process may score for a long time while the others wait. Who stands still is noticed in training itself.
+        patient = InitProcessGroupKwargs(timeout=datetime.timedelta(days=1))
         # Said in full, so that nothing in accelerate's environment decides it.
         with _environment(
             ACCELERATE_TORCH_DEVICE=None if device in ("auto", "cpu") or processes > 1 else device
         ):
             self._accelerator = Accelerator(
-                cpu=device == "cpu", mixed_precision="no", dynamo_backend="no", kwargs_handlers=[parallel]
+                cpu=device == "cpu",
+                mixed_precision="no",
+                dynamo_backend="no",
+                kwargs_handlers=[parallel, patient],
             )
         self.device = self._accelerator.device
         self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
@@ -81,7 +83,18 @@ class Engine:
 
     def wrap(self, method):
         """The method on this device, made data-parallel when there are several processes."""
-        return self._accelerator.prepare_model(method)
+        wrapped = self._accelerator.prepare_model(method)
+        if isinstance(wrapped, torch.nn.parallel.DistributedDataParallel):
+            # Each process keeps the running statistics of its own batches: copying them at every forward would change
+            # buffers in the middle of a step, and `agree` makes them equal where it matters. Said afterwards, since the
+            # word for it in the wrapper's arguments is on its way out of torch.
+            wrapped.broadcast_buffers = False
+        return wrapped
+
+    @property
+    def exact(self) -> bool:
+        """Whether networks compute in float32 throughout."""
+        return self._dtype is None
 
     def autocast(self):
         return nullcontext() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype)

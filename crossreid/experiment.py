@@ -9,10 +9,10 @@ from crossreid import config, evaluation, training
 from crossreid.config import Settings
 from crossreid.evaluation.entry import Results
 from crossreid.export.using import Exported
-from crossreid.files import check_folder, replacing
+from crossreid.files import as_path, check_folder, replacing
 from crossreid.methods import method_name
 from crossreid.methods.base import Method
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice
 
 Changes = Mapping[str, object] | Sequence[str]
 
@@ -33,11 +33,12 @@ def train(
     changes: further settings by their names, ``{"train.epochs": 5}``, as the command takes them.
     evaluate: score the reported checkpoint by the protocol at the end.
     """
+    run = as_path(run, "the folder of a run")
     resolved = _settings(settings, changes)
     if resolved.data.fold == "all":
-        training.train_folds(resolved, Path(run), resume=resume)
-        return Path(run)
-    return training.train(resolved, Path(run), resume=resume, evaluate=evaluate)
+        training.train_folds(resolved, run, resume=resume)
+        return run
+    return training.train(resolved, run, resume=resume, evaluate=evaluate)
 
 
 def evaluate(
@@ -56,15 +57,15 @@ def evaluate(
     out: a folder, into which ``evaluation.json`` and ``config.yaml`` are written, as ``crossreid report`` reads them.
     split: ``"test"`` or ``"validation"``.
     """
+    check_choice("split", split, ("test", "validation"))
+    out = None if out is None else as_path(out, "the folder for results")
     opened = evaluation.open_model(model)
     resolved = _settings(recorded(opened, model) if settings is None else settings, changes)
     if out is not None:
-        check_folder(Path(out))
-        with replacing(Path(out) / "config.yaml") as temporary:
+        check_folder(out)
+        with replacing(out / "config.yaml") as temporary:
             temporary.write_text(resolved.to_yaml(), encoding="utf-8")
-    return evaluation.evaluate(
-        model, settings=resolved, model=opened, out=None if out is None else Path(out), split=split
-    )
+    return evaluation.evaluate(model, settings=resolved, model=opened, out=out, split=split)
 
 
 def recorded(model: Method | Exported, path: str | Path, *, needed: bool = True) -> dict:

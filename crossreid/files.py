@@ -95,6 +95,13 @@ def understood(path: str | Path, expected: str) -> Iterator[None]:
         raise UserError(f"{path} cannot be read ({reason}): {expected}") from error
 
 
+def as_path(value: object, what: str) -> Path:
+    """The path that was given. Raises UserError, which says what it should have led to, for anything that is none."""
+    if isinstance(value, str | os.PathLike):
+        return Path(value)
+    raise UserError(f"{what} was given as {type(value).__name__}: expected its path, as text or pathlib.Path")
+
+
 def legible(name: str) -> str:
     """A name from the file system as text that can be stored and sent: bytes that are no UTF-8 become ``\\xff``."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -233,7 +235,7 @@ class Scores:
 
     def __repr__(self) -> str:
         first = self.cmc[0] if len(self.cmc) else float("nan")
-        trials = f", mean of {len(self.per_trial)} trials" if self.per_trial else ""
+        trials = f", mean of {counted(len(self.per_trial), 'trial')}" if self.per_trial else ""
         return (
             f"Scores(Rank-1 {first:.1%}, mAP {self.mean_ap:.1%}, mINP {self.mean_inp:.1%}, "
             f"{self.valid} of {self.queries} queries{trials})"
@@ -249,6 +251,31 @@ def did_you_mean(value: object, known: Iterable[object]) -> str:
     """`` (did you mean 'agw'?)`` where one of the known names resembles what was given, else nothing."""
     near = difflib.get_close_matches(str(value), [str(name) for name in known], 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: ``1 image``, ``3 images``, ``2 identities``, ``4 batches``."""
+    if count == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{count} {noun[:-1]}ies"
+    return f"{count} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+
+
+def pip_install(extra: str) -> str:
+    """The command that installs what an extra of crossreid needs, wherever crossreid itself was installed from."""
+    try:
+        wanted = metadata.requires("crossreid") or []
+    except metadata.PackageNotFoundError:
+        wanted = []
+    # "lancedb>=0.40; extra == 'search'"
+    parts = [line.partition(";") for line in wanted]
+    names = [
+        name.strip() for name, _, marker in parts if marker.replace('"', "'").endswith(f"extra == '{extra}'")
+    ]
+    return (
+        f"pip install {shlex.join(names)}" if names else f"pip install '.[{extra}]' in crossreid's own folder"
+    )
 
 
 def check_choice(what: str, value: object, known: Iterable[object]) -> None:

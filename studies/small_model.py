@@ -19,8 +19,9 @@ from study import markdown
 
 import crossreid
 from crossreid import checkpoint, config, data, evaluation, synthetic, training
-from crossreid.bundled import SMALL
+from crossreid.bundled import EXPORTED, SMALL
 from crossreid.data.provenance import LAYOUT_OF
+from crossreid.export.writing import export
 from crossreid.files import replacing, write_json
 from crossreid.protocols import PROTOCOLS
 
@@ -125,6 +126,7 @@ def write(folder: Path) -> None:
     ]
     content = {"checkpoint": SMALL.name, "protocol": {"provenance": "rendered identities"}}
     write_json(SMALL.with_name("evaluation.json"), content | {"operating_points": points})
+    export(SMALL, EXPORTED, overwrite=True)
     with replacing(SMALL.with_name("CARD.md")) as temporary:
         temporary.write_text(card(folder, found), encoding="utf-8")
     print(f"wrote {SMALL} ({SMALL.stat().st_size / 2**20:.1f} MiB) and CARD.md")

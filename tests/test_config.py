@@ -105,7 +105,7 @@ def test_overrides_are_read_as_yaml():
     [
         (["--train.epoch", "3"], ["'epoch'", "did you mean 'epochs'"]),
         (["--trian.epochs", "3"], ["'trian.epochs'", "train"]),
-        (["--train.epochs", "many"], ["train.epochs", "int", "many"]),
+        (["--train.epochs", "many"], ["train.epochs", "whole number", "many"]),
         (["--train.epochs", "0"], ["train.epochs", "1 or more"]),
         (["--evaluate.batch", "0"], ["evaluate.batch", "from 1"]),
         (["--evaluate.k1", "0"], ["evaluate.k1", "from 1"]),
@@ -133,8 +133,8 @@ def test_a_mistake_is_named_with_the_way_out(overrides, words):
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(UserError, match="agw_sysu_mm01"):
-        config.load("no_such_settings")
+    with pytest.raises(UserError, match="did you mean 'agw_sysu_mm01'"):
+        config.load("agw_sysu_mm1")
     (tmp_path / "broken.yaml").write_text("method: [")
     with pytest.raises(UserError, match="cannot be read"):
         config.load(tmp_path / "broken.yaml")

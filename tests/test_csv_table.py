@@ -111,7 +111,7 @@ def test_check_counts_queries_nobody_answers(root):
     findings = [(finding.severity, finding.text) for finding in data.check("csv", root)]
     assert findings[:2] == [
         ("note", "query: 2 identities, 2 images, 2 cameras"),
-        ("note", "gallery: 2 identities, 2 images, 1 cameras"),
+        ("note", "gallery: 2 identities, 2 images, 1 camera"),
     ]
     ((severity, text),) = findings[2:]
     assert severity == "warning"

@@ -124,10 +124,103 @@ def test_fingerprints_tell_models_apart(tmp_path):
 def test_mistakes_and_untrained_weights_are_named(tmp_path, images):
     with pytest.warns(UserWarning, match="may mean nothing"):
         embed = crossreid.Embedder(saved(tmp_path, 1, {}))
-    for wrong, words in ((images[0].astype(float), "uint8"), (images[0][:, :, 0], "height, width, 3")):
+    for wrong, words in ((images[0].astype(float), "uint8"), (images[0][:, :, :2], "height, width, 3")):
         with pytest.raises(UserError, match=words):
             embed([wrong])
     with pytest.raises(UserError, match="outside of the frame"):
         embed(images[0], boxes=[(100, 0, 120, 10)])
     with pytest.raises(UserError, match="the feature is 'nck'"):
         crossreid.Embedder(saved(tmp_path, 1, {"epoch": 1}), feature="nck")
+
+
+def test_frames_come_with_boxes_in_every_usual_form(tmp_path, images):
+    import torch
+
+    embed = crossreid.Embedder(saved(tmp_path, 1, {"epoch": 1}), batch=2)
+    frame = np.concatenate(list(images), axis=1)
+    boxes = np.array([(30 * number, 0, 30 * number + 30, 60) for number in range(5)], float)
+    expected = embed(list(images))
+    rows = np.column_stack([boxes, np.arange(5), np.full(5, 0.9), np.zeros(5)])  # track, confidence, class
+    centres = np.column_stack([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]])
+    for same in (
+        embed(frame, boxes=rows),
+        embed([frame], boxes=rows.tolist()),
+        embed([frame], boxes=[rows.tolist()]),
+        embed(frame, boxes=np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]), box_format="xywh"),
+        embed(frame, boxes=centres, box_format="cxcywh"),
+        embed(frame[:, :, ::-1].copy(), boxes=boxes, order="bgr"),
+        embed(torch.from_numpy(frame), boxes=torch.from_numpy(boxes)),
+        embed(torch.from_numpy(frame).permute(2, 0, 1) / 255, boxes=boxes),
+        embed.detections(frame, type("Detections", (), {"xyxy": boxes})()),
+        embed((frame for _ in range(2)), boxes=iter([boxes[:2], boxes[2:]])),
+        embed(np.stack([frame, frame]), boxes=[boxes[:5], []]),
+        embed(iter(images)),
+        embed(torch.from_numpy(images).permute(0, 3, 1, 2)),
+        embed(images[..., ::-1], order="bgr"),
+    ):
+        assert same == pytest.approx(expected, abs=2e-6)
+    assert embed(frame, boxes=[]).shape == (0, 128)
+    for wrong, given, words in (
+        ([frame, frame], [boxes], "1 lists of boxes and more of the other"),
+        (iter([frame]), [boxes, boxes], "1 frames and more of the other"),
+        (frame, boxes[:, :3], "rows of 4 to 8 numbers"),
+        (frame, [["a", "b", "c", "d"]], "rows of 4 to 8 numbers"),
+    ):
+        with pytest.raises(UserError, match=words):
+            embed(wrong, boxes=given)
+    with pytest.raises(UserError, match="did you mean 'xywh'"):
+        embed(frame, boxes=boxes, box_format="xwyh")
+    with pytest.raises(UserError, match="not normalised by means"):
+        embed(torch.randn(3, 60, 30))
+
+
+def test_one_bad_box_or_frame_never_ends_a_video(tmp_path, images):
+    embed = crossreid.Embedder(saved(tmp_path, 1, {"epoch": 1}), batch=2)
+    frame, good = images[0], (0, 0, 30, 60)
+    wrong = [(40, 0, 50, 10), (5, 5, 5, 20), (20, 0, 10, 20), (0, float("nan"), 10, 20)]
+    boxes = [good, *wrong, (-5, -5, 30, 60)]
+    with pytest.raises(UserError, match=r"box 2: .* lies outside"):
+        embed(frame, boxes=boxes)
+    with pytest.warns(UserWarning, match="4 images have vectors that are not numbers: box 2: .*box 5: "):
+        vectors = embed(frame, boxes=boxes, bad="nan")
+    assert np.isnan(vectors).all(axis=1).tolist() == [False, True, True, True, True, False]
+    with pytest.warns(UserWarning, match="are left out"):
+        assert embed(frame, boxes=boxes, bad="skip") == pytest.approx(vectors[[0, 5]], abs=1e-6)
+    video = [frame, b"breaks off", images[1]]
+    with pytest.warns(UserWarning, match="frame 2, box 1: .*not a readable image"):
+        vectors = embed(iter(video), boxes=iter([[good, good], [good, good], [good]]), bad="nan")
+    assert np.isnan(vectors[:, 0]).tolist() == [False, False, True, True, False]
+    with pytest.warns(UserWarning, match="are left out"):
+        assert embed(video, bad="skip").shape == (2, 128)
+    with pytest.raises(UserError, match="choose one of raise, nan, skip"):
+        embed(frame, boxes=boxes, bad="drop")
+
+
+def test_modalities_go_with_frames_or_with_boxes(tmp_path, images):
+    embed = crossreid.Embedder(saved(tmp_path, 2, {"epoch": 1}), batch=2)
+    box = (0, 0, 30, 60)
+    seen, warm = (embed(images[0], name, [box]) for name in ("visible", "infrared"))
+    assert embed(images[0], ["rgb", "ir"], [box, box]) == pytest.approx(
+        np.concatenate([seen, warm]), abs=1e-5
+    )
+    two = embed([images[0]] * 2, ["ir", "rgb"], [[box], [box, box]])
+    assert two == pytest.approx(np.concatenate([warm, seen, seen]), abs=1e-5)
+    with pytest.raises(UserError, match="3 modalities were given for 2"):
+        embed(images[0], ["ir"] * 3, [box, box])
+    with pytest.raises(UserError, match="treats visible and infrared"):
+        embed(iter(images))
+
+
+def test_grey_and_thermal_frames(tmp_path):
+    embed = crossreid.Embedder(saved(tmp_path, 1, {"epoch": 1}))
+    grey = np.random.default_rng(1).integers(0, 256, (60, 30)).astype(np.uint8)
+    assert embed(grey) == pytest.approx(embed(grey[:, :, None].repeat(3, 2)), abs=1e-6)
+    # A thermal camera's 14 bits, of which people and walls take a few hundred, and a dead pixel.
+    thermal = (7000 + 3 * grey.astype(np.uint16)).astype(np.uint16)
+    thermal[0, 0] = 65535
+    file = tmp_path / "thermal.png"
+    PILImage.fromarray(thermal).save(file)
+    assert embed(thermal) == pytest.approx(embed(file), abs=1e-6)
+    assert embed(thermal, boxes=[(0, 1, 30, 60)])[0] @ embed(grey, boxes=[(0, 1, 30, 60)])[0] > 0.999
+    with pytest.warns(UserWarning, match="fewer than 32 grey levels"):
+        embed(thermal // 256)

@@ -20,7 +20,14 @@ from crossreid.export.using import Exported
 from crossreid.images.resize import fit
 from crossreid.records import UserError
 
-EXPECTS = {"name": "pixels", "type": "uint8", "layout": "NHWC", "colour": "RGB", **INPUT}
+EXPECTS = {
+    "name": "pixels",
+    "type": "uint8",
+    "layout": "NHWC",
+    "colour": "RGB",
+    "normalise": "inside",
+    **INPUT,
+}
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +140,7 @@ def test_half_is_half_as_large_and_says_its_error(people, tmp_path, capsys):
 def test_files_that_disagree_are_not_kept(agw, tmp_path, monkeypatch):
     # Another network's file in the place of this one's.
     monkeypatch.setattr(
-        exporting, "_trace", lambda graph, pixels, path: shutil.copy(agw[1] / "infrared.onnx", path)
+        exporting, "_trace", lambda graph, pixels, path, name: shutil.copy(agw[1] / "infrared.onnx", path)
     )
     with pytest.raises(UserError, match=r"visible\.onnx does not agree .* nothing was kept"):
         exporting.export(agw[0], tmp_path / "out")
@@ -169,7 +176,9 @@ def test_overwriting_replaces_the_whole_folder(agw, copied, monkeypatch):
     folder, _ = copied
     (folder / "stale.onnx").touch()
     monkeypatch.setattr(
-        exporting, "_trace", lambda graph, pixels, path: shutil.copy(agw[1] / f"{graph.modality}.onnx", path)
+        exporting,
+        "_trace",
+        lambda graph, pixels, path, name: shutil.copy(agw[1] / f"{graph.modality}.onnx", path),
     )
     exporting.export(agw[0], folder, overwrite=True, log=str)
     assert sorted(path.name for path in folder.iterdir()) == ["infrared.onnx", "model.json", "visible.onnx"]
@@ -187,7 +196,9 @@ def test_overwriting_removes_nothing_that_is_not_an_exported_model(agw, copied):
 def test_untrained_weights_are_loud_on_both_routes(tmp_path, agw, copied, monkeypatch):
     file, said = checkpoint_file(tmp_path / "fresh.pt", "agw", trained={}), []
     monkeypatch.setattr(
-        exporting, "_trace", lambda graph, pixels, path: shutil.copy(agw[1] / f"{graph.modality}.onnx", path)
+        exporting,
+        "_trace",
+        lambda graph, pixels, path, name: shutil.copy(agw[1] / f"{graph.modality}.onnx", path),
     )
     exporting.export(file, tmp_path / "out", log=said.append)
     assert "does not say that it was trained" in said[0]
@@ -278,10 +289,20 @@ def test_a_network_that_tells_nothing_apart_is_said(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("layout", "input"), [("nchw", "float32"), ("nchw", "uint8"), ("nhwc", "float32")])
-def test_channels_first_and_normalised(stripes, people, tmp_path, layout, input):
+@pytest.mark.parametrize(
+    ("layout", "input", "normalise"),
+    [
+        ("nchw", "float32", None),
+        ("nchw", "uint8", None),
+        ("nhwc", "float32", None),
+        ("nchw", "float32", "inside"),
+    ],
+)
+def test_channels_first_and_normalised(stripes, people, tmp_path, layout, input, normalise):
     """The file takes, and gives, what its layout says; the embedder is given images all the same."""
-    folder = exporting.export(stripes[0], tmp_path / "out", layout=layout, input=input, log=str)
+    folder = exporting.export(
+        stripes[0], tmp_path / "out", layout=layout, input=input, normalise=normalise, log=str
+    )
     known = json.loads((folder / "model.json").read_text())
     assert (known["input"]["layout"], known["input"]["type"]) == (layout.upper(), input)
     crops = np.stack([fit(person, SIZE, INPUT["interpolation"]) for person in people])
@@ -290,13 +311,14 @@ def test_channels_first_and_normalised(stripes, people, tmp_path, layout, input)
     np.testing.assert_allclose(found.feature, expected.feature, atol=1e-5)
     np.testing.assert_allclose(found.stripes, expected.stripes, atol=1e-5)
 
-    values = crops
-    if input == "float32":
+    values = crops.astype(input)
+    if input == "float32" and normalise is None:
         values = ((crops / 255 - INPUT["mean"]) / INPUT["std"]).astype(np.float32)
     if layout == "nchw":
         values = values.transpose(0, 3, 1, 2)
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    vector, parts = session.run(None, {"pixels": np.ascontiguousarray(values)})
+    name = "images" if layout == "nchw" else "pixels"
+    vector, parts = session.run(None, {name: np.ascontiguousarray(values)})
     np.testing.assert_allclose(vector, expected.feature, atol=1e-5)
     parts = parts.transpose(0, 2, 1) if layout == "nchw" else parts
     np.testing.assert_allclose(parts, expected.stripes, atol=1e-5)
@@ -315,6 +337,8 @@ def test_options_of_export_that_do_not_go_together(agw, tmp_path, capsys, monkey
         assert expected in capsys.readouterr().err
     with pytest.raises(UserError, match="layout is 'chw': choose nhwc or nchw"):
         exporting.export(agw[0], tmp_path / "out", layout="chw")
+    with pytest.raises(UserError, match="normalised outside of the graph are no bytes"):
+        exporting.export(agw[0], tmp_path / "out", normalise="outside")
     monkeypatch.setitem(sys.modules, "mindspore", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "mindspore" else name)
     with pytest.raises(UserError, match=r"writing MINDIR needs mindspore, .*--from FOLDER --format mindir"):

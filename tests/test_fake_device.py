@@ -17,8 +17,9 @@ from crossreid.losses.sinkhorn import sinkhorn
 from crossreid.losses.triplet import batch_hard_triplet, modality_centres
 from crossreid.methods import METHODS
 from crossreid.methods.base import Progress
+from crossreid.ops import ranks
 from crossreid.ops.ranks import rank_sorted
-from crossreid.records import Batch, Labels
+from crossreid.records import Batch, Labels, UserError
 
 VARIANTS = [
     ("agw", {}),
@@ -170,6 +171,28 @@ def test_ranking_a_block_waits_for_nothing(monkeypatch):
             found = rank_sorted(values, query, query, gallery, gallery // 2, by_identity)
             assert found.shape == (5, 4) and found.device.type == "cuda"
         assert waits == []
+
+
+def test_a_whole_ranking_waits_only_when_every_block_was_handed_over(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ranks, "refuse_wrong", lambda found, gallery: asked.append((len(found), gallery)))
+    gallery = np.arange(40) % 7
+    task = ranks.Task(np.arange(9) % 7, gallery, None, None, None, "image", 5)
+    some = ranks.Task(np.arange(9) % 7, gallery[::2], None, None, None, "image", 5)
+    with gpu(monkeypatch) as waits:
+        rows = ranks.Rows((9, 40), lambda start, stop: torch.rand(stop - start, 40, device="cuda"))
+        ranks.run(rows, [(task, None), (some, np.arange(0, 40, 2))], 9, 40, 4, False, (), 0)
+        assert waits == [] and asked == [(3, 40)] and len(task.there) == len(some.there) == 3
+
+
+def test_the_first_distance_that_is_not_finite_is_named_late_as_it_is_at_once():
+    values = torch.rand(6, 5)
+    values[4, 3], values[5, 0] = torch.inf, torch.nan
+    found = [(start, ranks.first_wrong(values[start : start + 2])) for start in (0, 2, 4)]
+    for refuse in (lambda: ranks.refuse_wrong(found, 5), lambda: ranks.checked(values, 0)):
+        with pytest.raises(UserError, match="query 4 to gallery item 3 is not a finite number"):
+            refuse()
+    ranks.refuse_wrong(found[:2], 5)
 
 
 def test_finishing_a_batch_waits_for_nothing(monkeypatch):

@@ -106,7 +106,7 @@ def test_flat_folder_with_market_names(tmp_path):
     [
         ([], {}, "no images were found"),
         (["notes.txt"], {}, "found notes.txt"),
-        (["a.jpg", "b/1.jpg"], {}, r"1 images lie directly in .*pattern"),
+        (["a.jpg", "b/1.jpg"], {}, r"directly in .* lie images .*pattern"),
         (["x/cam1/1.jpg", "y/cam1/1.jpg"], {}, "holds folders .cam1"),
         (["x/1.jpg"], {"pattern": "("}, "not a regular expression"),
         (["x/1.jpg"], {"pattern": r"(\d+)"}, r"named groups \(none\)"),
@@ -140,9 +140,9 @@ def test_check_remarks(tmp_path):
     images(tmp_path, ["train/a/1.jpg", "query/b/1.jpg", "gallery/b/2.jpg", "gallery/c/1.jpg"])
     findings = data.check("folder", tmp_path)
     assert [finding.text for finding in findings if finding.severity == "note"] == [
-        "train: 1 identities, 1 images, 1 cameras",
-        "query: 1 identities, 1 images, 1 cameras",
-        "gallery: 2 identities, 2 images, 1 cameras",
+        "train: 1 identity, 1 image, 1 camera",
+        "query: 1 identity, 1 image, 1 camera",
+        "gallery: 2 identities, 2 images, 1 camera",
     ]
     warned = [finding.text for finding in findings if finding.severity != "note"]
     assert "2 of 3 identities have a single image" in warned[0]
@@ -159,15 +159,15 @@ def test_check_says_what_is_not_read_and_whom_it_costs(tmp_path, capsys):
     make(tmp_path, ["dora/1.heic", "dora/2.heic", "notes.txt", "anna/Thumbs.db", "anna/.hidden"])
     texts = {finding.text: finding.severity for finding in data.check("folder", tmp_path)}
     assert sum("2 of 6 images cannot be read" in text for text in texts) == 1
-    assert texts["1 identities have no image that can be read: cleo."] == "error"
+    assert texts["no image can be read of 1 identity: cleo."] == "error"
     (dora,) = (text for text in texts if "dora" in text and "left out" in text)
     assert "holds no images, but 2 files (.heic 2)" in dora and texts[dora] == "warning"
     (over,) = (text for text in texts if text.startswith("passed over"))
     assert "3 files (.heic 2, .txt 1), the first is dora/1.heic" in over
     assert main(["data", "check", "folder", str(tmp_path)]) == 2
     said = capsys.readouterr()
-    assert "error: 1 identities have no image that can be read: cleo." in said.out
-    assert "train: 1 identities, 2 images" in said.out or "train: 2 identities, 4 images" in said.out
+    assert "error: no image can be read of 1 identity: cleo." in said.out
+    assert "train: 1 identity, 2 images" in said.out or "train: 2 identities, 4 images" in said.out
 
 
 def test_every_suffix_that_can_be_decoded_is_listed(tmp_path):

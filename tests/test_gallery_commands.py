@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ class Colours:
     """Like an Embedder: vectors of four by two cells of colour."""
 
     dimension, fingerprint, modalities, name = 24, "c" * 64, ("visible",), "colours"
+    trained: ClassVar[dict] = {}
     size, interpolation, device = (48, 24), "bilinear", "cpu"
     made = 0
 
@@ -191,7 +193,7 @@ def test_junk_and_impossible_times_do_not_go_in_by_a_table(shop, tmp_path, capsy
         entries = gallery.entries(Filter(identities=("7",)))
         assert {entry.columns.get("clothes") for entry in entries} == {"red", None} and len(entries) == 2
     said = run(capsys, "index", "toy.pt", table, "--gallery", place, "--keep-junk")
-    assert "1 images added" in said.out
+    assert "1 image added" in said.out
     for when, words in (("1748779200000", "looks like milliseconds"), ("2525-06-01", "lies ahead")):
         table.write_text(f"path,time\ntill 0/0.png,{when}\n")
         assert words in run(capsys, "index", "toy.pt", table, "--gallery", place, code=2).err
@@ -393,7 +395,7 @@ def test_mistakes_are_one_paragraph(shop, tmp_path, capsys):
         (["index", "toy.pt", shop, "--gallery", place, "--time", "20251121"], "write 2025-11-21"),
         (["search", "toy.pt", query, "--gallery", place, "--since", "2027"], "write 2027-01-01"),
         (["index", "toy.pt", shop, "--gallery", place, "--root", tmp_path / "x"], "does not lie below"),
-        (["index", "toy.pt", shop / "broken.jpg", "--gallery", place], "none of the 1 images can be read"),
+        (["index", "toy.pt", shop / "broken.jpg", "--gallery", place], "no image can be read"),
         (["index", "toy.pt", tmp_path / "none", "--gallery", place], "there is nothing at"),
         (["gallery", "info", tmp_path / "none"], "there is no gallery in"),
     ):

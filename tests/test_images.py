@@ -60,7 +60,7 @@ def test_arrays_turned_from_blue_first_can_go_to_torch():
 
 
 def test_what_is_no_image_is_refused(tmp_path):
-    for wrong in (blocks()[:, :, 0], blocks().astype(float), blocks()[:0], np.zeros((4, 4, 4), np.uint8)):
+    for wrong in (blocks()[:, :, :2], blocks().astype(float), blocks()[:0], np.zeros((4, 4, 4), np.uint8)):
         with pytest.raises(UserError, match=r"expected .height, width, 3. uint8"):
             decode(wrong)
     for wrong in (None, 3, [blocks()]):
@@ -135,7 +135,11 @@ def png(width, height, depth, colour, rows: bytes) -> bytes:
 
 def test_sixteen_bits_are_scaled_and_not_clipped():
     values = np.linspace(0, 65535, 200).astype(np.uint16).reshape(20, 10)
-    expected = (values >> 8).astype(np.uint8)[:, :, None].repeat(3, 2)
+    # Half a percent at either end is black and white: one pixel of 200.
+    low, high = int(values.ravel()[1]), int(values.ravel()[-2])
+    scaled = np.clip((values.astype(float) - low) / (high - low), 0, 1) * 255
+    expected = np.floor(scaled + 0.5).astype(np.uint8)[:, :, None].repeat(3, 2)
+    assert expected.min() == 0 and expected.max() == 255
     for kind in ("PNG", "TIFF", "PPM"):
         assert difference(decode(stored(values, kind)), expected) == 0
     assert difference(decode(PILImage.fromarray(values)), expected) == 0

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "crossreid"
 # Each line may import from itself and from the lines above it (docs/project/architecture.md shows the same order).
 ORDER = [
     {"records"},
-    {"files", "bundled"},
+    {"files", "bundled", "outside"},
     {"formats"},
     {"images"},
     {"ops"},
@@ -22,7 +22,9 @@ ORDER = [
     {"engine"},
     {"checkpoint", "originals"},
     {"embedder", "embedding_files", "evaluation", "export"},
+    {"tracklets"},
     {"gallery", "serve"},
+    {"linking"},
     {"training"},
     {"report"},
     {"config"},

@@ -284,7 +284,10 @@ def test_every_kind_of_image_becomes_three_channels(tmp_path, mode):
     if mode == "I;16":
         values = np.linspace(0, 65535, 200).reshape(20, 10).astype(np.uint16)
         PILImage.fromarray(values).save(path)
-        expected = (values >> 8)[:, :, None].repeat(3, 2)
+        # Half a percent of 200 pixels is one: the second and the last but one become black and white.
+        low, high = float(values.flat[1]), float(values.flat[-2])
+        scaled = np.clip((values - low) * 255 / (high - low) + 0.5, 0, 255).astype(np.uint8)
+        expected = scaled[:, :, None].repeat(3, 2)
     else:
         shown = PILImage.fromarray(image()).convert(mode)
         shown.save(path)

@@ -47,10 +47,13 @@ def functional_resnet(state, images, last_stride, variant=VARIANTS["torchvision"
             maps = F.pad(maps, [kernel // 2] * 4)
         return F.conv2d(maps, weight, stride=stride)
 
-    maps = norm(conv(images, "conv1", 2), "bn1", variant.eps).relu()
+    maps = norm(conv(images, "conv1", 2), "bn1", variant.eps)
+    maps = maps.relu() if variant.stem_relu else maps
     low = float("-inf")
     odd = [maps.shape[3] % 2, 1, maps.shape[2] % 2, 1]
-    maps = F.max_pool2d(F.pad(maps, odd if variant.same_padding else [1] * 4, value=low), 3, 2)
+    corner = [0, (maps.shape[3] - 3) % 2, 0, (maps.shape[2] - 3) % 2]
+    pad = odd if variant.same_padding else corner if variant.ceil_pool else [1] * 4
+    maps = F.max_pool2d(F.pad(maps, pad, value=low), 3, 2)
     for stage in range(1, 5):
         blocks = len({name.split(".")[1] for name in state if name.startswith(f"layer{stage}.")})
         for index in range(blocks):

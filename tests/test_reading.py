@@ -108,5 +108,5 @@ def test_one_list_of_suffixes(tmp_path):
 
 def test_images_of_a_folder_without_any_are_not_swallowed(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"holds no images.*but 1 files \(.heic 1\), the first is a.heic"):
+    with pytest.raises(UserError, match=r"holds no images.*but 1 file \(.heic 1\), the first is a.heic"):
         listed([tmp_path])

@@ -78,6 +78,10 @@ def test_changed_settings_of_an_optimizer_take_effect_and_another_kind_is_refuse
     go(experiment, run, "--train.epochs", "1")
     with pytest.raises(UserError, match=r"train.optimizers.main.name was 'adam' and is now 'sgd'"):
         go(experiment, run, "--train.optimizers.main.name", "sgd", resume=True)
+    with pytest.raises(UserError, match=r"main.layer_decay was 1.0 and is now 0.5"):
+        go(experiment, run, "--train.optimizers.main.layer_decay", "0.5", resume=True)
+    with pytest.raises(UserError, match=r"main.arguments was {} and is now {'amsgrad': True}"):
+        go(experiment, run, "--train.optimizers.main.arguments", '{"amsgrad": true}', resume=True)
     go(experiment, run, "--train.optimizers.main.weight_decay", "0.25", resume=True)
     groups = checkpoint.read(run / "last.pt")["training"]["optimizers"]["main"]["param_groups"]
     assert {group["weight_decay"] for group in groups} == {0.25}

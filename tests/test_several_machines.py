@@ -5,18 +5,19 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 import two_processes
-from sketches import CLASSES, Stream
+from sketches import CLASSES, DOMAINS, SKETCHES, Config, Stream
 
 from crossreid.commands import train
 from crossreid.config import resolve
 from crossreid.engine import Engine
 from crossreid.methods import METHODS
-from crossreid.training import OptimizerConfig, TrainConfig, fit
+from crossreid.training import OptimizerConfig, TrainConfig, fit, standstill
 
 
 def port():
@@ -75,8 +76,6 @@ def test_two_launchers_as_on_two_machines(settings_file, tmp_path):
 
 
 def _name(rank, tree, out):
-    import time
-
     time.strftime = lambda form: f"2026-{rank}"
     (out / str(rank)).write_text(str(train._new_run(resolve(tree))))
 
@@ -124,3 +123,61 @@ def test_losses_that_reach_no_classifier_and_a_weight_of_every_step_on_two_proce
         for name, value in one.items():
             assert value is None or torch.equal(value, other[name]), name
     assert 0 < ranks[0][1]["graph"] < 1
+
+
+class Stuck(Stream):
+    """A disk that does not answer, in one of the processes."""
+
+    def __next__(self):
+        number, batch = super().__next__()
+        if number > 4:
+            time.sleep(10**6)
+        return number, batch
+
+
+def _stuck(rank):
+    standstill.LIMIT = 6
+    kind, options = SKETCHES["agw"]
+    torch.manual_seed(1)
+    method = kind(Config(**options), CLASSES, DOMAINS)
+    stream = (Stuck if rank else Stream)(0, rank, 2)
+    fit(
+        method,
+        {"train": stream},
+        TrainConfig(epochs=9, optimizers={"main": OptimizerConfig()}),
+        Engine("cpu"),
+    )
+
+
+@pytest.mark.slow
+def test_a_process_that_stands_still_is_named_and_the_others_end(capfd):
+    with pytest.raises(torch.multiprocessing.ProcessExitedException, match="exit code 1"):
+        two_processes.run(_stuck)
+    text = capfd.readouterr().err
+    assert (
+        "crossreid: process 1 (" in text and "waiting for a batch of the loader 'train', stood still" in text
+    )
+    assert "process 0 (" not in text and "FutureWarning" not in text
+
+
+def told(done, doing="in the forward pass of batch 3", seconds=1.0):
+    process = standstill._Process()
+    process.note({"number": 1, "done": done, "doing": doing, "seconds": seconds})
+    return process
+
+
+def test_who_is_least_far_and_neither_gets_on_nor_computes_stands_still():
+    ahead, behind = told(8), told(7)
+    soon, late = time.monotonic() + 50, time.monotonic() + 70
+    assert standstill._standing([ahead, behind], soon) == []
+    assert standstill._standing([ahead, behind], late) == [behind]
+    # As far as the others, but silent.
+    silent, here = told(8), told(8)
+    here.heard += 60
+    assert standstill._standing([silent, here], late) == [silent]
+    # One that saves, and one that computes.
+    assert standstill._standing([ahead, told(7, None)], late) == []
+    behind.note({"number": 2, "done": 7, "doing": behind.message["doing"], "seconds": 1.5})
+    assert behind.moved < behind.heard
+    behind.note({"number": 3, "done": 7, "doing": behind.message["doing"], "seconds": 3.0})
+    assert behind.moved == behind.heard and behind.seconds == 3.0

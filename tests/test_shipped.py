@@ -1,11 +1,15 @@
 """The model that comes with the package."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 import crossreid
 from crossreid import checkpoint
-from crossreid.bundled import SMALL, located
+from crossreid.bundled import EXPORTED, SMALL, located
+from crossreid.embedder import Embedder
 from crossreid.evaluation.thresholds import known, stats_at
 from crossreid.synthetic import camera, person, render
 
@@ -42,3 +46,25 @@ def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
     assert located("small").read_bytes() == b"mine"
     with pytest.raises(crossreid.records.UserError):
         crossreid.load("small")
+
+
+def test_its_exported_form_is_of_the_same_weights_and_gives_the_same_vectors():
+    images = [render(person(number), camera(1), view=number) for number in range(4)]
+    exported, trained = Embedder(EXPORTED), Embedder("small", feature="bn")
+    assert exported.fingerprint == trained.fingerprint, (
+        "write it again: studies/small_model.py FOLDER --write"
+    )
+    assert exported.name == trained.name and exported.trained == trained.trained
+    np.testing.assert_allclose(exported(images), trained(images), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_embedding_with_it_needs_no_torch_and_loading_it_no_compiler():
+    code = """
+import sys, crossreid
+crossreid.Embedder("small", "cpu").dimension
+assert "torch" not in sys.modules
+crossreid.Embedder("small", "cpu", feature="bn").dimension
+assert "torch" in sys.modules and not {"sympy", "torch._dynamo", "timm", "torchvision"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,8 +3,9 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from crossreid.data import on_device, transforms
+from crossreid.data import kernels, on_device, transforms
 from crossreid.data.settings import DataConfig, EraseConfig, JitterConfig
+from crossreid.images.resize import fit
 
 STILL = {"flip": 0, "size": (24, 12)}
 UNIT = {"mean": (0, 0, 0), "std": (1, 1, 1)}
@@ -19,23 +20,66 @@ def generators(count, seed=0):
 
 
 def augmented(config, array, seed=0, modality=0):
-    image, draw = transforms.augment(array, config, modality, np.random.default_rng(seed))
-    return on_device.recolour(torch.stack([image]), [draw])[0]
+    out = np.empty((3, *config.size), np.uint8)
+    draw = transforms.augment(array, config, modality, np.random.default_rng(seed), out)
+    return on_device.recolour(torch.from_numpy(out[None]), [draw])[0]
+
+
+def placed(array, size, *settings):
+    out = np.full((3, *size), 7, np.uint8)
+    kernels.place(array, out, *settings)
+    return out.transpose(1, 2, 0)
 
 
 def to_array(image):
     return image.permute(1, 2, 0).numpy()
 
 
+def by_pillow(array, size, name):
+    """First across, then down."""
+    how = PILImage.Resampling[name.upper()]
+    across = PILImage.fromarray(array).resize((size[1], array.shape[0]), how)
+    return np.asarray(across.resize((size[1], size[0]), how))
+
+
 @pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos"])
-@pytest.mark.parametrize("given", [(128, 64), (37, 91), (300, 200), (24, 12)])
-def test_resize_is_pillows(name, given):
-    for array in (image(*given), np.full((*given, 3), 255, np.uint8)):
-        filtered = PILImage.fromarray(array).resize((12, 24), getattr(PILImage.Resampling, name.upper()))
-        found = to_array(transforms.resize(transforms.from_array(array), (24, 12), name)).astype(int)
-        different = np.abs(found - np.asarray(filtered).astype(int))
-        assert different.max() <= (0 if name == "lanczos" else 1)
-        assert (different > 0).mean() < 0.02
+@pytest.mark.parametrize(
+    "given", [(128, 64), (37, 91), (300, 200), (24, 12), (24, 50), (50, 12), (1, 1), (90, 9)]
+)
+def test_every_resize_is_pillows_to_the_byte(name, given):
+    size, sharp = (24, 12), image(*given) // 128 * 255
+    for array in (image(*given), sharp, np.full((*given, 3), 255, np.uint8)):
+        expected = by_pillow(array, size, name)
+        assert (fit(array, size, name) == expected).all()
+        assert (placed(array, size, size, name) == expected).all()
+        config = DataConfig(size=size, interpolation=name)
+        assert (to_array(transforms.resized([array], config)[0]) == expected).all()
+
+
+def test_pieces_of_an_image_are_resized_without_a_copy_of_the_frame():
+    frame = image(80, 60)
+    piece = frame[10:70, 5:40]
+    assert (
+        placed(piece, (24, 12), (24, 12), "bilinear") == by_pillow(piece.copy(), (24, 12), "bilinear")
+    ).all()
+    frame.setflags(write=False)
+    assert (placed(frame, (24, 12), (24, 12), "bilinear") == by_pillow(frame, (24, 12), "bilinear")).all()
+
+
+@pytest.mark.parametrize("given", [(30, 20), (24, 12), (20, 9)])
+@pytest.mark.parametrize("larger", [(24, 12), (27, 14)])
+def test_cut_moved_and_mirrored_as_numpy_would(given, larger):
+    array, size = image(*given), (24, 12)
+    resized = by_pillow(array, larger, "bicubic")
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        cut = tuple(int(rng.integers(0, more - wanted + 1)) for more, wanted in zip(larger, size))
+        shift = tuple(int(way) for way in rng.integers(-11, 12, 2))
+        piece = resized[cut[0] : cut[0] + 24, cut[1] : cut[1] + 12]
+        padded = np.pad(piece, ((12, 12), (12, 12), (0, 0)))
+        moved = padded[12 + shift[0] : 36 + shift[0], 12 + shift[1] : 24 + shift[1]]
+        assert (placed(array, size, larger, "bicubic", cut, shift, False) == moved).all()
+        assert (placed(array, size, larger, "bicubic", cut, shift, True) == moved[:, ::-1]).all()
 
 
 def test_test_transform_resizes_and_normalises():
@@ -57,14 +101,6 @@ def test_flip_mirrors():
     assert (to_array(augmented(DataConfig(size=(24, 12), flip=1), array)) == array[:, ::-1]).all()
 
 
-@pytest.mark.parametrize("top, left", [(0, 0), (3, 3), (6, 6), (1, 5), (4, 2)])
-def test_pad_crop_is_a_cut_of_the_padded_image(top, left):
-    array = image(24, 12)
-    padded = np.pad(array, ((3, 3), (3, 3), (0, 0)))
-    found = to_array(transforms.pad_crop(transforms.from_array(array), 3, top, left))
-    assert (found == padded[top : top + 24, left : left + 12]).all()
-
-
 def test_padding_reaches_every_offset():
     array = image(24, 12)
     padded = np.pad(array, ((1, 1), (1, 1), (0, 0)))
@@ -75,13 +111,19 @@ def test_padding_reaches_every_offset():
 
 def test_translate_cuts_from_the_enlarged_image():
     array = image(50, 30)
-    larger = to_array(transforms.resize(transforms.from_array(array), (288, 144), "bilinear"))
+    larger = by_pillow(array, (288, 144), "bilinear")
     for down, right in ((0, 0), (1, 1), (0.26, 0.74)):
         top, left = round(down * 32), round(right * 16)
-        found = to_array(
-            transforms.translate(transforms.from_array(array), (256, 128), "bilinear", down, right)
-        )
+        size, cut = transforms.translation((256, 128), down, right)
+        found = placed(array, (256, 128), size, "bilinear", cut)
         assert (found == larger[top : top + 256, left : left + 128]).all()
+
+
+def test_what_a_translation_cuts_away_does_not_come_back_by_padding():
+    array = np.full((24, 12, 3), 255, np.uint8)
+    config = DataConfig(size=(24, 12), translate=1, padding=3, flip=0)
+    sums = {int(augmented(config, array, seed).sum()) for seed in range(500)}
+    assert max(sums) == 255 * 3 * 24 * 12 and min(sums) == 255 * 3 * 21 * 9
 
 
 def test_grey_is_pillows_and_can_spare_infrared():
@@ -158,7 +200,7 @@ def test_each_image_of_a_batch_is_jittered_by_its_own_amounts_as_torchvision_doe
         colour.adjust_hue,
     )
     smooth = PILImage.fromarray(image(8, 4)).resize((32, 64), PILImage.Resampling.BICUBIC)
-    pixels = torch.stack([transforms.from_array(np.array(smooth))] * 12)
+    pixels = torch.from_numpy(np.array(smooth)).permute(2, 0, 1).expand(12, 3, 64, 32)
     rng = np.random.default_rng(3)
     drawn = [transforms.jitter_amounts(rng, JitterConfig(1.0, 0.4, 0.4, 0.3, 0.1)) for _ in pixels]
     assert len({order for _, order in drawn}) > 6

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from crossreid.commands.parsing import check_modality, parser, tell_device
 from crossreid.commands.parsing import modality as modality_word
-from crossreid.commands.parsing import parser, tell_device
 from crossreid.evaluation.thresholds import Threshold, ThresholdStats, known, stats_at, thresholds
 from crossreid.records import VISIBLE, UserError
 
@@ -48,6 +48,7 @@ def run(words: list[str]) -> None:
     pixels = [decode(path) for path in pair]
     embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
     tell_device(embedder)
+    check_modality(embedder, chosen.modality or ())
     modality = chosen.modality
     if modality is None and len(embedder.modalities) > 1:
         try:

@@ -71,4 +71,8 @@ def run(words: list[str]) -> None:
 
         size = tuple(chosen.size)
         made = decode(chosen.name, chosen.root, size=size, interpolation=chosen.interpolation, **settings)
-        print(f"wrote {made}")
+        print(
+            f"wrote {made}\nTrain from it with --data.prepared true --data.size '[{size[0]}, {size[1]}]'",
+            end="",
+        )
+        print(f" --data.interpolation {chosen.interpolation}" if chosen.interpolation else "")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from crossreid.commands.parsing import modality, parser, several, tell_device
-from crossreid.records import UserError
+from crossreid.commands.parsing import check_modality, modality, parser, several, tell_device
+from crossreid.records import UserError, counted
 
 
 def run(words: list[str]) -> None:
@@ -69,11 +69,12 @@ def run(words: list[str]) -> None:
             "yet: mend or remove them, or leave them out with --skip-bad."
         )
     if len(bad) == len(images):
-        raise UserError(f"none of the {len(images)} images can be read: {several(list(bad.values()))}.")
+        raise UserError(f"no image can be read: {several(list(bad.values()))}.")
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
     tell_device(embedder)
+    check_modality(embedder, [chosen.modality])
     try:
         done = embed_files(
             images,
@@ -95,7 +96,7 @@ def run(words: list[str]) -> None:
     rate = (
         f" ({made} in {done.seconds:.1f} s, {made / done.seconds:.0f} a second{kept})" if done.seconds else ""
     )
-    print(f"wrote {done.written}: {done.rows} vectors of {embedder.dimension} numbers{rate}")
+    print(f"wrote {done.written}: {counted(done.rows, 'vector')} of {embedder.dimension} numbers{rate}")
     if done.skipped:
         where = done.written if done.written.suffix.lower() == ".npz" else f"{done.written}.skipped.csv"
         reasons = several([reason for _, reason in done.skipped])

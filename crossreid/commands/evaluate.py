@@ -105,8 +105,8 @@ def _model(chosen, overrides):
         tree = tree | {"protocol": {"name": "single_query"}}
         data = tree.get("data") or {}
         # The report shows images of these folders.
-        sides = {"query": str(chosen.query.absolute()), "gallery": str(chosen.gallery.absolute())}
-        tree["data"] = data | {"roots": (data.get("roots") or {}) | sides}
+        folders = {"query": str(chosen.query.absolute()), "gallery": str(chosen.gallery.absolute())}
+        tree["data"] = data | {"roots": (data.get("roots") or {}) | folders}
         settings = config.load(tree, overrides)
         sides = two_folders.read(
             chosen.query,

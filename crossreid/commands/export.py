@@ -32,7 +32,12 @@ def run(words: list[str]) -> None:
         "--input",
         choices=("uint8", "float32"),
         default="uint8",
-        help="float32: images that are normalised already (default: %(default)s)",
+        help="float32: numbers and not bytes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--normalise",
+        choices=("inside", "outside"),
+        help="outside: float32 images that are normalised already (default: outside for float32, inside for uint8)",
     )
     parser.add_argument(
         "--from",
@@ -62,11 +67,17 @@ def run(words: list[str]) -> None:
         format=chosen.format,
         layout=chosen.layout,
         input=chosen.input,
+        normalise=chosen.normalise,
     )
 
 
 def _add(chosen) -> None:
-    fixed = chosen.feature or chosen.half or (chosen.layout, chosen.input) != ("nhwc", "uint8")
+    fixed = (
+        chosen.feature
+        or chosen.half
+        or chosen.normalise
+        or (chosen.layout, chosen.input) != ("nhwc", "uint8")
+    )
     if chosen.format != "mindir" or chosen.checkpoint is not None or fixed:
         raise UserError(
             f"--from {chosen.folder} adds MINDIR files to an exported model, of what its ONNX files hold: give nothing "

@@ -6,7 +6,7 @@ import time
 
 from crossreid.commands import filters, parsing
 from crossreid.files import printable
-from crossreid.records import UserError
+from crossreid.records import UserError, counted
 
 
 def run(words: list[str]) -> None:
@@ -44,7 +44,7 @@ def run(words: list[str]) -> None:
                 "use it with --approximate"
             )
         elif not chosen.yes:
-            print(f"{gallery.count(condition)} entries would be deleted; --yes deletes them")
+            print(f"{counted(gallery.count(condition), 'entry')} would be deleted; --yes deletes them")
         else:
             count = gallery.delete(condition)
             left = gallery.count(condition)
@@ -55,9 +55,9 @@ def run(words: list[str]) -> None:
                 )
             remain = gallery.info().entries
             if count:
-                print(f"{count} entries deleted; none that match is left, and {remain} remain")
+                print(f"{counted(count, 'entry')} deleted; none that match is left, and {remain} remain")
             else:
-                print(f"nothing was deleted: none of the {remain} entries fits these conditions")
+                print(f"nothing was deleted: none of the {counted(remain, 'entry')} fits these conditions")
 
 
 def _condition(chosen):

@@ -5,11 +5,12 @@ Images that are in it already are passed over, so the same command goes on where
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 from crossreid.commands import filters, parsing
-from crossreid.records import UserError
+from crossreid.records import UserError, counted
 
 
 def run(words: list[str]) -> None:
@@ -52,6 +53,8 @@ def run(words: list[str]) -> None:
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
     parsing.tell_device(embedder)
+    parsing.check_modality(embedder, [chosen.modality])
+    new = False
     try:
         gallery = Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint)
     except NoGallery:
@@ -61,25 +64,30 @@ def run(words: list[str]) -> None:
             fingerprint=embedder.fingerprint,
             model=embedder.name,
         )
-    with gallery:
-        try:
+        new = True
+    try:
+        with gallery:
             done = fill(gallery, embedder, images, root=chosen.root, thumbnails=not chosen.no_thumbnails)
-        except KeyboardInterrupt:
-            print(
-                "\nwhat was added stays in the gallery; give the same command again to go on", file=sys.stderr
-            )
-            raise
-        total = gallery.info().entries
+            total = gallery.info().entries
+    except KeyboardInterrupt:
+        print("\nwhat was added stays in the gallery; give the same command again to go on", file=sys.stderr)
+        raise
+    except UserError:
+        if new:
+            _remove_empty(chosen.gallery)
+        raise
     reasons = parsing.several([reason for _, reason in done.bad])
     if done.bad and len(done.bad) == len(images):
-        raise UserError(f"none of the {len(images)} images can be read: {reasons}.")
+        if new:
+            _remove_empty(chosen.gallery)
+        raise UserError(f"no image can be read: {reasons}.")
     known = f", {done.known} were there already and stay as they are" if done.known else ""
-    print(f"{chosen.gallery}: {done.new} images added{known}; it holds {total}")
+    print(f"{chosen.gallery}: {counted(done.new, 'image')} added{known}; it holds {total}")
     for note in done.notes[:3]:
         print(f"mind: {note}", file=sys.stderr)
     if done.assumed:
         print(
-            f"of {done.assumed} images nothing says whether they are visible or infrared: they count as visible "
+            f"of {counted(done.assumed, 'image')} nothing says whether visible or infrared: taken as visible "
             "(--modality, or a column modality, says otherwise)",
             file=sys.stderr,
         )
@@ -88,6 +96,18 @@ def run(words: list[str]) -> None:
             f"left out {len(done.bad)} of {len(images)} images: {reasons}",
             file=sys.stderr,
         )
+
+
+def _remove_empty(place: str) -> None:
+    """Take away the folder of a gallery that was made for images none of which came in."""
+    from crossreid.gallery import Gallery
+
+    if place.startswith("milvus:"):  # whose empty collections may be somebody's
+        return
+    with Gallery.open(place, read_only=True) as gallery:
+        empty = not gallery.count()
+    if empty:
+        shutil.rmtree(Path(place).expanduser())
 
 
 def _images(chosen):

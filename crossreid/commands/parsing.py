@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from crossreid.files import printable
 from crossreid.images import labels
-from crossreid.records import UserError
+from crossreid.records import INFRARED, VISIBLE, UserError
 
 
 def parser(name: str, doc: str, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -39,6 +39,16 @@ def modality(word: str) -> str:
         return labels.modality(word, "here")
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("here: ")) from None
+
+
+def check_modality(embedder, asked: Sequence[str | None]) -> None:
+    """Raise UserError where infrared images are announced to a model that learned from visible ones alone. Of a file
+    that does not say what it learned from nothing is known."""
+    if INFRARED in asked and embedder.trained.get("modalities") == [VISIBLE]:
+        raise UserError(
+            f"{embedder.name} was trained on visible images alone, so that what it makes of infrared ones means "
+            "nothing: take a model that was trained across modalities, or leave --modality infrared out"
+        )
 
 
 def several(reasons: Sequence[str], named: int = 5) -> str:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from crossreid.commands import parsing
-from crossreid.records import UserError
+from crossreid.records import UserError, pip_install
 
 SHORTEST_TOKEN = 16
 
@@ -50,7 +50,7 @@ def run(words: list[str]) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"the search page needs {error.name}, which is not installed: pip install 'crossreid[serve]'"
+            f"the search page needs {error.name}, which is not installed: {pip_install('serve')}"
         ) from None
     from crossreid.serve import create_app, server
 

@@ -37,6 +37,10 @@ def run(words: list[str]) -> None:
     if chosen.device:
         overrides += ["--train.device", chosen.device]
     source, last = chosen.config, None
+    if chosen.resume and chosen.resume.is_file():
+        raise UserError(
+            f"--resume {chosen.resume} is a file: give the folder of the run, --resume {chosen.resume.parent}"
+        )
     if chosen.resume and (chosen.resume / "fold_1").is_dir():
         # The folder of a run over all folds holds the settings and one run for each fold.
         source = chosen.resume / "config.yaml"

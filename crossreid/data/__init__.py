@@ -43,7 +43,8 @@ from crossreid.data.sets import (
 )
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.data.splitting import hold_out
-from crossreid.records import Image, UserError, check_choice, did_you_mean
+from crossreid.files import as_path
+from crossreid.records import Image, UserError, check_choice, counted, did_you_mean
 
 SOURCES: dict[str, Source] = {
     "market1501": market1501.SOURCE,
@@ -103,7 +104,7 @@ def read(
         settings["all_images"] = True
     if held_out and not all_images:
         settings = {**settings, **source.validation}
-    splits = source.read(Path(root).expanduser(), **settings)
+    splits = source.read(as_path(root, "the folder of a data set").expanduser(), **settings)
     if all_images:
         splits = everything(splits)
     if held_out and "validation" not in splits:
@@ -123,6 +124,11 @@ def locate(name: str, roots: Mapping[str, str | Path] | None = None) -> Path:
             raise UserError(f"{source.title}: {root}, given as data.roots.{name}, does not exist.")
         return root
     both = f"set data.roots.{name} to its folder, or CROSSREID_DATA to the folder that holds {source.folder}"
+    if name in ("folder", "csv"):  # own images, of which nobody else has a copy
+        both = (
+            f"set data.roots.{name} to its place; or name a data set, --data.name market1501 with "
+            "--data.roots.market1501 FOLDER, or with CROSSREID_DATA set to the folder that holds all data sets"
+        )
     base = os.environ.get("CROSSREID_DATA")
     if not base:
         raise UserError(f"no folder is known for {source.title}: {both}.")
@@ -147,10 +153,10 @@ def describe() -> str:
     for source in SOURCES.values():
         lines = [f"{source.name}: {source.title}"]
         for split, counts in source.expected.items():
-            cameras = "" if counts.cameras is None else f", {counts.cameras} cameras"
+            cameras = "" if counts.cameras is None else f", {counted(counts.cameras, 'camera')}"
             about = "" if counts.exact else " (quoted, not certain)"
-            images = "" if counts.images is None else f", {counts.images} images"
-            lines.append(f"    {split}: {counts.identities} identities{images}{cameras}{about}")
+            images = "" if counts.images is None else f", {counted(counts.images, 'image')}"
+            lines.append(f"    {split}: {counted(counts.identities, 'identity')}{images}{cameras}{about}")
         facts = (
             ("paper", " ".join(filter(None, (source.paper, source.paper_address)))),
             ("from", " ".join(filter(None, (source.obtain, source.address)))),

@@ -209,9 +209,11 @@ class _Batches:
             return error
         rows = np.asarray(rows)
         labels = self.labels.take(rows)
-        tensors = {name: torch.from_numpy(values) for name, values in vars(labels).items()}
         pixels, drawn = in_worker(arrays, labels.modality, generators, self.config)
-        return batch_index, state, Batch(images=pixels, **tensors), drawn, labels, broken
+        target, camera, modality, domain = (
+            torch.from_numpy(each) for each in (labels.target, labels.camera, labels.modality, labels.domain)
+        )
+        return batch_index, state, Batch(pixels, target, camera, modality, domain), drawn, labels, broken
 
     def _read(self, row: int, batch_index: int, place: int, broken: list[str]) -> tuple[np.ndarray, int]:
         """The pixels, and the row that they are of: another of that identity and modality for a broken image, of
@@ -270,15 +272,15 @@ class _Keys:
 
     def __iter__(self):
         batch_index = self.state["batch_index"]
-        mine = None
+        number, mine = batch_index, None
         for turn, (epoch, offset, rows) in enumerate(self._batches()):
             if turn % self.world == self.rank:
-                mine = batch_index + turn, rows
+                number, mine = batch_index + turn, rows
             if turn % self.world == self.world - 1:
                 yield (
-                    mine[0],
+                    number,
                     {"batch_index": batch_index + turn + 1, "epoch": epoch, "offset": offset + 1},
-                    mine[1],
+                    mine,
                 )
 
     def _batches(self):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from crossreid.data.source import Finding
 from crossreid.data.splitting import hold_out, query_and_gallery
 from crossreid.images.reading import unreadable
-from crossreid.records import Image, UserError
+from crossreid.records import Image, UserError, counted
 
 SPLITS = ("train", "validation", "query", "gallery", "test")
 
@@ -54,8 +54,9 @@ def _counts(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
     return [
         Finding(
             "note",
-            f"{split}: {len({image.identity for image in splits[split]})} identities, {len(splits[split])} images, "
-            f"{len({image.camera for image in splits[split]})} cameras",
+            f"{split}: {counted(len({image.identity for image in splits[split]}), 'identity')}, "
+            f"{counted(len(splits[split]), 'image')}, "
+            f"{counted(len({image.camera for image in splits[split]}), 'camera')}",
         )
         for split in SPLITS
         if split in splits
@@ -83,7 +84,7 @@ def _unreadable(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
         findings.append(
             Finding(
                 "error",
-                f"{len(lost)} identities have no image that can be read: {_listed(list(lost.values()))}.",
+                f"no image can be read of {counted(len(lost), 'identity')}: {_listed(list(lost.values()))}.",
             )
         )
     return findings

@@ -79,7 +79,9 @@ class EraseConfig:
     attempts: int = 100
 
     def __post_init__(self):
-        self.area, self.aspect, self.fill = tuple(self.area), tuple(self.aspect), tuple(self.fill)
+        # A list of a settings file as the tuple that it stands for; how many there are is looked at below.
+        for name in ("area", "aspect", "fill"):
+            setattr(self, name, tuple(getattr(self, name)))
         _share("probability", self.probability)
         _at_least("attempts", self.attempts, 1)
         if not (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1):
@@ -155,7 +157,8 @@ class DataConfig:
     validation: float = 0.0
 
     def __post_init__(self):
-        self.size, self.mean, self.std = tuple(self.size), tuple(self.mean), tuple(self.std)
+        for name in ("size", "mean", "std"):
+            setattr(self, name, tuple(getattr(self, name)))
         augmentations.chosen(self.augment)
         if len(self.size) != 2 or min(self.size) < 1:
             raise UserError(f"size is {self.size}: expected height and width in pixels, such as (256, 128)")

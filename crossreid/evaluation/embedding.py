@@ -14,6 +14,7 @@ from crossreid.export.using import Exported
 from crossreid.images.reading import read
 from crossreid.images.resize import fit
 from crossreid.methods.base import Method
+from crossreid.nn.folding import folded
 from crossreid.ops import memory
 from crossreid.ops.precision import full_products
 from crossreid.records import MODALITIES, Embedding, Image, UserError
@@ -34,6 +35,7 @@ def embed(
     found: list[torch.Tensor] = []
     was_training = method.training
     method.eval()
+    network = folded(method, inputs.size, feature) if engine.exact else method
     bar = tqdm(
         total=len(rows), desc="embed", disable=None if engine.main else True, leave=False, unit="image"
     )
@@ -43,7 +45,7 @@ def embed(
             [images[row] for row in rows], inputs, batch, inputs.workers, engine.device
         ):
             with engine.autocast():
-                out = method.embed(pixels, modality=modality, feature=feature)
+                out = network.embed(pixels, modality=modality, feature=feature)
             parts = [out.feature] if out.stripes is None else [out.feature, out.stripes]
             if not found:
                 found = _room(parts, len(rows), len(images))

@@ -19,7 +19,7 @@ from crossreid.evaluation.features import Stored, embedding_of
 from crossreid.images import labels
 from crossreid.protocols.results import described
 from crossreid.protocols.single_query import SingleQuery
-from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, UserError
+from crossreid.records import MODALITIES, VISIBLE, Embedding, Image, Metric, UserError, counted
 
 
 def labelled(path: Path, identity: str, camera: str | None) -> Image:
@@ -82,7 +82,7 @@ def between(
     sides = both[:queries], both[queries:]
     protocol = SingleQuery.between(*sides, title="Stored features", same_camera=same_camera)
     if junk:
-        protocol.notes = (*protocol.notes, f"{junk} features of junk images (identity -1) were left out.")
+        protocol.notes = (*protocol.notes, f"junk (identity -1) was left out: {counted(junk, 'image')}.")
     stripes = [each.stripes for each in embeddings]
     import torch
 

@@ -22,7 +22,7 @@ from crossreid.evaluation.feature_tables import between, labelled, text
 from crossreid.evaluation.features import Stored
 from crossreid.formats import matlab
 from crossreid.ops import memory
-from crossreid.records import Embedding, Image, Metric, UserError
+from crossreid.records import Embedding, Image, Metric, UserError, counted
 
 SIDES = ("query", "gallery")
 RESULT = tuple(f"{side}_{what}" for side in SIDES for what in ("f", "label", "cam"))
@@ -60,7 +60,8 @@ def read_result(
         for name, values in (("label", people), ("cam", cameras)):
             if len(values) != len(features):
                 raise UserError(
-                    f"{path}: {side}_{name} has {len(values)} values for {len(features)} features: one each is expected"
+                    f"{path}: {side}_{name} has {counted(len(values), 'value')} for "
+                    f"{counted(len(features), 'feature')}: one each is expected"
                 )
         labels.append(
             [

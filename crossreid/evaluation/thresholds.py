@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from crossreid.bundled import located
 from crossreid.files import understood
 from crossreid.formats.text import read_json
-from crossreid.records import UserError
+from crossreid.records import MODALITIES, UserError
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,16 @@ def thresholds(
 
     Raises UserError for a rate that no number of pairs can have, or fewer than there were.
     """
-    if not 0 < false_positive <= 1:
+    if not isinstance(false_positive, Real) or not 0 < false_positive <= 1:
         raise UserError(
-            f"a false positive rate of {false_positive:g} was asked for: expected a share above 0 and up to 1, "
+            f"a false positive rate of {false_positive!r} was asked for: expected a share above 0 and up to 1, "
             "such as 0.01 for one pair of strangers in a hundred"
+        )
+    pair = list(modalities) if isinstance(modalities, Sequence) else []
+    if modalities is not None and (len(pair) != 2 or any(each not in MODALITIES for each in pair)):
+        raise UserError(
+            f"modalities are {modalities!r}: expected those of the two images that are compared, such as "
+            "('visible', 'infrared')"
         )
     found = []
     for each in points:

@@ -17,7 +17,7 @@ import numpy as np
 from crossreid.export.comparison import BATCHES, TOLERANCE, difference, rendered
 from crossreid.export.using import DESCRIPTION, Run, read, run_graph
 from crossreid.files import write_json
-from crossreid.records import MODALITIES, UserError
+from crossreid.records import MODALITIES, UserError, pip_install
 
 _DEVICES = {"cpu": "CPU", "cuda": "GPU", "npu": "Ascend"}
 
@@ -114,7 +114,7 @@ def check_packages() -> None:
     missing = [name for name in ("onnx", "mindspore") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
-            f"writing MINDIR needs {' and '.join(missing)}, not installed here: pip install 'crossreid[mindir]'; or, "
+            f"writing MINDIR needs {' and '.join(missing)}, not installed here: {pip_install('mindir')}; or, "
             "since MindSpore wants a NumPy below 2, export to ONNX here and, in an environment with mindspore, onnx "
             "and numpy<2, run crossreid export --from FOLDER --format mindir"
         )
@@ -128,7 +128,7 @@ def _compare(model, path: Path, pixels, expects: dict, tolerance: float) -> floa
     run, worst = open_mindir(path), 0.0
     for batch in BATCHES:
         expected = run_graph(
-            lambda values: [np.asarray(each) for each in evaluator.run(None, {"pixels": values})],
+            lambda values: [np.asarray(each) for each in evaluator.run(None, {expects["name"]: values})],
             pixels[:batch],
             expects,
         )

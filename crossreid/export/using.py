@@ -37,7 +37,9 @@ _FORM = {
         "size": [WHOLE],
         "interpolation": lambda value: isinstance(value, str) and value in FILTERS,
         "type": lambda value: value in ("uint8", "float32"),
+        "name": TEXT,
         "layout": lambda value: value in ("NHWC", "NCHW"),
+        "normalise?": lambda value: value in ("inside", "outside"),
         "mean": lambda value: not unlike(value, [NUMBER]) and len(value) == 3,
         "std": lambda value: not unlike(value, [NUMBER]) and len(value) == 3 and min(value) > 0,
     },
@@ -149,7 +151,8 @@ class Exported:
         session = open_session(content, path, device)
         shapes = {node.name: list(node.shape[1:]) for node in [*session.get_inputs(), *session.get_outputs()]}
         first = self._input["layout"] == "NCHW"
-        wanted = {"pixels": [3, *self.size] if first else [*self.size, 3], "vector": [self.dimension]}
+        pixels = [3, *self.size] if first else [*self.size, 3]
+        wanted = {self._input["name"]: pixels, "vector": [self.dimension]}
         if self.stripes is not None:
             wanted["stripes"] = list(self.stripes[::-1] if first else self.stripes)
         if shapes != wanted:
@@ -161,14 +164,15 @@ class Exported:
 
 def onnx_run(session) -> Run:
     """A session of onnxruntime as a function from what the graph takes to what it gives."""
-    return lambda values: session.run(None, {"pixels": values})
+    (given,) = session.get_inputs()
+    return lambda values: session.run(None, {given.name: values})
 
 
 def graph_values(pixels: np.ndarray, expects: Mapping) -> np.ndarray:
     """Pixels (N, H, W, 3) uint8 as a graph takes them. expects: ``input`` of the description, which says whether that
-    is normalised, and channels first."""
-    values = pixels
-    if expects["type"] == "float32":
+    is normalised, float, and channels first."""
+    values = pixels.astype(expects["type"], copy=False)
+    if expects["normalise"] == "outside":
         mean, std = np.array(expects["mean"]), np.array(expects["std"])
         values = pixels * (1 / (255 * std)).astype(np.float32) - (mean / std).astype(np.float32)
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2) if expects["layout"] == "NCHW" else values)
@@ -236,6 +240,8 @@ def read(folder: Path) -> dict:
             "export the checkpoint again"
         )
     wrong = unlike(known, _FORM)
+    if not wrong:  # files of before it was said
+        known["input"].setdefault("normalise", "inside" if known["input"]["type"] == "uint8" else "outside")
     size: Sequence[int] = known["input"]["size"] if not wrong else ()
     if not wrong and not (len(size) == 2 and min(size) > 0 and size[0] * size[1] <= LARGEST_INPUT):
         wrong = "input.size"

@@ -38,12 +38,15 @@ from crossreid.export.using import (
 )
 from crossreid.files import check_folder, write_json
 from crossreid.ops import degenerate
-from crossreid.records import MODALITIES, UserError
+from crossreid.records import MODALITIES, UserError, pip_install
 
 OPSET = 18
 FORMATS = ("onnx", "mindir")
 LAYOUTS = {"nhwc": "NHWC", "nchw": "NCHW"}
 INPUTS = ("uint8", "float32")
+NORMALISE = ("inside", "outside")
+# What the tensor of images is called: as an array of images here, and as the programs that feed channels first call it.
+NAMES = {"nhwc": "pixels", "nchw": "images"}
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -57,6 +60,7 @@ def export(
     format: str = "onnx",
     layout: str = "nhwc",
     input: str = "uint8",
+    normalise: str | None = None,
     log: Callable[[str], None] = print,
     **settings,
 ) -> Path:
@@ -68,8 +72,10 @@ def export(
     feature: one of the method's features; None is its default. A feature with stripes is exported with them.
     half: weights and maps in float16, half of the size; from the pooling on it is float32 again.
     format: ``mindir`` writes MindSpore's form beside the ONNX files, see ``crossreid.export.mindir``.
-    layout: ``nchw`` takes images, and gives stripes, with the channels first.
-    input: ``float32`` takes images already normalised by ``input.mean`` and ``input.std`` of ``model.json``.
+    layout: ``nchw`` takes images, called ``images`` and not ``pixels``, and gives stripes, with the channels first.
+    input: ``float32`` takes numbers and not bytes.
+    normalise: ``inside`` takes numbers from 0 to 255, ``outside`` float32 ones that are normalised already, by
+        ``input.mean`` and ``input.std`` of ``model.json``; None is ``inside`` for uint8 and ``outside`` for float32.
 
     Before the folder gets its name, rendered people are embedded by torch and by onnxruntime from the files, in batches
     of 1, 2 and 5. Raises UserError, and leaves nothing, when a vector is off by more than 1e-4 of its length (3e-2 with
@@ -79,9 +85,16 @@ def export(
         (format, FORMATS, "format"),
         (layout, LAYOUTS, "layout"),
         (input, INPUTS, "input"),
+        (normalise, (None, *NORMALISE), "normalise"),
     ):
         if value not in known:
-            raise UserError(f"{name} is {value!r}: choose {' or '.join(known)}")
+            raise UserError(f"{name} is {value!r}: choose {' or '.join(filter(None, known))}")
+    normalise = normalise or ("inside" if input == "uint8" else "outside")
+    if normalise == "outside" and input == "uint8":
+        raise UserError(
+            "images that are normalised outside of the graph are no bytes: give input float32 too (--input float32), "
+            "or leave normalise out"
+        )
     _check_packages()
     if format == "mindir":
         mindir.check_packages()
@@ -95,7 +108,13 @@ def export(
     temporary, before = (out.with_name(f".{out.name}.{os.getpid()}.{word}") for word in ("part", "old"))
     temporary.mkdir()
     try:
-        expects = {"name": "pixels", "type": input, "layout": LAYOUTS[layout], "colour": "RGB"}
+        expects = {
+            "name": NAMES[layout],
+            "type": input,
+            "layout": LAYOUTS[layout],
+            "colour": "RGB",
+            "normalise": normalise,
+        }
         description = _write(model, temporary, "float16" if half else "float32", expects, log)
         Exported(temporary)  # readable as it will be read
         if format == "mindir":
@@ -117,7 +136,8 @@ class Graph(nn.Module):
 
     def __init__(self, model: Trained, modality: str, half: bool, expects: dict):
         super().__init__()
-        self.normalised, self.channels_first = expects["type"] == "float32", expects["layout"] == "NCHW"
+        self.normalised = expects["normalise"] == "outside"
+        self.channels_first = expects["layout"] == "NCHW"
         self.network = copy.deepcopy(model.network) if half else model.network
         self.normalise, self.modality, self.feature, self.half_maps = (
             model.normalise,
@@ -138,7 +158,9 @@ class Graph(nn.Module):
         out = self.network.embed(
             images.half() if self.half_maps else images, modality=self.modality, feature=self.feature
         )
-        vector = nn.functional.normalize(out.feature.float())
+        feature = out.feature.float()
+        # As normalize() has it, but broadcast: OpenCV cannot expand to a batch that is free.
+        vector = feature / torch.linalg.vector_norm(feature, dim=1, keepdim=True).clamp_min(1e-12)
         if out.stripes is None:
             return vector
         stripes = out.stripes.float()
@@ -157,7 +179,7 @@ def _write(model: Trained, folder: Path, precision: str, expects: dict, log: Cal
         modality = MODALITIES[0] if name == "all" else name
         path = folder / file
         graph = Graph(model, modality, precision == "float16", expects).eval()
-        _trace(graph, graph_values(people[modality][:2], expects), path)
+        _trace(graph, graph_values(people[modality][:2], expects), path, expects["name"])
         content = path.read_bytes()
         files[name] = {"file": file, "sha256": hashlib.sha256(content).hexdigest()}
         run = onnx_run(open_session(content, path))
@@ -216,8 +238,8 @@ def _write(model: Trained, folder: Path, precision: str, expects: dict, log: Cal
     return description
 
 
-def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
-    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+def _trace(graph: Graph, pixels: np.ndarray, path: Path, name: str) -> None:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass, LiftConstantsToInitializersPass
     from onnxscript import optimizer
 
     with warnings.catch_warnings():
@@ -227,7 +249,7 @@ def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
         program = torch.onnx.export(
             graph,
             (torch.from_numpy(pixels),),
-            input_names=["pixels"],
+            input_names=[name],
             output_names=["vector", *stripes],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
@@ -240,6 +262,8 @@ def _trace(graph: Graph, pixels: np.ndarray, path: Path) -> None:
         assert program is not None  # as it is with dynamo
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
+        # OpenCV reads constants as tensors only.
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(program.model)
         # Where on this machine each line of the network stood.
         ClearMetadataAndDocStringPass()(program.model)
         program.save(path, external_data=False)
@@ -255,7 +279,7 @@ def _sentence(description: dict) -> str:
         f"({description['input']['interpolation']}) before the graph, as {DESCRIPTION} says; "
         + (
             "and normalised before it too."
-            if description["input"]["type"] == "float32"
+            if description["input"]["normalise"] == "outside"
             else "normalisation is inside."
         )
     )
@@ -270,7 +294,7 @@ def _check_packages() -> None:
     if missing:
         raise UserError(
             f"exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
-            "pip install 'crossreid[export]'"
+            f"{pip_install('export')}"
         )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from crossreid.files import as_path
 from crossreid.gallery.entries import Entry, Filter, Hit, Info, checked
 from crossreid.gallery.memory import MemoryStore
 from crossreid.gallery.store import Metadata, Row, Store
-from crossreid.records import UserError
+from crossreid.records import UserError, counted
 
 EVERYTHING = Filter()
 CANDIDATES = 200
@@ -27,6 +27,10 @@ class Gallery:
     """
 
     def __init__(self, store: Store, read_only: bool = False):
+        if isinstance(store, str | os.PathLike):
+            raise UserError(
+                f"Gallery({store!r}): a gallery is had by Gallery.open(place) or Gallery.create(place, ...)"
+            )
         self._store, self._read_only = store, read_only
 
     @classmethod
@@ -40,8 +44,10 @@ class Gallery:
             the name of a collection.
         dimension: length of the vectors. fingerprint: of the model that makes them. model: its name, for reading.
         """
-        if dimension < 1:
-            raise UserError(f"the vectors of a gallery have a length of at least 1, not {dimension}")
+        if not isinstance(dimension, int | np.integer) or dimension < 1:
+            raise UserError(
+                f"the vectors of a gallery have a length of {dimension!r}: expected a whole number from 1"
+            )
         metadata = Metadata(int(dimension), fingerprint, model)
         if where is None:
             return cls(MemoryStore(metadata))
@@ -101,11 +107,16 @@ class Gallery:
         they would survive the end of this process by any means.
         """
         self._writable()
+        for entry in _listed(entries):
+            if not isinstance(entry, Entry):
+                raise UserError(
+                    f"an entry was given as {type(entry).__name__}: expected crossreid.gallery.Entry"
+                )
         vectors = self._checked(vectors, [entry.path or entry.key for entry in entries])
         if len(entries) != len(vectors) or (images is not None and len(images) != len(entries)):
             raise UserError(
-                f"{len(entries)} entries came with {len(vectors)} vectors"
-                + (f" and {len(images)} images" if images is not None else "")
+                f"{counted(len(entries), 'entry')} came with {counted(len(vectors), 'vector')}"
+                + (f" and {counted(len(images), 'image')}" if images is not None else "")
                 + ": expected one for each"
             )
         now = time.time()
@@ -140,7 +151,7 @@ class Gallery:
         if not len(vectors):
             return []
         length = max(top, CANDIDATES) if rerank else top
-        found = self._store.nearest(vectors, length, filter, approximate)
+        found = self._store.nearest(vectors, length, _checked_filter(filter), approximate)
         lists = []
         for vector, pairs in zip(vectors, found):
             pairs = sorted(
@@ -166,6 +177,10 @@ class Gallery:
         """The unit vector (D,) float32 of that key."""
         return self._store.vectors([key]).get(key)
 
+    def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        """The unit vectors (D,) float32 of those keys that are there."""
+        return self._store.vectors(keys)
+
     def image(self, key: str) -> bytes | None:
         """The small image that was added with that key."""
         return self._store.image(key)
@@ -174,18 +189,18 @@ class Gallery:
         """A page of entries, in an order that is the same while nothing is written."""
         if start < 0 or count < 0:
             raise UserError(f"a page starts at {start} and has {count} entries: expected numbers from 0")
-        return self._store.select(filter, start, count) if count else []
+        return self._store.select(_checked_filter(filter), start, count) if count else []
 
     def count(self, filter: Filter = EVERYTHING) -> int:
         """How many entries are within the filter."""
-        return self._store.count(filter)
+        return self._store.count(_checked_filter(filter))
 
     def delete(self, filter: Filter) -> int:
         """Remove the entries within the filter, their vectors and images, and return how many there were. A filter
         without conditions removes all. When this returns, nothing of them is left in memory or in the gallery's folder;
         a Milvus server removes the bytes in its own time."""
         self._writable()
-        return self._store.delete(filter)
+        return self._store.delete(_checked_filter(filter))
 
     def delete_older(self, days: float, now: float | None = None) -> int:
         """Remove what was taken (or, where that is not known, added) more than ``days`` days ago.
@@ -246,7 +261,12 @@ class Gallery:
 
     def _checked(self, vectors, names: Sequence[str] | None) -> np.ndarray:
         """(N, D) float32 of unit length."""
-        vectors = np.asarray(vectors, np.float32)
+        try:
+            vectors = np.asarray(vectors, np.float32)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"vectors were given as {type(vectors).__name__}: expected numbers (rows, D), as an Embedder makes them"
+            ) from error
         if vectors.ndim == 1 and names is None:
             vectors = vectors[None]
         if not vectors.size:
@@ -286,6 +306,23 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
 
 
+def _listed(entries) -> Sequence:
+    if isinstance(entries, Sequence) and not isinstance(entries, str):
+        return entries
+    raise UserError(
+        f"entries were given as {type(entries).__name__}: expected a list of crossreid.gallery.Entry"
+    )
+
+
+def _checked_filter(filter: Filter) -> Filter:
+    if isinstance(filter, Filter):
+        return filter
+    raise UserError(
+        f"a filter was given as {type(filter).__name__}: expected crossreid.gallery.Filter, such as "
+        "Filter(cameras=('1',))"
+    )
+
+
 def _kind(where: str | os.PathLike):
     """The store that keeps galleries at such a place, and the place as it wants it."""
     if isinstance(where, str) and where.startswith("milvus:"):
@@ -294,4 +331,4 @@ def _kind(where: str | os.PathLike):
         return MilvusStore, where.removeprefix("milvus:")
     from crossreid.gallery.lance import LanceStore
 
-    return LanceStore, Path(where).expanduser()
+    return LanceStore, as_path(where, "a gallery").expanduser()

@@ -12,7 +12,7 @@ import numpy as np
 
 from crossreid.gallery.entries import Entry, Filter, age, tag, tags
 from crossreid.gallery.store import Row
-from crossreid.records import UserError
+from crossreid.records import UserError, pip_install
 
 FIELDS = ("key", "path", "modality", "camera", "time", "identity", "columns", "added")
 # Seconds between the tries of a read whose files another process has just removed.
@@ -38,7 +38,7 @@ def connector():
         import lancedb
     except ImportError as error:
         raise UserError(
-            "a gallery in a folder needs LanceDB, which is not installed: pip install 'crossreid[search]'"
+            f"a gallery in a folder needs LanceDB, which is not installed: {pip_install('search')}"
         ) from error
     # Each reading looks for what other processes have written since.
     return functools.partial(lancedb.connect, read_consistency_interval=timedelta(0))

@@ -24,7 +24,7 @@ import numpy as np
 
 from crossreid.gallery.entries import Entry, Filter, age, tags
 from crossreid.gallery.store import Metadata, NoGallery, Row, Summary, metadata_from, summarised
-from crossreid.records import UserError
+from crossreid.records import UserError, pip_install
 
 COLLECTION, FACTS = "crossreid", "_facts"
 # Milvus keeps text of up to 65535 bytes, a vector for every row, and answers with at most 16384 rows.
@@ -261,7 +261,7 @@ def _connect(place: str):
         from pymilvus import MilvusClient
     except ImportError as error:
         raise UserError(
-            "a gallery in Milvus needs its client, which is not installed: pip install 'crossreid[milvus]'"
+            f"a gallery in Milvus needs its client, which is not installed: {pip_install('milvus')}"
         ) from error
     file = address.endswith(".db")
     try:

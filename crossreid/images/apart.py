@@ -126,14 +126,14 @@ class _Child:
     def __init__(self):
         root = str(Path(__file__).parents[2])
         code = f"import sys; sys.path.insert(0, {root!r}); from crossreid.images.apart import answer_all; answer_all()"
-        own_group = {"process_group": 0} if os.name == "posix" else {}
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
-            **own_group,  # so that Ctrl-C reaches us alone, and what is under way can be finished
+            # A group of its own, so that Ctrl-C reaches us alone, and what is under way can be finished.
+            process_group=0 if os.name == "posix" else None,
         )
         self._timer: threading.Timer | None = None
 
@@ -158,7 +158,8 @@ class _Child:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
-                pipe.close()
+                if pipe is not None:
+                    pipe.close()
 
 
 def _send(pipe, head: dict, *parts) -> None:

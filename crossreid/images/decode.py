@@ -18,7 +18,7 @@ from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
 from crossreid import files
-from crossreid.images import memory
+from crossreid.images import arrays, memory
 from crossreid.records import UserError
 
 # Pillow opens many more formats, some of which run other programs (EPS) or have seen little hostile input.
@@ -40,13 +40,14 @@ def decode(
 ) -> np.ndarray:
     """The pixels of one image, (H, W, 3) uint8 RGB.
 
-    source: a path, the bytes of a file, a binary file object, a Pillow image, or an array that is (H, W, 3) uint8
-        RGB already.
+    source: a path, the bytes of a file, a binary file object, a Pillow image, or an array or tensor of
+        ``crossreid.images.arrays.checked``, red first.
     limit_pixels, limit_bytes: larger images are refused, by their header, before they are decoded.
     name: what errors call an image that has no path.
 
     The EXIF orientation is applied. Grey, palettes, 1-bit and CMYK become RGB by Pillow's plain formulas, without
-    colour profiles (a CMYK JPEG is taken as inverted, as Adobe and the browsers do). Of 16 bits the upper 8 are kept.
+    colour profiles (a CMYK JPEG is taken as inverted, as Adobe and the browsers do). 16-bit grey is scaled as
+    ``crossreid.images.arrays.grey16`` says; of 16-bit colour the upper 8 are kept.
     What is transparent is laid on white. Of an animation or a file of several pages the first image is taken.
     Raises UserError naming the image: unreadable, truncated, too large, too laborious, of another format, or of float
     values.
@@ -61,8 +62,8 @@ def frame(
 ) -> Iterator[np.ndarray]:
     """``decode`` for threads that decode many images at once: what the image takes in memory counts while the block
     runs, and large ones wait until others have made room."""
-    if isinstance(source, np.ndarray):
-        yield _checked(source)
+    if isinstance(source, np.ndarray) or arrays.is_tensor(source):
+        yield arrays.checked(source)
         return
     if isinstance(source, PILImage.Image):
         name = name or getattr(source, "filename", "") or "the given image"
@@ -148,7 +149,7 @@ def content_key(array: np.ndarray, box: Sequence[float] | None = None) -> str:
     The same pixels have the same key whatever file or format they came from, as long as it is lossless. Decoders of
     JPEG may differ by a grey level between versions, and then the key differs.
     """
-    array = np.ascontiguousarray(_checked(array))
+    array = np.ascontiguousarray(arrays.checked(array))
     digest = hashlib.sha256(repr((array.shape, None if box is None else edges(box))).encode())
     digest.update(array.data)
     return digest.hexdigest()
@@ -234,20 +235,12 @@ def _check_mode(mode: str, name: str) -> None:
         )
 
 
-def _checked(array: np.ndarray) -> np.ndarray:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise UserError(
-            f"an image given as an array has shape {array.shape} and type {array.dtype}: expected (height, width, 3) "
-            "uint8, red first"
-        )
-    # Views such as frame[:, :, ::-1], the usual way from OpenCV's blue-first order, have steps torch does not take.
-    return array if min(array.strides) > 0 else np.ascontiguousarray(array)
-
-
 def _rgb(image: PILImage.Image, name: str) -> np.ndarray:
     """The pixels as they lie in the file, brought to RGB in bands, so that no second whole image is ever held."""
     image.load()
     _check_mode(image.mode, name)
+    if image.mode.startswith("I"):
+        return _grey(np.asarray(image))
     width, height = image.size
     rows = max(1, BAND_PIXELS // max(width, 1))
     if rows >= height:
@@ -260,8 +253,6 @@ def _rgb(image: PILImage.Image, name: str) -> np.ndarray:
 
 
 def _band(image: PILImage.Image) -> np.ndarray:
-    if image.mode.startswith("I"):
-        return _upper_bits(np.asarray(image))
     if image.mode == "La":
         image = image.convert("LA")
     if image.has_transparency_data or image.mode == "RGBa":
@@ -291,13 +282,13 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
-def _upper_bits(values: np.ndarray) -> np.ndarray:
-    """16-bit grey as RGB, 65535 being white; the upper byte, as Pillow does with 16-bit colour."""
+def _grey(values: np.ndarray) -> np.ndarray:
+    """16-bit grey as RGB."""
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(
             f"its values go from {values.min()} to {values.max()}, but whole numbers from 0 to 65535 were expected"
         )
-    return np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    return np.repeat(arrays.grey16(values.astype(np.uint16))[:, :, None], 3, axis=2)
 
 
 # Work and memory that an image asks for

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from crossreid.records import INFRARED, VISIBLE, Image, UserError
+from crossreid.records import INFRARED, VISIBLE, Image, UserError, counted
 
 # Crops that show nobody, or too little of somebody, as Market-1501 and many after it number them.
 JUNK = -1
@@ -82,8 +82,10 @@ def not_junk(identities: Sequence[str | int | None], where: str, keep: bool = Fa
     kept = [at for at, identity in enumerate(identities) if keep or not is_junk(identity)]
     if len(kept) < len(identities):
         warnings.warn(
-            f"{where}: {len(identities) - len(kept)} of {len(identities)} images have the identity -1 (junk) and are "
-            "left out; the setting keep_junk takes them as an identity like any other",
+            f"{where}: {len(identities) - len(kept)} of {counted(len(identities), 'image')} have the identity "
+            "-1 (junk) and are "
+            "left out; --keep-junk of a command, or keep_junk in data.settings, takes them as an identity "
+            "like any other",
             stacklevel=2,
         )
     return kept
@@ -122,16 +124,49 @@ def modality(word: str, where: str) -> str:
     return found
 
 
-def compiled(pattern: str | None) -> re.Pattern[str]:
+_FIELD = re.compile(r"\{([A-Za-z]\w*)\}")
+
+
+def template(text: str) -> str:
+    """The expression that a plain template such as ``{camera}_{track}_{time}.jpg`` stands for: each field takes what
+    lies between the signs around it, and ``*`` anything, inside one folder or name. Text without fields is an
+    expression already."""
+    if not _FIELD.search(text):
+        return text
+    parts, seen = [], set()
+    for at, part in enumerate(_FIELD.split(text)):
+        if at % 2 == 0:
+            parts.append(re.escape(part).replace(r"\*", "[^/]*"))
+        elif part in seen:
+            parts.append(f"(?P={part})")
+        else:
+            seen.add(part)
+            parts.append(f"(?P<{part}>[^/]+?)")
+    return f"(?:^|/){''.join(parts)}$"
+
+
+def compiled(pattern: str | None, own: bool = False) -> re.Pattern[str]:
     """The expression that reads names, once its groups are known to be the right ones; None reads the names of files as
-    Market-1501 has them."""
+    Market-1501 has them.
+
+    pattern: a regular expression, or a template, see ``template``. own: whether groups of any name are taken, as
+        columns are in a gallery, and none is needed.
+    """
     if pattern is None:
         return re.compile(_FILE)
+    pattern = template(pattern)
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise UserError(f"the pattern {pattern!r} is not a regular expression: {error}.") from error
     groups = set(expression.groupindex)
+    if own and groups:
+        return expression
+    if own:
+        raise UserError(
+            f"the pattern {pattern!r} has no named groups: give a template such as {{camera}}_{{track}}_{{time}}.jpg, "
+            "or a regular expression such as (?P<camera>\\d+)_(?P<track>\\d+)"
+        )
     if "identity" not in groups or groups - set(GROUPS):
         raise UserError(
             f"the pattern {pattern!r} has the named groups {', '.join(sorted(groups)) or '(none)'}: "
@@ -156,6 +191,19 @@ def named(expression: re.Pattern[str], name: str, where: str) -> dict[str, str]:
             if expression.pattern != _FILE
             else f"{where}: the name {name} does not say whom the image shows: names such as 0002_c1s1_000451_03.jpg "
             "were expected, or a pattern with the groups identity and camera"
+        )
+    whole_groups(match, where)
+    return {group: text for group, text in match.groupdict().items() if text}
+
+
+def told_by(expression: re.Pattern[str], path: str, where: str) -> dict[str, str]:
+    """What an expression with groups of any name finds in a path or its last part; groups that found nothing are left
+    out. Raises UserError where it does not fit, or takes a part of a number."""
+    match = expression.search(path) or expression.search(path.rpartition("/")[2])
+    if match is None:
+        raise UserError(
+            f"{where}: the pattern {expression.pattern!r} does not fit {path}: correct the pattern, or take the image "
+            "away"
         )
     whole_groups(match, where)
     return {group: text for group, text in match.groupdict().items() if text}

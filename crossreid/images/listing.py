@@ -8,10 +8,11 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from crossreid.images import labels, tables
-from crossreid.records import Image, UserError
+from crossreid.images import labels, tables, timestamps
+from crossreid.records import Image, UserError, counted
 
 # Of the formats that ``decode`` opens.
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .webp .gif .tif .tiff .ppm .pgm .pbm .pnm".split())
@@ -98,7 +99,9 @@ def passed_over(folder: Path) -> str:
         return ""
     kinds = Counter(path.suffix.lower() or "no suffix" for path in others)
     listed = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common(6))
-    return f"{len(others)} files ({listed}), the first is {others[0].relative_to(folder).as_posix()}"
+    return (
+        f"{counted(len(others), 'file')} ({listed}), the first is {others[0].relative_to(folder).as_posix()}"
+    )
 
 
 def listed(
@@ -135,7 +138,7 @@ def by_folder(folder: Path) -> list[Image]:
     loose = image_names(folder)
     if loose:
         raise UserError(
-            f"{len(loose)} images lie directly in {folder}, the first is {loose[0]}, so that nothing says "
+            f"directly in {folder} lie images ({len(loose)}), the first is {loose[0]}, so that nothing says "
             f"whom they show: put the images of each identity into a sub-folder, or give a pattern that "
             f"finds the identity in the name, such as data.settings.pattern: '{labels.NAME}'."
         )
@@ -169,6 +172,26 @@ def by_name(folder: Path, expression: re.Pattern[str]) -> list[Image]:
         modality = labels.modality(word, str(path)) if word else ""
         images.append(Image(path, modality=modality, extra=told))
     return images
+
+
+def named(sources: Sequence[str | Path], pattern: str, modality: str | None = None) -> list[Image]:
+    """The images of ``listed``, with what a pattern or template reads in the path of each (``labels.compiled`` with
+    groups of any name): ``camera``, ``identity``, ``modality`` and ``time`` as tables have them, others in ``extra``.
+    """
+    expression = labels.compiled(pattern, own=True)
+    return [told(image, expression) for image in listed(sources, modality)]
+
+
+def told(image: Image, expression: re.Pattern[str]) -> Image:
+    """An image with what an expression reads in its path; what is known of it already stays."""
+    found = labels.told_by(expression, image.path.as_posix(), str(image.path.parent))
+    word, when = found.pop("modality", None), found.pop("time", None)
+    where = str(image.path)
+    if word and not image.modality:
+        image = replace(image, modality=labels.modality(word, where))
+    if when and image.time is None:
+        image = replace(image, time=timestamps.taken(when, f"{where}: time"))
+    return replace(image, extra={**found, **{name: text for name, text in image.extra.items() if text}})
 
 
 def _images_below(folder: Path) -> list[Path]:

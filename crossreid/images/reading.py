@@ -17,7 +17,7 @@ import numpy as np
 from crossreid.formats.arrays import map_npy
 from crossreid.images.decode import check, crop, frame
 from crossreid.images.listing import name_of
-from crossreid.records import Image, UserError
+from crossreid.records import Image, UserError, counted
 
 THREADS = max(2, min(8, os.cpu_count() or 2))
 
@@ -160,7 +160,7 @@ def _from_array(path: Path, position: int) -> np.ndarray:
         )
     if not 0 <= position < len(array):
         raise UserError(
-            f"{path}: has {len(array)} images but number {position} was asked for; prepare it again"
+            f"{path}: has {counted(len(array), 'image')} but number {position} was asked for; prepare it again"
         )
     pixels = array[position]
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crossreid import files
 from crossreid.images import decode, labels, timestamps
-from crossreid.records import Image, UserError
+from crossreid.records import Image, UserError, counted
 
 EDGES = ("x0", "y0", "x1", "y1")
 KNOWN = ("path", "identity", "camera", "modality", "split", "time", *EDGES)
@@ -86,7 +86,8 @@ def _lines(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, 
                         else "Put quotation marks around a field that holds a separator."
                     )
                     raise UserError(
-                        f"{table}, line {reader.line_num}: {len(fields)} fields, but {len(columns)} columns "
+                        f"{table}, line {reader.line_num}: {counted(len(fields), 'field')}, but "
+                        f"{counted(len(columns), 'column')} "
                         f"({', '.join(columns)}). {mend}"
                     )
                 yield reader.line_num, dict(zip(columns, (files.uncelled(field.strip()) for field in fields)))
@@ -132,8 +133,15 @@ def _box(line: Mapping[str, str], where: str) -> tuple[int, int, int, int] | Non
     if not any(given):
         return None
     try:
-        return decode.edges([float(edge) for edge in given])
+        left, top, right, bottom = decode.edges([float(edge) for edge in given])
     except (UserError, ValueError) as error:
         raise UserError(
             f"{where}: the box {', '.join(given)} was not understood; expected four numbers of pixels, or nothing"
         ) from error
+    if right <= left or bottom <= top:
+        raise UserError(
+            f"{where}: the box {', '.join(given)} is empty: expected x0 < x1 and y0 < y1, the edges in pixels; "
+            "of boxes "
+            "with width and height, x1 is x0 + width and y1 is y0 + height"
+        )
+    return left, top, right, bottom

@@ -86,11 +86,13 @@ def _one(where, entry, features, defaults) -> Loss:
             f"{where}: the loss {name} is given the feature {feature!r}: choose {' or '.join(features)}"
         )
     loss = Loss(name, weight, feature, {**defaults.get(name, {}), **options})
-    rows = torch.arange(4.0)
-    small = {"logits": torch.stack((rows, -rows), 1), "features": torch.stack((rows, 1 - rows), 1)}
-    labels = torch.tensor([0, 0, 1, 1])
     try:
-        loss(**small, targets=labels, domains=labels, count=2)
+        # Also for the outline of a method on torch's device of shapes alone, whose arithmetic takes seconds to load.
+        with torch.device("cpu"):
+            rows = torch.arange(4.0)
+            small = {"logits": torch.stack((rows, -rows), 1), "features": torch.stack((rows, 1 - rows), 1)}
+            labels = torch.tensor([0, 0, 1, 1])
+            loss(**small, targets=labels, domains=labels, count=2)
     except (ValueError, TypeError) as error:
         raise UserError(f"{where}: the loss {name} does not take these options: {error}") from error
     return loss

@@ -17,10 +17,10 @@ from crossreid.losses.triplet import batch_hard_triplet, check_identities
 from crossreid.losses.weighted_triplet import weighted_triplet
 from crossreid.methods import streams
 from crossreid.methods.base import Method, Progress
+from crossreid.nn import backbones
+from crossreid.nn.maps import Backbone
 from crossreid.nn.neck import classifier, neck
 from crossreid.nn.pooling import POOLINGS
-from crossreid.nn.pretrained import load_pretrained
-from crossreid.nn.resnet import resnet
 from crossreid.nn.stems import Stems
 from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, check_choice
 
@@ -29,7 +29,8 @@ from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, check_choic
 class AGWConfig:
     """Settings of AGW.
 
-    backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
+    backbone: a residual network; with one stream, without attention and with average pooling any that
+        ``crossreid.nn.backbones.backbone`` knows, ``timm:vit_small_patch16_224`` too.
     pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; null for random ones.
     streams: 2 gives each modality a stem of its own (visible-infrared), 1 treats all images alike.
     last_stride: stride of the last stage.
@@ -75,19 +76,25 @@ class AGW(Method):
         two = config.streams == 2
         width = (config.attention_width or "half") if config.attention else None
         self.modalities = MODALITIES if two else (VISIBLE,)
-        self.backbone = resnet(
-            config.backbone,
-            config.last_stride,
-            stem=not two,
-            nonlocal_width=width,
-            gradient_checkpointing=config.gradient_checkpointing,
-        )
-        self.stems = Stems(self.backbone) if two else None
+        spared = config.gradient_checkpointing
+        self.backbone: Backbone
+        self.stems = None
+        if two:
+            body = backbones.body(config.backbone, config.last_stride, "torchvision", width, spared)
+            self.backbone, self.stems = body, Stems(body)
+        else:
+            self.backbone = backbones.backbone(
+                config.backbone,
+                config.last_stride,
+                nonlocal_width=width,
+                gradient_checkpointing=spared,
+                not_negative=config.pooling == "gem",
+            )
         self.neck = neck(self.backbone.channels)
         self.classifier = classifier(self.backbone.channels, classes)
         self.pool = POOLINGS[config.pooling]
         stems = tuple(self.stems.children()) if self.stems is not None else ()
-        load_pretrained(self.backbone, config.pretrained, config.backbone, stems)
+        backbones.start(self.backbone, config.pretrained, config.backbone, stems)
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """L = L_id + L_wrt. The triplets are of pooled vectors, not of unit length, from both modalities."""

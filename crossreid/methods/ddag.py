@@ -21,12 +21,12 @@ from crossreid.losses.identity import accuracy, identity_loss
 from crossreid.losses.triplet import batch_hard_triplet, check_identities, modality_centres
 from crossreid.methods import streams
 from crossreid.methods.base import Method, Progress
+from crossreid.nn import backbones
 from crossreid.nn.graph_attention import IdentityGraph
+from crossreid.nn.maps import Backbone
 from crossreid.nn.neck import classifier, neck
 from crossreid.nn.part_attention import POOLINGS, PartAttention
 from crossreid.nn.pooling import average
-from crossreid.nn.pretrained import load_pretrained
-from crossreid.nn.resnet import resnet
 from crossreid.nn.stems import Stems
 from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError, check_choice
 
@@ -35,7 +35,7 @@ from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError, 
 class DDAGConfig:
     """Settings of DDAG.
 
-    backbone: a name of ``crossreid.nn.resnet.NETWORKS``.
+    backbone: a residual network; with one stream any that ``crossreid.nn.backbones.backbone`` knows.
     pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; null for random ones.
     part: horizontal parts of the attention inside an image; 0 for no such attention.
     graph: the attention between images, in training.
@@ -112,14 +112,15 @@ class DDAG(Method):
         two = config.streams == 2
         self.modalities = MODALITIES if two else (VISIBLE,)
         self.features = ("part", "bn") if config.part else ("bn",)
-        self.backbone = resnet(
-            config.backbone,
-            config.last_stride,
-            config.variant,
-            stem=not two,
-            gradient_checkpointing=config.gradient_checkpointing,
-        )
-        self.stems = Stems(self.backbone) if two else None
+        made = (config.backbone, config.last_stride, config.variant)
+        spared = config.gradient_checkpointing
+        self.backbone: Backbone
+        self.stems = None
+        if two:
+            body = backbones.body(*made, gradient_checkpointing=spared)
+            self.backbone, self.stems = body, Stems(body)
+        else:
+            self.backbone = backbones.backbone(*made, gradient_checkpointing=spared)
         channels, frozen = self.backbone.channels, not config.neck_bias
         self.neck = neck(channels, frozen)
         self.classifier = classifier(channels, classes)
@@ -133,7 +134,7 @@ class DDAG(Method):
             if config.graph_schedule == "step":
                 self.register_buffer("epoch_total", torch.zeros(2))  # sum and number of the epoch's losses
         stems = tuple(self.stems.children()) if self.stems is not None else ()
-        load_pretrained(self.backbone, config.pretrained, config.backbone, stems)
+        backbones.start(self.backbone, config.pretrained, config.backbone, stems)
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """The losses of the module's equation; ``base`` is their sum without the graph's. ``accuracy``: of the

@@ -37,9 +37,7 @@ from crossreid.methods.base import Method, Phase, Progress
 from crossreid.nn import backbones
 from crossreid.nn.batch_instance_norm import GATES, BatchInstanceNorm, HalfInstanceNorm, statistics_held
 from crossreid.nn.classifiers import CLASSIFIERS
-from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.nn.pooling import GeneralizedMean, average, average_and_maximum, clipped_average, maximum
-from crossreid.nn.resnet import NETWORKS, ResNet, resnet
 from crossreid.records import Batch, Embedding, UserError, check_choice
 
 GATED: dict[str, Callable[..., nn.Module]] = {
@@ -52,14 +50,6 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
     "in": partial(nn.InstanceNorm2d, affine=True),
     "half": HalfInstanceNorm,
 }
-BACKBONES: dict[str, Callable[..., MobileNetV2 | ResNet]] = {
-    **{
-        name: partial(MobileNetV2, width, multiple=multiple)
-        for name, (width, multiple) in backbones.MOBILENETS.items()
-    },
-    **{name: partial(resnet, name) for name in NETWORKS},
-}
-
 POOLINGS: dict[str, Callable[[], Callable[[torch.Tensor], torch.Tensor]]] = {
     "average": lambda: average,
     "max": lambda: maximum,
@@ -72,7 +62,6 @@ PRETRAINED_NORMS = ("batch_affine", "batch_statistics", "instance_affine")
 LEARNERS = ("gates", "all")
 BINS = 10
 CHOICES: dict[str, Iterable[str]] = {
-    "backbone": BACKBONES,
     "norm": NORMS,
     "gate_init": GATES,
     "pooling": POOLINGS,
@@ -87,7 +76,7 @@ class MetaBINConfig:
     domains, the published settings add ``cross_entropy`` to both meta losses, and take 4 meta-train domains
     on DukeMTMC-reID (3 on Market-1501).
 
-    backbone: one of ``BACKBONES``.
+    backbone: MobileNetV2 or a residual network; with ``norm: bn`` any that ``crossreid.nn.backbones.backbone`` knows.
     pretrained: pretrained weights, see ``crossreid.nn.backbones.start``; the published MobileNet's are the path of
         deep-person-reid's file ``mobilenetv2_1.4.pth`` or ``mobilenetv2_1.0.pth``; null for random ones.
     norm: ``bin``, each branch with its own affine pair; ``bin_shared``, one pair; without gates ``bn``,
@@ -164,7 +153,8 @@ class MetaBIN(Method):
         norm = NORMS[config.norm]
         if config.norm in GATED:
             norm = partial(norm, gates=config.gate_init)
-        self.backbone = BACKBONES[config.backbone](norm=norm, last_stride=config.last_stride)
+        made = partial(backbones.backbone, config.backbone, config.last_stride)
+        self.backbone = made() if config.norm == "bn" else made(norm=norm)
         self.pool = POOLINGS[config.pooling]()
         self.neck = nn.BatchNorm1d(self.backbone.channels)
         self.neck.bias.requires_grad_(False)
@@ -266,14 +256,14 @@ class MetaBIN(Method):
         """Fill in ImageNet weights: by default, with gates of 1, the network is then the ImageNet network, and
         instance branches and layers without batch normalisation keep their fresh affine pairs, as published."""
         config, taken = self.config, self.config.pretrained_norms
-        plain = BACKBONES[config.backbone](last_stride=config.last_stride)
+        plain = backbones.backbone(config.backbone, config.last_stride)
         backbones.start(plain, config.pretrained, config.backbone)
         batch = config.norm in ("bin", "bin_shared", "bn")
         values = {}
         for name, value in plain.state_dict().items():
             layer, _, last = name.rpartition(".")
             affine = last in ("weight", "bias")
-            if value.ndim == 4 or (batch and ("batch_affine" if affine else "batch_statistics") in taken):
+            if value.ndim > 1 or (batch and ("batch_affine" if affine else "batch_statistics") in taken):
                 values[name] = value
             elif config.norm == "in" and affine and "instance_affine" in taken:
                 values[name] = value

@@ -26,10 +26,9 @@ from crossreid.losses.prior import divergence_from_normal
 from crossreid.losses.sinkhorn import sinkhorn
 from crossreid.losses.triplet import batch_hard_triplet, check_identities, modality_centres
 from crossreid.methods.base import Method, Progress
+from crossreid.nn import backbones
 from crossreid.nn.channel_attention import ChannelAttention
 from crossreid.nn.pooling import average
-from crossreid.nn.pretrained import load_pretrained
-from crossreid.nn.resnet import resnet
 from crossreid.records import Batch, Embedding, UserError, check_choice
 
 
@@ -107,7 +106,7 @@ class MVDConfig:
     profile: authors (what the released program really computes), paper (divergences as they are written
         there), conventional (the paper's metric: an information bottleneck that is sampled) or mindspore
         (the port: another network, no distillation). See ``PROFILES``.
-    backbone: a name of ``crossreid.nn.resnet.NETWORKS``; each of the three branches is one.
+    backbone: a residual network; each of the three branches is one, with attention between its stages.
     pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; null for random ones.
     width: of z.
     normalize: joint brings the four parts of an embedding to unit length together, parts one by one (the
@@ -154,11 +153,10 @@ class Encoder(nn.Module):
 
     def __init__(self, config: MVDConfig, profile: Profile, classes: int):
         super().__init__()
-        self.backbone = resnet(
+        self.backbone = backbones.body(
             config.backbone,
             profile.last_stride,
             profile.variant,
-            stem=False,
             gradient_checkpointing=config.gradient_checkpointing,
         )
         self.stem = self.backbone.new_stem()
@@ -362,7 +360,7 @@ class MVD(Method):
 
     def _start(self, first: Encoder, *others: Encoder) -> None:
         config = self.config
-        load_pretrained(first.backbone, config.pretrained, config.backbone, (first.stem,))
+        backbones.start(first.backbone, config.pretrained, config.backbone, (first.stem,))
         if config.pretrained is not None:
             for other in others:
                 other.backbone.load_state_dict(first.backbone.state_dict())

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from crossreid.methods.base import Method, modality_indices
-from crossreid.nn.resnet import ResNet
+from crossreid.nn.maps import Backbone
 from crossreid.nn.stems import Stems
 from crossreid.records import MODALITIES, UserError
 
 
-def feature_map(backbone: ResNet, stems: Stems | None, images: torch.Tensor, modality) -> torch.Tensor:
+def feature_map(backbone: Backbone, stems: Stems | None, images: torch.Tensor, modality) -> torch.Tensor:
     """The last map (N, C, H, W) of images (N, 3, H, W). modality: see ``Method.embed``; of no account without
     stems."""
     if stems is None:
@@ -21,7 +21,7 @@ def feature_map(backbone: ResNet, stems: Stems | None, images: torch.Tensor, mod
     return backbone(stems(images, modality))
 
 
-def body_parameters(backbone: ResNet, stems: Stems | None) -> list[nn.Parameter]:
+def body_parameters(backbone: Backbone, stems: Stems | None) -> list[nn.Parameter]:
     """The parameters that start from pretrained weights."""
     return [*backbone.parameters(), *(stems.parameters() if stems is not None else ())]
 

@@ -68,21 +68,22 @@ class BatchInstanceNorm(nn.BatchNorm2d):
 
 
 class HalfInstanceNorm(nn.Module):
-    """Batch normalisation of the first half of the channels, rounded up, instance normalisation of the
-    others.
+    """Instance normalisation of half of the channels, rounded down, batch normalisation of the others.
 
-    Pan et al. 2018 (IBN-Net), as MetaBIN compares with it.
+    Pan et al. 2018 (IBN-Net). instance_first: which half comes first: the instance's in the authors' IBN-a, the
+    batch's as MetaBIN compares with it.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, instance_first: bool = False):
         super().__init__()
-        self.sizes = (channels - channels // 2, channels // 2)
-        self.batch = nn.BatchNorm2d(self.sizes[0])
-        self.instance = nn.InstanceNorm2d(self.sizes[1], affine=True)
+        self.instance_first = instance_first
+        self.batch = nn.BatchNorm2d(channels - channels // 2)
+        self.instance = nn.InstanceNorm2d(channels // 2, affine=True)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        first, second = maps.split(self.sizes, dim=1)
-        return torch.cat((self.batch(first), self.instance(second)), dim=1)
+        norms = (self.instance, self.batch) if self.instance_first else (self.batch, self.instance)
+        parts = maps.split([norm.num_features for norm in norms], dim=1)
+        return torch.cat([norm(part) for norm, part in zip(norms, parts)], dim=1)
 
 
 @contextmanager

@@ -78,6 +78,7 @@ class ArcMargin(_Cosine):
 
     def __init__(self, channels: int, classes: int, margin: float = 0.15, scale: float = 128.0):
         super().__init__(channels, classes, margin, scale)
+        self.t: torch.Tensor
         self.register_buffer("t", torch.zeros(1))
 
     def _with_margin(self, cosine, targets):

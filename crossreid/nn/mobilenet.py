@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from crossreid.nn.maps import Backbone
+
 # Sandler et al. 2018, table 2: expansion, channels at width 1, blocks, stride of the first block.
 STAGES = (
     (1, 16, 1, 1),
@@ -49,7 +51,7 @@ class InvertedResidual(nn.Module):
         return maps + out if self.residual else out
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Backbone):
     """Images (N, 3, H, W) to maps (N, C, H/16, W/16) with the published last stride of 1, H/32 with 2.
 
     width: multiplier of the channels, fractions cut off; the last layer never has fewer than 1280.

@@ -48,7 +48,7 @@ def load_pretrained(
                 "nobody offers pretrained weights for the backbone 'tiny': set method.pretrained to null to "
                 "start from random weights, or choose another backbone"
             )
-        model = TIMM.get(name, f"{name}.tv_in1k")
+        model = name.removeprefix("timm:") if ":" in name else TIMM.get(name, f"{name}.tv_in1k")
         source, values = f"timm's {model}", from_timm(model)
     else:
         source, values = pretrained, _read_file(pretrained)

@@ -15,7 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from crossreid.nn.batch_instance_norm import HalfInstanceNorm
 from crossreid.nn.gradient_checkpointing import checkpointed
+from crossreid.nn.maps import Backbone
 from crossreid.nn.nonlocal_block import NonLocal
 from crossreid.records import check_choice
 
@@ -28,18 +30,24 @@ class Variant:
         columns.
     eps: of every batch normalisation, except the last of each block, which has ``last_eps``.
     last_momentum: share of the new batch in the running statistics of the last normalisation of each block.
+    ceil_pool: the stem's pooling has no border and rounds up, so that its windows begin in the image's corner.
+    stem_relu: whether a rectifier follows the stem's normalisation.
     """
 
     same_padding: bool = False
     eps: float = 1e-5
     last_eps: float = 1e-5
     last_momentum: float = 0.1
+    ceil_pool: bool = False
+    stem_relu: bool = True
 
 
 VARIANTS = {
     "torchvision": Variant(),
     "mindspore": Variant(same_padding=True, last_eps=1e-3, last_momentum=0.003),
     "mindspore_alignedreid": Variant(same_padding=True, eps=1e-4, last_eps=1e-4),
+    "fastreid": Variant(ceil_pool=True),
+    "strong_baseline": Variant(stem_relu=False),
 }
 
 
@@ -54,7 +62,10 @@ def resnet(
 ) -> ResNet:
     """A residual network by name, with fresh weights.
 
-    name: one of ``NETWORKS``; ``"tiny"`` is a small one for computers without an accelerator.
+    name: one of ``NETWORKS``; ``"tiny"`` is a small one for computers without an accelerator. With ``_ibn_a`` or
+        ``_ibn_b`` it mixes instance normalisation in (Pan et al., "Two at Once", arXiv 1807.09441): a, in half of the
+        channels of each block's first normalisation, except in the last stage; b, in the stem, and at the end of
+        the first two stages after the addition.
     last_stride: stride of the last stage, 1 or 2. With 1 an image of 256 x 128 gives a map of 16 x 8. Nothing
         is dilated.
     variant: a name of ``VARIANTS`` or a ``Variant``.
@@ -70,10 +81,27 @@ def resnet(
     if isinstance(variant, str):
         check_choice("method.variant", variant, VARIANTS)
         variant = VARIANTS[variant]
-    block, counts, base = NETWORKS[name]
-    return ResNet(
+    block, counts, base, ibn = NETWORKS[name]
+    network = ResNet(
         block, counts, base, last_stride, variant, norm, stem, nonlocal_width, gradient_checkpointing
     )
+    if ibn:
+        _mix_instance_norm(network, ibn)
+    return network
+
+
+def _mix_instance_norm(network: ResNet, form: str) -> None:
+    for stage in (1, 2, 3) if form == "a" else (1, 2):
+        blocks = list(network.get_submodule(f"layer{stage}").children())
+        for number, block in enumerate(blocks):
+            assert isinstance(block, (BasicBlock, Bottleneck))
+            if form == "a":
+                block.bn1 = HalfInstanceNorm(block.bn1.num_features, instance_first=True)
+            elif number == len(blocks) - 1:
+                block.after = nn.InstanceNorm2d(block.conv1.in_channels, affine=True)
+    network.instance_stem = form == "b"
+    if network.instance_stem and network.has_stem:
+        network.bn1 = nn.InstanceNorm2d(network.base, affine=True)
 
 
 class Stem(nn.Module):
@@ -82,13 +110,13 @@ class Stem(nn.Module):
     def __init__(self, base: int, variant: Variant = VARIANTS["torchvision"], norm=None):
         super().__init__()
         self.conv1, self.bn1 = _stem_layers(base, variant, norm)
-        self.same_padding = variant.same_padding
+        self.variant = variant
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return _stem(self, images)
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """See ``resnet``. ``channels`` is the width of the last map, ``base`` that of the stem."""
 
     def __init__(
@@ -97,8 +125,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.gradient_checkpointing = gradient_checkpointing
         self.base, self.variant, self.norm = base, variant, norm
-        self.same_padding = variant.same_padding
-        self.has_stem = stem
+        self.has_stem, self.instance_stem = stem, False
         if stem:
             self.conv1, self.bn1 = _stem_layers(base, variant, norm)
         inputs = base
@@ -111,7 +138,7 @@ class ResNet(nn.Module):
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
             if nonlocal_width is not None and stage in _NONLOCAL:
                 inner = inputs // 2 if nonlocal_width == "half" else nonlocal_width
-                places = min(_NONLOCAL[stage], count)
+                places = min(9 if stage == 2 and count == 23 else _NONLOCAL[stage], count)
                 attention = nn.ModuleList(NonLocal(inputs, inner) for _ in range(places))
                 setattr(self, f"nonlocal{stage + 1}", attention)
         self.channels = inputs
@@ -123,6 +150,8 @@ class ResNet(nn.Module):
         """Another stem that fits this network."""
         stem = Stem(self.base, self.variant, self.norm)
         nn.init.kaiming_normal_(stem.conv1.weight, mode="fan_out", nonlinearity="relu")
+        if self.instance_stem:
+            stem.bn1 = nn.InstanceNorm2d(self.base, affine=True)
         return stem
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -160,11 +189,12 @@ class BasicBlock(nn.Module):
         self.conv2 = _conv(width, width, 3, 1, variant)
         self.bn2 = last(width)
         self.downsample = _shortcut(inputs, width, stride, variant, normal)
+        self.after: nn.Module | None = None
 
     def forward(self, maps):
         out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
         out = self.bn2(self.conv2(out))
-        return F.relu(out + (maps if self.downsample is None else self.downsample(maps)), inplace=True)
+        return _end(self, out, maps)
 
 
 class Bottleneck(nn.Module):
@@ -182,15 +212,22 @@ class Bottleneck(nn.Module):
         self.conv3 = _conv(width, 4 * width, 1, 1, variant)
         self.bn3 = last(4 * width)
         self.downsample = _shortcut(inputs, 4 * width, stride, variant, normal)
+        self.after: nn.Module | None = None
 
     def forward(self, maps):
         out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
         out = F.relu(self.bn2(self.conv2(out)), inplace=True)
         out = self.bn3(self.conv3(out))
-        return F.relu(out + (maps if self.downsample is None else self.downsample(maps)), inplace=True)
+        return _end(self, out, maps)
 
 
-NETWORKS = {
+def _end(block, out, maps):
+    """What comes after a block's last normalisation: the addition, and a rectifier."""
+    out = out + (maps if block.downsample is None else block.downsample(maps))
+    return F.relu(out if block.after is None else block.after(out), inplace=True)
+
+
+_SIZES = {
     "resnet18": (BasicBlock, (2, 2, 2, 2), 64),
     "resnet34": (BasicBlock, (3, 4, 6, 3), 64),
     "resnet50": (Bottleneck, (3, 4, 6, 3), 64),
@@ -198,8 +235,15 @@ NETWORKS = {
     "resnet152": (Bottleneck, (3, 8, 36, 3), 64),
     "tiny": (BasicBlock, (1, 1, 1, 1), 16),
 }
+PLAIN = tuple(_SIZES)
+# Name -> block, blocks of each stage, channels of the stem, form of mixed normalisation.
+NETWORKS = {name: (*size, "") for name, size in _SIZES.items()}
+NETWORKS |= {
+    f"{name}_ibn_{form}": (*_SIZES[name], form) for name in _SIZES for form in "ab" if name != "tiny"
+}
 
-# After the last two blocks of the second stage and the last three of the third (places counted from 0).
+# After the last two blocks of the second stage and the last three of the third (places counted from 0); the last nine
+# of ResNet-101's.
 _NONLOCAL = {1: 2, 2: 3}
 
 
@@ -243,7 +287,11 @@ def _stem_layers(base, variant, norm):
 
 
 def _stem(module, images):
-    maps = F.relu(module.bn1(module.conv1(images)), inplace=True)
-    if module.same_padding:
+    maps, variant = module.bn1(module.conv1(images)), module.variant
+    if variant.stem_relu:
+        maps = F.relu(maps, inplace=True)
+    if variant.same_padding:
         return F.max_pool2d(_pad_same(maps, 3, 2, float("-inf")), 3, 2)
+    if variant.ceil_pool:
+        return F.max_pool2d(maps, 3, 2, ceil_mode=True)
     return F.max_pool2d(maps, 3, 2, padding=1)

@@ -155,8 +155,8 @@ def _block(x, x_square, y, y_square, floor, path, compiled, out):
 
 def _squares(stripes, side):
     """Squared lengths (N, S), of a few images at a time so that no copy of all the stripes is made."""
-    squares = [part.square().sum(2) for part in stripes.split(256)]
-    squares = torch.cat(squares) if squares else stripes.new_empty(stripes.shape[:2])
+    parts = [part.square().sum(2) for part in stripes.split(256)]
+    squares = torch.cat(parts) if parts else stripes.new_empty(stripes.shape[:2])
     bad = torch.nonzero(~torch.isfinite(squares))
     if len(bad):
         image, stripe = bad[0].tolist()

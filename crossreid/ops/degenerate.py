@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossreid.records import UserError
+from crossreid.records import UserError, counted
 
 BLOCK = 4096
 
@@ -36,7 +36,7 @@ def notes(features: np.ndarray, names: Sequence[object], least: int = 2) -> list
     found = []
     if zero:
         found.append(
-            f"The features of {len(zero)} of {len(features)} images are all zero, the first is that of "
+            f"The features of {len(zero)} of {counted(len(features), 'image')} are all zero, the first is that of "
             f"{names[zero[0]]}: "
             "nothing can be said of them."
         )

@@ -46,7 +46,7 @@ def positions(row, items, out):
         for at in range(1, len(items)):
             limit = max(limit, row[items[at]])
         near, places = np.empty(len(row), row.dtype), np.empty(len(items), np.int64)
-        count, at = 0, 0
+        count, at = np.int64(0), 0
         for index in range(len(row)):
             if at < len(items) and items[at] == index:
                 places[at] = count

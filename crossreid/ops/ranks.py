@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crossreid.records import Scores, UserError
+from crossreid.records import Scores, UserError, counted
 
 BLOCK_BYTES = 20 * 2**20
 
@@ -51,8 +51,7 @@ class Block:
 
     def pairs(self, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of ``distance`` (B, G), which may be another one than the block's own, the values of pairs of one identity
-        and
-        of two, float32, without the pairs that are excluded."""
+        and of two, float32, without the pairs that are excluded."""
         from crossreid.ops.kernels import split_pairs
 
         genuine, impostor = (np.empty(distance.size, np.float32) for _ in range(2))
@@ -108,9 +107,9 @@ class Task:
             self.query_key = np.full(self.queries, -1)
             self.gallery_key = np.full(len(self.gallery_identity), -2)
         self.members, self.ends = _groups(self.gallery_identity)
-        self.same_key, self.key_ends = (
-            _groups(self.gallery_key) if self.restricted else (np.zeros(0, int),) * 2
-        )
+        self.same_key, self.key_ends = np.zeros(0, int), np.zeros(0, int)
+        if self.restricted:
+            self.same_key, self.key_ends = _groups(self.gallery_key)
         self.found = np.full((self.queries, 4), np.nan)
         self.there: list[tuple[int, torch.Tensor]] = []  # what was found on a device
 
@@ -118,13 +117,13 @@ class Task:
         if (queries, gallery) != (self.queries, len(self.gallery_identity)):
             raise UserError(
                 f"{self.queries} query and {len(self.gallery_identity)} gallery identities are given for "
-                f"{queries} queries and {gallery} gallery items: give one identity each"
+                f"{counted(queries, 'query')} and {counted(gallery, 'gallery item')}: give one identity each"
             )
 
     def add(self, start: int, values, listeners, trial: int):
         """values: (B, G) of the queries from ``start`` on, overwritten; ranked by torch on an accelerator."""
         stop = start + len(values)
-        there = isinstance(values, torch.Tensor) and values.device.type != "cpu"
+        there = on_accelerator(values)
         values_here = array(values) if listeners or not there else None
         if listeners and values_here is not None:
             codes = self.query_identity[start:stop], self.query_key[start:stop]
@@ -243,6 +242,7 @@ def run(rows, tasks, queries, gallery, block, progress, listeners, first):
     if block is None:
         block = int(np.clip(BLOCK_BYTES // (4 * gallery), 16, 1024))
     overwritten = isinstance(rows, Rows) or any(chosen is not None for _, chosen in tasks)
+    unchecked: list[tuple[int, torch.Tensor]] = []
     bar = tqdm(
         total=queries, desc="ranking", disable=None if progress else True, leave=False, unit=" queries"
     )
@@ -254,18 +254,17 @@ def run(rows, tasks, queries, gallery, block, progress, listeners, first):
                 f"the distances of the queries {start} to {stop - 1} have the shape {tuple(values.shape)}, "
                 f"where {(stop - start, gallery)} was expected"
             )
-        values = checked(values, start)
+        if on_accelerator(values) and not listeners:
+            # The host would wait for an answer; it asks for all of them when everything has been handed over.
+            unchecked.append((start, first_wrong(values)))
+        else:
+            values = checked(values, start)
         for trial, (task, chosen) in enumerate(tasks, first):
-            if chosen is not None:
-                at = (
-                    torch.as_tensor(chosen, device=values.device)
-                    if isinstance(values, torch.Tensor)
-                    else chosen
-                )
-                task.add(start, values[:, at], listeners, trial)
-            else:
-                task.add(start, values, listeners, trial)
+            if chosen is not None and isinstance(values, torch.Tensor):
+                chosen = torch.from_numpy(np.asarray(chosen)).to(values.device, non_blocking=True)
+            task.add(start, values if chosen is None else values[:, chosen], listeners, trial)
         bar.update(stop - start)
+    refuse_wrong(unchecked, gallery)
     bar.close()
 
 
@@ -285,6 +284,33 @@ def array(values) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
+def on_accelerator(values) -> bool:
+    return isinstance(values, torch.Tensor) and values.device.type != "cpu"
+
+
+def first_wrong(values: torch.Tensor) -> torch.Tensor:
+    """Whether a value of (B, G) is not a finite number, and where the first of them is, (2,) int64 on its device."""
+    wrong = ~torch.isfinite(values).flatten()
+    return torch.stack([wrong.any().long(), wrong.byte().argmax()])
+
+
+def refuse_wrong(found: list[tuple[int, torch.Tensor]], gallery: int) -> None:
+    """Raise the UserError of ``checked`` for the first block in which ``first_wrong`` found something. found: the first
+    query of each block, and what was found."""
+    if not found:
+        return
+    for (start, _), (wrong, place) in zip(found, torch.stack([each for _, each in found]).tolist()):
+        if wrong:
+            raise _not_finite(start + place // gallery, place % gallery)
+
+
+def _not_finite(query: int, item: int) -> UserError:
+    return UserError(
+        f"the distance of query {query} to gallery item {item} is not a finite number: look for the cause in the "
+        "features of these two"
+    )
+
+
 def checked(values, start):
     """The same values, once known to be finite."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -293,10 +319,7 @@ def checked(values, start):
         good = torch.isfinite(torch.as_tensor(values)).cpu().numpy()
         if not good.all():
             row, column = np.argwhere(~good)[0]
-            raise UserError(
-                f"the distance of query {start + row} to gallery item {column} is not a finite number: "
-                f"look for the cause in the features of these two"
-            )
+            raise _not_finite(start + row, column)
     return values
 
 

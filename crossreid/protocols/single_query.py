@@ -17,7 +17,7 @@ from crossreid.data import provenance
 from crossreid.data.splitting import query_and_gallery
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
-from crossreid.records import Image, Trial, UserError
+from crossreid.records import Image, Trial, UserError, counted
 
 SAME_CAMERA_OFF = (
     "The same-camera rule is off: images of a person by the query's own camera count as matches."
@@ -84,7 +84,8 @@ class SingleQuery(Protocol):
         protocol = cls.__new__(cls)
         if not query or not gallery:
             raise UserError(
-                f"{title}: {len(query)} queries and {len(gallery)} gallery images, at least one of each is needed"
+                f"{title}: {counted(len(query), 'query')} and {counted(len(gallery), 'gallery image')}, at "
+                "least one of each is needed"
             )
         protocol.layout = False
         protocol._set(query, gallery, title, title, same_camera, "test")
@@ -150,7 +151,9 @@ def _no_match(title: str, query: Sequence[Image], gallery: Sequence[Image], same
             f"table."
         )
     cameras = Counter(image.camera for image in [*query, *gallery])
-    found = ", ".join(f"{camera} ({number} images)" for camera, number in sorted(cameras.items())[:10])
+    found = ", ".join(
+        f"{camera} ({counted(number, 'image')})" for camera, number in sorted(cameras.items())[:10]
+    )
     return (
         f"{counts}, because images of the same person by the same camera are disregarded; cameras found: "
         f"{found}. Either switch the rule off (protocol.same_camera: false), or give each image the number "

@@ -17,7 +17,7 @@ from crossreid.data.loading import Loader, training_set
 from crossreid.engine import Engine, deterministic, seed_step, tune
 from crossreid.files import replacing
 from crossreid.methods.base import Method, Progress
-from crossreid.records import UserError
+from crossreid.records import UserError, counted
 from crossreid.training.loop import Interrupted, TrainConfig, fit
 from crossreid.training.optim import OptimizerConfig, ScheduleConfig, lr_factor, make_optimizers
 from crossreid.training.run_folder import RunFolder, describe_data, refuse_occupied, refuse_other_data
@@ -180,13 +180,15 @@ def _introduce(log: Callable[[str], None], settings, method: Method, images, lab
     config = settings.train
     cameras = len(set(zip(labels.domain.tolist(), labels.camera.tolist())))
     log(
-        f"{settings.method_name} on {settings.data.name}: {len(images)} images, {labels.classes} identities, "
-        f"{cameras} cameras; {sum(p.numel() for p in method.parameters()) / 1e6:.2f} million parameters; "
+        f"{settings.method_name} on {settings.data.name}: {counted(len(images), 'image')}, "
+        f"{counted(labels.classes, 'identity')}, "
+        f"{counted(cameras, 'camera')}; {sum(p.numel() for p in method.parameters()) / 1e6:.2f} million parameters; "
         f"{engine.world} process(es) on {engine.device}, {config.precision}"
     )
     first = next(iter(settings.data.loaders.values()))
     log(
-        f"a step takes {config.accumulate * engine.world} batches ({engine.world} processes, accumulate "
+        f"a step takes {counted(config.accumulate * engine.world, 'batch')} "
+        f"({counted(engine.world, 'process')}, accumulate "
         f"{config.accumulate}) of {first.identities} identities x {first.instances} instances by the sampler "
         f"{first.sampler}, at learning rate "
         + ", ".join(f"{name} {value.lr:g}" for name, value in config.optimizers.items())
@@ -196,6 +198,7 @@ def _introduce(log: Callable[[str], None], settings, method: Method, images, lab
 def _saving(run: Path, settings, method: Method, images, labels) -> Callable[[str, dict], None]:
     """What writes a checkpoint of the given file name; ``last.pt`` has all that a resumed run needs."""
     trained = {"source": settings.data.name, "identities": labels.classes, "images": len(images)}
+    trained["modalities"] = sorted({image.modality for image in images})
     inputs = {key: getattr(settings.data, key) for key in ("size", "interpolation", "mean", "std")}
     resolved, data = settings.to_dict(), describe_data(images)
 
@@ -262,15 +265,19 @@ def _sum_up(folder: RunFolder, clock, method: Method, engine: Engine, chosen: Pa
 
 
 def _refuse_other_optimizers(settings, content: dict) -> None:
-    """Raise UserError where a run would go on with the moments of another kind of optimizer."""
+    """Raise UserError where a run would go on with the moments of another kind of optimizer, or of other groups of
+    parameters."""
     before = content["settings"]["train"]["optimizers"]
     for name, config in settings.train.optimizers.items():
-        was = before.get(name, {}).get("name", config.name)
-        if was != config.name:
-            raise UserError(
-                f"train.optimizers.{name}.name was {was!r} and is now {config.name!r}: what one optimizer has gathered "
-                f"means nothing to another. Go on with {was!r}, or begin another run with --train.init_from"
-            )
+        then = before.get(name, {})
+        divided = "layer_decay" in then and (then["layer_decay"] == 1) != (config.layer_decay == 1)
+        for key in ("name", "arguments", *(["layer_decay"] if divided else [])):
+            was, now = then.get(key, getattr(config, key)), getattr(config, key)
+            if was != now:
+                raise UserError(
+                    f"train.optimizers.{name}.{key} was {was!r} and is now {now!r}: what one optimizer has gathered "
+                    f"means nothing to another. Go on with {was!r}, or begin another run with --train.init_from"
+                )
 
 
 def train_folds(settings, run: Path, *, resume: bool = False) -> list[Path]:

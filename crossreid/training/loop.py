@@ -22,6 +22,7 @@ from crossreid.methods.base import Method, Phase, Progress
 from crossreid.records import UserError, check_choice
 from crossreid.training import averaging
 from crossreid.training.optim import OptimizerConfig, lr_factor, make_optimizers
+from crossreid.training.standstill import Watch, watching
 
 
 @dataclass
@@ -161,7 +162,7 @@ def fit(
     not finite, before anything of it is saved.
     """
     loop = _Loop(method, loaders, config, engine, save, record, resume)
-    with _stopping() as stopping:
+    with _stopping() as stopping, watching(loop.watch, engine):
         while True:
             if evaluate and loop.due():
                 loop.evaluate(evaluate)
@@ -193,6 +194,7 @@ class _Loop:
         self.clock, self.total = Clock(), math.nan
         self.recent: dict[str, list[float]] = {}  # losses since they were last logged
         self.left: deque[Pending] = deque()
+        self.watch = Watch()
         if resume:
             self._continue(resume)
         self.saved, self.begun = time.monotonic(), time.monotonic() - self.clock.seconds
@@ -210,9 +212,10 @@ class _Loop:
             # The checkpoint's weights are the averaged ones.
             self.method.load_state_dict(resume["learned"])
         # Each process's own, so that the means of the epoch come out to the last bit; of other numbers, their mean.
+        sums: dict[str, list[float]] = resume["sums"]
         self.clock.sums = {
             name: each[self.engine.rank] if len(each) == self.engine.world else sum(each) / len(each)
-            for name, each in self.clock.sums.items()
+            for name, each in sums.items()
         }
 
     def due(self) -> bool:
@@ -222,6 +225,7 @@ class _Loop:
         return bool(due) and self.clock.evaluated < epoch
 
     def evaluate(self, evaluate: Callable[[int], dict]) -> None:
+        self.watch.at("in the evaluation")
         with averaging.exchanged(self.method, self.average):
             self.engine.agree(self.method)
             result = evaluate(self.clock.epoch)
@@ -288,6 +292,7 @@ class _Loop:
 
     def end_epoch(self) -> None:
         """Means, the method's own end of an epoch, a line in the record, a checkpoint."""
+        self.watch.at("at the end of an epoch")
         self.look_at_losses(0)
         clock, engine = self.clock, self.engine
         names = sorted(clock.sums)
@@ -320,6 +325,7 @@ class _Loop:
 
     def save(self, name: str) -> None:
         """Write a checkpoint, once nothing of it can come from a loss that is not finite."""
+        self.watch.rest()  # a disk may be slow
         self.look_at_losses(0)
         self.clock.seconds = time.monotonic() - self.begun
         state = checkpoint.plain(vars(self.clock)) | {
@@ -354,7 +360,9 @@ class _Loop:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         for part in range(config.accumulate):
+            self.watch.at(f"waiting for a batch of the loader {phase.loader!r}")
             number, batch = next(self.loaders[phase.loader])
+            self.watch.at(f"in the forward pass of batch {number}")
             batch = batch.to(engine.device, non_blocking=True)  # where its loader has not done so
             if config.channels_last:
                 batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
@@ -367,6 +375,7 @@ class _Loop:
                 names, values = list(losses), engine.fetch(stacked)
                 self.left.append(Pending(phase, progress, number, batch.target, names, values))
                 self.look_at_losses(engine.lag)
+                self.watch.at(f"in the backward pass of batch {number}")
                 engine.backward(losses["total"] / config.accumulate)
         stepped = [self.optimizers[name] for name in phase.optimizers]
         engine.step(stepped, config.clip)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from crossreid.engine import Engine
 from crossreid.files import check_folder, replacing
 from crossreid.formats.yaml_text import parse_yaml
-from crossreid.records import Image, UserError, identities
+from crossreid.records import Image, UserError, counted, identities
 
 LOCK = ".lock"
 
@@ -168,7 +168,8 @@ def refuse_other_data(trained: dict, images: Sequence[Image]) -> None:
     ]
     what = "; ".join(changes) or "the same identities, with other images or cameras"
     raise UserError(
-        f"the run was trained on {len(before)} identities in {trained['images']} images, and the data now has "
+        f"the run was trained on {counted(len(before), 'identity')} in {counted(trained['images'], 'image')}, "
+        "and the data now has "
         f"{len(now)} in {found['images']} ({what}): a run goes on with the data it began with. Restore it, or begin "
         "another run with --train.init_from"
     )

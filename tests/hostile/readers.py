@@ -432,6 +432,8 @@ def _make_exported(folder):
         "input": {
             "type": "uint8",
             "layout": "NHWC",
+            "name": "pixels",
+            "normalise": "inside",
             "size": [64, 32],
             "interpolation": "bicubic",
             "mean": [0.5] * 3,

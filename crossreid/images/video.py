@@ -1,0 +1,96 @@
+"""Frames of a camera by their numbers, from 1: images in a folder, or a video file."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from crossreid.images.decode import decode
+from crossreid.images.listing import image_names
+from crossreid.records import UserError
+
+_NUMBER = re.compile(r"\d+")
+
+
+def frames(path: Path, wanted: set[int]) -> Iterator[tuple[int, np.ndarray | Path | UserError]]:
+    """The number and the pixels (H, W, 3) uint8 RGB of each wanted frame, in order, or what is wrong with it; what a
+    folder has is given by its path, for it to be found again. Frames that are not there are passed over.
+
+    path: a folder of images, whose last number in the name is that of the frame (or whose place is, where names have no
+        numbers); or a video, which needs PyAV.
+    Raises UserError where there is no frame at all.
+    """
+    if path.is_dir():
+        numbered = folder_frames(path)
+        yield from ((number, numbered[number]) for number in sorted(wanted & numbered.keys()))
+        return
+    yield from _video(path, wanted)
+
+
+def folder_frames(folder: Path) -> dict[int, Path]:
+    """The images of a folder by the numbers of their frames."""
+    names = image_names(folder)
+    if not names:
+        raise UserError(
+            f"{folder} holds no images: the frames of the camera are expected there, such as 000001.jpg"
+        )
+    found = [_NUMBER.findall(Path(name).stem) for name in names]
+    numbers = [int(each[-1]) if each else None for each in found]
+    if None in numbers or len(set(numbers)) < len(numbers):
+        numbers = list(range(1, len(names) + 1))
+    return {number: folder / name for number, name in zip(numbers, names) if number is not None}
+
+
+def _video(path: Path, wanted: set[int]) -> Iterator[tuple[int, np.ndarray | UserError]]:
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(
+            f"{path} is a video, which needs PyAV, not installed here: pip install 'crossreid[video]', or write its "
+            "frames into a folder"
+        ) from error
+    last, number, lost = max(wanted, default=0), 0, 0
+    try:
+        with av.open(str(path)) as video:
+            if not video.streams.video:
+                raise UserError(f"{path} has no picture: expected a video")
+            stream = video.streams.video[0]
+            stream.thread_type = "AUTO"
+            rate, first = float(stream.average_rate or 0), None
+            for packet in video.demux(stream):
+                try:
+                    decoded = packet.decode()
+                except av.error.FFmpegError:
+                    lost += 1
+                    continue
+                for frame in decoded:
+                    number += 1
+                    # By its time, so that one that was lost does not move those after it.
+                    if frame.time is not None and rate:
+                        first = frame.time if first is None else first
+                        number = max(number, round((frame.time - first) * rate) + 1)
+                    if number in wanted:
+                        yield number, frame.to_ndarray(format="rgb24")
+                if number >= last:
+                    break
+    except av.error.FFmpegError as error:
+        raise UserError(
+            f"{path} cannot be read as a video ({error}): copy it again, or write its frames into a folder"
+        ) from error
+    if not number:
+        raise UserError(f"{path} has no frames: it is empty, or none of it can be decoded")
+    if lost:
+        warnings.warn(
+            f"{path}: {lost} parts of the video cannot be decoded and are passed over", stacklevel=2
+        )
+
+
+def pixels(frame: np.ndarray | Path | UserError) -> np.ndarray:
+    """What ``frames`` gave, decoded. Raises the UserError that it is."""
+    if isinstance(frame, UserError):
+        raise frame
+    return decode(frame) if isinstance(frame, Path) else frame

@@ -1,0 +1,101 @@
+"""Networks of timm up to their last map: convolutional ones, and transformers, whose patches are laid out as a map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from crossreid.nn.maps import Backbone
+from crossreid.records import UserError, did_you_mean
+
+
+class TimmMap(Backbone):
+    """Images (N, 3, H, W) to the last map of a network of timm (N, channels, h, w), which may be negative.
+
+    model: its full name there, such as ``vit_small_patch16_224`` or ``convnext_tiny.fb_in1k``. Transformers take images
+    of any size that their patches fill: positions are resampled. Tokens that are no patch (the class's) are left out.
+    """
+
+    def __init__(self, model: str):
+        super().__init__()
+        self.body: Any = _created(model)
+        self.channels = self.body.num_features
+        # What only its own classifier needs would be a part without a gradient.
+        for name in ("head", "head_dist", "fc", "fc_norm", "classifier", "last_linear"):
+            if hasattr(self.body, name):
+                setattr(self.body, name, nn.Identity())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.body.forward_features(images)
+        if found.ndim == 3:
+            down, across = self.body.patch_embed.patch_size
+            height, width = images.shape[2] // down, images.shape[3] // across
+            patches = found[:, found.shape[1] - height * width :]
+            return patches.transpose(1, 2).unflatten(2, (height, width))
+        return found if found.shape[1] == self.channels else found.permute(0, 3, 1, 2)
+
+    def set_gradient_checkpointing(self) -> None:
+        self.body.set_grad_checkpointing(True)
+
+    def named_as_ours(self, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The weights of timm's file, or of EfficientNet-PyTorch's, by the names here, without a classifier's."""
+        own = self.body.state_dict()
+        if "_conv_stem.weight" in values:
+            values = _of_efficientnet(values, own)
+        heads = ("head.", "head_dist.", "fc.", "fc_norm.", "classifier.", "last_linear.")
+        return {
+            f"body.{key}": value for key, value in values.items() if key in own or not key.startswith(heads)
+        }
+
+
+def _created(model: str) -> Any:
+    import timm
+
+    if not timm.is_model(model):
+        known = timm.list_models()
+        raise UserError(
+            f"method.backbone is 'timm:{model}', but timm {timm.__version__} has no model of that name"
+            f"{did_you_mean(model, known)}: timm.list_models() lists the {len(known)} that it has"
+        )
+    network: Any = None
+    # What lets a transformer take images of other sizes than its own has two names; convolutional networks need none.
+    ways: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    for further in ways:
+        try:
+            network = timm.create_model(model, pretrained=False, num_classes=0, **further)
+            break
+        except TypeError:
+            continue
+    if not (hasattr(network, "forward_features") and hasattr(network, "num_features")):
+        raise UserError(
+            f"timm's {model} gives no map that a method could use: choose a network with forward_features"
+        )
+    return network
+
+
+def _of_efficientnet(values, own) -> dict[str, torch.Tensor]:
+    """Names of EfficientNet-PyTorch (and its Lite form) -> timm's, whose blocks lie in stages."""
+    blocks = sorted({tuple(map(int, key.split(".")[1:3])) for key in own if key.startswith("blocks.")})
+    named = {
+        "_conv_stem": "conv_stem",
+        "_bn0": "bn1",
+        "_conv_head": "conv_head",
+        "_bn1": "bn2",
+        "_fc": "classifier",
+    }
+    for number, (stage, place) in enumerate(blocks):
+        theirs, ours = f"_blocks.{number}.", f"blocks.{stage}.{place}."
+        wide = f"{theirs}_expand_conv.weight" in values
+        layers = {"_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl" if wide else "conv_pw"}
+        norms = ("_bn0", "_bn1", "_bn2") if wide else ("_bn1", "_bn2")
+        layers |= {norm: f"bn{index}" for index, norm in enumerate(norms, 1)} | {"_expand_conv": "conv_pw"}
+        layers |= {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
+        named |= {theirs + layer: ours + name for layer, name in layers.items()}
+    found = {}
+    for key, value in values.items():
+        layer, _, last = key.rpartition(".")
+        found[f"{named.get(layer, layer)}.{last}"] = value
+    return found

@@ -1,0 +1,90 @@
+"""Parts that are not in this library: methods, data sets, losses, ... by their place, ``package.module:Name``.
+
+What the user names, in a settings file, on the command line or in Python, is imported (``load``). What a checkpoint
+names is only looked up among what has been imported (``find``), so that a file from elsewhere runs nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from crossreid.records import UserError, check_choice
+
+_FORM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+Part = TypeVar("Part")
+
+
+def named(name: object) -> bool:
+    """Whether a name is that of a part from elsewhere."""
+    return isinstance(name, str) and _FORM.fullmatch(name) is not None and not name.startswith("timm:")
+
+
+def name_of(part: Any) -> str | None:
+    """``package.module:Name`` of a class or function; None where it has no place of its own in a module."""
+    module, name = getattr(part, "__module__", None), getattr(part, "__qualname__", None)
+    found = getattr(sys.modules.get(module or ""), name or "", None)
+    return f"{module}:{name}" if found is part else None
+
+
+def load(name: str) -> Any:
+    """Import the part that the user named; modules are looked for in the current folder too."""
+    module = name.partition(":")[0]
+    try:
+        try:
+            import_module(module)
+        except ModuleNotFoundError as error:
+            if str(Path.cwd()) in sys.path or error.name is None or not module.startswith(error.name):
+                raise
+            sys.path.append(str(Path.cwd()))
+            import_module(module)
+    except Exception as error:
+        raise UserError(
+            f"{name} was named, but importing {module} failed ({type(error).__name__}: {error}): install its package, "
+            "or run in the folder that holds it, or set PYTHONPATH to that folder; the form is package.module:Name"
+        ) from error
+    return find(name)
+
+
+def find(name: str) -> Any:
+    """The part of that name, if its module has been imported."""
+    module, _, attribute = name.partition(":")
+    if module not in sys.modules:
+        raise UserError(
+            f"{name} is needed, which is not part of crossreid, and files do not import code by themselves. If you "
+            f"trust it, name its module: on the command line by --import {module}, in Python by import {module} before"
+        )
+    if not hasattr(sys.modules[module], attribute):
+        raise UserError(f"{name} was named, but {module} has no {attribute}: the form is package.module:Name")
+    return getattr(sys.modules[module], attribute)
+
+
+def chosen(what: str, name: Any, table: Mapping[str, Part]) -> Part:
+    """The part of that name: of a table of the library's own, or one from elsewhere that has been imported. what: the
+    setting, for messages, which name the nearest."""
+    if named(name):
+        return find(name)
+    check_choice(what, name, (*table, "package.module:Name for one of your own"))
+    return table[name]
+
+
+def load_all(tree: Any) -> Any:
+    """The same tree of settings with classes and functions as their names, and everything imported that it names."""
+    if isinstance(tree, Mapping):
+        return {key: value if key == "roots" else load_all(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [load_all(value) for value in tree]
+    if callable(tree):
+        if (name := name_of(tree)) is None:
+            raise UserError(
+                f"{tree!r} cannot be named in settings: define it at the top of a module, so that it can be imported "
+                "as package.module:Name"
+            )
+        return name
+    if named(tree):
+        load(tree)
+    return tree

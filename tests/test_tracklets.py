@@ -1,0 +1,280 @@
+"""From boxes and crops to tracklets, and from tracklets to people across cameras."""
+
+import csv
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+import crossreid
+from crossreid import linking, tracklets
+from crossreid.__main__ import main
+from crossreid.gallery import Gallery
+from crossreid.images import labels, mot, video
+from crossreid.images.listing import named
+from crossreid.records import UserError
+from crossreid.tracklets import Tracklet, Tracklets, mean_of_best, of_crops, of_tracks
+
+COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (20, 40, 220)}
+
+
+class MeanColour:
+    """An embedder that sees the mean colour alone."""
+
+    size, interpolation, batch, modalities = (16, 8), "bilinear", 4, ("visible",)
+    name, fingerprint, feature, path, dimension = "mean colour", "f" * 64, "bn", "nowhere/model.pt", 3
+
+    def __call__(self, images, modality=None):
+        means = np.stack([np.asarray(image, np.float32).mean(axis=(0, 1)) for image in images]) - 100
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def frame(*people, size=(120, 80)):
+    """(H, W, 3) with (colour, left) of each person, 10 wide and 30 high."""
+    pixels = np.full((size[1], size[0], 3), 128, np.uint8)
+    for name, left in people:
+        pixels[20:50, left : left + 10] = COLOURS[name]
+    return pixels
+
+
+@pytest.fixture
+def camera(tmp_path):
+    """Twenty frames: red and green walk beside each other."""
+    folder = tmp_path / "cam1"
+    folder.mkdir()
+    lines = []
+    for number in range(1, 21):
+        PILImage.fromarray(frame(("red", 10 + number), ("green", 60 + number))).save(
+            folder / f"{number:06d}.png"
+        )
+        lines += [
+            f"{number},1,{10 + number},20,10,30,0.9,-1,-1,-1",
+            f"{number},2,{60 + number},20,10,30,0.9,-1,-1,-1",
+        ]
+    text = tmp_path / "cam1.txt"
+    text.write_text("\n".join(lines))
+    return text, folder
+
+
+def test_boxes_and_frames_become_tracklets(camera):
+    text, folder = camera
+    made = of_tracks(mot.read(text, 50), folder, MeanColour(), camera="1", rate=10.0, start=1.6e9, k=3)
+    assert [(each.camera, each.name, each.frames) for each in made.items] == [("1", "1", 20), ("1", "2", 20)]
+    assert (made.items[0].start, made.items[0].end) == pytest.approx((1.6e9, 1.6e9 + 2.0))
+    expected = MeanColour()([np.full((2, 2, 3), COLOURS[name], np.uint8) for name in ("red", "green")])
+    assert made.vectors == pytest.approx(expected, abs=1e-3)
+    best = made.items[0].crops[0]
+    assert len(made.items[0].crops) == 3 and best.path.parent == folder and best.box[3] - best.box[1] == 30
+    assert made.items[0].small[:2] == b"\xff\xd8"
+
+
+def test_the_best_crops_are_large_sharp_and_agree():
+    rng = np.random.default_rng(0)
+    vectors = np.tile(np.array([1.0, 0, 0], np.float32), (6, 1))
+    vectors[4] = [0, 1, 0]  # somebody else, large and sharp
+    area, sharp = np.array([10, 10, 1, 10, 11, 9.0]), np.array([5, 4, 5, 0.1, 6, 4.5])
+    mean, best = mean_of_best(vectors + 1e-4 * rng.standard_normal((6, 3)).astype(np.float32), area, sharp, 3)
+    assert best[0] == 0 and len(best) == 3 and 4 not in best
+    assert np.linalg.norm(mean) == pytest.approx(1, abs=1e-6)
+    blurred = np.full((20, 10, 3), 90, np.uint8)
+    assert (
+        tracklets.sharpness(blurred)
+        == 0
+        < tracklets.sharpness(rng.integers(0, 255, (20, 10, 3)).astype(np.uint8))
+    )
+
+
+def test_numbers_that_come_back_are_other_people(tmp_path):
+    text = tmp_path / "boxes.txt"
+    text.write_text("100,7,0,0,5,5\n3 7 0 0 5 5\n1,7,0,0,5,5,1\n1,7,9,9,5,5,1\n# a comment\n2,8,0,0,5,5,0\n")
+    with pytest.warns(UserWarning) as found:
+        tracks = mot.read(text, pause=50)
+    assert [(track.name, track.frames) for track in tracks] == [("7", (1, 3)), ("7.2", (100,))]
+    assert "1 lines give a track a second box" in str(found[0].message)
+    assert "confidence 0" in str(found[1].message)
+    for content, words in (
+        ("1,7,0,0,5,5\n1,x,0,0,5,5\n", "line 2: .* was not understood"),
+        ("0,7,0,0,5,5\n", "line 1: the frame 0"),
+        ("", "holds no boxes"),
+    ):
+        text.write_text(content)
+        with pytest.raises(UserError, match=words):
+            mot.read(text, 50)
+
+
+def test_a_frame_that_breaks_off_or_is_missing_costs_its_own_crops(camera):
+    text, folder = camera
+    (folder / "000003.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (folder / "000004.png").unlink()
+    with pytest.warns(UserWarning, match="crops are left out: .*not a readable image"):
+        made = of_tracks(mot.read(text, 50), folder, MeanColour(), camera="1", rate=10.0, k=5)
+    assert len(made) == 2 and all(len(each.crops) == 5 for each in made.items)
+
+
+def test_boxes_of_another_resolution_are_noticed_and_scaled(camera):
+    text, folder = camera
+    tracks = mot.scaled(mot.read(text, 50), 3, 3)
+    with pytest.raises(UserError, match=r"boxes lie outside .* 120 x 80: .* --resolution WIDTH HEIGHT"):
+        of_tracks(tracks, folder, MeanColour(), camera="1", rate=10.0)
+    plain = of_tracks(mot.read(text, 50), folder, MeanColour(), camera="1", rate=10.0)
+    again = of_tracks(tracks, folder, MeanColour(), camera="1", rate=10.0, size=(360, 240))
+    assert again.vectors == pytest.approx(plain.vectors, abs=1e-6)
+
+
+def test_videos_are_read_and_empty_ones_refused(tmp_path, camera):
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    text, folder = camera
+    path = tmp_path / "cam1.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 120, 80, "yuv420p"
+        for number in range(1, 21):
+            pixels = np.asarray(PILImage.open(folder / f"{number:06d}.png"))
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        out.mux(stream.encode())
+    made = of_tracks(mot.read(text, 50), path, MeanColour(), camera="1", rate=10.0)
+    plain = of_tracks(mot.read(text, 50), folder, MeanColour(), camera="1", rate=10.0)
+    assert (made.vectors * plain.vectors).sum(axis=1).min() > 0.97
+    # A part in the middle that cannot be decoded does not end it.
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    (tmp_path / "broken.mp4").write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert (
+            len(of_tracks(mot.read(text, 50), tmp_path / "broken.mp4", MeanColour(), camera="1", rate=10.0))
+            == 2
+        )
+    for content in (b"", b"no video at all" * 100):
+        (tmp_path / "empty.mp4").write_bytes(content)
+        with pytest.raises(UserError, match=r"cannot be read as a video|has no frames"):
+            list(video.frames(tmp_path / "empty.mp4", {1}))
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UserError, match="holds no images"):
+        list(video.frames(tmp_path / "nothing", {1}))
+
+
+def test_names_of_crops_tell_cameras_tracks_and_times(tmp_path):
+    for name, colour in (
+        ("c1_7_100", "red"),
+        ("c1_7_101", "red"),
+        ("c1_8_100", "green"),
+        ("c2_3_130", "red"),
+    ):
+        PILImage.fromarray(np.full((20, 10, 3), COLOURS[colour], np.uint8)).save(tmp_path / f"{name}.png")
+    images = named([tmp_path], "{camera}_{track}_{time}.png")
+    made = of_crops(images, MeanColour())
+    assert [(each.camera, each.name, each.start, each.end) for each in made.items] == [
+        ("c1", "7", 100, 101),
+        ("c1", "8", 100, 100),
+        ("c2", "3", 130, 130),
+    ]
+    with pytest.raises(UserError, match="does not fit"):
+        named([tmp_path], "{camera}-{track}.png")
+    assert labels.compiled("{identity}/{camera}_*.jpg").search("a/b/0007/c3_whatever.jpg")["camera"] == "c3"
+    with pytest.raises(UserError, match="no named groups"):
+        labels.compiled("nothing", own=True)
+    backwards = [
+        image.__class__(
+            **{
+                **{name: getattr(image, name) for name in image.__slots__},
+                "extra": {**image.extra, "frame": str(9 - at)},
+            }
+        )
+        for at, image in enumerate(images)
+    ]
+    with pytest.warns(UserWarning, match="times of 1 tracks run backwards"):
+        assert of_crops(backwards, MeanColour()).items[0].start == 100
+
+
+def made_of(rows, seed=0):
+    """Tracklets of (camera, name, start, colour), each ten seconds long."""
+    rng = np.random.default_rng(seed)
+    vectors = np.array([np.array(COLOURS[colour], float) - 100 for *_, colour in rows])
+    vectors += rng.standard_normal(vectors.shape)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    crops = (crossreid.records.Image(tracklets.Path("a.png"), box=(1, 2, 3, 4)),)
+    items = [
+        Tracklet(camera, name, start, start + 10, 5, crops, small=b"\xff\xd8")
+        for camera, name, start, _ in rows
+    ]
+    return Tracklets(tuple(items), vectors.astype(np.float32), "mean colour", "f" * 64)
+
+
+def test_identities_stay_when_more_tracklets_come_in(tmp_path):
+    first = made_of([("1", "1", 0.0, "red"), ("1", "2", 0.0, "green"), ("2", "9", 60.0, "red")])
+    with Gallery.create(None, dimension=3, fingerprint="f" * 64) as gallery:
+        found = linking.link(first, gallery, threshold=0.3)
+        assert found.identities == ("1", "2", "1") and found.new == 2
+        assert found.distance[0] < 0.01 and np.isnan(found.distance[1])
+        again = linking.link(first, gallery, threshold=0.3)
+        assert again.identities == found.identities and again.new == 0 and gallery.info().entries == 3
+        more = made_of([("3", "5", 99.0, "blue"), ("3", "6", 99.0, "green")], seed=1)
+        later = linking.link(more, gallery, threshold=0.3)
+        assert later.identities == ("3", "2")
+        # It overlaps with person 2 before camera 1.
+        apart = made_of([("1", "7", 5.0, "green")], seed=1)
+        assert linking.link(apart, gallery, threshold=0.3).identities == ("4",)
+        entry = gallery.entries()[0]
+        assert (entry.identity, entry.camera, entry.columns["track"], entry.columns["left"]) == (
+            "1",
+            "1",
+            "1",
+            1,
+        )
+        assert gallery.image(entry.key) == b"\xff\xd8" and '"a.png"' in entry.columns["crops"]
+    travel = {("2", "1"): 300.0}
+    assert linking.link(first, threshold=0.3, travel=travel).identities == ("1", "2", "3")
+    with pytest.raises(UserError, match="no threshold is known"):
+        linking.link(first)
+    with (
+        Gallery.create(None, dimension=3, fingerprint="e" * 64) as other,
+        pytest.raises(UserError, match="holds vectors"),
+    ):
+        linking.link(first, other, threshold=0.3)
+
+
+def test_the_commands_make_link_and_write(tmp_path, camera, monkeypatch, capsys):
+    text, folder = camera
+    monkeypatch.setattr("crossreid.commands.tracklets._embedder", lambda chosen: MeanColour())
+    for name in ("1", "2"):
+        words = [
+            str(text),
+            "--frames",
+            str(folder),
+            "--camera",
+            name,
+            "--fps",
+            "10",
+            "--start",
+            "2026-01-01T00:00:00",
+        ]
+        assert main(["tracklets", "small", *words, "--out", str(tmp_path / f"{name}.npz")]) == 0
+    files = [str(tmp_path / f"{name}.npz") for name in ("1", "2")]
+    out, place = tmp_path / "who.csv", str(tmp_path / "gallery")
+    assert main(["link", *files, "--csv", str(out)]) == 2
+    assert "no threshold is known: the model mean colour was not evaluated" in capsys.readouterr().err
+    assert main(["link", *files, "--csv", str(out), "--threshold", "0.2"]) == 0
+    assert "4 tracklets of 2 cameras are 2 people, 2 of them new" in capsys.readouterr().out
+    lines = list(csv.DictReader(out.open()))
+    assert [line["identity"] for line in lines] == ["1", "2", "1", "2"]
+    assert {line["camera"] for line in lines} == {"1", "2"} and float(lines[0]["start"]) == pytest.approx(
+        1767225600
+    )
+    pytest.importorskip("lancedb")
+    assert main(["link", files[0], "--gallery", place, "--threshold", "0.2"]) == 0
+    assert main(["link", files[1], "--gallery", place, "--threshold", "0.2"]) == 0
+    assert "2 tracklets of 1 cameras are 2 people, 0 of them new" in capsys.readouterr().out
+    for words, expected in (
+        (["link", str(text), "--csv", str(out)], "a file that `crossreid tracklets` wrote was expected"),
+        (["link", *files], "say where the identities go"),
+        (
+            ["tracklets", "small", str(text), "--out", str(tmp_path / "x.npz")],
+            "say where these are, with --frames",
+        ),
+        (["link", *files, "--csv", str(out), "--travel", str(out)], "the columns from, to and seconds"),
+    ):
+        assert main(words) == 2
+        assert expected in capsys.readouterr().err
