@@ -283,7 +283,7 @@ class LanceStore:
             version = table.version
             if self._summary is not None and self._summary[0] == version:
                 return self._summary[1]
-            seen = {"camera": set(), "modality": set(), "names": set()}
+            seen: dict[str, set] = {"camera": set(), "modality": set(), "names": set()}
             times, count = [], 0
             for batch in table.search().select([*seen, "time"]).to_batches(batch_size=16384):
                 count += len(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 from numba.extending import intrinsic
@@ -13,14 +14,16 @@ from crossreid.ops.kernels import compiled
 _summing = functools.partial(compiled, fastmath={"reassoc", "contract", "nsz"})
 
 
-@intrinsic
-def _ones(context, value):
+def _count_ones(context, value):
     """How many bits of a whole number are set, by the instruction for it."""
 
     def code(context, builder, signature, arguments):
         return builder.ctpop(arguments[0])
 
     return value(value), code
+
+
+_ones: Any = intrinsic(_count_ones)
 
 
 @_summing
