@@ -127,15 +127,11 @@ def embed_files(
                     embedding = embedder.embed(
                         list(good.values()), modality=modalities if all(modalities) else None
                     )
-                    vectors[chosen] = embedding.feature
+                    vectors[chosen], done[chosen] = embedding.feature, True
                     if stripes is not None:
                         stripes[chosen] = embedding.stripes
-                    part.add(
-                        [keys[at] for at in chosen],
-                        vectors[chosen],
-                        None if stripes is None else stripes[chosen],
-                    )
-                    done[chosen] = True
+                    added = [keys[at] for at in chosen], vectors[chosen]
+                    part.add(*added, None if stripes is None else stripes[chosen])
                 progress.update(len(some))
         seconds = time.monotonic() - begun
         if not done.any():

@@ -70,10 +70,9 @@ def link(
         threshold, source = chosen.distance, f"a false positive rate of {false_positive:g} in {chosen.subset}"
     else:
         source = "as it was given"
-    keys, identity_of = tracklets.keys(), {}
-    earlier, names, vectors = [], [], np.zeros((0, tracklets.vectors.shape[1]), np.float32)
-    if gallery is not None:
-        earlier, names, vectors, identity_of = _kept(gallery, tracklets.fingerprint)
+    keys = tracklets.keys()
+    earlier, vectors, identity_of = _kept(gallery, tracklets)
+    names = list(identity_of.values())
     fresh = [at for at, key in enumerate(keys) if key not in identity_of]
     spans = [
         *earlier,
@@ -109,22 +108,27 @@ def link(
     )
 
 
-def _kept(gallery: Gallery, fingerprint: str) -> tuple[list, list[str], np.ndarray, dict[str, str]]:
-    """Camera, start and end, identity and vector of the tracklets in a gallery, and the identities by their keys."""
-    gallery.require(fingerprint)
-    spans, vectors, start = [], [], 0
+def _kept(
+    gallery: Gallery | None, tracklets: Tracklets
+) -> tuple[list[tuple[str, float, float]], np.ndarray, dict[str, str]]:
+    """Camera, start and end of the tracklets in a gallery, their vectors, and their identities by their keys."""
+    if gallery is None:
+        return [], np.zeros((0, tracklets.vectors.shape[1]), np.float32), {}
+    gallery.require(tracklets.fingerprint)
+    spans: list[tuple[str, float, float]] = []
+    vectors, start = [], 0
     identity_of: dict[str, str] = {}
     while entries := gallery.entries(KIND, start, PAGE):
         start += len(entries)
         found = gallery.vectors([entry.key for entry in entries])
         for entry in entries:
             if entry.key in found and entry.identity is not None:
-                span = (entry.columns.get(name, np.nan) for name in ("start", "end"))
-                spans.append((entry.camera or "", *map(float, span)))
+                first, last = (float(entry.columns.get(name, np.nan)) for name in ("start", "end"))
+                spans.append((entry.camera or "", first, last))
                 identity_of[entry.key] = entry.identity
                 vectors.append(found[entry.key])
-    every = np.array(vectors, np.float32).reshape(len(vectors), -1 if vectors else gallery.info().dimension)
-    return spans, list(identity_of.values()), every, identity_of
+    width = tracklets.vectors.shape[1]
+    return spans, np.array(vectors, np.float32).reshape(len(vectors), width), identity_of
 
 
 def _least(cameras: Mapping[str, int], travel: Mapping[tuple[str, str], float]) -> np.ndarray:

@@ -312,10 +312,10 @@ def _embedded(
 
     for batch in batches(candidates, getattr(embedder, "batch", 64)):
         good = [each for each in batch if isinstance(each, _Candidate)]
-        vectors = embedder([each.pixels for each in good], modality=modality) if good else ()
-        for each, vector in zip(good, vectors):
-            growing[each.tracklet].found.append((each.image, each.area, each.sharpness, each.small))
-            growing[each.tracklet].vectors.append(vector)
+        vectors = embedder([one.pixels for one in good], modality=modality) if good else ()
+        for one, vector in zip(good, vectors):
+            growing[one.tracklet].found.append((one.image, one.area, one.sharpness, one.small))
+            growing[one.tracklet].vectors.append(vector)
         for each in batch:
             lost(each.tracklet if isinstance(each, _Candidate) else each)
         shown.update(len(batch))
@@ -391,13 +391,15 @@ def load(path: Path) -> Tracklets:
         content, ends = bytes(arrays["small"]), arrays["ends"].tolist()
         items = []
         for at, each in enumerate(about["tracklets"]):
-            times = (np.nan if each[name] is None else float(each[name]) for name in ("start", "end"))
+            first, last = (np.nan if each[name] is None else float(each[name]) for name in ("start", "end"))
             crops = tuple(
                 Image(Path(name), box=None if box is None else tuple(box)) for name, box in each["crops"]
             )
             small = content[ends[at - 1] if at else 0 : ends[at]]
             items.append(
-                Tracklet(each["camera"], each["name"], *times, each["frames"], crops, each["modality"], small)
+                Tracklet(
+                    each["camera"], each["name"], first, last, each["frames"], crops, each["modality"], small
+                )
             )
         vectors = np.asarray(arrays["vectors"], np.float32)
         if vectors.ndim != 2 or len(vectors) != len(items) or not np.isfinite(vectors).all():

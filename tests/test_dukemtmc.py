@@ -21,7 +21,7 @@ def write(root):
 
 
 def test_images_by_split(tmp_path):
-    splits = dukemtmc.read(write(tmp_path / "Straße mit Lücke" / "DukeMTMC-reID"))
+    splits = dukemtmc.SOURCE.read(write(tmp_path / "Straße mit Lücke" / "DukeMTMC-reID"))
     assert [(i.identity, i.camera) for i in splits["train"]] == [(1, 2), (1, 3), (7, 8)]
     assert [(i.identity, i.camera) for i in splits["query"]] == [(2, 1), (5, 2)]
     assert [i.identity for i in splits["gallery"]] == [2, 5, 9]
@@ -37,14 +37,14 @@ def test_a_foreign_name_is_named(tmp_path):
     write(tmp_path)
     image(tmp_path / "query" / "holiday.jpg")
     with pytest.raises(UserError, match=r"holiday\.jpg"):
-        dukemtmc.read(tmp_path)
+        dukemtmc.SOURCE.read(tmp_path)
 
 
 def test_wrong_case_of_a_folder_is_explained(tmp_path):
     write(tmp_path)
     (tmp_path / "query").rename(tmp_path / "Query")
     with pytest.raises(UserError, match="missing query"):
-        dukemtmc.read(tmp_path)
+        dukemtmc.SOURCE.read(tmp_path)
 
 
 def test_perfect_vectors_score_one(tmp_path):
@@ -62,4 +62,4 @@ def test_identity_zero_is_a_distractor_only_where_the_gallery_alone_has_it():
 def test_a_camera_is_read_to_its_last_digit(tmp_path):
     write(tmp_path)
     image(tmp_path / "query" / "0002_c12_f0000001.jpg")
-    assert {i.camera for i in dukemtmc.read(tmp_path)["query"]} == {1, 2, 12}
+    assert {i.camera for i in dukemtmc.SOURCE.read(tmp_path)["query"]} == {1, 2, 12}

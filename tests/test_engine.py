@@ -9,7 +9,7 @@ import torch
 
 import crossreid
 from crossreid.__main__ import main
-from crossreid.bundled import SMALL
+from crossreid.bundled import MODELS
 from crossreid.engine import Engine, choose_device
 from crossreid.records import UserError
 
@@ -23,7 +23,7 @@ def test_a_model_is_not_put_on_a_device_that_is_not_there(device):
         with pytest.raises(
             UserError, match=f"the device '{device}' cannot be used: torch finds cpu"
         ) as error:
-            use(SMALL, device)
+            use(MODELS["small"], device)
         assert "\n" not in str(error.value)
 
 
@@ -35,9 +35,11 @@ def test_the_device_is_checked_before_a_run_is_begun(settings_file, tmp_path, ca
         assert main(["train", str(settings_file), "--run", str(tmp_path / "run"), "--device", device]) == 2
         assert f"the device '{device}' cannot be used" in capsys.readouterr().err
     assert not (tmp_path / "run").exists() and "ACCELERATE_TORCH_DEVICE" not in os.environ
-    assert Engine("cpu").device.type == "cpu" and crossreid.load(SMALL, torch.device("cpu"))
+    assert Engine("cpu").device.type == "cpu" and crossreid.load(MODELS["small"], torch.device("cpu"))
     assert (
-        crossreid.Embedder(SMALL).device == crossreid.Embedder(SMALL, "auto").device == str(choose_device())
+        crossreid.Embedder(MODELS["small"]).device
+        == crossreid.Embedder(MODELS["small"], "auto").device
+        == str(choose_device())
     )
 
 

@@ -530,3 +530,37 @@ def test_a_number_is_one_identity_however_it_is_written():
     for name in ("2", "002", "2.0"):
         assert gallery.count(Filter(identities=(name,))) == gallery.count(Filter(cameras=("01",))) == 3
     assert gallery.delete(Filter(identities=("0002",))) == 3 and gallery.info().entries == 1
+
+
+def test_columns_change_and_vectors_stay(place):
+    entries, vectors = people(30)
+    with make(place) as gallery:
+        gallery.add(entries, vectors, [b"small %d" % at for at in range(30)])
+        key, other = entries[3].key, entries[4].key
+        before = gallery.vector(key), gallery.get(key)
+        changes = {"camera": "99", "mended": "rain", "time": None, "identity": "007"}
+        assert gallery.update({key: changes, "not there": {"camera": "1"}}) == 1
+        found = gallery.get(key)
+        assert (found.camera, found.identity, found.time, found.columns["mended"]) == (
+            "99",
+            "7",
+            None,
+            "rain",
+        )
+        assert found.added == before[1].added and found.path == before[1].path
+        assert np.array_equal(gallery.vector(key), before[0]) and gallery.image(key) == b"small 3"
+        assert gallery.count() == 30 and gallery.get(other).camera == entries[4].camera
+        assert [entry.key for entry in gallery.entries(Filter(cameras=("99",)))] == [key]
+        assert gallery.count(Filter(columns={"mended": "rain"})) == 1
+        assert gallery.update({key: {"mended": None}}) == 1
+        assert "mended" not in gallery.get(key).columns
+        assert gallery.search(vectors[3:4], 1)[0][0].entry.camera == "99"
+        gallery.remember("{camera}_{track}.jpg")
+        assert gallery.pattern == gallery.info().pattern == "{camera}_{track}.jpg"
+        with pytest.raises(UserError, match="lies ahead"):
+            gallery.update({key: {"time": 1e12}})
+    if place is not None:
+        with Gallery.open(place, read_only=True) as gallery:
+            assert gallery.get(key).camera == "99" and gallery.pattern
+            with pytest.raises(UserError, match="reading only"):
+                gallery.update({key: {"camera": "1"}})

@@ -285,6 +285,13 @@ def test_a_data_set_goes_in_with_its_cameras_and_people(market, tmp_path, capsys
         assert gallery.count(Filter(columns={"split": "train"})) == 46
         entry = gallery.entries(Filter(columns={"split": "train"}), count=1)[0]
         assert f"{int(entry.identity):04d}_c{entry.camera}" in entry.path
+    run(
+        capsys,
+        *("index", "toy.pt", market, "--gallery", tmp_path / "all", "--source", "market1501"),
+        "--settings.all_images=true",
+    )
+    with Gallery.open(tmp_path / "all") as gallery:
+        assert gallery.count(Filter(columns={"split": "train"})) == gallery.info().entries > 46
     for bad, said in (
         (["--split", "nonsense"], "has no split 'nonsense'"),
         (["--camera", "1"], "knows the cameras"),
@@ -391,6 +398,7 @@ def test_mistakes_are_one_paragraph(shop, tmp_path, capsys):
         (["search", "toy.pt", query, "--gallery", place, "--csv", tmp_path / "f.csv"], "is a folder"),
         (["index", "toy.pt", shop, "--gallery", place, "--batch", "0"], "--batch is 0"),
         (["index", "toy.pt", shop, "--gallery", place, "--split", "query"], "--source"),
+        (["index", "toy.pt", shop, "--gallery", place, "--settings.all_images", "true"], "with --source"),
         (["index", "toy.pt", shop, "--gallery", place, "--time", "2026"], "a date, but a bare number"),
         (["index", "toy.pt", shop, "--gallery", place, "--time", "20251121"], "write 2025-11-21"),
         (["search", "toy.pt", query, "--gallery", place, "--since", "2027"], "write 2027-01-01"),
@@ -497,3 +505,77 @@ def test_a_gallery_is_named_as_in_every_other_command(shop, tmp_path, capsys):
     assert "entries" in said and said == run(capsys, "gallery", "info", place).out
     for words in ((), (place, "--gallery", place)):
         assert "crossreid gallery info --gallery PLACE" in run(capsys, "gallery", "info", *words, code=2).err
+
+
+def test_names_tell_columns_and_the_gallery_remembers_how(shop, tmp_path, capsys):
+    place, folder = tmp_path / "gallery", tmp_path / "crops"
+    folder.mkdir()
+    for at, path in enumerate(sorted(shop.rglob("*.png"))[:4]):
+        (folder / f"till{at % 2}_{at:03d}_{1700000000 + at}.png").write_bytes(path.read_bytes())
+    pattern = "{camera}_{track}_{time}.png"
+    found = run(capsys, "index", "toy.pt", folder, "--gallery", place, "--pattern", pattern)
+    assert "4 images added" in found.out
+    with Gallery.open(place, read_only=True) as gallery:
+        entries = sorted(gallery.entries(), key=lambda entry: entry.time)
+        assert [(each.camera, each.columns["track"], each.time) for each in entries][1] == (
+            "till1",
+            "001",
+            1700000001,
+        )
+    # The next images are read by the same pattern; names that it does not fit say nothing.
+    more = sorted(shop.rglob("*.png"))[5]
+    (folder / "till7_009_1700000009.png").write_bytes(more.read_bytes())
+    (folder / "holiday.png").write_bytes(sorted(shop.rglob("*.png"))[6].read_bytes())
+    found = run(capsys, "index", "toy.pt", folder, "--gallery", place)
+    assert "2 images added" in found.out and "1 of 6 names do not fit the pattern" in found.err
+    with Gallery.open(place, read_only=True) as gallery:
+        assert "till7" in gallery.info().cameras
+    for words, expected in (
+        (["--pattern", "{camera}-{track}.png"], "does not fit"),
+        (["--pattern", "nothing"], "no named groups"),
+        (["--pattern", "(", "--camera", "1"], "no named groups|not a regular expression"),
+    ):
+        assert re.search(
+            expected, run(capsys, "index", "toy.pt", folder, "--gallery", place, *words, code=2).err
+        )
+
+
+def test_columns_are_changed_without_embedding_again(shop, tmp_path, capsys):
+    place = tmp_path / "gallery"
+    run(capsys, "index", "toy.pt", shop, "--gallery", place, "--root", shop)
+    made = Colours.made
+    table = tmp_path / "changes.csv"
+    table.write_text("path,camera,identity,weather\ntill 0/0.png,door,anna,sun\ntill 1/0.png,door,,\n")
+    assert "2 entries changed" in run(capsys, "gallery", "update", place, "--table", table).out
+    assert (
+        "2 entries changed"
+        in run(
+            capsys,
+            "gallery",
+            "update",
+            place,
+            "--camera",
+            "door",
+            "--set",
+            "time=2026-01-02",
+            "--set",
+            "weather=rain",
+        ).out
+    )
+    with Gallery.open(place, read_only=True) as gallery:
+        one, other = sorted(gallery.entries(Filter(cameras=("door",))), key=lambda entry: entry.path)
+        assert (one.identity, one.columns["weather"], written(one.time)[:10]) == (
+            "anna",
+            "rain",
+            "2026-01-02",
+        )
+        assert other.identity is None
+    assert Colours.made == made
+    table.write_text("path,camera\nnowhere.png,door\n")
+    for words, expected in (
+        (["--table", table], "line 2: no entry of the gallery has the path 'nowhere.png'"),
+        ([], "say what to change"),
+        (["--set", "camera"], "expected NAME=TEXT"),
+        (["--set", "time=soon"], "was not understood"),
+    ):
+        assert expected in run(capsys, "gallery", "update", place, *words, code=2).err

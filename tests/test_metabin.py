@@ -186,6 +186,25 @@ def test_what_normalisation_takes_over_from_imagenet(tmp_path, norm, taken):
         assert torch.equal(layer.instance_weight, source.weight if "instance_affine" in taken else fresh)
 
 
+def test_early_gates_stand_behind_the_first_narrow_layers_alone(tmp_path):
+    plain = MobileNetV2(1.0)
+    torch.save(plain.state_dict(), tmp_path / "imagenet.pth")
+    taken = ("batch_affine", "batch_statistics", "instance_affine")
+    early = {"norm": "bin_early", "gate_init": "half", "meta": False, "pretrained_norms": taken}
+    settings = {"backbone": "mobilenet_v2_1.0", "pretrained": str(tmp_path / "imagenet.pth")}
+    method = MetaBIN(MetaBINConfig(**settings, **early), 6)
+    blocks = (
+        [f"conv2.{n}" for n in range(1)] + [f"conv3.{n}" for n in range(2)] + [f"conv4.{n}" for n in range(3)]
+    )
+    assert list(method.gates()) == [f"{block}.conv3.1.gate" for block in blocks]
+    layer = method.backbone.conv3[0].conv3[1]
+    assert torch.equal(layer.instance_weight, plain.conv3[0].conv3[1].weight) and bool(
+        (layer.gate == 0.5).all()
+    )
+    with pytest.raises(UserError, match="tiny lacks that"):
+        MetaBIN(MetaBINConfig(backbone="tiny", norm="bin_early"), 6)
+
+
 @pytest.mark.parametrize(
     "gates, low, high", [("one", 1, 1), ("zero", 0, 0), ("half", 0.5, 0.5), ("random", 0, 1)]
 )

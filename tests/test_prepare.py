@@ -3,6 +3,7 @@ import pytest
 from PIL import Image as PILImage
 from tiny_layouts import image
 
+from crossreid import data
 from crossreid.data import prepare, prepared
 from crossreid.data.sets import cuhk02, sysu_mm01
 from crossreid.images.reading import read
@@ -92,6 +93,26 @@ def test_decoded_images_are_the_very_same_pixels(tmp_path, interpolation):
     assert [(i.identity, i.camera) for i in rows] == [(i.identity, i.camera) for i in images[::-1]]
     for one, row in zip(images[::-1], rows):
         assert (fit(read(one), (16, 8), interpolation) == read(row)).all()
+
+
+def test_boxes_of_a_table_are_prepared_each_as_an_image(tmp_path):
+    rng = np.random.default_rng(2)
+    lines = ["path,identity,camera,x0,y0,x1,y1"]
+    for frame in range(4):
+        pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        PILImage.fromarray(pixels).save(tmp_path / f"{frame}.png")
+        lines += [
+            f"{frame}.png,{1 + person},{frame},{5 + 20 * person},3,{22 + 20 * person},35" for person in (0, 1)
+        ]
+    table = tmp_path / "people.csv"
+    table.write_text("\n".join(lines))
+    for root in (tmp_path, table):
+        array = prepare.prepare("csv", root, size=(16, 8), train_share=1.0)
+        images = data.read("csv", root, train_share=1.0)["train"]
+        rows = prepared.rows(images, root, (16, 8), "bilinear")
+        assert len({row.array_index for row in rows}) == len(images) == 8 == len(np.load(array))
+        for one, row in zip(images, rows):
+            assert row.box is None and (fit(read(one), (16, 8), "bilinear") == read(row)).all()
 
 
 def test_decoding_again_with_a_torn_image_keeps_no_half_array(tmp_path):

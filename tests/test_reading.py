@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from crossreid.data.transforms import from_array, resize
+from crossreid.data.settings import DataConfig
+from crossreid.data.transforms import resized
 from crossreid.images.listing import SUFFIXES, image_names, is_image, listed, passed_over
 from crossreid.images.reading import ahead, batches, cut, read, unreadable
 from crossreid.images.resize import FILTERS, fit
@@ -45,7 +46,8 @@ def test_exif_rotation_is_respected_by_every_reader(turned):
 @pytest.mark.parametrize("size", [(16, 8), (128, 64), (40, 20)])
 def test_training_resizes_as_evaluation_and_export_do(interpolation, size):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 20, 3), np.uint8)
-    trained = resize(from_array(pixels), size, interpolation).permute(1, 2, 0).numpy()
+    config = DataConfig(size=size, interpolation=interpolation)
+    trained = resized([pixels], config)[0].permute(1, 2, 0).numpy()
     assert np.array_equal(trained, fit(pixels, size, interpolation))
     filter = PILImage.Resampling[interpolation.upper()]
     assert np.array_equal(trained, np.asarray(PILImage.fromarray(pixels).resize(size[::-1], filter)))

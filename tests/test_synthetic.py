@@ -1,6 +1,7 @@
 """Synthetic people: the same arguments give the same image, clothes fit, infrared is not grey."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from crossreid.synthetic.keys import between, generator, pick, tile
 from crossreid.synthetic.people import Material
 from crossreid.synthetic.rendering import moment
 from crossreid.synthetic.styles import STYLES, style
-from crossreid.synthetic.tubes import NUMBER, Maps
+from crossreid.synthetic.tubes import NUMBER, PARTS, Maps
+from crossreid.synthetic.variation import KINDS, NONE, Variation, body_light, climate, long_shadow
 
 
 def dressed(**changes):
@@ -220,3 +222,55 @@ def test_contact_sheet_shows_every_image():
     expected = render(person(7), cameras[1], moment(7, 0), occlusion=0.0)
     assert np.array_equal(sheet[130:258, 132:196], expected)
     assert contact_sheet([4], cameras, zoom=3).size == (2 * 66 * 3, 130 * 3)
+
+
+def test_each_kind_of_variation_shows_and_none_of_them_nothing():
+    plain = replace(style("market1501"), name="varied", vary=NONE)
+    keys = [(who, number) for who in range(1, 9) for number in (1, 2)]
+
+    def rendered(look):
+        return np.stack([render(person(who, 0, look), camera(n, 0, look), (who, n)) for who, n in keys])
+
+    before = rendered(plain)
+    assert np.array_equal(before, rendered(replace(plain, vary=Variation())))
+    for kind in KINDS:
+        changed = rendered(replace(plain, vary=Variation(**{kind: 1.0})))
+        share = np.mean([not np.array_equal(a, b) for a, b in zip(before, changed)])
+        assert share >= 0.25, kind
+        assert np.array_equal(changed, rendered(replace(plain, vary=Variation(**{kind: 1.0})))), kind
+
+
+def test_a_low_sun_throws_the_shadow_away_from_itself():
+    ground, alpha = np.ones((64, 64, 3), np.float32), np.zeros((64, 64), np.float32)
+    alpha[10:50, 30:34] = 1
+    here = climate("varied", 0, 1, "visible", Variation(sun=1.0))
+    for side in (-1.0, 1.0):
+        floor = ground.copy()
+        long_shadow(
+            floor, alpha, (32, 50), replace(here, side=side, height=0.2, direct=0.8), generator("shadow")
+        )
+        dark = np.argwhere(floor[:, :, 0] < 0.8)
+        assert len(dark) > 20 and np.sign(dark[:, 1].mean() - 32) == -side
+
+
+def test_a_shadow_on_the_body_lies_below_what_throws_it():
+    maps = Maps(64, 32)
+    maps.part[:] = NUMBER["upper"]
+    maps.part[20:24, 10:20] = NUMBER["sleeve"]
+    where = np.arange(maps.part.size)
+    still = np.zeros(maps.part.size, np.float32)
+    here = replace(
+        climate("varied", 0, 1, "visible", Variation(sun=1.0)),
+        side=0.0,
+        height=0.9,
+        direct=1.0,
+        warm=(1, 1, 1),
+    )
+    throws = np.isin(PARTS, ("sleeve",))
+    lit = body_light(maps, where, still, still + 1, still, here, throws, generator("x")).reshape(64, 32, 3)
+    assert lit[21, 15, 0] > 2 * lit[25, 15, 0] and np.allclose(lit[60, 15], lit[21, 15])
+
+
+def test_variation_in_infrared_stays_grey():
+    image = render(person(3, 0, 8), camera(6, 0, 8, INFRARED), 3)
+    assert np.array_equal(image[..., 0], image[..., 1]) and image.std() > 5

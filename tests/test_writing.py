@@ -7,7 +7,7 @@ import pytest
 
 from crossreid import checkpoint, files
 from crossreid.__main__ import main
-from crossreid.bundled import SMALL
+from crossreid.bundled import MODELS
 from crossreid.files import check_folder, replacing, write_json
 from crossreid.records import UserError
 
@@ -118,5 +118,5 @@ def test_a_checkpoint_that_cannot_be_saved_gives_the_reason_once(file):
     with pytest.raises(
         UserError, match=r"could not save .*last.pt: Not a directory; there was none"
     ) as error:
-        checkpoint.save(file / "last.pt", checkpoint.read(SMALL))
+        checkpoint.save(file / "last.pt", checkpoint.read(MODELS["small"]))
     assert "another place" not in str(error.value)

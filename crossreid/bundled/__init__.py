@@ -1,4 +1,4 @@
-"""The model that comes with the package; ``CARD.md`` beside it says how it was made and what it can do."""
+"""The models that come with the package, a folder each; ``CARD.md`` in it says how one was made and what it can do."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 from crossreid.files import as_path
 
-SMALL = Path(__file__).parent / "small.pt"
-EXPORTED = SMALL.with_suffix("")
+MODELS = {name: Path(__file__).parent / name / f"{name}.pt" for name in ("small",)}
 
 
 def located(path: str | Path) -> Path:
-    """The place of a model: the word ``small`` is the one that ships, unless a file has that name."""
+    """The place of a model: the name of one that comes along stands for its file, unless a file has that name."""
     path = as_path(path, "a model")
-    return SMALL if str(path) == "small" and not path.exists() else path
+    return MODELS[str(path)] if str(path) in MODELS and not path.exists() else path
 
 
 def exported_form(path: Path) -> Path | None:
-    """The folder of the bundled ONNX form of a bundled model, None for every other."""
-    return EXPORTED if path == SMALL else None
+    """The folder of the ONNX form that is bundled with a model, None where there is none."""
+    folder = path.parent / "exported"
+    return folder if path in MODELS.values() and folder.is_dir() else None

@@ -5,6 +5,7 @@ Goes on where it was when it is given again after an interruption.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from crossreid.commands.parsing import check_modality, modality, parser, several
 from crossreid.records import UserError, counted
 
 
-def run(words: list[str]) -> None:
+def _parsed(words: list[str]) -> argparse.Namespace:
     words_of = parser(
         "embed", __doc__, "Given again after an interruption, the same command goes on where it was."
     )
@@ -51,7 +52,11 @@ def run(words: list[str]) -> None:
     words_of.add_argument(
         "--skip-bad", action="store_true", help="leave out images that cannot be read, and list them"
     )
-    chosen = words_of.parse_args(words)
+    return words_of.parse_args(words)
+
+
+def run(words: list[str]) -> None:
+    chosen = _parsed(words)
     if chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: expected 1 or more")
     from crossreid.embedding_files import check_output, embed_files, part_of

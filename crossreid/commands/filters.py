@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from crossreid.commands import parsing
 from crossreid.records import UserError
@@ -32,17 +33,23 @@ def add_filter(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def pairs(words: Sequence[str], option: str) -> dict[str, str]:
+    """The names and texts of an option's ``NAME=TEXT`` words."""
+    found = {}
+    for pair in words:
+        name, sign, text = pair.partition("=")
+        if not sign or not name:
+            raise UserError(f"{option} {pair!r} was not understood: expected NAME=TEXT")
+        found[name] = text
+    return found
+
+
 def chosen_filter(chosen: argparse.Namespace):
     """The ``Filter`` that those arguments mean."""
     from crossreid.gallery import Filter
     from crossreid.images.timestamps import timestamp
 
-    columns = {}
-    for pair in chosen.column:
-        name, sign, text = pair.partition("=")
-        if not sign or not name:
-            raise UserError(f"--column {pair!r} was not understood: expected NAME=TEXT")
-        columns[name] = text
+    columns = pairs(chosen.column, "--column")
     return Filter(
         cameras=chosen.camera,
         modality=chosen.modality,

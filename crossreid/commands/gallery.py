@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from crossreid.commands import filters, parsing
 from crossreid.files import printable
@@ -11,14 +12,29 @@ from crossreid.records import UserError, counted
 
 def run(words: list[str]) -> None:
     parser = parsing.parser("gallery", __doc__)
-    acts = parser.add_subparsers(dest="act", required=True, metavar="info|delete|index")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="info|update|delete|index")
     info = acts.add_parser("info", help="how many entries, of which model, cameras and times")
+    update = acts.add_parser("update", help="change columns of entries, without embedding anything again")
     delete = acts.add_parser("delete", help="remove entries by age, person, or anything else, from disk too")
     index = acts.add_parser("index", help="build the index of approximate search and measure its recall")
-    for act in (info, delete, index):
+    for act in (info, update, delete, index):
         act.add_argument("place", nargs="?", metavar="PLACE", help=f"{filters.PLACE}; or with --gallery")
         act.add_argument("--gallery", metavar="PLACE", help="the same, as all other commands have it")
     filters.add_filter(delete, "deleted")
+    update.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="CSV with a column key or path, and the columns to change; an empty field takes a column away",
+    )
+    update.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="of all entries chosen below; may be repeated",
+    )
+    filters.add_filter(update, "changed by --set")
     delete.add_argument(
         "--older-than",
         metavar="AGE",
@@ -38,6 +54,8 @@ def run(words: list[str]) -> None:
     with Gallery.open(place, read_only=reading) as gallery:
         if chosen.act == "info":
             print(_described(gallery.info()))
+        elif chosen.act == "update":
+            print(f"{counted(_update(gallery, chosen), 'entry')} changed")
         elif chosen.act == "index":
             print(
                 f"approximate search finds {gallery.build_index():.1%} of the true first 20; "
@@ -58,6 +76,16 @@ def run(words: list[str]) -> None:
                 print(f"{counted(count, 'entry')} deleted; none that match is left, and {remain} remain")
             else:
                 print(f"nothing was deleted: none of the {counted(remain, 'entry')} fits these conditions")
+
+
+def _update(gallery, chosen) -> int:
+    from crossreid.gallery import updating
+
+    if (chosen.table is None) == (not chosen.set):
+        raise UserError("say what to change: --table FILE, or --set NAME=TEXT and which entries are meant")
+    if chosen.table is not None:
+        return updating.by_table(gallery, chosen.table)
+    return updating.by_filter(gallery, filters.chosen_filter(chosen), filters.pairs(chosen.set, "--set"))
 
 
 def _condition(chosen):

@@ -5,6 +5,7 @@ Images that are in it already are passed over, so the same command goes on where
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -13,9 +14,12 @@ from crossreid.commands import filters, parsing
 from crossreid.records import UserError, counted
 
 
-def run(words: list[str]) -> None:
+def _parsed(words: list[str]) -> argparse.Namespace:
     parser = parsing.parser(
-        "index", __doc__, "Given again after an interruption, the same command goes on where it was."
+        "index",
+        __doc__,
+        "Given again after an interruption, the same command goes on where it was. With --source, settings of the data "
+        "set's reader follow as --settings.NAME VALUE.",
     )
     parser.add_argument("model", help="a checkpoint, an exported model, or small, which comes with crossreid")
     parser.add_argument(
@@ -33,6 +37,11 @@ def run(words: list[str]) -> None:
     )
     parser.add_argument("--time", help="likewise: 2026-11-21T04:30:00 (UTC), or seconds since 1970")
     parser.add_argument("--identity", help="likewise")
+    parser.add_argument(
+        "--pattern",
+        help="what names say: a template such as '{camera}_{track}_{time}.jpg', or a regular expression with named "
+        "groups; identity, camera, modality and time are understood, others become columns. The gallery remembers it",
+    )
     parser.add_argument("--keep-junk", action="store_true", help="also images that have the identity -1")
     parser.add_argument(
         "--root", type=Path, help="keep paths relative to this folder (default: absolute paths)"
@@ -41,7 +50,13 @@ def run(words: list[str]) -> None:
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
-    chosen = parser.parse_args(words)
+    chosen, rest = parsing.parse(parser, words)
+    chosen.settings = parsing.reader_settings(rest)
+    return chosen
+
+
+def run(words: list[str]) -> None:
+    chosen = _parsed(words)
     if chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: expected 1 or more")
     from crossreid.gallery import Gallery
@@ -67,6 +82,8 @@ def run(words: list[str]) -> None:
         new = True
     try:
         with gallery:
+            if chosen.pattern is not None and chosen.pattern != gallery.pattern:
+                gallery.remember(chosen.pattern)
             done = fill(gallery, embedder, images, root=chosen.root, thumbnails=not chosen.no_thumbnails)
             total = gallery.info().entries
     except KeyboardInterrupt:
@@ -110,6 +127,18 @@ def _remove_empty(place: str) -> None:
         shutil.rmtree(Path(place).expanduser())
 
 
+def _remembered(place: str) -> str:
+    """The pattern that an earlier `index --pattern` gave the gallery."""
+    from crossreid.gallery import Gallery
+    from crossreid.gallery.store import NoGallery
+
+    try:
+        with Gallery.open(place, read_only=True) as gallery:
+            return gallery.pattern
+    except NoGallery:
+        return ""
+
+
 def _images(chosen):
     from crossreid.gallery.indexing import listed, of_images
     from crossreid.images.timestamps import taken
@@ -118,8 +147,23 @@ def _images(chosen):
     if chosen.source is None:
         if chosen.split:
             raise UserError("--split chooses among the splits of a data set: name the data set with --source")
+        if chosen.settings:
+            raise UserError(
+                f"--settings.{next(iter(chosen.settings))} is for the reader of a data set: name the data set with "
+                "--source"
+            )
         time = None if chosen.time is None else taken(chosen.time, "--time")
-        return listed(chosen.images, **given, time=time, keep_junk=chosen.keep_junk)
+        pattern = _remembered(chosen.gallery) if chosen.pattern is None else chosen.pattern
+        return listed(
+            chosen.images,
+            **given,
+            time=time,
+            keep_junk=chosen.keep_junk,
+            pattern=pattern,
+            strict=chosen.pattern is not None,
+        )
+    if chosen.pattern is not None:
+        raise UserError("a data set's names are read by its own reader: leave out --pattern, or --source")
     if any(given.values()) or chosen.time or len(chosen.images) > 1:
         raise UserError(
             "a data set knows the cameras, times, modalities and identities of its images: give its folder, --source "
@@ -128,7 +172,7 @@ def _images(chosen):
     from crossreid import data
 
     settings = {"keep_junk": True} if chosen.keep_junk else {}
-    splits = data.read(chosen.source, chosen.images[0], **settings)
+    splits = data.read(chosen.source, chosen.images[0], **settings | chosen.settings)
     for name in chosen.split or ():
         if name not in splits:
             raise UserError(f"{chosen.source} has no split {name!r}: it has {', '.join(splits)}")

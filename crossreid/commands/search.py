@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ from crossreid.commands import filters, parsing
 from crossreid.records import UserError, check_choice
 
 
-def run(words: list[str]) -> None:
+def _parsed(words: list[str]) -> argparse.Namespace:
     parser = parsing.parser("search", __doc__)
     parser.add_argument(
         "model", help="the model the gallery was made with: a checkpoint, an exported model, or small"
@@ -50,7 +51,11 @@ def run(words: list[str]) -> None:
     )
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
-    chosen = parser.parse_args(words)
+    return parser.parse_args(words)
+
+
+def run(words: list[str]) -> None:
+    chosen = _parsed(words)
     from crossreid.files import check_folder
 
     for out, suffixes in ((chosen.csv, (".csv",)), (chosen.html, (".html", ".htm"))):

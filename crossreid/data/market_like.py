@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from crossreid.data.naming import MARKET, named
@@ -25,6 +26,16 @@ def check(root: Path, title: str, pattern: str) -> list[Finding]:
     return [
         finding for folder in folders(root, title).values() for finding in strays(folder, re.compile(pattern))
     ]
+
+
+def reader(title: str, example: str) -> Callable[[Path], dict[str, list[Image]]]:
+    """``read`` of one data set, for its ``Source``."""
+    return lambda root: read(root, title, example)
+
+
+def checker(title: str, pattern: str) -> Callable[[Path], list[Finding]]:
+    """``check`` of one data set, for its ``Source``."""
+    return lambda root: check(root, title, pattern)
 
 
 def folders(root: Path, title: str) -> dict[str, Path]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from crossreid.data import split_files
-from crossreid.data.prepared import array_of, name_of
+from crossreid.data.prepared import array_of, folder_of, name_of
 from crossreid.data.sets import sysu_mm01
 from crossreid.files import clear_leftovers, replacing, write_json
-from crossreid.images.reading import frame_of, read
+from crossreid.images.reading import ahead, bar, cut
 from crossreid.images.resize import fit
 from crossreid.records import Image, UserError
 
@@ -52,7 +51,7 @@ def prepare(
     if source.prepare is not None:
         source.prepare(root)
     split_files.keep(source, root)
-    return decode(training_images(name, root, **settings), root, size, interpolation or "bilinear")
+    return decode(training_images(name, root, **settings), folder_of(root), size, interpolation or "bilinear")
 
 
 def training_images(name: str, root: Path, **settings) -> list[Image]:
@@ -62,27 +61,28 @@ def training_images(name: str, root: Path, **settings) -> list[Image]:
     folds: Iterable[dict] = ({},)
     if data.get(name).takes("fold") and "fold" not in settings:
         folds = ({"fold": fold} for fold in range(1, split_files.SPLITS + 1))
-    images: dict[Path, Image] = {}
+    images: dict[tuple, Image] = {}
     for fold in folds:
         splits = data.read(name, root, **settings, **fold)
-        images |= {image.path: image for split in ("train", "validation") for image in splits.get(split, [])}
+        images |= {
+            (image.path, image.box): image
+            for split in ("train", "validation")
+            for image in splits.get(split, [])
+        }
     return list(images.values())
 
 
 def decode(
     images: Sequence[Image], root: Path, size: tuple[int, int], interpolation: str = "bilinear"
 ) -> Path:
-    """Decode and resize images into one array below ``root``, which ``prepared.rows`` then finds.
+    """Decode, cut out and resize images into one array below ``root``, which ``prepared.rows`` then finds.
 
     The array is uint8 of shape (images, height, width, 3); a JSON file beside it says which row is which
     image. Training with that size and interpolation sees the very same pixels with it as without it.
 
-    images: with paths below ``root``, neither rows of another array nor boxes.
+    images: with paths below ``root``, and perhaps boxes; no rows of another array.
     Returns the path of the array. Either both files are complete or neither is there.
     """
-
-    def pixels(image: Image) -> np.ndarray:
-        return fit(read(image), size, interpolation)
 
     array, index = array_of(root, size, interpolation)
     names = [name_of(image, root) for image in images]
@@ -92,7 +92,7 @@ def decode(
     index.unlink(missing_ok=True)
     clear_leftovers(array)
     with replacing(array) as temporary:
-        _fill(temporary, images, size, pixels, root.name)
+        _fill(temporary, images, size, interpolation, root.name)
     write_json(index, {"size": list(size), "interpolation": interpolation, "images": names})
     return array
 
@@ -107,11 +107,6 @@ def sysu_arrays(root: Path, *, size: tuple[int, int] = (288, 144)) -> Path:
 
     Returns the folder they are in.
     """
-
-    def pixels(image: Image) -> np.ndarray:
-        with frame_of(image) as found:
-            return fit(found, size, "lanczos")
-
     root = sysu_mm01.find(root)
     images = sysu_mm01.read(root)["train"]
     label = {
@@ -122,27 +117,24 @@ def sysu_arrays(root: Path, *, size: tuple[int, int] = (288, 144)) -> Path:
             chosen = [image for image in images if image.modality == modality]
             clear_leftovers(root / names[0])
             array, labels = (files.enter_context(replacing(root / name)) for name in names)
-            _fill(array, chosen, size, pixels, f"SYSU-MM01 {modality}")
+            _fill(array, chosen, size, "lanczos", f"SYSU-MM01 {modality}")
             with open(labels, "wb") as file:
                 np.save(file, np.array([label[image.identity] for image in chosen], dtype=np.int64))
     return root
 
 
-def _fill(path: Path, images: Sequence[Image], size: tuple[int, int], pixels: Callable, title: str) -> None:
-    from tqdm import tqdm
+def _fill(path: Path, images: Sequence[Image], size: tuple[int, int], interpolation: str, title: str) -> None:
+    def resized(frame: np.ndarray, image: Image) -> np.ndarray:
+        return fit(cut(frame, image), size, interpolation)
 
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(images), *size, 3))
     _reserve(path)
-    step = 256
-    # Decoding and resizing leave the interpreter's lock; few images at a time keep the memory small.
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(images), desc=title, unit="image", disable=None, leave=False) as bar,
-    ):
-        for start in range(0, len(images), step):
-            for row, shown in enumerate(pool.map(pixels, images[start : start + step]), start):
-                array[row] = shown
-                bar.update()
+    with bar(title, len(images), leave=False) as progress:
+        for row, (_, shown) in enumerate(ahead(images, resized)):
+            if isinstance(shown, UserError):
+                raise shown
+            array[row] = shown
+            progress.update(1)
     array.flush()
 
 

@@ -20,7 +20,7 @@ def rows(
 
     Raises UserError if there is none, or it lacks one of the images.
     """
-    root = Path(root).expanduser()
+    root = folder_of(root)
     array, index = array_of(root, size, interpolation)
     remake = (
         f"Make it with 'crossreid data prepare' for {root}, size {size[0]} {size[1]} and interpolation "
@@ -38,8 +38,14 @@ def rows(
         name = name_of(image, root)
         if name not in row_of:
             raise UserError(f"{array} does not hold {name}. {remake}")
-        found.append(replace(image, path=array, array_index=row_of[name]))
+        found.append(replace(image, path=array, array_index=row_of[name], box=None))
     return found
+
+
+def folder_of(root: str | os.PathLike) -> Path:
+    """The folder of a copy, which a reader may take the table in it for."""
+    root = Path(root).expanduser()
+    return root.parent if root.is_file() else root
 
 
 def array_of(root: Path, size: tuple[int, int], interpolation: str) -> tuple[Path, Path]:
@@ -49,7 +55,8 @@ def array_of(root: Path, size: tuple[int, int], interpolation: str) -> tuple[Pat
 
 
 def name_of(image: Image, root: Path) -> str:
-    """The name of an image in the index."""
-    if image.array_index is not None or image.box is not None or not image.path.is_relative_to(root):
-        raise UserError(f"{image.path} is not a whole image below {root}: only these can be prepared.")
-    return image.path.relative_to(root).as_posix()
+    """The name of an image in the index, with its box where it has one."""
+    if image.array_index is not None or not image.path.is_relative_to(root):
+        raise UserError(f"{image.path} is not an image below {root}: only these can be prepared.")
+    name = image.path.relative_to(root).as_posix()
+    return name if image.box is None else f"{name} {list(image.box)}"

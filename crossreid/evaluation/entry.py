@@ -22,6 +22,7 @@ from crossreid.evaluation.measures import MEASURES
 from crossreid.evaluation.scoring import rerank_subsets, score_subsets
 from crossreid.evaluation.settings import EvaluateConfig
 from crossreid.evaluation.thresholds import Threshold, strictest
+from crossreid.evaluation.within_across import within_and_across
 from crossreid.export.using import Exported, is_exported
 from crossreid.files import write_json
 from crossreid.images.reading import read
@@ -56,9 +57,10 @@ class Results(dict[str, Scores]):
 @dataclass(frozen=True)
 class Model:
     """What an evaluation needs to know of a model. metrics: feature -> ``Metric`` of all that one embedding serves.
-    embed: images to their ``Embedding``."""
+    embed: images to their ``Embedding``. device: where."""
 
     about: dict
+    device: str
     feature: str
     metrics: dict[str, Metric]
     embed: Callable[[Sequence], Embedding]
@@ -138,12 +140,15 @@ def evaluate(
             f"{path} was trained with data.validation 0, so the validation identities were trained on too and a score "
             "on them means nothing: evaluate split test, or train with identities held out"
         )
-    engine = engine or Engine(settings.train.device, settings.train.precision)
+    own = engine or Engine(settings.train.device, settings.train.precision)
     model = open_model(path) if model is None else model
     if isinstance(model, Exported):
-        asked = _exported(path, model, settings, engine, split)
+        asked = _exported(path, model, settings, own, split)
     else:
-        asked = _checkpoint(path, model, settings, engine, split)
+        asked = _checkpoint(path, model, settings, own, split)
+    if engine is None:  # a run has said already where it trains
+        log(f"the model runs on {asked.device}")
+    engine = own
     if isinstance(model, Exported) and (config.expand.k or config.metric == "euclidean"):
         log(
             "the features of an exported model have unit length, so that evaluate.expand and the metric euclidean "
@@ -176,6 +181,7 @@ def evaluate_stored(
 ) -> Results:
     """Score stored features (see ``crossreid.evaluation.features``) as ``evaluate`` does those it has just made."""
     check_device(device)
+    log(f"distances are computed on {device}")
     found, content = _results(stored, config, torch.device(device), log)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
@@ -226,6 +232,7 @@ def _checkpoint(path: Path, method: Method, settings, engine: Engine, split: str
     }
     return Model(
         about,
+        str(engine.device),
         feature,
         method.metrics(feature),
         lambda images: embed(
@@ -241,8 +248,9 @@ def _exported(path: Path, model: Exported, settings, engine: Engine, split: str)
             "for validation is known with the training data, so score the checkpoint"
         )
     # Which devices onnxruntime can use is its own affair: only one that was asked for is tried.
-    if settings.train.device not in ("auto", "cpu"):
-        model = Exported(path, str(engine.device))
+    device = "cpu" if settings.train.device == "auto" else str(engine.device)
+    if device != "cpu":
+        model = Exported(path, device)
     about = {
         "method": model.method,
         "fingerprint": model.fingerprint,
@@ -252,6 +260,7 @@ def _exported(path: Path, model: Exported, settings, engine: Engine, split: str)
     }
     return Model(
         about,
+        device,
         model.feature,
         model.metrics,
         lambda images: embed_exported(model, images, settings.evaluate.batch),
@@ -291,7 +300,7 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
         "rows": [as_json(name, scores) for name, scores in found.items()],
         **{heading: [] for heading in ("ranked", "pairs", "operating_points", "baselines")},
     }
-    content |= measured | {"notes": notes}
+    content |= measured | {"notes": notes, "within_across": within_and_across(protocol, embedding, metric)}
     if config.expand.k:
         content["expand"] = vars(config.expand)
     if config.rerank:

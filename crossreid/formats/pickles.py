@@ -183,6 +183,31 @@ def _named(name: str):
     raise Refused(f"it asks for {name[:100]!r}")
 
 
+class _Stack(list[Any]):
+    """What a pickle has put down and not yet taken up."""
+
+    def marked(self) -> list[Any]:
+        """Take what lies above the last mark, and the mark."""
+        for place in range(len(self) - 1, -1, -1):
+            if self[place] is _MARK:
+                items = self[place + 1 :]
+                del self[place:]
+                return items
+        raise Damaged("a mark is missing")
+
+    def fill(self, pairs: list[Any]) -> None:
+        """Put keys and values by turns into the mapping on top."""
+        _need(type(self[-1]) is dict and len(pairs) % 2 == 0, "a mapping")
+        for key, value in zip(pairs[::2], pairs[1::2]):
+            _need(key is None or type(key) in (str, int, float, bool, bytes), "the key of a mapping")
+            self[-1][key] = value
+
+    def extend_top(self, kind: type, items: list[Any]) -> None:
+        """Put items into the list or set on top."""
+        _need(type(self[-1]) is kind, "a collection")
+        self[-1].extend(items) if kind is list else self[-1].update(items)
+
+
 def unpickled(file, persistent: Callable[[Any], Any]) -> Any:
     """The value of one pickle, up to its end.
 
@@ -190,27 +215,8 @@ def unpickled(file, persistent: Callable[[Any], Any]) -> Any:
         ``mmap`` or ``BytesIO``. persistent: what the pickle's own numbers for things outside of it mean.
     Raises Refused, Damaged, and whatever ``pickletools`` raises.
     """
-    stack: list[Any] = []
+    stack = _Stack()
     memo: dict[int, Any] = {}
-
-    def marked() -> list[Any]:
-        for place in range(len(stack) - 1, -1, -1):
-            if stack[place] is _MARK:
-                items = stack[place + 1 :]
-                del stack[place:]
-                return items
-        raise Damaged("a mark is missing")
-
-    def filled(pairs) -> None:
-        _need(type(stack[-1]) is dict and len(pairs) % 2 == 0, "a mapping")
-        for key, value in zip(pairs[::2], pairs[1::2]):
-            _need(key is None or type(key) in (str, int, float, bool, bytes), "the key of a mapping")
-            stack[-1][key] = value
-
-    def extended(kind, items) -> None:
-        _need(type(stack[-1]) is kind, "a collection")
-        stack[-1].extend(items) if kind is list else stack[-1].update(items)
-
     value: Any
     for step, (code, value, _) in enumerate(pickletools.genops(file)):
         if step > STEPS:
@@ -231,25 +237,25 @@ def unpickled(file, persistent: Callable[[Any], Any]) -> Any:
             _need(len(stack) >= count, "the stack")
             stack[-count:] = [tuple(stack[-count:])]
         elif name == "TUPLE":
-            stack.append(tuple(marked()))
+            stack.append(tuple(stack.marked()))
         elif name == "LIST":
-            stack.append(marked())
+            stack.append(stack.marked())
         elif name == "DICT":
-            items = marked()
+            items = stack.marked()
             stack.append({})
-            filled(items)
+            stack.fill(items)
         elif name == "APPEND":
             item = stack.pop()
-            extended(list, [item])
+            stack.extend_top(list, [item])
         elif name in ("APPENDS", "ADDITEMS"):
-            items = marked()
-            extended(list if name == "APPENDS" else set, items)
+            items = stack.marked()
+            stack.extend_top(list if name == "APPENDS" else set, items)
         elif name == "SETITEM":
             pair = [stack.pop(-2), stack.pop()]
-            filled(pair)
+            stack.fill(pair)
         elif name == "SETITEMS":
-            items = marked()
-            filled(items)
+            items = stack.marked()
+            stack.fill(items)
         elif name == "GLOBAL":
             stack.append(_named(value.replace(" ", ".")))
         elif name == "STACK_GLOBAL":

@@ -109,6 +109,7 @@ class Info:
     store: ``"memory"``, ``"lancedb"`` or ``"milvus"``. where: its folder or address.
     cameras, modalities, columns: those that occur, sorted. first, last: earliest and latest time.
     recall: share of the true first 20 that approximate search found when its index was built, or None.
+    pattern: by which names of images were read into it.
     """
 
     entries: int
@@ -123,6 +124,7 @@ class Info:
     last: float | None = None
     columns: tuple[str, ...] = ()
     recall: float | None = None
+    pattern: str = ""
 
 
 def checked(entry: Entry, added: float | None) -> Entry:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from crossreid.files import as_path
-from crossreid.gallery.entries import Entry, Filter, Hit, Info, checked
+from crossreid.gallery.entries import Entry, Filter, Hit, Info, Value, checked
 from crossreid.gallery.memory import MemoryStore
 from crossreid.gallery.store import Metadata, Row, Store
 from crossreid.records import UserError, counted
 
 EVERYTHING = Filter()
+# Of an entry, what can be changed beside its columns.
+FIELDS = ("camera", "identity", "time", "modality", "path")
 CANDIDATES = 200
 DAY = 86400.0
 
@@ -83,6 +86,11 @@ class Gallery:
 
     def __exit__(self, *error) -> None:
         self.close()
+
+    @property
+    def pattern(self) -> str:
+        """By which names of images were read into it; empty where none was given."""
+        return self._store.metadata.pattern
 
     def require(self, fingerprint: str) -> None:
         """Raise UserError unless this gallery holds vectors of the model with this fingerprint."""
@@ -195,6 +203,23 @@ class Gallery:
         """How many entries are within the filter."""
         return self._store.count(_checked_filter(filter))
 
+    def update(self, changes: Mapping[str, Mapping[str, Value | None]]) -> int:
+        """Change what is said of entries; their vectors and images stay. Returns how many of them were there.
+
+        changes: by key, fields of an entry (``camera``, ``identity``, ``time``, ``modality``, ``path``) and columns by
+            their names; None takes away a column, or what a field says.
+        """
+        self._writable()
+        keys = list(changes)
+        entries = self._store.select(Filter(keys=tuple(keys)), 0, len(keys)) if keys else []
+        new = [checked(_changed(entry, changes[entry.key]), entry.added) for entry in entries]
+        return self._store.update(new) if new else 0
+
+    def remember(self, pattern: str) -> None:
+        """Keep by which pattern names of images are read here, for the next time."""
+        self._writable()
+        self._store.remember(pattern)
+
     def delete(self, filter: Filter) -> int:
         """Remove the entries within the filter, their vectors and images, and return how many there were. A filter
         without conditions removes all. When this returns, nothing of them is left in memory or in the gallery's folder;
@@ -246,6 +271,7 @@ class Gallery:
             store=self._store.name,
             where=self._store.where,
             recall=metadata.recall,
+            pattern=metadata.pattern,
             **vars(self._store.summary()),
         )
 
@@ -300,6 +326,14 @@ class Gallery:
         candidates = np.stack([known[entry.key] for _, entry in pairs])
         distance = rerank.k_reciprocal(vector[None], candidates)[0].numpy()
         return [pairs[place] for place in np.argsort(distance, kind="stable")]
+
+
+def _changed(entry: Entry, changes: Mapping[str, Value | None]) -> Entry:
+    fields = {name: value for name, value in changes.items() if name in FIELDS}
+    columns = {**entry.columns, **{name: value for name, value in changes.items() if name not in FIELDS}}
+    return replace(
+        entry, **fields, columns={name: value for name, value in columns.items() if value is not None}
+    )
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ goes on where it was.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from crossreid.data.modality import told
 from crossreid.files import legible
 from crossreid.gallery.entries import EDGES, Entry, checked
 from crossreid.gallery.gallery import Gallery
-from crossreid.images import listing
+from crossreid.images import labels, listing
 from crossreid.images.decode import content_key
 from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
@@ -55,12 +56,21 @@ def listed(
     time: float | None = None,
     identity: str | None = None,
     keep_junk: bool = False,
+    pattern: str = "",
+    strict: bool = True,
 ) -> list[Image]:
     """The images that files, folders (with all below them), patterns and tables name, see
     ``crossreid.images.listing.listed``.
 
-    modality, camera, time, identity: of all images of which no table says another.
+    modality, camera, time, identity: of all images of which no table and no name says another.
+    pattern: what the names of images that no table lists say, see ``crossreid.images.labels.compiled``.
+    strict: whether a name that it does not fit is an error; otherwise a warning counts them.
     """
+    images = listing.listed(sources, None if pattern else modality, keep_junk)
+    if pattern:
+        images = labels.without_junk(_read_names(images, pattern, strict), "the images given", keep_junk)
+        word = labels.modality(modality, "all images") if modality else ""
+        images = [image if image.modality else replace(image, modality=word) for image in images]
     given = {name: text for name, text in (("camera", camera), ("identity", identity)) if text}
     return [
         replace(
@@ -68,8 +78,28 @@ def listed(
             time=time if image.time is None else image.time,
             extra={**given, **{name: text for name, text in image.extra.items() if text}},
         )
-        for image in listing.listed(sources, modality, keep_junk)
+        for image in images
     ]
+
+
+def _read_names(images: Sequence[Image], pattern: str, strict: bool) -> list[Image]:
+    expression, found, missed = labels.compiled(pattern, own=True), [], 0
+    for image in images:
+        if "path" not in image.extra:  # else a table says it
+            try:
+                image = listing.told(image, expression)
+            except UserError:
+                if strict:
+                    raise
+                missed += 1
+        found.append(image)
+    if missed:
+        warnings.warn(
+            f"{missed} of {len(images)} names do not fit the pattern {pattern!r} that the gallery remembers, and say "
+            "nothing; --pattern gives another",
+            stacklevel=3,
+        )
+    return found
 
 
 def of_images(splits: Mapping[str, Sequence[Image]]) -> list[Image]:

@@ -242,6 +242,24 @@ class LanceStore:
         return next((row["image"] for row in self._read(image)), None)
 
     @in_sentences
+    def update(self, entries: Sequence[Entry]) -> int:
+        new = {entry.key: entry for entry in entries}
+        with self._writing():
+            found = self._query(self._table, Filter(keys=tuple(new)), ("key", "vector", "image")).limit(
+                len(new)
+            )
+            rows = [
+                Row(new[row["key"]], np.array(row["vector"], np.float32), row["image"])
+                for row in found.to_list()
+            ]
+            if rows:
+                merge = self._table.merge_insert("key").when_matched_update_all()
+                merge.execute(_table(rows, len(rows[0].vector)))
+                # Nothing of what was there before stays.
+                self._merge()
+        return len(rows)
+
+    @in_sentences
     def delete(self, filter: Filter) -> int:
         condition = expression(filter)
         with self._writing():
@@ -316,6 +334,11 @@ class LanceStore:
     def note(self, recall: float | None) -> None:
         write_json(
             self._folder / FACTS, {"store": self.name, **asdict(replace(self.metadata, recall=recall))}
+        )
+
+    def remember(self, pattern: str) -> None:
+        write_json(
+            self._folder / FACTS, {"store": self.name, **asdict(replace(self.metadata, pattern=pattern))}
         )
 
     @in_sentences

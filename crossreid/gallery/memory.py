@@ -38,21 +38,22 @@ class MemoryStore:
         self._reserve(len(self._entries) + len(rows))
         for row in rows:
             place, entry = len(self._entries), row.entry
-            values = {
-                "vector": row.vector,
-                "camera": self._code(entry.camera),
-                "modality": self._code(entry.modality),
-                "identity": self._code(entry.identity),
-                "time": np.nan if entry.time is None else entry.time,
-                "age": age(entry),
-            }
-            for name, value in values.items():
+            for name, value in {"vector": row.vector, **self._values(entry)}.items():
                 self._arrays[name][place] = value
             self._entries.append(entry)
             self._places[entry.key] = place
             if row.image is not None:
                 self._images[entry.key] = row.image
         return len(rows)
+
+    def update(self, entries: Sequence[Entry]) -> int:
+        known = [entry for entry in entries if entry.key in self._places]
+        for entry in known:
+            place = self._places[entry.key]
+            self._entries[place] = entry
+            for name, value in self._values(entry).items():
+                self._arrays[name][place] = value
+        return len(known)
 
     def nearest(
         self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
@@ -97,8 +98,20 @@ class MemoryStore:
     def note(self, recall: float) -> None:
         self.metadata = replace(self.metadata, recall=recall)
 
+    def remember(self, pattern: str) -> None:
+        self.metadata = replace(self.metadata, pattern=pattern)
+
     def close(self) -> None:
         pass
+
+    def _values(self, entry: Entry) -> dict[str, float]:
+        return {
+            "camera": self._code(entry.camera),
+            "modality": self._code(entry.modality),
+            "identity": self._code(entry.identity),
+            "time": np.nan if entry.time is None else entry.time,
+            "age": age(entry),
+        }
 
     def _code(self, text: str | None) -> int:
         return -1 if text is None else self._codes.setdefault(text, len(self._codes))

@@ -145,6 +145,22 @@ class MilvusStore:
         text = "".join(row["image"] for row in self._named([_digest(key)], ["image"]))
         return base64.b64decode(text) if text else None
 
+    def update(self, entries: Sequence[Entry]) -> int:
+        updated = 0
+        for start in range(0, len(entries), BATCH):
+            new = {_digest(entry.key): entry for entry in entries[start : start + BATCH]}
+            rows = [
+                {
+                    **_values(row["id"], Row(new[row["id"]], np.asarray(row["vector"], np.float32))),
+                    "image": row["image"],
+                }
+                for row in self._named(new, ["id", "vector", "image"])
+            ]
+            if rows:
+                self._client.upsert(self._collection, rows)
+            updated += len(rows)
+        return updated
+
     def delete(self, filter: Filter) -> int:
         count = self.count(filter)
         if count:
@@ -166,6 +182,9 @@ class MilvusStore:
 
     def note(self, recall: float | None) -> None:
         self._write_metadata(replace(self.metadata, recall=recall))
+
+    def remember(self, pattern: str) -> None:
+        self._write_metadata(replace(self.metadata, pattern=pattern))
 
     def close(self) -> None:
         self._client.close()

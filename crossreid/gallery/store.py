@@ -24,13 +24,15 @@ class NoGallery(UserError):
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a store keeps about all of its rows. recall: of its index, None without one."""
+    """What a store keeps about all of its rows. recall: of its index, None without one.
+    pattern: by which names of images were read, see ``crossreid.images.labels.compiled``."""
 
     dimension: int
     fingerprint: str
     model: str = ""
     format: int = FORMAT
     recall: float | None = None
+    pattern: str = ""
 
 
 _FACTS = {
@@ -38,6 +40,7 @@ _FACTS = {
     "fingerprint": TEXT,
     "model": TEXT,
     "recall": (NUMBER, NOTHING),
+    "pattern?": TEXT,
 }
 
 
@@ -54,7 +57,8 @@ def metadata_from(text: str, where: str) -> Metadata:
     if number <= FORMAT:
         if wrong := unlike(given, _FACTS):
             raise UserError(f"{damaged} ({wrong})")
-        return Metadata(**{field.name: given[field.name] for field in fields(Metadata)})
+        known = {"pattern": "", **given}  # which galleries of before do not say
+        return Metadata(**{field.name: known[field.name] for field in fields(Metadata)})
     raise UserError(
         f"{where} is of format {number}, written by a newer version of crossreid; this version knows formats up to "
         f"{FORMAT}: update crossreid"
@@ -139,6 +143,9 @@ class Store(Protocol):
     def image(self, key: str) -> bytes | None:
         """The small image that was given with the entry."""
 
+    def update(self, entries: Sequence[Entry]) -> int:
+        """Put these in the place of the entries with their keys, whose vectors and images stay; how many they were."""
+
     def delete(self, filter: Filter) -> int:
         """Remove rows, from disk too, and return how many."""
 
@@ -147,7 +154,10 @@ class Store(Protocol):
     def index(self) -> None:
         """Build what approximate search looks through."""
 
-    def note(self, recall: float) -> None:
+    def note(self, recall: float | None) -> None:
         """Keep the recall of that index with the metadata."""
+
+    def remember(self, pattern: str) -> None:
+        """Keep the pattern with the metadata."""
 
     def close(self) -> None: ...

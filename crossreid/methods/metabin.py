@@ -42,6 +42,7 @@ from crossreid.records import Batch, Embedding, UserError, check_choice
 
 GATED: dict[str, Callable[..., nn.Module]] = {
     "bin": BatchInstanceNorm,
+    "bin_early": BatchInstanceNorm,
     "bin_shared": partial(BatchInstanceNorm, shared=True),
 }
 NORMS: dict[str, Callable[..., nn.Module]] = {
@@ -79,7 +80,8 @@ class MetaBINConfig:
     backbone: MobileNetV2 or a residual network; with ``norm: bn`` any that ``crossreid.nn.backbones.backbone`` knows.
     pretrained: pretrained weights, see ``crossreid.nn.backbones.start``; the published MobileNet's are the path of
         deep-person-reid's file ``mobilenetv2_1.4.pth`` or ``mobilenetv2_1.0.pth``; null for random ones.
-    norm: ``bin``, each branch with its own affine pair; ``bin_shared``, one pair; without gates ``bn``,
+    norm: ``bin``, each branch with its own affine pair; ``bin_shared``, one pair; ``bin_early``, as ``bin`` but only
+        behind the narrowing layers of the first stages of a MobileNet, for half the time; without gates ``bn``,
         ``in``, or ``half`` (half of the channels each), which need ``meta`` off.
     gate_init: how gates begin: ``one`` (batch normalisation), ``zero``, ``half`` or ``random``.
     pretrained_norms: what normalisation layers take over from the pretrained network, from ``PRETRAINED_NORMS``;
@@ -154,7 +156,10 @@ class MetaBIN(Method):
         if config.norm in GATED:
             norm = partial(norm, gates=config.gate_init)
         made = partial(backbones.backbone, config.backbone, config.last_stride)
-        self.backbone = made() if config.norm == "bn" else made(norm=norm)
+        if config.norm == "bin_early":
+            self.backbone = made(early_norm=norm)
+        else:
+            self.backbone = made() if config.norm == "bn" else made(norm=norm)
         self.pool = POOLINGS[config.pooling]()
         self.neck = nn.BatchNorm1d(self.backbone.channels)
         self.neck.bias.requires_grad_(False)
@@ -258,7 +263,7 @@ class MetaBIN(Method):
         config, taken = self.config, self.config.pretrained_norms
         plain = backbones.backbone(config.backbone, config.last_stride)
         backbones.start(plain, config.pretrained, config.backbone)
-        batch = config.norm in ("bin", "bin_shared", "bn")
+        batch = config.norm in (*GATED, "bn")
         values = {}
         for name, value in plain.state_dict().items():
             layer, _, last = name.rpartition(".")
@@ -267,7 +272,12 @@ class MetaBIN(Method):
                 values[name] = value
             elif config.norm == "in" and affine and "instance_affine" in taken:
                 values[name] = value
-            if config.norm == "bin" and value.ndim == 1 and affine and "instance_affine" in taken:
+            if (
+                config.norm in ("bin", "bin_early")
+                and value.ndim == 1
+                and affine
+                and "instance_affine" in taken
+            ):
                 values[f"{layer}.instance_{last}"] = value
         self.backbone.load_state_dict(values, strict=False)
 

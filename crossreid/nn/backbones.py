@@ -38,12 +38,14 @@ NAMES = (*NETWORKS, *(name for name in OTHERS if name not in NETWORKS))
 STEM = "a stem for each modality"
 STAGES = "stages, between which attention sits"
 NORM = "normalisation that can be replaced"
+EARLY = "narrow layers in its first stages"
 VARIANT = "the padding and normalisation of another framework"
 NOT_NEGATIVE = "maps that are never negative, which generalised-mean pooling needs"
 _HELP = {
     STEM: "or a method and settings without streams of their own (agw and ddag: method.streams 1)",
     STAGES: "or method.attention false",
     NORM: "or method.norm bn and method.meta false",
+    EARLY: "or method.norm bin",
     VARIANT: "or method.variant torchvision",
     NOT_NEGATIVE: "or method.pooling average",
 }
@@ -61,6 +63,7 @@ def backbone(
     variant: str = "torchvision",
     *,
     norm: Callable[[int], nn.Module] | None = None,
+    early_norm: Callable[[int], nn.Module] | None = None,
     nonlocal_width: int | str | None = None,
     gradient_checkpointing: bool = False,
     not_negative: bool = False,
@@ -73,7 +76,7 @@ def backbone(
     last_stride: 1 or 2, of the step before the last stage; with 2 the map has 1/32 of the image's height. OSNet's is
         1/16 always, and networks of timm and from elsewhere have strides of their own.
     variant, norm, nonlocal_width, gradient_checkpointing: see ``crossreid.nn.resnet.resnet``. MobileNetV2 takes a
-        ``norm`` too, and networks of timm gradient checkpointing.
+        ``norm`` too, and it alone an ``early_norm``, see there; networks of timm gradient checkpointing.
     not_negative: whether the method raises the map to a power.
 
     The map of ``densenet121`` (Huang et al. 2017) is that of its last normalisation, before any rectifier, as
@@ -84,7 +87,12 @@ def backbone(
     """
     if not name.startswith("timm:") and not outside.named(name):
         check_choice("method.backbone", name, (*NAMES, "timm:NAME", "package.module:Name"))
-    asked = {STAGES: nonlocal_width is not None, NORM: norm is not None, VARIANT: variant != "torchvision"}
+    asked = {
+        STAGES: nonlocal_width is not None,
+        NORM: norm is not None,
+        EARLY: early_norm is not None,
+        VARIANT: variant != "torchvision",
+    }
     _check(name, [what for what, wanted in (asked | {NOT_NEGATIVE: not_negative}).items() if wanted])
     if name in NETWORKS:
         return resnet(name, last_stride, variant, norm, True, nonlocal_width, gradient_checkpointing)
@@ -101,7 +109,7 @@ def backbone(
         return outside.find(name)()
     if name in MOBILENETS:
         width, multiple = MOBILENETS[name]
-        return MobileNetV2(width, norm or nn.BatchNorm2d, last_stride, multiple)
+        return MobileNetV2(width, norm or nn.BatchNorm2d, last_stride, multiple, early_norm)
     if name in osnet.NETWORKS:
         return OSNet(name)
     return _densenet(last_stride) if name == "densenet121" else _shufflenet(last_stride)
@@ -128,7 +136,7 @@ def _check(name: str, asked: list[str]) -> None:
     if name in NETWORKS and name not in PLAIN:
         has = has - {NORM}
     elif name in MOBILENETS:
-        has = {NORM, NOT_NEGATIVE}
+        has = {NORM, EARLY, NOT_NEGATIVE}
     elif name in (*osnet.NETWORKS, "shufflenet_v2_1.0"):
         has = {NOT_NEGATIVE}
     elif name not in NETWORKS:
@@ -137,6 +145,8 @@ def _check(name: str, asked: list[str]) -> None:
         kinds = (
             "residual networks and MobileNetV2"
             if lacking == [NORM]
+            else "MobileNetV2"
+            if lacking == [EARLY]
             else f"residual networks ({', '.join(PLAIN)})"
         )
         raise UserError(

@@ -36,14 +36,16 @@ class ConvNorm(nn.Module):
 
 class InvertedResidual(nn.Module):
     """Widen, filter each channel by itself, narrow again without activation; added to the input if shapes
-    allow."""
+    allow. last: the normalisation behind the narrowing."""
 
-    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, norm: Callable):
+    def __init__(
+        self, inputs: int, outputs: int, expansion: int, stride: int, norm: Callable, last: Callable
+    ):
         super().__init__()
         hidden = inputs * expansion
         self.conv1 = ConvNorm(inputs, hidden, 1, norm)
         self.dwconv2 = ConvNorm(hidden, hidden, 3, norm, stride, groups=hidden)
-        self.conv3 = nn.Sequential(nn.Conv2d(hidden, outputs, 1, bias=False), norm(outputs))
+        self.conv3 = nn.Sequential(nn.Conv2d(hidden, outputs, 1, bias=False), last(outputs))
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -55,7 +57,8 @@ class MobileNetV2(Backbone):
     """Images (N, 3, H, W) to maps (N, C, H/16, W/16) with the published last stride of 1, H/32 with 2.
 
     width: multiplier of the channels, fractions cut off; the last layer never has fewer than 1280.
-    norm: channels -> normalisation layer.
+    norm: channels -> normalisation layer. early: that behind the narrowing convolutions of blocks whose maps have 1/8
+        of the image's height or more; ``norm`` if None.
     multiple: the channels are rounded to multiples of this; 8 as in the paper's program and timm, 1 as in
         deep-person-reid. At width 1 both are the same network.
     Layers are named as in the ImageNet files of deep-person-reid, ``mobilenetv2_1.0.pth`` and
@@ -63,7 +66,12 @@ class MobileNetV2(Backbone):
     """
 
     def __init__(
-        self, width: float = 1.0, norm: Callable = nn.BatchNorm2d, last_stride: int = 1, multiple: int = 1
+        self,
+        width: float = 1.0,
+        norm: Callable = nn.BatchNorm2d,
+        last_stride: int = 1,
+        multiple: int = 1,
+        early: Callable | None = None,
     ):
         super().__init__()
         tenths = round(width * 10)  # whole numbers: int(32 * 1.4) must not hang on a rounding error
@@ -78,7 +86,8 @@ class MobileNetV2(Backbone):
             stride = last_stride if channels == 160 else stride
             stage = nn.Sequential()
             for block in range(blocks):
-                stage.append(InvertedResidual(inputs, outputs, expansion, stride if block == 0 else 1, norm))
+                step, last = stride if block == 0 else 1, early if early and channels <= 32 else norm
+                stage.append(InvertedResidual(inputs, outputs, expansion, step, norm, last))
                 inputs = outputs
             setattr(self, f"conv{number}", stage)
         self.channels = max(1280, scaled(1280))

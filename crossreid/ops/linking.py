@@ -103,7 +103,8 @@ class _Clusters:
 
     def merge_all(self) -> None:
         """By chains of nearest neighbours: two that are each other's nearest are merged, whatever else there is."""
-        waiting, chain = sorted(self.alive, reverse=True), []
+        waiting = sorted(self.alive, reverse=True)
+        chain: list[int] = []
         while waiting or chain:
             if not chain:
                 chain = [waiting.pop()]

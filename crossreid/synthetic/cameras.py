@@ -48,7 +48,7 @@ class Camera:
 def camera(
     number: int,
     seed: int = 0,
-    domain: int | str = "market1501",
+    domain: int | str | Style = "market1501",
     modality: str = "visible",
     place: int | None = None,
 ) -> Camera:

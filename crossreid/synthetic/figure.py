@@ -34,6 +34,9 @@ class Pose:
     gaze: float = 0.0
     lean: float = 0.0
     phone: bool = False
+    stoop: float = 0.0
+    apart: float = 0.0
+    fold: float = 0.0
 
 
 def draw(who: Person, pose: Pose, pitch: float, scale: float, foot: tuple[float, float], size) -> Maps:
@@ -61,6 +64,7 @@ class _Drawing:
         self.cos, self.sin = np.cos(pose.yaw), np.sin(pose.yaw)
         self.down, self.tilt = np.cos(pitch), np.sin(pitch)
         self.sway = np.sin(pose.lean)
+        self.stoop = pose.stoop
         self.tubes: list[tuple] = []
 
     def near(self, x: float, y: float, z: float) -> float:
@@ -70,6 +74,8 @@ class _Drawing:
     def place(self, point) -> tuple[float, float]:
         """Body point -> pixel (x, y)."""
         x, y, z = point
+        if self.stoop and y > HIP:
+            z = z + self.stoop * (y - HIP)
         right = x * self.cos + z * self.sin + self.sway * y
         up = y * self.down - self.near(x, y, z) * self.tilt
         return self.foot[0] + right * self.scale, self.foot[1] - up * self.scale
@@ -350,8 +356,13 @@ def _arm(who: Person, pose: Pose, sheet: _Drawing, lift: float, side: int) -> No
     thick = _THICKNESS.get(who.upper, 0.004)
     out = side * (0.112 * who.shoulders * who.build**0.8 + 0.7 * thick)
     a = (out, 0.788 + lift, 0.0)
-    b = (out + side * 0.034, a[1] - 0.165 * np.cos(swing), 0.165 * np.sin(swing))
-    c = (b[0] + side * 0.006, b[1] - 0.145 * np.cos(swing + bend), b[2] + 0.145 * np.sin(swing + bend))
+    b = (out + side * (0.034 + pose.apart), a[1] - 0.165 * np.cos(swing), 0.165 * np.sin(swing))
+    inwards = 0.0 if carries or phoning else 0.13 * pose.fold
+    c = (
+        b[0] + side * (0.006 - inwards),
+        b[1] - 0.145 * np.cos(swing + bend),
+        b[2] + 0.145 * np.sin(swing + bend),
+    )
     hand = _between(b, c, 1.36)
     near = sheet.near(*b)
     order = _FAR_SIDE if near < -0.05 else _NEAR_SIDE + near

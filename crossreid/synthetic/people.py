@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from crossreid.synthetic.keys import between, generator, pick
-from crossreid.synthetic.styles import PALETTES, style
+from crossreid.synthetic.styles import PALETTES, Style, style
+from crossreid.synthetic.variation import NONE, dressed
 
 PATTERNS = {
     "plain": 3.2,
@@ -40,7 +41,7 @@ class Material:
         colours: a print may vanish in infrared, and keep its shape where the dyes differ.
     pattern: a key of PATTERNS, ``side`` or ``faded``. scale: its period, as a share of body height.
     shift: its phase.
-    folds: how strongly creases show, 0 to 1. gloss: 0 is matt.
+    folds: how strongly creases show, 0 to 1. gloss: 0 is matt. creases: how many to a length, 1 is usual.
     """
 
     colour: tuple[float, float, float]
@@ -52,6 +53,7 @@ class Material:
     shift: float = 0.0
     folds: float = 0.5
     gloss: float = 0.0
+    creases: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ SHOE_COLOURS = [
 
 
 @lru_cache(maxsize=4096)
-def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Person:
+def person(identity: int, seed: int = 0, domain: int | str | Style = "market1501") -> Person:
     """The person with number ``identity`` of a domain: a pure function of the three arguments."""
     look = style(domain, seed)
     rng = generator("person", seed, look.name, identity)
@@ -245,7 +247,7 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
         "feature": Material((0.42 * skin[0], 0.42 * skin[1], 0.42 * skin[2]), 0.3, folds=0.0),
     }
     # The body.
-    return Person(
+    who = Person(
         build=between(rng, 0.76, 1.24),
         shoulders=between(rng, 0.90, 1.12),
         hips=between(rng, 0.88, 1.14),
@@ -270,3 +272,6 @@ def person(identity: int, seed: int = 0, domain: int | str = "market1501") -> Pe
         scarf=rng.random() < 0.3 * (1.1 - warm),
         materials=materials,
     )
+    if look.vary == NONE:
+        return who
+    return dressed(who, look.vary, generator("dressed", seed, look.name, identity))

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import lru_cache
+
 import numpy as np
 from PIL import Image
 
 from crossreid.records import INFRARED
 from crossreid.synthetic.cameras import Camera, cloth_noise, develop
 from crossreid.synthetic.figure import Pose, draw
-from crossreid.synthetic.keys import between, generator
-from crossreid.synthetic.people import Material, Person
+from crossreid.synthetic.keys import between, generator, pick
+from crossreid.synthetic.people import Material, Person, person
 from crossreid.synthetic.scenes import HEIGHT, WIDTH, scene
 from crossreid.synthetic.tubes import NUMBER, PARTS
+from crossreid.synthetic.variation import (
+    MORE_PATTERNS,
+    NONE,
+    Climate,
+    body_light,
+    climate,
+    deliver,
+    expose,
+    long_shadow,
+    pattern,
+    posed,
+    shade,
+)
 
 FINE = 2  # samples per pixel, each way
+# What throws shadows on a body, and the first of those who only pass at the edge of an image.
+_THROWS = np.isin(PARTS, ("skin", "hair", "sleeve", "bag", "headwear"))
+_PASSING = 3_000_000
 
 
 def render(
@@ -41,10 +60,12 @@ def render(
     height, width = size
     pose, turned = _pose(rng, camera.facing), between(rng, -0.12, 0.12)
     if yaw is not None:
-        pose = Pose(
-            yaw + turned,
-            *[getattr(pose, name) for name in ("phase", "stride", "bend", "gaze", "lean", "phone")],
-        )
+        pose = replace(pose, yaw=yaw + turned)
+    much = camera.style.vary
+    more = generator("variation of view", camera.seed, camera.style.name, camera.number, modality, *key)
+    if much != NONE:
+        pose = posed(pose, much, more)
+    here = climate(camera.style.name, camera.seed, camera.number, modality, much)
 
     scale = height * 0.88 * (1 + jitter * between(rng, -0.09, 0.08)) / (0.97 * np.cos(camera.pitch) + 0.02)
     foot = (
@@ -60,27 +81,106 @@ def render(
         (height * FINE, width * FINE),
     )
     infrared = modality == INFRARED
-    paint = _paint(maps, person, infrared, camera, rng)
+    paint = _paint(maps, person, infrared, camera, rng, here, more)
     channels = paint.shape[2] - 1
     paint = _average(paint)
 
-    back = scene(camera.place, camera.kind, camera.style.name, camera.seed, camera.horizon)[modality]
-    zoom = between(rng, 0.85, 1.1)
+    ground = _ground(camera, modality, size, rng, more)
+    alpha = paint[:, :, channels:]
+    if much != NONE:
+        ground *= np.float32(np.exp(between(more, -0.5, 0.6) * much.places))
+        if not infrared:
+            long_shadow(ground, alpha[:, :, 0], foot, here, more)
+    _shadow(ground, foot, scale, camera)
+    others = more.random() < 0.30 * much.crowd
+    ahead = others and more.random() < 0.3
+    if others and not ahead:
+        _other(ground, camera, modality, more)
+    image = ground * (1 - alpha) + paint[:, :, :channels]
+    if ahead:
+        _other(image, camera, modality, more)
+    if rng.random() < occlusion:
+        _occlude(image, rng, infrared)
+    if much == NONE:
+        return develop(image, camera, rng)
+    if more.random() < occlusion * much.crowd:
+        _something(image, camera, modality, more)
+    if not infrared:
+        shade(image, here, much, more)
+    expose(image, 1.0 if infrared else camera.exposure, here, much, more)
+    return deliver(develop(image, camera, rng), here, much, more, not infrared)
+
+
+def _ground(
+    camera: Camera,
+    modality: str,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    more: np.random.Generator,
+) -> np.ndarray:
+    """What lies behind the person: linear light (H, W, C)."""
+    (height, width), much = size, camera.style.vary
+    place, kind = (
+        (camera.place, camera.kind) if more.random() >= 0.85 * much.places else _elsewhere(camera, more)
+    )
+    back = scene(place, kind, camera.style.name, camera.seed, camera.horizon)[modality]
+    zoom = between(rng, 0.85, 1.1) * float(np.exp(between(more, -0.9, 0.15) * much.places))
     wide, tall = HEIGHT * zoom * 0.9 * width / height, HEIGHT * zoom * 0.9
     left, top = between(rng, 0, WIDTH - wide), between(rng, 0, max(0.0, HEIGHT - tall))
     back = back.resize(
         (width, height), Image.Resampling.BILINEAR, box=(left, top, left + wide, min(top + tall, HEIGHT))
     )
-    ground = np.asarray(back, np.float32).reshape(height, width, channels) * np.float32(1 / 255)
+    ground = np.asarray(back, np.float32).reshape(height, width, -1) * np.float32(1 / 255)
     ground *= ground
-    if infrared:
+    if modality == INFRARED:
         ground *= np.float32(0.55)  # the lamp fades with the square of the distance
-    _shadow(ground, foot, scale, camera)
-    alpha = paint[:, :, channels:]
-    image = ground * (1 - alpha) + paint[:, :, :channels]
-    if rng.random() < occlusion:
-        _occlude(image, rng, infrared)
-    return develop(image, camera, rng)
+    return ground
+
+
+def _elsewhere(camera: Camera, rng: np.random.Generator) -> tuple[int, str]:
+    """One of five other places of the domain."""
+    place = 1000 + int(rng.integers(5))
+    return place, pick(
+        generator("elsewhere", camera.seed, camera.style.name, place), dict(camera.style.scenes)
+    )
+
+
+def _other(image: np.ndarray, camera: Camera, modality: str, rng: np.random.Generator) -> None:
+    """Somebody else at the left or right edge, in place."""
+    height, width, channels = image.shape
+    figure = _passing(camera, modality, (height, width), int(rng.integers(6)))
+    away = int(between(rng, 0.34, 0.75) * width) * (1 if rng.random() < 0.5 else -1)
+    down = int(between(rng, -0.08, 0.12) * height)
+    to = slice(max(down, 0), height + min(down, 0)), slice(max(away, 0), width + min(away, 0))
+    of = slice(max(-down, 0), height - max(down, 0)), slice(max(-away, 0), width - max(away, 0))
+    image[to] = image[to] * (1 - figure[of][:, :, channels:]) + figure[of][:, :, :channels]
+
+
+@lru_cache(maxsize=256)
+def _passing(camera: Camera, modality: str, size: tuple[int, int], number: int) -> np.ndarray:
+    """Colour times coverage, and coverage (H, W, C + 1), of one of the people who pass a camera."""
+    rng = generator("passing", camera.seed, camera.style.name, camera.number, modality, number)
+    who = person(_PASSING + number, camera.seed, camera.style)
+    height, width = size
+    scale, foot = height * 0.85 * FINE, (width / 2 * FINE, height * 0.95 * FINE)
+    maps = draw(who, _pose(rng, camera.facing), camera.pitch, scale, foot, (height * FINE, width * FINE))
+    here = climate(camera.style.name, camera.seed, camera.number, modality, camera.style.vary)
+    return _average(_paint(maps, who, modality == INFRARED, camera, rng, here, rng))
+
+
+def _something(image: np.ndarray, camera: Camera, modality: str, rng: np.random.Generator) -> None:
+    """A piece of another place in front of the person, in place."""
+    height, width, channels = image.shape
+    place, kind = _elsewhere(camera, rng)
+    back = scene(place, kind, camera.style.name, camera.seed, camera.horizon)[modality]
+    wide, tall = int(width * between(rng, 0.15, 0.45)), int(height * between(rng, 0.1, 0.4))
+    x, y = int(rng.integers(WIDTH - wide)), int(rng.integers(max(1, HEIGHT - tall)))
+    piece = np.asarray(back.crop((x, y, x + wide, y + tall)), np.float32).reshape(tall, wide, channels) / 255
+    left = int(between(rng, -0.3, 1.0) * width)
+    top = int(between(rng, 0.35, 0.95) * height)
+    seen = np.s_[top : top + tall, max(left, 0) : max(left, 0) + wide]
+    rows, columns = image[seen].shape[:2]
+    image[seen] = np.square(piece[:rows, :columns])
 
 
 def _average(fine: np.ndarray) -> np.ndarray:
@@ -108,7 +208,15 @@ def _pose(rng: np.random.Generator, facing: float) -> Pose:
     )
 
 
-def _paint(maps, person: Person, infrared: bool, camera: Camera, rng: np.random.Generator) -> np.ndarray:
+def _paint(
+    maps,
+    person: Person,
+    infrared: bool,
+    camera: Camera,
+    rng: np.random.Generator,
+    here: Climate,
+    more: np.random.Generator,
+) -> np.ndarray:
     """Colour times coverage, and coverage: (H, W, 4) for visible light, (H, W, 2) for infrared, linear."""
     shape = maps.part.shape
     where = np.flatnonzero(maps.part)
@@ -118,7 +226,7 @@ def _paint(maps, person: Person, infrared: bool, camera: Camera, rng: np.random.
     across = maps.across.ravel()[where]
     channels = 1 if infrared else 3
     first, second = np.zeros((len(PARTS), channels), np.float32), np.zeros((len(PARTS), channels), np.float32)
-    folds, gloss = np.zeros(len(PARTS), np.float32), np.zeros(len(PARTS), np.float32)
+    folds, gloss, creases = (np.zeros(len(PARTS), np.float32) for _ in range(3))
     weight = np.zeros(len(where), np.float32)
     present = np.bincount(part, minlength=len(PARTS))
     for name, material in person.materials.items():
@@ -128,7 +236,7 @@ def _paint(maps, person: Person, infrared: bool, camera: Camera, rng: np.random.
         # Reflectances are linear already, colours are as displayed.
         first[number] = material.infrared if infrared else np.square(material.colour)
         second[number] = max(0.03, material.second_infrared) if infrared else np.square(material.second)
-        folds[number], gloss[number] = material.folds, material.gloss
+        folds[number], gloss[number], creases[number] = material.folds, material.gloss, material.creases
         if material.pattern != "plain":
             rows = np.flatnonzero(part == number)
             weight[rows] = _pattern(
@@ -138,8 +246,8 @@ def _paint(maps, person: Person, infrared: bool, camera: Camera, rng: np.random.
     noise = cloth_noise()
     drape = int(rng.integers(128))
     crease = noise[
-        (along * 190 + drape).astype(np.int32) & 127,
-        (angle * np.float32(64 / np.pi) + drape).astype(np.int32) & 127,
+        (along * (190 * creases[part]) + drape).astype(np.int32) & 127,
+        (angle * (np.float32(64 / np.pi) * creases[part]) + drape).astype(np.int32) & 127,
     ]
     depth = np.sqrt(1 - across * across)
     if infrared:
@@ -155,6 +263,8 @@ def _paint(maps, person: Person, infrared: bool, camera: Camera, rng: np.random.
     colour = first[part]
     colour += (second - first)[part] * weight[:, None]
     colour *= shade[:, None]
+    if here.direct > 0 and not infrared:
+        colour *= body_light(maps, where, across, depth, along, here, _THROWS, more)
     shine = gloss[part] * depth**8 * np.float32(0.35)
     colour += shine[:, None]
     paint = np.zeros((shape[0] * shape[1], channels + 1), np.float32)
@@ -190,6 +300,8 @@ def _pattern(material: Material, angle: np.ndarray, along: np.ndarray, torso: bo
         return np.abs(np.cos(angle)) < 0.34
     if kind == "faded":
         return np.clip(1 - np.abs(along - 0.36) / 0.09, 0, 1) * 0.55 * (np.cos(angle) > 0.2)
+    if kind in MORE_PATTERNS:
+        return pattern(kind, angle, along, scale, shift, cloth_noise())
     if not torso:
         return np.zeros(len(angle), np.float32)
     # A print: on the chest, for some people on the back as well, in one of five shapes.

@@ -17,8 +17,14 @@ _KINDS = {
     "mall": ((0.76, 0.73, 0.68), (0.68, 0.64, 0.58), ("posters", "windows", "shelves"), "tiles"),
     "station": ((0.60, 0.62, 0.60), (0.40, 0.40, 0.41), ("panels", "posters", "pillars"), "lines"),
     "room": ((0.72, 0.71, 0.67), (0.50, 0.42, 0.34), ("doors", "shelves", "posters"), "boards"),
+    "clutter": ((0.55, 0.54, 0.52), (0.46, 0.45, 0.43), (), "asphalt"),
     "park": ((0.30, 0.42, 0.24), (0.48, 0.46, 0.36), ("foliage", "trunks", "foliage"), "gravel"),
 }
+
+
+_ANY = (
+    "bricks", "windows", "doors", "pillars", "posters", "shelves", "panels", "car", "foliage", "trunks",
+)  # fmt: skip
 
 
 @lru_cache(maxsize=64)
@@ -50,7 +56,11 @@ def scene(place: int, kind: str, domain: str, seed: int, horizon: float) -> dict
     wall = [c * t for c, t in zip(plain_wall, tint)]
     wall_ir, floor_ir = between(rng, 0.2, 0.5), between(rng, 0.15, 0.45)
     box(0, 0, WIDTH, line, wall, wall_ir)
-    chosen = [elements[int(rng.integers(len(elements)))] for _ in range(2)]
+    if kind == "clutter":
+        # Anything may stand anywhere: what lies behind a person tells nothing.
+        wall, elements = some()[0], _ANY
+        box(0, 0, WIDTH, line, wall, wall_ir)
+    chosen = [elements[int(rng.integers(len(elements)))] for _ in range(4 if kind == "clutter" else 2)]
     for element in chosen:
         _element(element, rng, box, pens, some, line, wall, wall_ir, level)
     floor = [c * between(rng, 0.85, 1.15) for c in plain_floor]

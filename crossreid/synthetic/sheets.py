@@ -10,6 +10,7 @@ from PIL import Image
 from crossreid.synthetic.cameras import Camera
 from crossreid.synthetic.people import person
 from crossreid.synthetic.rendering import moment, render
+from crossreid.synthetic.styles import Style
 
 
 def contact_sheet(
@@ -17,7 +18,7 @@ def contact_sheet(
     cameras: Sequence[Camera],
     *,
     seed: int = 0,
-    domain: int | str = "market1501",
+    domain: int | str | Style = "market1501",
     images: int = 1,
     size: tuple[int, int] = (128, 64),
     zoom: int = 1,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from crossreid.records import UserError
 from crossreid.synthetic.keys import between, generator, pick
+from crossreid.synthetic.variation import NONE, Variation, drawn
 
 # Garment colours as displayed; PALETTES has them as (red, green, blue), 0 to 1.
 _PALETTES = {
@@ -27,13 +28,14 @@ class Style:
     name: part of every random key of the domain.
     season: of PALETTES; it also weighs short against long garments.
     scenes: kinds of place and their weights: ``campus``, ``street``, ``mall``, ``station``, ``room``,
-    ``park``.
+    ``park``, ``clutter``.
     pitch: degrees that the cameras look down, least and most.
     balance, exposure: how far cameras differ in white balance and in exposure, as natural logarithms.
     saturation, contrast: 1 is as seen.
     blur: standard deviation in thousandths of the image's height, least and most.
     noise: standard deviation, share of full scale, least and most.
     quality: JPEG quality, least and most.
+    vary: what else real cameras and people do, by kinds.
     """
 
     name: str
@@ -47,7 +49,33 @@ class Style:
     blur: tuple[float, float] = (2.0, 5.0)
     noise: tuple[float, float] = (0.008, 0.025)
     quality: tuple[int, int] = (72, 92)
+    vary: Variation = NONE
 
+
+SUNLIT = Variation(
+    bodies=0.7,
+    cloth=0.8,
+    sun=1.0,
+    exposure=0.7,
+    colour=0.5,
+    detail=0.6,
+    motion=0.3,
+    crowd=0.2,
+    places=0.8,
+    frame=0.4,
+)
+ABOVE = Variation(
+    bodies=0.6,
+    cloth=0.8,
+    sun=0.5,
+    exposure=0.4,
+    colour=0.9,
+    detail=0.5,
+    motion=0.3,
+    crowd=0.3,
+    places=0.3,
+    frame=0.3,
+)
 
 STYLES = {
     style.name: style
@@ -96,10 +124,23 @@ STYLES = {
             (0.02, 0.04),
             (40, 60),
         ),
-        Style("prid2011", "autumn", (("street", 1),), (18, 32), 0.28, 0.35, 0.75, 0.85, (3, 6)),
+        # Two static cameras above a crossing: steep, one greenish and one pale, people small and seen from a side.
+        Style("prid2011", "autumn", (("street", 1),), (18, 32), 0.28, 0.35, 0.75, 0.85, (3, 6), vary=ABOVE),
         Style("ilids", "winter", (("station", 2), ("mall", 1)), (10, 20), 0.15, 0.4, 0.7, 0.9, (6, 12)),
-        Style("viper", "spring", (("park", 1), ("campus", 1)), (2, 10), 0.20, 0.35, 1.0, 1.05, (3, 6)),
-        Style("prid450s", "autumn", (("street", 1),), (16, 30), 0.26, 0.35, 0.8, 0.9, (2, 6)),
+        # Hand-held, outdoors, in full sun and in shade, each person from two sides.
+        Style(
+            "viper",
+            "spring",
+            (("park", 1), ("campus", 1), ("street", 1)),
+            (2, 10),
+            0.20,
+            0.35,
+            1.0,
+            1.05,
+            (3, 6),
+            vary=SUNLIT,
+        ),
+        Style("prid450s", "autumn", (("street", 1),), (16, 30), 0.26, 0.35, 0.8, 0.9, (2, 6), vary=ABOVE),
         Style("pku_reid", "spring", (("campus", 1),), (4, 12), 0.2, 0.3),
         Style("sensereid", "summer", (("street", 2), ("mall", 1)), (6, 18), 0.25, 0.45),
         Style("caviar4reid", "autumn", (("mall", 1),), (14, 26), 0.2, 0.4, 0.75, 0.85, (6, 11), (0.02, 0.04)),
@@ -124,11 +165,13 @@ STYLES |= {
 }
 
 
-def style(domain: int | str, seed: int = 0) -> Style:
-    """The style of a domain: a data set's name, or any integer for one drawn at random.
+def style(domain: int | str | Style, seed: int = 0) -> Style:
+    """The style of a domain: a data set's name, any integer for one drawn at random, or a style as it is.
 
     Raises UserError for a name without a style.
     """
+    if isinstance(domain, Style):
+        return domain
     if isinstance(domain, str):
         if domain not in STYLES:
             raise UserError(
@@ -137,8 +180,8 @@ def style(domain: int | str, seed: int = 0) -> Style:
             )
         return STYLES[domain]
     rng = generator("style", seed, domain)
-    scenes = ("campus", "street", "mall", "station", "room", "park")
-    kinds = [scenes[int(rng.integers(len(scenes)))] for _ in range(2)]
+    scenes = ("campus", "street", "mall", "station", "room", "park", "clutter")
+    kinds = [scenes[int(rng.integers(len(scenes)))] for _ in range(3)]
     pitch, blur, noise, quality = (
         between(rng, 2, 20),
         between(rng, 1, 7),
@@ -157,4 +200,5 @@ def style(domain: int | str, seed: int = 0) -> Style:
         (blur, blur + 3),
         (noise, noise * 1.8),
         (int(quality), int(quality) + 12),
+        drawn(generator("variation", seed, domain)),
     )

@@ -18,7 +18,7 @@ from crossreid.synthetic.layouts import LAYOUTS
 from crossreid.synthetic.people import person
 from crossreid.synthetic.plans import Crop
 from crossreid.synthetic.rendering import moment, render
-from crossreid.synthetic.styles import style
+from crossreid.synthetic.styles import Style, style
 
 
 def write(
@@ -28,7 +28,7 @@ def write(
     identities: int = 40,
     seed: int = 0,
     images: int | None = None,
-    domain: int | str | None = None,
+    domain: int | str | Style | None = None,
     workers: int = 0,
     jitter: float = 1.0,
     progress: bool | None = None,
@@ -37,7 +37,7 @@ def write(
     the root.
 
     identities: how many persons, at least 4. images: of each person in each camera, the layout's usual number
-        if None. domain: the style, another data set's name or an integer, if not the data set's own.
+        if None. domain: the style, another data set's name, an integer or a ``Style``, if not the data set's own.
     workers: processes to render with; 0 and 1 render here. The bytes do not depend on it. A script that asks
         for more must guard its entry with ``if __name__ == "__main__"``, as for any process pool.
     jitter: strength of the errors of the boxes, 0 to 2. progress: a bar; None shows it on a terminal.
@@ -61,7 +61,7 @@ def write(
             f"{root} is not empty: a synthetic data set is only written to a new or an empty folder."
         )
     domain = name if domain is None else domain
-    style(domain, seed)
+    called = style(domain, seed).name if isinstance(domain, Style) else domain
     plan = LAYOUTS[name](identities, images, seed)
 
     check_folder(root.parent)
@@ -79,7 +79,7 @@ def write(
         if plan.finish is not None:
             plan.finish(temporary)
         provenance.mark(
-            temporary, name, domain=domain, identities=identities, images=images, seed=seed, jitter=jitter
+            temporary, name, domain=called, identities=identities, images=images, seed=seed, jitter=jitter
         )
         temporary.chmod(0o755)
         if root.exists():
@@ -108,11 +108,13 @@ def _render_all(images: list[Crop], save, workers: int, title: str, progress: bo
                 bar.update()
 
 
-def _save(root: Path, seed: int, domain: int | str, jitter: float, image: Crop) -> None:
+def _save(root: Path, seed: int, domain: int | str | Style, jitter: float, image: Crop) -> None:
     (root / image.path).write_bytes(encode(image, seed, domain, jitter))
 
 
-def encode(image: Crop, seed: int = 0, domain: int | str = "market1501", jitter: float = 1.0) -> bytes:
+def encode(
+    image: Crop, seed: int = 0, domain: int | str | Style = "market1501", jitter: float = 1.0
+) -> bytes:
     """The bytes of one file of a data set."""
     who = person(image.identity, seed, domain)
     what = camera(image.camera, seed, domain, image.modality, image.place)

@@ -61,24 +61,15 @@ def train(settings, run: Path, *, resume: bool | dict = False, evaluate: bool = 
         refuse_other_data(training["data"], images)
         _refuse_other_optimizers(settings, content)
     seed_step(config.seed, 0)
-    # Where all weights are loaded, those that the backbone once started from may not even be at hand any more.
-    chosen = checkpoint.without_start(settings.method) if resume or config.init_from else settings.method
-    method = checkpoint.build(settings.method_name, chosen, labels.classes, labels.domains)
-    method.check(labels)
+    method, fresh = _build(settings, labels, content, run)
     engine = Engine(config.device, config.precision, search_unused=method.leaves_out())
-    fresh = []
-    if content:
-        checkpoint.load_strictly(method, content["weights"], run / "last.pt")
-    elif config.init_from:
-        fresh = checkpoint.init_from(method, config.init_from)
     loaders = _loaders(settings, method, images, labels, engine, training)
 
     # Mistakes that would show themselves only once the run folder is made, or after the first epochs.
     make_optimizers(method, config.optimizers)
     evaluation.check_feature(method, settings.evaluate.feature)
-    split = "validation" if config.select == "validation" else "test"
     if config.evaluate_every:
-        evaluation.protocol_of(settings, split=split, held_out=held_out)
+        evaluation.protocol_of(settings, split=_split(config), held_out=held_out)
     if content:
         _refuse_without_effect(settings, content, run)
 
@@ -92,24 +83,9 @@ def train(settings, run: Path, *, resume: bool | dict = False, evaluate: bool = 
             )
         if training:
             folder.log(f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}")
-        unscored = ""
-        if evaluate:
-            try:
-                evaluation.protocol_of(settings)
-            except UserError as error:  # training on all that there is must stay possible
-                evaluate, unscored = False, str(error)
-                folder.log(f"the weights will not be scored at the end: {error}")
-
-        def monitor(epoch: int) -> dict:
-            protocol = evaluation.protocol_of(settings, split=split, held_out=held_out)
-            rows = evaluation.score(method, protocol, settings, engine)
-            method.train()
-            scores = {name: evaluation.summary(each) for name, each in rows.items()}
-            folder.record({"kind": "evaluation", "epoch": epoch - 1, "split": split, "rows": scores})
-            sentences = [evaluation.sentence(name, row) for name, row in scores.items()]
-            folder.log(f"epoch {epoch}, {split}: {'; '.join(sentences)}")
-            return {"rows": scores, "score": sum(row["rank1"] for row in scores.values()) / len(scores)}
-
+        unscorable = _unscorable(settings) if evaluate else ""
+        if unscorable:
+            folder.log(f"the weights will not be scored at the end: {unscorable}")
         clock = fit(
             method,
             loaders,
@@ -118,18 +94,18 @@ def train(settings, run: Path, *, resume: bool | dict = False, evaluate: bool = 
             save=_saving(run, settings, method, images, labels),
             record=_noting(folder, config),
             resume=training,
-            evaluate=monitor if config.evaluate_every else None,
+            evaluate=_monitor(folder, method, settings, held_out, engine) if config.evaluate_every else None,
         )
         chosen = run / ("last.pt" if config.select == "last" else "best.pt")
         if engine.main:
             _sum_up(folder, clock, method, engine, chosen)
         engine.wait()
-        if evaluate:
+        if unscorable:
+            folder.log(f"the weights are in {chosen}; they are not scored: {unscorable}")
+        elif evaluate:
             evaluation.evaluate(chosen, settings=settings, out=run, engine=engine, log=folder.log)
             # All leave together: a process that ends while the first still scores can take the group down with it.
             engine.wait()
-        elif unscored:
-            folder.log(f"the weights are in {chosen}; they are not scored: {unscored}")
         return chosen
     except Interrupted as stop:
         folder.log(f"{stop}; everything is saved. Continue with: crossreid train --resume {run}")
@@ -146,6 +122,54 @@ def _resumable(run: Path, resume: bool | dict) -> dict:
     if "training" not in content:
         raise UserError(f"{run / 'last.pt'} holds no training state: only last.pt of a run can be resumed")
     return content
+
+
+def _build(settings, labels, content: dict | None, run: Path) -> tuple[Method, list[str]]:
+    """The method with the weights that the run begins or goes on with, and the names of those that begin anew beside
+    weights of other identities."""
+    init_from = settings.train.init_from
+    # Where all weights are loaded, those that the backbone once started from may not even be at hand any more.
+    chosen = checkpoint.without_start(settings.method) if content or init_from else settings.method
+    method = checkpoint.build(settings.method_name, chosen, labels.classes, labels.domains)
+    method.check(labels)
+    if content:
+        checkpoint.load_strictly(method, content["weights"], run / "last.pt")
+    return method, checkpoint.init_from(method, init_from) if init_from and not content else []
+
+
+def _unscorable(settings) -> str:
+    """Why the weights cannot be scored by the protocol, if so: training on all that there is must stay possible."""
+    from crossreid import evaluation
+
+    try:
+        evaluation.protocol_of(settings)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _split(config: TrainConfig) -> str:
+    """What is scored while a run goes on."""
+    return "validation" if config.select == "validation" else "test"
+
+
+def _monitor(folder: RunFolder, method: Method, settings, held_out, engine: Engine) -> Callable[[int], dict]:
+    """What scores the weights after an epoch, records it, and says how good they are."""
+    from crossreid import evaluation
+
+    split = _split(settings.train)
+
+    def monitor(epoch: int) -> dict:
+        protocol = evaluation.protocol_of(settings, split=split, held_out=held_out)
+        rows = evaluation.score(method, protocol, settings, engine)
+        method.train()
+        scores = {name: evaluation.summary(each) for name, each in rows.items()}
+        folder.record({"kind": "evaluation", "epoch": epoch - 1, "split": split, "rows": scores})
+        sentences = [evaluation.sentence(name, row) for name, row in scores.items()]
+        folder.log(f"epoch {epoch}, {split}: {'; '.join(sentences)}")
+        return {"rows": scores, "score": sum(row["rank1"] for row in scores.values()) / len(scores)}
+
+    return monitor
 
 
 def _loaders(

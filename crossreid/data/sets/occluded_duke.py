@@ -2,22 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from crossreid.data import market_like
-from crossreid.data.source import Counts, Finding, Source
-from crossreid.records import Image
-
-
-def read(root: Path) -> dict[str, list[Image]]:
-    """Images by split, sorted by file name; cameras 1 to 8."""
-    return market_like.read(root, SOURCE.title, "0001_c2_f0046182.jpg")
-
-
-def check(root: Path) -> list[Finding]:
-    """What does not belong in the folders."""
-    return market_like.check(root, SOURCE.title, r"\d{4}_c[1-8]_f\d+\.jpg")
-
+from crossreid.data.source import Counts, Source
 
 SOURCE = Source(
     name="occluded_duke",
@@ -34,12 +20,12 @@ SOURCE = Source(
   bounding_box_test/
   query/""",
     folder="Occluded_Duke",
-    read=read,
+    read=market_like.reader("Occluded-DukeMTMC", "0001_c2_f0046182.jpg"),
     protocol="single_query",
     expected={
         "train": Counts(702, 15618, 8),
         "query": Counts(519, 2210, 8),
         "gallery": Counts(1110, 17661, 8),
     },
-    check=check,
+    check=market_like.checker("Occluded-DukeMTMC", r"\d{4}_c[1-8]_f\d+\.jpg"),
 )

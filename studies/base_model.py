@@ -1,0 +1,65 @@
+"""The larger model that comes with the package: train it on rendered people from ImageNet's weights.
+
+    python studies/base_model.py FOLDER --imagenet mobilenet_v2-b0353104.pth     renders, trains, scores
+    python studies/base_model.py FOLDER --write                                  puts model and card into the package
+
+The file is torchvision's ``mobilenet_v2`` (IMAGENET1K_V1), under whatever name. What is complete is not done again, and
+a training that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import bundling
+import pairs
+import styles
+import torch
+
+from crossreid import checkpoint
+from crossreid.methods.base import Method
+
+# Most steps on smaller images, which take half the time; the last ones on the size that the model is used with.
+PLAN = pairs.Schedule(sizes=((1900, (96, 48)), (700, (128, 64))), lr=3.5e-4)
+
+
+def network(imagenet: Path) -> Method:
+    """MetaBIN's network with gates behind the narrow layers of the first stages, from ImageNet's weights."""
+    settings = {
+        "backbone": "mobilenet_v2_1.0",
+        "pretrained": str(imagenet),
+        "pretrained_norms": ["batch_affine", "batch_statistics", "instance_affine"],
+        "norm": "bin_early",
+        "gate_init": "half",
+        "meta": False,
+    }
+    return checkpoint.build("metabin", settings, classes=1)
+
+
+CARD = Path(__file__).parent / "cards" / "base.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--imagenet", type=Path, help="torchvision's file of mobilenet_v2")
+    parser.add_argument("--write", action="store_true", help="put model and card into the package")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    folder, run = chosen.folder, chosen.folder / "base"
+    if chosen.write:
+        bundling.write("base", run, folder / "scores" / "base", CARD)
+        return
+    if chosen.imagenet is None:
+        parser.error("--imagenet is needed for training: the path of torchvision's mobilenet_v2 .pth")
+    styles.render(folder)
+    torch.manual_seed(PLAN.seed)
+    model = pairs.train(network(chosen.imagenet), "metabin", folder, run, PLAN)
+    styles.score(model, folder, folder / "scores" / "base")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""From a training on rendered people to what comes with the package: weights, thresholds, export, card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import styles
+from study import markdown
+
+from crossreid import checkpoint
+from crossreid.bundled import MODELS
+from crossreid.export.writing import export
+from crossreid.files import replacing, write_json
+
+
+def write(name: str, run: Path, scores: Path, card: Path, exported: bool = False) -> None:
+    """Put a model into the package.
+
+    run: where ``pairs.train`` has left it. scores: the folder that ``styles.score`` has filled. card: the text of
+    ``CARD.md``, in which what is known of the training is filled in. exported: bundle the ONNX form too.
+    """
+    place = MODELS[name]
+    place.parent.mkdir(exist_ok=True)
+    content = checkpoint.read(run / "last.pt")
+    # Matrices in float16; where ImageNet's weights lay is nobody else's business.
+    content["weights"] = {
+        key: value.half() if value.ndim > 1 else value for key, value in content["weights"].items()
+    }
+    content["config"]["pretrained"] = None
+    checkpoint.save(place, content)
+    found = styles.found(scores)
+    points = [
+        point | {"subset": styles.subset_of(evaluated, point["subset"])}
+        for evaluated in found.values()
+        for point in evaluated["operating_points"]
+    ]
+    evaluation = {"checkpoint": place.name, "protocol": {"provenance": "rendered identities"}}
+    write_json(place.with_name("evaluation.json"), evaluation | {"operating_points": points})
+    if exported:
+        export(place, place.parent / "exported", overwrite=True)
+    cost = json.loads((run / "cost.json").read_text(encoding="utf-8"))
+    head = [styles.LAYOUT_OF.strip(), "Rank-1", "Rank-10", "mAP", "colours: Rank-1", "Rank-10", "mAP"]
+    used = sum(value.numel() for key, value in content["weights"].items() if not key.startswith("classifier"))
+    text = card.read_text(encoding="utf-8").format(
+        parameters=used / 1e6,
+        mebibytes=place.stat().st_size / 2**20,
+        hours=cost["cpu_seconds"] / 3600,
+        steps=cost["steps"],
+        domains=styles.DOMAINS,
+        table="\n".join(markdown(head, styles.rows(found))).strip(),
+        **content["trained"],
+    )
+    with replacing(place.with_name("CARD.md")) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"wrote {place} ({place.stat().st_size / 2**20:.1f} MiB) and its card")

@@ -1,0 +1,228 @@
+"""Training by comparing people of few styles with each other, for the models that come with the package.
+
+With thousands of people and few steps a classifier sees each of them a handful of times and teaches nothing. Here the
+images of a batch are told apart by their own likenesses (Khosla et al. 2020, arXiv 2004.11362), and a batch holds
+people of two styles only, so that place, light and camera do not give them away.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from crossreid import checkpoint
+from crossreid.files import replacing, write_json
+from crossreid.methods.base import Method
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """sizes: (steps, (height, width)) one after the other. lr: highest rate, reached after ``warmup`` steps, from where
+    it falls by a cosine. styles, people, images: of a batch; people of each style, images of each of them.
+    decay: of weights. grey: share of grey images. temperature: of the comparison. average: share of the averaged
+    weights that stays at each step."""
+
+    sizes: tuple[tuple[int, tuple[int, int]], ...]
+    lr: float
+    warmup: int = 80
+    gates_lr: float = 0.005
+    decay: float = 1e-4
+    styles: int = 2
+    people: int = 8
+    images: int = 3
+    grey: float = 0.1
+    temperature: float = 0.1
+    average: float = 0.995
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return sum(steps for steps, _ in self.sizes)
+
+    def size(self, step: int) -> tuple[int, int]:
+        for steps, size in self.sizes:
+            step -= steps
+            if step < 0:
+                return size
+        return self.sizes[-1][1]
+
+    def factor(self, step: int) -> float:
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup)))
+
+
+class People:
+    """The images of ``people.csv``, resized once for each size, and who is on them: style -> person -> rows."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        with open(folder / "people.csv", newline="", encoding="utf-8") as table:
+            rows = list(csv.DictReader(table))
+        self.paths = [row["path"] for row in rows]
+        self.styles: dict[str, dict[str, list[int]]] = {}
+        for number, row in enumerate(rows):
+            people = self.styles.setdefault(row["identity"].partition("-")[0], {})
+            people.setdefault(row["identity"], []).append(number)
+        self.loaded: dict[tuple[int, int], np.ndarray] = {}
+
+    def pixels(self, size: tuple[int, int]) -> np.ndarray:
+        """(N, H, W, 3) uint8, kept in a file."""
+        if size not in self.loaded:
+            path = self.folder / f"people-{size[0]}x{size[1]}.npy"
+            if not path.exists():
+                whole = np.empty((len(self.paths), *size, 3), np.uint8)
+                for number, name in enumerate(self.paths):
+                    image = Image.open(self.folder / name).convert("RGB")
+                    whole[number] = image.resize(size[::-1], Image.Resampling.BILINEAR)
+                with replacing(path) as temporary, open(temporary, "wb") as file:
+                    np.save(file, whole)
+            self.loaded[size] = np.load(path, mmap_mode="r")
+        return self.loaded[size]
+
+    def batch(self, step: int, plan: Schedule) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (N, 3, H, W), normalised, and whom they show (N,): a function of the step alone."""
+        rng = np.random.default_rng([plan.seed, step])
+        rows: list[int] = []
+        names = list(self.styles)
+        for style in rng.choice(len(names), plan.styles, replace=False):
+            people = self.styles[names[style]]
+            for person in rng.choice(len(people), plan.people, replace=False):
+                seen = list(people.values())[person]
+                rows += rng.choice(seen, plan.images, replace=len(seen) < plan.images).tolist()
+        targets = torch.arange(plan.styles * plan.people).repeat_interleave(plan.images)
+        return varied(self.pixels(plan.size(step))[rows], plan.grey, rng), targets
+
+
+def varied(pixels: np.ndarray, grey: float, rng: np.random.Generator) -> torch.Tensor:
+    """Flipped, moved, brightened, tinted and greyed at random, and normalised: (N, H, W, 3) uint8 to (N, 3, H, W)."""
+    count, height, width = pixels.shape[:3]
+    edge = max(2, width // 12)
+    wide = np.pad(pixels, ((0, 0), (edge, edge), (edge, edge), (0, 0)), mode="edge")
+    images = np.empty((count, height, width, 3), np.float32)
+    for number, (y, x) in enumerate(rng.integers(0, 2 * edge + 1, (count, 2))):
+        image = wide[number, y : y + height, x : x + width]
+        images[number] = image[:, ::-1] if rng.random() < 0.5 else image
+    images /= 255
+    shades = images @ np.array([0.3, 0.59, 0.11], np.float32)
+    means = shades.mean((1, 2))[:, None, None, None]
+    saturation = rng.uniform(0.7, 1.3, (count, 1, 1, 1)) * (rng.random((count, 1, 1, 1)) >= grey)
+    images = shades[..., None] + saturation.astype(np.float32) * (images - shades[..., None])
+    images = means + rng.uniform(0.75, 1.25, (count, 1, 1, 1)).astype(np.float32) * (images - means)
+    images *= rng.uniform(0.75, 1.25, (count, 1, 1, 1)).astype(np.float32)
+    images *= rng.uniform(0.95, 1.05, (count, 1, 1, 3)).astype(np.float32)
+    ready = (np.clip(images, 0, 1) - np.float32(MEAN)) / np.float32(STD)
+    return torch.from_numpy(ready.astype(np.float32)).permute(0, 3, 1, 2)
+
+
+def contrast(features: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Mean over the pairs of one person of minus the logarithm of the pair's share among all pairs of its anchor."""
+    unit = F.normalize(features)
+    own = torch.eye(len(targets), dtype=torch.bool)
+    scores = (unit @ unit.T / temperature).masked_fill(own, -1e9)
+    same = (targets[:, None] == targets) & ~own
+    shares = scores - torch.logsumexp(scores, 1, keepdim=True)
+    return -(shares * same).sum(1).div(same.sum(1)).mean()
+
+
+def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule, teacher=None) -> Path:
+    """Train, or go on where a training was stopped; returns the checkpoint.
+
+    teacher: None, or a function of a batch of images (N, 3, H, W) to features (N, D), whose likenesses the method's own
+    shall come near.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    done, state = run / "last.pt", run / "state.pt"
+    if done.exists():
+        return done
+    people = People(folder)
+    method.train().to(memory_format=torch.channels_last)
+    groups = [
+        group | {"rate": plan.gates_lr if key == "gates" else plan.lr}
+        for key, found in method.parameter_groups().items()
+        for group in found
+    ]
+    optimizer = torch.optim.Adam(groups, lr=plan.lr, weight_decay=plan.decay)
+    average = {key: value.detach().clone() for key, value in method.state_dict().items()}
+    step, seconds, losses = 0, 0.0, []
+    if state.exists():
+        kept = torch.load(state)
+        method.load_state_dict(kept["weights"])
+        optimizer.load_state_dict(kept["optimizer"])
+        average, step, seconds = kept["average"], kept["step"], kept["seconds"]
+    started = time.process_time()
+    while step < plan.steps:
+        images, targets = people.batch(step, plan)
+        images = images.contiguous(memory_format=torch.channels_last)
+        for group in optimizer.param_groups:
+            group["lr"] = group["rate"] * plan.factor(step)
+        features = method.embed(images).feature
+        loss = contrast(features, targets, plan.temperature)
+        losses.append(loss.item())
+        if teacher is not None:
+            loss = loss + likeness(features, teacher(images))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            for group in optimizer.param_groups:
+                if group.get("bounds"):
+                    for value in group["params"]:
+                        value.clamp_(*group["bounds"])
+            share = min(plan.average, (step + 1) / (step + 10))
+            for key, value in method.state_dict().items():
+                average[key].lerp_(value, 1 - share) if value.is_floating_point() else average[key].copy_(
+                    value
+                )
+        step += 1
+        if step % 50 == 0 or step == plan.steps:
+            spent = seconds + time.process_time() - started
+            print(f"step {step} of {plan.steps}, loss {np.mean(losses):.3f}, {spent:.0f} s", flush=True)
+            losses = []
+            with replacing(state) as temporary:
+                torch.save(
+                    {
+                        "weights": method.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "average": average,
+                        "step": step,
+                        "seconds": spent,
+                    },
+                    temporary,
+                )
+    method.load_state_dict(average)
+    described = checkpoint.describe(
+        method.eval(),
+        name,
+        input={
+            "size": list(plan.size(plan.steps)),
+            "interpolation": "bilinear",
+            "mean": list(MEAN),
+            "std": list(STD),
+        },
+        settings={},
+        trained={
+            "source": "rendered people",
+            "identities": sum(map(len, people.styles.values())),
+            "images": len(people.paths),
+        },
+    )
+    checkpoint.save(done, described)
+    write_json(run / "cost.json", {"steps": step, "cpu_seconds": spent})
+    return done
+
+
+def likeness(features: torch.Tensor, teachers: torch.Tensor) -> torch.Tensor:
+    """How far the cosines between the images of a batch are from the teacher's."""
+    own, other = F.normalize(features), F.normalize(teachers)
+    return 20 * (own @ own.T - other @ other.T).square().mean()
