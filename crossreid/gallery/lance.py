@@ -125,7 +125,7 @@ class LanceStore:
         snapshot = self._snapshot()
         if snapshot is None:
             # A gallery of an earlier version, or a delete that was killed on its way.
-            self._merge()
+            self._settle()
             self._flat.keep(self._blocks)
             snapshot = self._snapshot()
         if snapshot is None:
@@ -254,9 +254,9 @@ class LanceStore:
             ]
             if rows:
                 merge = self._table.merge_insert("key").when_matched_update_all()
-                merge.execute(_table(rows, len(rows[0].vector)))
+                merge.execute(rows_table(rows, len(rows[0].vector)))
                 # Nothing of what was there before stays.
-                self._merge()
+                self._settle()
         return len(rows)
 
     @in_sentences
@@ -273,11 +273,7 @@ class LanceStore:
             # The record of the latest version would keep the condition, and with it perhaps a name: have another.
             self._table.add(schema(self.metadata.dimension).empty_table())
             # Also after a delete that found nothing: an earlier one may have been killed on its way.
-            self._merge()
-            if _names(self._folder / f"{TABLE}.lance" / "_deletions"):
-                # Large files of which little was deleted are left as they are by merging: write them anew.
-                self._table.update(values_sql={"modality": "modality"})
-                self._merge()
+            self._settle()
             self._table.checkout_latest()
             left = self._table.count_rows()
             self._flat.keep(self._blocks)
@@ -393,6 +389,13 @@ class LanceStore:
         if self._files() >= before > 1:
             # LanceDB cleans by age, and now and then takes what was just merged for too young; by now it is not.
             self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+
+    def _settle(self) -> None:
+        """Merge, and write large files of which little was deleted anew, which merging leaves as they are."""
+        self._merge()
+        if _names(self._folder / f"{TABLE}.lance" / "_deletions"):
+            self._table.update(values_sql={"modality": "modality"})
+            self._merge()
 
     def _files(self) -> int:
         return len(_names(self._folder / f"{TABLE}.lance" / "data"))
