@@ -28,6 +28,7 @@ ORDER = [
     {"training"},
     {"report"},
     {"config"},
+    {"schema"},
     {"experiment"},
     {"demo"},
     {"commands"},

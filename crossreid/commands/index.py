@@ -1,6 +1,10 @@
 """Put images into a gallery that can be searched.
 
 Images that are in it already are passed over, so the same command goes on where it was stopped.
+
+examples:
+    crossreid index small people --gallery people.gallery --camera front
+    crossreid index small market --source market1501 --split gallery --gallery market.gallery
 """
 
 from __future__ import annotations
@@ -102,12 +106,6 @@ def run(words: list[str]) -> None:
     print(f"{chosen.gallery}: {counted(done.new, 'image')} added{known}; it holds {total}")
     for note in done.notes[:3]:
         print(f"mind: {note}", file=sys.stderr)
-    if done.assumed:
-        print(
-            f"of {counted(done.assumed, 'image')} nothing says whether visible or infrared: taken as visible "
-            "(--modality, or a column modality, says otherwise)",
-            file=sys.stderr,
-        )
     if done.bad:
         print(
             f"left out {len(done.bad)} of {len(images)} images: {reasons}",

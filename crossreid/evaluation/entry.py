@@ -29,7 +29,7 @@ from crossreid.images.reading import read
 from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.ops import degenerate
-from crossreid.protocols.results import as_json, described, table
+from crossreid.protocols.results import as_json, described, html_table, table
 from crossreid.records import Embedding, Metric, Scores, UserError
 
 
@@ -38,6 +38,9 @@ class Results(dict[str, Scores]):
 
     def __repr__(self) -> str:
         return table(self) if self else "no results"
+
+    def _repr_html_(self) -> str:
+        return html_table(self) if self else "no results"
 
     def threshold(self, false_positive: float = 0.01, subset: str | None = None) -> Threshold:
         """The distance (1 - cosine) below which two images count as the same person, so that at most this share of
@@ -161,7 +164,7 @@ def evaluate(
     if not engine.main:
         return Results()
     stored = Stored(protocol, embedding, asked.metrics, asked.feature, _described(protocol, asked.about))
-    found, content = _results(stored, config, engine.device, log)
+    found, content = _results(stored, config, engine.device, log, out)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "evaluation.json", content)
@@ -182,7 +185,7 @@ def evaluate_stored(
     """Score stored features (see ``crossreid.evaluation.features``) as ``evaluate`` does those it has just made."""
     check_device(device)
     log(f"distances are computed on {device}")
-    found, content = _results(stored, config, torch.device(device), log)
+    found, content = _results(stored, config, torch.device(device), log, out)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "evaluation.json", content)
@@ -271,7 +274,7 @@ def _described(protocol, about: dict) -> dict:
     return {"protocol": described(protocol), **about, "notes": list(protocol.notes)}
 
 
-def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Results, dict]:
+def _results(stored: Stored, config: EvaluateConfig, device, log, out: Path | None) -> tuple[Results, dict]:
     """Score, log the tables, and return the results with the content of ``evaluation.json``."""
     protocol, embedding = stored.protocol, stored.embedding
     feature, metric = stored.choose(config.feature)
@@ -304,7 +307,8 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
     if config.expand.k:
         content["expand"] = vars(config.expand)
     if config.rerank:
-        reranked = rerank_subsets(protocol, embedding, metric, config, device)
+        folder = None if out is None else Path(out)
+        reranked = rerank_subsets(protocol, embedding, metric, config, device, folder)
         log("with k-reciprocal re-ranking (RK)\n" + table(reranked, mark="(RK)"))
         content["reranked"] = [as_json(name, scores) for name, scores in reranked.items()]
     if config.baseline:

@@ -457,7 +457,7 @@ def _make_exported(folder):
 
 
 def _read_exported(folder):
-    from crossreid.export.using import read
+    from crossreid.export.description import read
     from crossreid.records import Metric
 
     known = read(folder)
