@@ -459,7 +459,7 @@ def test_folders_that_are_no_galleries(tmp_path):
         make(tmp_path)
     with pytest.raises(UserError, match="cannot be made"):
         make(tmp_path / "holiday.jpg" / "gallery")
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="a whole number from 1"):
         make(tmp_path / "new", dimension=0)
     # What a process that was killed while it made a gallery leaves behind is no obstacle.
     make(tmp_path / "new").close()
