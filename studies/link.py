@@ -2,10 +2,10 @@
 
     python studies/link.py [--people 60] [--seeds 0 1 2] [--write]
 
-People walk past six cameras. Each is seen by four of them, about a minute apart, and at every camera the tracker loses
-them once, for one second or for ten. What it followed at a stretch is a tracklet of six images, several of them blurred or
-badly boxed as renderings are, and its vector the mean of the five best. `link` then gives identities without labels; for
-comparison by the colour histogram, and by nothing at all. Nothing is trained here.
+People walk past six cameras. Each is seen by four of them, about a minute apart, and at every camera the tracker
+loses them once, for one second or for ten. What it followed at a stretch is a tracklet of six images, several of them
+blurred or badly boxed as renderings are, and its vector the mean of the five best. `link` then gives identities without
+labels; for comparison by the colour histogram, and by nothing at all. Nothing is trained here.
 """
 
 from __future__ import annotations
@@ -180,14 +180,15 @@ def main() -> None:
         f"$ python studies/link.py --people {given.people} --seeds {' '.join(map(str, given.seeds))} --write",
         "```",
         "",
-        f"on {platform.machine()}, one thread, crossreid {crossreid.__version__}. Mean ± standard deviation over the seeds, "
-        "in percent.",
+        f"on {platform.machine()}, one thread, crossreid {crossreid.__version__}. Mean ± standard deviation over the "
+        "seeds, in percent.",
         "",
-        f"{given.people} people pass {CAMERAS} cameras within ten minutes: {VISITS} of them each, a minute apart, and at each "
-        "one the tracker loses them once, for one second or for ten. A tracklet is the mean of the "
-        f"{BEST} best of {CROPS} crops. The model is the small one that comes along, which never saw these people or these "
-        "cameras. Its limit is either one of its own operating points, measured on pairs of images, or the distance below "
-        "which that share of pairs of tracklets of other people lies, which a place of one's own can measure too.",
+        f"{given.people} people pass {CAMERAS} cameras within ten minutes: {VISITS} of them each, a minute apart, "
+        "and at each one the tracker loses them once, for one second or for ten. A tracklet is the mean of the "
+        f"{BEST} best of {CROPS} crops. The model",
+        "is the small one that comes along, which never saw these people or these cameras. Its limit is either one",
+        "of its own operating points, measured on pairs of images, or the distance below which that share of pairs of",
+        "tracklets of other people lies, which a place of one's own can measure too.",
         "",
         "## Identities across cameras",
         "",

@@ -99,7 +99,7 @@ class MemoryStore:
     def index(self) -> None:
         """Nothing to build: approximate search is exact here."""
 
-    def note(self, recall: float) -> None:
+    def note(self, recall: float | None) -> None:
         self.metadata = replace(self.metadata, recall=recall)
 
     def remember(self, pattern: str) -> None:
