@@ -13,12 +13,14 @@ from crossreid import __version__
 from crossreid.files import printable
 from crossreid.records import UserError, did_you_mean
 
-COMMANDS = (
-    *("demo", "data", "train", "evaluate", "report"),
-    *("embed", "compare", "export", "convert"),
-    *("index", "search", "gallery", "serve"),
-    *("tracklets", "link"),
-)
+GROUPS = {
+    "first": ("demo",),
+    "train and evaluate": ("data", "train", "evaluate", "report"),
+    "use a model": ("embed", "compare", "export", "convert"),
+    "search": ("index", "search", "gallery", "serve"),
+    "video": ("tracklets", "link"),
+}
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -29,12 +31,18 @@ def main(words: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if "_ARGCOMPLETE" in os.environ:
+        words = _to_complete()
     if not words or words[0] in ("-h", "--help"):
+        print("usage: crossreid COMMAND ...   (crossreid COMMAND --help shows options and examples)")
+        for group, names in GROUPS.items():
+            print(f"\n{group}:")
+            for name in names:
+                print(f"  {name:<10} {_command(name).__doc__.splitlines()[0]}")
         print(
-            "usage: crossreid COMMAND ...   (crossreid COMMAND --help says more; --debug shows tracebacks)\n"
+            "\n--version prints the version, --debug after any command shows tracebacks. Words are completed in bash "
+            'after:\n  eval "$(register-python-argcomplete crossreid)"'
         )
-        for name in COMMANDS:
-            print(f"  {name:<10} {_command(name).__doc__.splitlines()[0]}")
         return 0
     if words[0] == "--version":
         print(f"crossreid {__version__}")
@@ -62,6 +70,21 @@ def main(words: list[str] | None = None) -> int:
             raise
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
     return 0
+
+
+def _to_complete() -> list[str]:
+    """The command whose options the shell asks for, which then answers; or the answer where it asks for the command."""
+    line = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT", "0"))]
+    before = line.split()[1:] if line[-1:].isspace() else line.split()[1:-1]
+    if before and before[0] in COMMANDS:
+        os.environ["_ARGCOMPLETE"] = "2"  # the command's parser begins at the second word
+        return before[:1]
+    from crossreid.commands.parsing import Parser
+
+    parser = Parser("crossreid")
+    parser.add_argument("command", choices=[*COMMANDS, "--help", "--version"])
+    parser.parse_known_args([])
+    return []
 
 
 def _warn(usual, message, category, filename, *where) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import SUPPRESS, ArgumentParser
 
+from crossreid.bundled import settings_files as bundled
 from crossreid.checkpoint import HEADINGS, plain
 from crossreid.data import SOURCES
 from crossreid.data import get as get_source
@@ -28,7 +29,7 @@ from crossreid.records import UserError, check_choice, did_you_mean
 from crossreid.training import TrainConfig
 
 # What a protocol is given when it is built, and no setting.
-_GIVEN_LATER = {"root", "split", "fold", "images"}
+GIVEN_LATER = {"root", "split", "fold", "images"}
 
 
 @dataclass
@@ -126,7 +127,7 @@ def settings_help(settings: Settings) -> str:
     parser = ArgumentParser(usage="crossreid train CONFIG [--SETTING VALUE ...]", add_help=False)
     parser.add_class_arguments(METHODS[settings.method_name].Config, "method")
     parser.add_class_arguments(DataConfig, "data")
-    parser.add_class_arguments(get_protocol(settings.protocol_name), "protocol", skip=_GIVEN_LATER)
+    parser.add_class_arguments(get_protocol(settings.protocol_name), "protocol", skip=GIVEN_LATER)
     parser.add_class_arguments(TrainConfig, "train")
     parser.add_class_arguments(EvaluateConfig, "evaluate")
     tree = settings.to_dict()
@@ -154,7 +155,7 @@ def _fill_protocol(kind: type[Protocol], values: dict) -> dict:
     """The settings of a protocol, which is built later, checked, with its defaults filled in."""
     _known("protocol", values, kind.settings)
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, "protocol", skip=_GIVEN_LATER)
+    parser.add_class_arguments(kind, "protocol", skip=GIVEN_LATER)
     return plain(_parse(parser, "protocol", values)["protocol"].as_dict()) if kind.settings else {}
 
 
@@ -207,15 +208,6 @@ def _known(where: str, values: dict, names: Sequence[str]) -> None:
             raise UserError(
                 f"{where}: the key {key!r} is unknown{did_you_mean(key, names)}: choose one of {', '.join(names)}"
             )
-
-
-def bundled() -> dict[str, Path]:
-    """The settings files that come with the library, by name."""
-    package = Path(__file__).parent
-    for folder in (package / "configs", package.parent / "configs"):
-        if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    return {}
 
 
 def _read(source: object) -> dict:

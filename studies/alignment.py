@@ -111,7 +111,9 @@ def images(scores: Scores, folder: Path):
     where = run_folder(folder, name, scores.seeds[0])
     found = json.loads((where / "evaluations" / "local" / "evaluation.json").read_text(encoding="utf-8"))
     run = replace(runs.read(where), evaluation=found)
-    return [replace(figure, name="aligned-stripes") for figure in stripes.section([run], "local").figures]
+    (figure,) = stripes.section([run], "local").every
+    figure.name = "aligned-stripes"
+    return [figure]
 
 
 if __name__ == "__main__":

@@ -22,8 +22,6 @@ import torch
 
 from crossreid import __version__, config, evaluation, training
 from crossreid.files import replacing
-from crossreid.report.drawing import png
-from crossreid.report.figures import titled
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 
@@ -212,5 +210,5 @@ def _write(study: Study, folder: Path) -> Path:
 def _images(figures: Iterable) -> Iterable[str]:
     for figure in figures:
         with replacing(RESULTS.parent / "images" / f"{figure.name}.png") as temporary:
-            temporary.write_bytes(png(titled(figure), 1.2))
+            figure.savefig(temporary, format="png", dpi=120)
         yield from (f"![{figure.title}](../images/{figure.name}.png)", "")

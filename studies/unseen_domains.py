@@ -5,7 +5,8 @@ from pathlib import Path
 from study import Scores, Study, main, markdown, spread
 
 from crossreid import data, synthetic
-from crossreid.report.drawing import Drawing
+from crossreid.report import style
+from crossreid.report.figure import Plot
 
 # Layout on disk -> style of what is rendered: a summer campus, a winter street, an underground station, a sunlit mall.
 DOMAINS = {"market1501": "market1501", "dukemtmc": "dukemtmc", "msmt17": "grid", "cuhk03": "cuhk_sysu"}
@@ -59,16 +60,16 @@ without the station, whose images are the poorest.
         },
         lambda name: {"all": {}},
         tables,
-        lambda scores, folder: [Gap(scores)],
+        lambda scores, folder: [gap(scores)],
         conclusion=CONCLUSION,
     )
 
 
 def prepare(folder: Path) -> None:
-    for seed, (layout, style) in enumerate(DOMAINS.items()):
+    for seed, (layout, domain) in enumerate(DOMAINS.items()):
         if not (folder / layout).exists():
             synthetic.write(
-                layout, folder / layout, identities=IDENTITIES[layout], images=3, domain=style, seed=seed
+                layout, folder / layout, identities=IDENTITIES[layout], images=3, domain=domain, seed=seed
             )
 
 
@@ -145,51 +146,38 @@ def _scores(scores: Scores, variant: str, unseen: str, key: str) -> tuple[list[d
     return seen, lines[unseen]
 
 
-class Gap:
+def gap(scores: Scores) -> Plot:
     """How far the scores fall in the domain that was never seen."""
-
-    name, title = "unseen-domains", "Rank-1 in seen domains and in the unseen one"
-    description = "For each normalisation, Rank-1 on other people of the seen domains and of the unseen one"
-
-    def __init__(self, scores: Scores):
-        self.scores = scores
-
-    def draw(self) -> Drawing:
-        left, right, step = 190, 560, 38
-        found = {variant: self._values(variant) for variant in VARIANTS}
-        low = 10 * int(min(min(unseen) for _, unseen in found.values()) // 10)
-        sheet = Drawing(600, step * len(found) + 70)
-
-        def across(value):
-            return left + (right - left) * (value - low) / (100 - low)
-
-        foot = step * len(found) + 18
-        for tick in range(low, 101, 10):
-            sheet.path([(across(tick), 8), (across(tick), foot)], "line")
-            sheet.text(across(tick), foot + 16, tick, anchor="middle", size=11)
-        sheet.text(
-            (left + right) / 2,
-            foot + 34,
-            "Rank-1, percent; large marks are means over seeds",
-            anchor="middle",
-        )
-        for index, (variant, (seen, unseen)) in enumerate(found.items()):
-            y = 30 + step * index
-            sheet.text(left - 14, y + 4, variant, "ink", anchor="end")
-            ends = [sum(values) / len(values) for values in (unseen, seen)]
-            sheet.path([(across(ends[0]), y), (across(ends[1]), y)], "muted", 2)
-            for values, end, colour in ((unseen, ends[0], "s1"), (seen, ends[1], "s0")):
-                for value in values:
-                    sheet.circle(across(value), y, 2.5, colour)
-                sheet.circle(across(end), y, 6.5, colour, about=f"{variant}: {end:.1f}")
-            if index == 0:
-                sheet.text(across(ends[0]), y - 13, "unseen domain", "s1", anchor="middle", size=11)
-                sheet.text(across(ends[1]), y - 13, "seen domains", "s0", anchor="middle", size=11)
-        return sheet
-
-    def _values(self, variant: str) -> tuple[list[float], list[float]]:
-        seen, unseen = _scores(self.scores, variant, UNSEEN[0], "rank1")
-        return [100 * line["rank1"] for line in seen], [100 * line["rank1"] for line in unseen]
+    found = {}
+    for variant in VARIANTS:
+        seen, unseen = _scores(scores, variant, UNSEEN[0], "rank1")
+        found[variant] = [[100 * line["rank1"] for line in part] for part in (seen, unseen)]
+    rows = [
+        [variant, name, *values]
+        for variant, parts in found.items()
+        for name, values in zip(("seen", "unseen"), parts)
+    ]
+    title = "Rank-1 in seen domains and in the unseen one"
+    plot = Plot(
+        "unseen-domains", title, 2.8, header=["normalisation", "domains", "seeds"], rows=rows, width=6
+    )
+    with style.styled():
+        axes = plot.add_subplot()
+        for index, parts in enumerate(found.values()):
+            means = [sum(values) / len(values) for values in parts]
+            axes.plot(means, [index, index], color=style.MUTED, linewidth=1.5, zorder=1)
+            for number, (values, mean, name) in enumerate(
+                zip(parts, means, ("seen domains", "unseen domain"))
+            ):
+                colour = style.colour(number)
+                axes.plot(values, [index] * len(values), "o", color=colour, markersize=2.5)
+                axes.plot(mean, index, "o", color=colour, markersize=7, label=None if index else name)
+        axes.set_yticks(range(len(found)), list(found), color=style.INK)
+        axes.invert_yaxis()
+        axes.grid(axis="x")
+        axes.set_xlabel("Rank-1, percent; large marks are means over seeds")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return plot
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from exported_models import INPUT, SIZE, TINY, checkpoint_file, exported
 import crossreid
 from crossreid import checkpoint, synthetic
 from crossreid.__main__ import main
-from crossreid.export import mindir
+from crossreid.export import mindir, running
 from crossreid.export import writing as exporting
 from crossreid.export.comparison import difference
 from crossreid.export.using import Exported
@@ -347,4 +347,4 @@ def test_options_of_export_that_do_not_go_together(agw, tmp_path, capsys, monkey
     with pytest.raises(UserError, match=r"writing MINDIR needs mindspore"):
         mindir.add(agw[1])
     with pytest.raises(UserError, match=r"a MINDIR file needs MindSpore, .* the ONNX file"):
-        mindir.open_mindir(agw[1] / "visible.mindir")
+        running.open_mindir(agw[1] / "visible.mindir")

@@ -29,7 +29,7 @@ def mindspore():
         "a NumPy below 2",
         exc_type=ImportError,
     )
-    from crossreid.export.mindir import load_mindspore
+    from crossreid.export.running import load_mindspore
 
     return load_mindspore()
 

@@ -261,3 +261,44 @@ def test_a_bar_is_shown_on_a_terminal_only(capsys, monkeypatch):
     assert "ranking" in capsys.readouterr().err
     ranking.evaluate_distance([[0.3, 0.2]], [1], [1, 1])
     assert capsys.readouterr().err == ""
+
+
+def test_the_number_of_workers_changes_nothing():
+    rng = np.random.default_rng(0)
+    query, gallery = (
+        rng.normal(size=(70, 24)).astype(np.float32),
+        rng.normal(size=(900, 24)).astype(np.float32),
+    )
+    people = [rng.integers(0, 30, count) for count in (70, 900)] + [
+        rng.integers(0, 4, count) for count in (70, 900)
+    ]
+    heard: dict = {}
+
+    class Listener:
+        def __init__(self, workers):
+            self.blocks = heard.setdefault(workers, {})
+
+        def offer(self, block):
+            self.blocks[block.start] = block.distance.copy()
+
+    found = [
+        ranking.evaluate(query, gallery, *people, block=8, workers=workers, listeners=[Listener(workers)])
+        for workers in (1, 2, 5)
+    ]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.cmc, found[0].cmc)
+        for name, values in found[0].per_query.items():
+            np.testing.assert_array_equal(other.per_query[name], values)
+    for workers in (2, 5):
+        assert sorted(heard[workers]) == list(range(0, 70, 8))
+        for start, distance in heard[1].items():
+            np.testing.assert_array_equal(heard[workers][start], distance)
+    assert found[0].mean_ap == pytest.approx(ranking.evaluate(query, gallery, *people).mean_ap)
+
+
+def test_a_worker_names_the_first_distance_that_is_not_finite():
+    rows = ranking.Rows(
+        (40, 9), lambda start, stop: torch.full((stop - start, 9), torch.nan if start > 7 else 1.0)
+    )
+    with pytest.raises(UserError, match="query 8 to gallery item 0"):
+        ranking.evaluate_blocks(rows, np.zeros(40), np.zeros(9), block=4, workers=3)

@@ -15,7 +15,7 @@ from test_report import Checker
 from crossreid import checkpoint, evaluation, report
 from crossreid.ops import alignment
 from crossreid.records import UserError
-from crossreid.report import activations, evidence, runs, stripes
+from crossreid.report import activations, evidence, images, runs, stripes
 
 INPUT = {"size": [64, 32], "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.25] * 3}
 METHODS = {
@@ -126,10 +126,10 @@ def test_overlay_turns_nothing_dark_and_most_yellow():
     pixels = np.full((16, 8, 3), 128, np.uint8)
     values = np.zeros((4, 2))
     values[3] = 1
-    laid = activations.overlay(pixels, values, strength=1.0)
+    laid = images.overlay(pixels, values, strength=1.0)
     assert laid.shape == pixels.shape and laid.dtype == np.uint8
-    assert np.abs(laid[0, 0].astype(int) - activations.HEAT[0]).max() <= 2
-    assert np.abs(laid[-1, 0].astype(int) - activations.HEAT[-1]).max() <= 2
+    assert np.abs(laid[0, 0].astype(int) - images.HEAT[0]).max() <= 2
+    assert np.abs(laid[-1, 0].astype(int) - images.HEAT[-1]).max() <= 2
 
 
 def test_page_and_files_hold_the_maps(tmp_path):
@@ -139,7 +139,7 @@ def test_page_and_files_hold_the_maps(tmp_path):
     assert not Checker(text).wrong and "a good query" in text and "the worst query" in text
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert {
-        f"activation-run-{kind}.{end}" for kind in ("good", "worst") for end in ("svg", "png", "csv")
+        f"activation-run-{kind}.{end}" for kind in ("good", "worst") for end in ("svg", "png", "pdf", "csv")
     } <= names
     rows = list(csv.DictReader(io.StringIO((tmp_path / "figures" / "activation-run-good.csv").read_text())))
     found = runs.read(folder)
@@ -199,16 +199,15 @@ def test_figure_of_stripes(tmp_path):
         stripes.Pair((image, image), (unit(rng, 4, 8), unit(rng, 4, 8)), words, right)
         for words, right in (("right, rank 1", True), ("wrong, rank 2", False), ("wrong, rank 5", False))
     ]
-    figure = stripes.AlignedStripes("stripes", "Aligned stripes", pairs)
+    figure = images.stripe_pairs(pairs)
     rows = list(csv.DictReader(io.StringIO(figure.csv())))
     for number, pair in enumerate(pairs):
         steps = [row for row in rows if row["pair"] == str(number)]
         assert sum(float(row["distance"]) for row in steps) == pytest.approx(float(steps[0]["aligned"]))
         assert len(steps) == 7 and steps[0]["words"] == pair.words
-    drawn = figure.draw()
-    assert sum(kind == "image" for kind, _ in drawn.marks) == 6
-    words = [given["words"] for kind, given in drawn.marks if kind == "text"]
-    assert f"aligned {stripes.stripe_path(*pairs[0].stripes).aligned:.2f}" in words
+    shown = figure.in_page()
+    assert shown.count("<image") == 6
+    assert f"aligned {stripes.stripe_path(*pairs[0].stripes).aligned:.2f}" in shown
 
 
 def test_stripes_of_a_run(tmp_path):

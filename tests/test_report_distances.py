@@ -5,10 +5,9 @@ import pytest
 import torch
 from test_report import features, make, write_features, written
 
-from crossreid.evaluation import EvaluateConfig, score_subsets
+from crossreid.evaluation import EvaluateConfig, score_subsets, within_across
 from crossreid.ops import distance
 from crossreid.records import Embedding, Image, Metric, Trial
-from crossreid.report import distances
 
 
 class Protocol:
@@ -98,7 +97,7 @@ def test_pairs_within_and_across():
     values = distance.cosine(torch.from_numpy(vectors), torch.from_numpy(vectors)).numpy()
     person, camera = labels["identity"], labels["camera"] * 10 + labels["domain"]
     for key in ("modality", "domain"):
-        _, found = distances.within_and_across(labels, key, lambda start, stop: values[start:stop])
+        _, found = within_across.histograms(labels, key, lambda start, stop: values[start:stop])
         sums = {}
         for i in range(len(vectors)):
             for j in range(i + 1, len(vectors)):
@@ -111,6 +110,20 @@ def test_pairs_within_and_across():
                     sums[f"{kind}, {where}"] = sums.get(f"{kind}, {where}", 0) + 1
         assert {kind: int(counts.sum()) for kind, counts in found.items()} == sums
         assert ("genuine, across domains" in sums) is False
+
+
+def test_the_evaluation_keeps_them_for_the_report():
+    vectors, labels = noisy(people=8, each=6)
+    protocol = Protocol(labels, list(trials(labels)))
+    embedding = Embedding(torch.from_numpy(vectors))
+    found = within_across.within_and_across(protocol, embedding, Metric("cosine"))
+    assert [each["by"] for each in found] == ["modality", "domain"]
+    values = distance.cosine(torch.from_numpy(vectors), torch.from_numpy(vectors)).numpy()
+    edges, counts = within_across.histograms(labels, "modality", lambda start, stop: values[start:stop])
+    assert found[0]["edges"] == edges.tolist()
+    assert found[0]["histogram"] == {kind: each.tolist() for kind, each in counts.items()}
+    labels["modality"][:], labels["domain"][:] = "visible", 0
+    assert within_across.within_and_across(Protocol(labels, list(trials(labels))), embedding, Metric()) == []
 
 
 def test_stripes_count_where_the_method_compares_them():

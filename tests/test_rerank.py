@@ -3,7 +3,7 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from crossreid.ops import alignment, memory, ranking, rerank
+from crossreid.ops import alignment, memory, neighbours, ranking, rerank
 from crossreid.records import UserError
 
 
@@ -71,7 +71,7 @@ def test_equals_the_dense_algorithm(k1, k2, weight):
 def test_across_many_tiles(monkeypatch):
     values = features(40, 160, seed=2)
     expected = dense(squared(values), 40)
-    monkeypatch.setattr(rerank, "TILE", (16, 24))
+    monkeypatch.setattr(neighbours, "TILE", (16, 24))
     np.testing.assert_allclose(rerank.k_reciprocal(values[:40], values[40:]), expected, atol=1e-5)
 
 
@@ -193,8 +193,8 @@ def test_the_bar_counts_every_pair_once(monkeypatch):
         monkeypatch.setattr(whole, "update", steps.append)
         return whole
 
-    monkeypatch.setattr(rerank, "tqdm", bar)
-    monkeypatch.setattr(rerank, "TILE", (16, 24))
+    monkeypatch.setattr(neighbours, "tqdm", bar)
+    monkeypatch.setattr(neighbours, "TILE", (16, 24))
     values = features(40, 160)
     rerank.k_reciprocal_rows(values[:40], values[40:])
     assert total == [sum(steps)] == [20000]
@@ -232,3 +232,37 @@ def test_query_expansion_of_both_sides_against_a_slow_recomputation(times):
     np.testing.assert_allclose(np.concatenate(same), values, atol=1e-6)
     with pytest.raises(UserError, match="at least 1"):
         rerank.expand_features(values[:10], values[10:], k=0)
+
+
+def test_the_number_of_workers_changes_nothing(monkeypatch):
+    monkeypatch.setattr(neighbours, "TILE", (16, 24))
+    values = features(40, 160, seed=2)
+    found = [rerank.k_reciprocal(values[:40], values[40:], workers=workers) for workers in (1, 2, 3)]
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_it_goes_on_where_it_was_stopped(monkeypatch, tmp_path):
+    monkeypatch.setattr(neighbours, "TILE", (16, 24))
+    monkeypatch.setattr(neighbours, "KEEP_EVERY", 0.0)
+    values, keep = features(40, 160, seed=2), tmp_path / "lists"
+    expected = rerank.k_reciprocal(values[:40], values[40:])
+    tile, made = rerank._Features.tile, []
+
+    def stopped(self, *span):
+        if len(made) == 60:
+            raise KeyboardInterrupt
+        made.append(span)
+        return tile(self, *span)
+
+    monkeypatch.setattr(rerank._Features, "tile", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        rerank.k_reciprocal(values[:40], values[40:], keep=keep)
+    before = [span[0] for span in made]
+    monkeypatch.setattr(rerank._Features, "tile", lambda self, *span: made.append(span) or tile(self, *span))
+    found = rerank.k_reciprocal(values[:40], values[40:], keep=keep, workers=2)
+    again = [span[0] for span in made[60:] if span[1] - span[0] < 40 and span[2] >= span[0]]
+    assert torch.equal(found, expected)
+    assert before[0] == 0 and min(again[:-1]) > 0  # what was done is not done again
+    # Other features begin anew.
+    other = rerank.k_reciprocal(values[:40] + 1, values[40:], keep=keep)
+    assert torch.equal(other, rerank.k_reciprocal(values[:40] + 1, values[40:]))

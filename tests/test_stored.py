@@ -13,7 +13,7 @@ from tiny_layouts import noise
 from crossreid import protocols
 from crossreid.__main__ import main
 from crossreid.data import two_folders
-from crossreid.evaluation import EvaluateConfig, evaluate_stored, score_subsets
+from crossreid.evaluation import EvaluateConfig, evaluate_stored, mapped, score_subsets
 from crossreid.evaluation.features import Stored, is_stored, read_stored, write_stored
 from crossreid.images import labels
 from crossreid.protocols.single_query import SingleQuery
@@ -193,8 +193,8 @@ def test_stopping_a_re_ranking_by_the_keyboard(tmp_path):
     split = np.where(np.arange(300) < 60, "query", "gallery")
     np.savez(tmp_path / "f.npz", vectors=rng.normal(size=(300, 8)), split=split, **people)
     script = (
-        "import sys, time\nfrom crossreid.ops import rerank\nfrom crossreid.__main__ import main\n"
-        "tile = rerank._Features.tile\nrerank.TILE = 16, 16\n"
+        "import sys, time\nfrom crossreid.ops import neighbours, rerank\nfrom crossreid.__main__ import main\n"
+        "tile = rerank._Features.tile\nneighbours.TILE = 16, 16\n"
         "def slow(*given):\n    print('tile', flush=True)\n    time.sleep(1)\n    return tile(*given)\n"
         "rerank._Features.tile = slow\nsys.exit(main(sys.argv[1:]))"
     )
@@ -473,3 +473,29 @@ def test_query_expansion_and_another_metric_are_settings(stripes_stored, tmp_pat
     assert "compared by stripes too" in capsys.readouterr().err
     assert main([*stripes, "--evaluate.feature", "local", "--evaluate.metric", "cosine"]) == 2
     assert "by its stripes alone" in capsys.readouterr().err
+
+
+def test_vectors_that_stay_on_the_disk_score_as_those_of_an_archive(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for name, count in (("query", 30), ("gallery", 200)):
+        identity, camera = rng.integers(0, 12, count), rng.integers(0, 4, count)
+        vectors = rng.normal(size=(count, 8)).astype(np.float32)
+        np.savez(tmp_path / f"{name}.npz", vectors=vectors, identity=identity, camera=camera)
+        np.save(tmp_path / f"{name}.npy", vectors)
+        lines = [f"{at}.jpg,{who},{where}" for at, (who, where) in enumerate(zip(identity, camera))]
+        (tmp_path / f"{name}.npy.rows.csv").write_text("\n".join(["path,identity,camera", *lines]) + "\n")
+    config = EvaluateConfig(verification=True, rerank=True, workers=2)
+    monkeypatch.setattr(mapped, "LARGE", 1)
+    archive, disk = (
+        evaluate_stored(
+            read_stored(tmp_path / f"query{kind}", tmp_path / f"gallery{kind}"),
+            config,
+            out=tmp_path / kind[1:],
+        )["Stored features"]
+        for kind in (".npz", ".npy")
+    )
+    assert archive.mean_ap == disk.mean_ap and archive.verification == disk.verification
+    assert not list((tmp_path / "npy").glob("neighbours*"))
+    (tmp_path / "query.npy.rows.csv").unlink()
+    with pytest.raises(UserError, match="has no table"):
+        read_stored(tmp_path / "query.npy", tmp_path / "gallery.npy")

@@ -1,5 +1,7 @@
 """Accepting pairs: rates, curves and histograms against all pairs kept and sorted, with bounded memory too."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from test_ranking import random_case
@@ -90,7 +92,7 @@ def test_a_bounded_sample_is_exact_where_false_positives_are_rare(ties):
     whole, bounded = Sample(values), Sample(limit=2**16, exact=2**14)
     for part in np.array_split(values, 23):
         bounded.add(part)
-    assert bounded.total == whole.total == 400_000 and len(bounded._values) < 2**16
+    assert bounded.total == whole.total == 400_000 and len(bounded.distinct()) < 2**16
     few = np.array([0, 1, 400, 4000, 4001])
     np.testing.assert_array_equal(bounded.at(few), whole.at(few))
     many = np.array([20_000, 200_000, 399_999])
@@ -108,3 +110,19 @@ def test_trials_are_merged_as_if_they_were_one():
     whole = Sample(np.concatenate(parts))
     assert merged.total == 1500
     np.testing.assert_array_equal(merged.at(np.arange(1500)), whole.at(np.arange(1500)))
+
+
+def test_neither_order_nor_threads_change_a_bounded_sample():
+    rng = np.random.default_rng(3)
+    values = np.round(rng.normal(1, 0.3, 300_000), 3).astype(np.float32)
+    parts = np.array_split(values, 37)
+    one, other = (Sample(limit=2**16, exact=2**14) for _ in range(2))
+    for part in parts:
+        one.add(part)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(other.add, parts[::-1]))
+    assert one.total == other.total == len(values)
+    np.testing.assert_array_equal(one.distinct(), other.distinct())
+    np.testing.assert_array_equal(one.within(one.distinct()), other.within(one.distinct()))
+    rare = np.sort(values)[: 2**13]
+    np.testing.assert_array_equal(one.nearer(rare), np.searchsorted(np.sort(values), rare))

@@ -9,6 +9,15 @@ from crossreid.files import as_path
 MODELS = {name: Path(__file__).parent / name / f"{name}.pt" for name in ("small",)}
 
 
+def settings_files() -> dict[str, Path]:
+    """The settings files that come with the library, by name."""
+    package = Path(__file__).parent.parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
 def located(path: str | Path) -> Path:
     """The place of a model: the name of one that comes along stands for its file, unless a file has that name."""
     path = as_path(path, "a model")

@@ -1,4 +1,9 @@
-"""Say how alike a model finds two images, and what such a distance was worth in its evaluation."""
+"""Say how alike a model finds two images, and what such a distance was worth in its evaluation.
+
+examples:
+    crossreid compare small a.jpg b.jpg
+    crossreid compare runs/agw/last.pt night.jpg day.jpg --modality infrared visible
+"""
 
 from __future__ import annotations
 

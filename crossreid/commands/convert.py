@@ -1,4 +1,9 @@
-"""Turn the checkpoint of a published system into ours, or ours into theirs."""
+"""Turn the checkpoint of a published system into ours, or ours into theirs.
+
+examples:
+    crossreid convert sysu_best.t ours.pt
+    crossreid convert ours.pt theirs.t --to original
+"""
 
 from __future__ import annotations
 

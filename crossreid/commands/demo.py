@@ -1,4 +1,9 @@
-"""Render people, train, evaluate, and write a report; needs no download."""
+"""Render people, train, evaluate, and write a report; needs no download.
+
+examples:
+    crossreid demo
+    crossreid demo --quick --folder try
+"""
 
 from __future__ import annotations
 

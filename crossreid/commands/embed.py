@@ -1,6 +1,10 @@
 """Turn images into vectors in a file.
 
 Goes on where it was when it is given again after an interruption.
+
+examples:
+    crossreid embed small people --out vectors.npz
+    crossreid embed runs/agw/last.pt boxes.csv --out vectors.csv --skip-bad
 """
 
 from __future__ import annotations

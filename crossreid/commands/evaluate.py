@@ -1,4 +1,11 @@
-"""Score a checkpoint, an exported model, or stored features."""
+"""Score a checkpoint, an exported model, or stored features.
+
+examples:
+    crossreid evaluate runs/agw/last.pt
+    crossreid evaluate runs/agw/last.pt --protocol.mode indoor --evaluate.rerank true --out scores
+    crossreid evaluate small --query queries --gallery gallery
+    crossreid evaluate features.npz
+"""
 
 from __future__ import annotations
 
@@ -53,6 +60,9 @@ def run(words: list[str]) -> None:
         "--out", type=Path, help="also write evaluation.json and report.html into this folder"
     )
     parser.add_argument("--device", help="short for --train.device; cpu, cuda, npu, ...")
+    parser.add_argument(
+        "--workers", metavar="N", help="short for --evaluate.workers: threads that compare and rank"
+    )
     chosen, overrides = parsing.parse(parser, words)
     try:
         import torch  # noqa: F401
@@ -65,6 +75,8 @@ def run(words: list[str]) -> None:
         ) from error
     if chosen.device:
         overrides += ["--train.device", chosen.device]
+    if chosen.workers:
+        overrides += ["--evaluate.workers", chosen.workers]
     from crossreid.evaluation.features import is_stored
 
     rows, settings = (_stored if is_stored(chosen.model) else _model)(chosen, overrides)

@@ -1,4 +1,9 @@
-"""Write a checkpoint as ONNX files, and MINDIR, compared with it before they are kept."""
+"""Write a checkpoint as ONNX files, and MINDIR, compared with it before they are kept.
+
+examples:
+    crossreid export small model
+    crossreid export runs/agw/last.pt model --half
+"""
 
 from __future__ import annotations
 

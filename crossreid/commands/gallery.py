@@ -1,4 +1,10 @@
-"""Say what a gallery holds, delete from it, or prepare it for approximate search."""
+"""Say what a gallery holds, delete from it, or prepare it for approximate search.
+
+examples:
+    crossreid gallery info people.gallery
+    crossreid gallery delete people.gallery --older-than 30 --yes
+    crossreid gallery index people.gallery
+"""
 
 from __future__ import annotations
 

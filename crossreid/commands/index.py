@@ -1,6 +1,10 @@
 """Put images into a gallery that can be searched.
 
 Images that are in it already are passed over, so the same command goes on where it was stopped.
+
+examples:
+    crossreid index small people --gallery people.gallery --camera front
+    crossreid index small market --source market1501 --split gallery --gallery market.gallery
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Give tracklets of several cameras identities: who of one camera is who of another."""
+"""Give tracklets of several cameras identities: who of one camera is who of another.
+
+examples:
+    crossreid link front.npz back.npz --csv people.csv
+    crossreid link front.npz back.npz --gallery people.gallery --travel seconds.csv
+"""
 
 from __future__ import annotations
 

@@ -3,19 +3,54 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 
 from crossreid.files import printable
 from crossreid.images import labels
 from crossreid.records import INFRARED, VISIBLE, UserError
 
 
-def parser(name: str, doc: str, epilog: str | None = None) -> argparse.ArgumentParser:
-    """The parser of ``crossreid NAME``; ``doc`` is the module's, its first line says what the command does."""
-    return argparse.ArgumentParser(
-        prog=f"crossreid {name}", description=doc.splitlines()[0], epilog=epilog, allow_abbrev=False
+class Parser(argparse.ArgumentParser):
+    """A parser that answers the shell's question for what may come next; ``argcomplete`` asks in the environment."""
+
+    asked = False
+
+    def parse_known_args(self, args=None, namespace=None):
+        # It parses what is on the line so far with this very parser.
+        if "_ARGCOMPLETE" in os.environ and not Parser.asked:
+            import argcomplete
+
+            Parser.asked = True
+            argcomplete.autocomplete(self)
+        return super().parse_known_args(args, namespace)
+
+
+def parser(name: str, doc: str, epilog: str = "") -> argparse.ArgumentParser:
+    """The parser of ``crossreid NAME``; ``doc`` is the module's: its first line says what the command does, and the
+    examples at its end are shown below the options."""
+    examples = doc.partition("examples:")[2].rstrip()
+    below = [textwrap.fill(epilog, 100, break_on_hyphens=False)] if epilog else []
+    return Parser(
+        prog=f"crossreid {name}",
+        description=doc.splitlines()[0],
+        epilog="\n\n".join([*below, f"examples:{examples}"]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+
+
+def complete(argument: argparse.Action, names: Iterable[str]) -> None:
+    """Have the shell offer these names for an argument, beside files."""
+
+    def offered(prefix: str, **_) -> list[str]:
+        from argcomplete.completers import FilesCompleter
+
+        return [*names, *FilesCompleter()(prefix)]
+
+    vars(argument)["completer"] = offered
 
 
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> tuple[argparse.Namespace, list[str]]:

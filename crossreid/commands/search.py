@@ -1,4 +1,9 @@
-"""Look for the person of an image in a gallery."""
+"""Look for the person of an image in a gallery.
+
+examples:
+    crossreid search small query.jpg --gallery people.gallery --top 5
+    crossreid search small query.jpg --gallery people.gallery --camera 2 5 --html list.html
+"""
 
 from __future__ import annotations
 

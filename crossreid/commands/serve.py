@@ -1,4 +1,9 @@
-"""Show a gallery as a page in the browser, on which a person looks for a person."""
+"""Show a gallery as a page in the browser, on which a person looks for a person.
+
+examples:
+    crossreid serve small --gallery people.gallery
+    crossreid serve small --gallery people.gallery --port 8080
+"""
 
 from __future__ import annotations
 

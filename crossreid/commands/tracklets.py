@@ -1,4 +1,9 @@
-"""Make tracklets of one camera: one vector for what a tracker followed at a stretch."""
+"""Make tracklets of one camera: one vector for what a tracker followed at a stretch.
+
+examples:
+    crossreid tracklets small boxes.txt --frames front.mp4 --camera front --out front.npz
+    crossreid tracklets small MOT17-02 --out street.npz
+"""
 
 from __future__ import annotations
 

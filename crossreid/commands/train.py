@@ -1,10 +1,19 @@
-"""Train from a settings file, or continue a run."""
+"""Train from a settings file, or continue a run.
+
+examples:
+    crossreid train agw_sysu_mm01 --data.roots.sysu_mm01 /data/SYSU-MM01 --run runs/agw
+    crossreid train own.yaml --train.epochs 60 --train.optimizers.main.lr 0.0003
+    crossreid train own.yaml --print-config
+    crossreid train --resume runs/agw
+    crossreid train --print-schema > settings.schema.json
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from crossreid.bundled import settings_files
 from crossreid.commands import parsing
 from crossreid.records import UserError
 
@@ -14,13 +23,21 @@ def run(words: list[str]) -> None:
         "train",
         __doc__,
         "Settings are changed as --train.epochs 60 or --data.roots.market1501 FOLDER; crossreid train CONFIG --help "
-        "lists them all.",
+        f"lists them all. Settings files that come with crossreid: {', '.join(settings_files())}.",
     )
-    parser.add_argument("config", nargs="?", help="a YAML file, or the name of one that comes with crossreid")
+    config_file = parser.add_argument(
+        "config", nargs="?", help="a YAML file, or the name of one that comes with crossreid"
+    )
+    parsing.complete(config_file, settings_files())
     parser.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder")
     parser.add_argument("--run", type=Path, help="folder to write (default: runs/METHOD-DATA-DATE)")
     parser.add_argument("--device", help="short for --train.device")
     parser.add_argument("--print-config", action="store_true", help="print the resolved settings and stop")
+    parser.add_argument(
+        "--print-schema",
+        action="store_true",
+        help="print the JSON schema of settings files, for editors, and stop",
+    )
     others = [word for word in words if word not in ("-h", "--help")]
     asked = len(others) < len(words) and others
     chosen, overrides = parsing.parse(parser, others if asked else words)
@@ -29,6 +46,13 @@ def run(words: list[str]) -> None:
 
         print(parser.format_help())
         print(config.settings_help(config.load(chosen.config, overrides)) if chosen.config else "", end="")
+        return
+    if chosen.print_schema:
+        import json
+
+        from crossreid.schema import json_schema
+
+        print(json.dumps(json_schema(), indent=1))
         return
     if (chosen.config is None) == (chosen.resume is None):
         raise UserError("crossreid train needs either a settings file or --resume RUN, and not both.")

@@ -5,6 +5,7 @@
     embedding      a protocol's images to features
     scoring        distances, made once; measures: who is offered them, a file each
     verification   accepting pairs by their distance; thresholds: which distance means "the same person"
+    within_across  distances within and across modalities or data sets
     features       stored features; feature_tables, result_files and sysu_mat: in the forms of others
     baselines      features that need no training
     copies         files that are query and gallery image at once

@@ -22,6 +22,7 @@ from crossreid.evaluation.measures import MEASURES
 from crossreid.evaluation.scoring import rerank_subsets, score_subsets
 from crossreid.evaluation.settings import EvaluateConfig
 from crossreid.evaluation.thresholds import Threshold, strictest
+from crossreid.evaluation.within_across import within_and_across
 from crossreid.export.using import Exported, is_exported
 from crossreid.files import write_json
 from crossreid.images.reading import read
@@ -160,7 +161,7 @@ def evaluate(
     if not engine.main:
         return Results()
     stored = Stored(protocol, embedding, asked.metrics, asked.feature, _described(protocol, asked.about))
-    found, content = _results(stored, config, engine.device, log)
+    found, content = _results(stored, config, engine.device, log, out)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "evaluation.json", content)
@@ -181,7 +182,7 @@ def evaluate_stored(
     """Score stored features (see ``crossreid.evaluation.features``) as ``evaluate`` does those it has just made."""
     check_device(device)
     log(f"distances are computed on {device}")
-    found, content = _results(stored, config, torch.device(device), log)
+    found, content = _results(stored, config, torch.device(device), log, out)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "evaluation.json", content)
@@ -270,7 +271,7 @@ def _described(protocol, about: dict) -> dict:
     return {"protocol": described(protocol), **about, "notes": list(protocol.notes)}
 
 
-def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Results, dict]:
+def _results(stored: Stored, config: EvaluateConfig, device, log, out: Path | None) -> tuple[Results, dict]:
     """Score, log the tables, and return the results with the content of ``evaluation.json``."""
     protocol, embedding = stored.protocol, stored.embedding
     feature, metric = stored.choose(config.feature)
@@ -299,11 +300,12 @@ def _results(stored: Stored, config: EvaluateConfig, device, log) -> tuple[Resul
         "rows": [as_json(name, scores) for name, scores in found.items()],
         **{heading: [] for heading in ("ranked", "pairs", "operating_points", "baselines")},
     }
-    content |= measured | {"notes": notes}
+    content |= measured | {"notes": notes, "within_across": within_and_across(protocol, embedding, metric)}
     if config.expand.k:
         content["expand"] = vars(config.expand)
     if config.rerank:
-        reranked = rerank_subsets(protocol, embedding, metric, config, device)
+        folder = None if out is None else Path(out)
+        reranked = rerank_subsets(protocol, embedding, metric, config, device, folder)
         log("with k-reciprocal re-ranking (RK)\n" + table(reranked, mark="(RK)"))
         content["reranked"] = [as_json(name, scores) for name, scores in reranked.items()]
     if config.baseline:

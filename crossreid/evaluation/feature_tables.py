@@ -16,6 +16,7 @@ import numpy as np
 from crossreid.data import two_folders
 from crossreid.evaluation.archive import read_metrics
 from crossreid.evaluation.features import Stored, embedding_of
+from crossreid.evaluation.mapped import gathered
 from crossreid.images import labels
 from crossreid.protocols.results import described
 from crossreid.protocols.single_query import SingleQuery
@@ -39,7 +40,7 @@ def read(sides, pattern: str | None, same_camera: bool, keep_junk: bool = False)
         arrays = [each for each, _ in sides]
         rows = [np.arange(len(each["vectors"])) for each in arrays]
         _alike(arrays, names)
-    embeddings = [embedding_of(each)[chosen] for each, chosen in zip(arrays, rows)]
+    embeddings = [embedding_of(table)] * 2 if len(sides) == 1 else [embedding_of(each) for each in arrays]
     metrics = read_metrics(table, path) or {"vector": Metric("cosine")}
     feature = str(table.get("feature", "")) or "vector"
     if feature not in metrics:
@@ -49,6 +50,7 @@ def read(sides, pattern: str | None, same_camera: bool, keep_junk: bool = False)
         embeddings,
         metrics,
         feature,
+        rows=rows,
         same_camera=same_camera,
         keep_junk=keep_junk,
         place=" and ".join(names),
@@ -62,6 +64,7 @@ def between(
     metrics: dict[str, Metric],
     feature: str,
     *,
+    rows: Sequence[np.ndarray] | None = None,
     same_camera: bool,
     keep_junk: bool,
     place: str,
@@ -69,13 +72,15 @@ def between(
 ) -> Stored:
     """Features of queries and of a gallery, with the protocol of Market-1501 between them.
 
+    rows: where the features of these images are in their embeddings, by default in order.
     images: with identity and camera as text in ``extra``. Junk (identity -1) is left out unless ``keep_junk``, and how
     much is noted. Queries and gallery of which no camera is told are of two.
     """
     kept = [labels.not_junk([image.extra["identity"] for image in side], place, keep_junk) for side in images]
-    junk = sum(len(side) - len(rows) for side, rows in zip(images, kept))
-    embeddings = [each[rows] for each, rows in zip(embeddings, kept)]
-    chosen = [[side[at] for at in rows] for side, rows in zip(images, kept)]
+    junk = sum(len(side) - len(each) for side, each in zip(images, kept))
+    places = rows or [np.arange(len(side)) for side in images]
+    chosen = [[side[at] for at in each] for side, each in zip(images, kept)]
+    kept_rows = [place[each] for place, each in zip(places, kept)]
     queries = len(chosen[0])
     both = two_folders.with_cameras([*chosen[0], *chosen[1]], queries, place, same_camera)
     both = labels.numbered(both, place)
@@ -83,12 +88,10 @@ def between(
     protocol = SingleQuery.between(*sides, title="Stored features", same_camera=same_camera)
     if junk:
         protocol.notes = (*protocol.notes, f"junk (identity -1) was left out: {counted(junk, 'image')}.")
-    stripes = [each.stripes for each in embeddings]
-    import torch
-
+    stripes = [each.stripes for each in embeddings if each.stripes is not None]
     embedding = Embedding(
-        torch.cat([each.feature for each in embeddings]),
-        torch.cat([each for each in stripes if each is not None]) if stripes[0] is not None else None,
+        gathered(list(zip([each.feature for each in embeddings], kept_rows))),
+        gathered(list(zip(stripes, kept_rows))) if stripes else None,
     )
     recorded = {
         "protocol": described(protocol),

@@ -4,7 +4,8 @@
 scored again without the model, the images or the data set.
 
 A ``.npz`` of ``crossreid embed`` holds ``vectors`` (N, D), perhaps ``stripes``, and columns: ``feature_tables``
-reads it. ``result_files`` reads what other programs leave behind, ``sysu_mat`` the exchange format of SYSU-MM01.
+reads it, and likewise a ``.npy`` with its table of rows, whose vectors stay on the disk (``mapped``).
+``result_files`` reads what other programs leave behind, ``sysu_mat`` the exchange format of SYSU-MM01.
 """
 
 from __future__ import annotations
@@ -158,8 +159,9 @@ def read_stored(
 ) -> Stored:
     """Features from one of the forms that the module tells.
 
-    path: a ``.npz``, a ``.mat``, or a folder of such files.
-    gallery: a second ``.npz``, or folder of text files, whose features are the gallery of those in ``path``.
+    path: a ``.npz``, a ``.npy``, a ``.mat``, or a folder of such files.
+    gallery: a second ``.npz`` or ``.npy``, or folder of text files, whose features are the gallery of those in
+        ``path``.
     pattern: how names are read where identities are not given, see ``crossreid.data.two_folders.read``.
     same_camera: of the protocol that is made of such files.
     protocol: for the exchange format of SYSU-MM01, the protocol with the images that the rows belong to; for those
@@ -182,7 +184,7 @@ def read_stored(
         return sysu_mat.read(path, protocol)
     if path.suffix == ".mat":
         return result_files.read_result(path, same_camera, keep_junk)
-    arrays = archive(path)
+    arrays = _arrays(path)
     if "record" in arrays:
         stored = _recorded(arrays, path)
         return stored if protocol is None else stored.under(protocol)
@@ -191,7 +193,7 @@ def read_stored(
     check_archive(arrays, path)
     sides = [(arrays, path)]
     if gallery is not None:
-        other = archive(Path(gallery))
+        other = _arrays(Path(gallery))
         check_archive(other, Path(gallery))
         sides.append((other, Path(gallery)))
     return feature_tables.read(sides, pattern, same_camera, keep_junk)
@@ -202,9 +204,15 @@ def is_stored(path: str | Path) -> bool:
     from crossreid.evaluation import result_files, sysu_mat
 
     path = Path(path)
-    return path.suffix in (".npz", ".mat") or (
+    return path.suffix in (".npz", ".npy", ".mat") or (
         path.is_dir() and (result_files.is_inference(path) or bool(sysu_mat.cameras(path)))
     )
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    from crossreid.evaluation.mapped import mapped
+
+    return mapped(path) if path.suffix == ".npy" else archive(path)
 
 
 def recorded_settings(path: str | Path) -> dict | None:
@@ -217,8 +225,8 @@ def recorded_settings(path: str | Path) -> dict | None:
 def embedding_of(arrays: Mapping[str, np.ndarray]) -> Embedding:
     stripes = arrays.get("stripes")
     return Embedding(
-        torch.from_numpy(arrays["vectors"].astype(np.float32)),
-        None if stripes is None else torch.from_numpy(stripes.astype(np.float32)),
+        torch.from_numpy(arrays["vectors"].astype(np.float32, copy=False)),
+        None if stripes is None else torch.from_numpy(stripes.astype(np.float32, copy=False)),
     )
 
 

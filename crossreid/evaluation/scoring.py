@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -84,6 +85,7 @@ def _score(subset: Subset, camera: np.ndarray, protocol, device, measures: Seque
     config = subset.config
     listeners: list[Measure] = [MEASURES[name](subset) for name in measures]
     how = {"cmc": protocol.cmc, "ranks": config.ranks, "progress": True, "listeners": listeners}
+    how["workers"] = workers_of(config, device or subset.embedding.feature.device)
     found: list[Scores] = []
     for trials in _together(subset.trials, apart=config.expand.k > 0):
         query, gallery = trials[0].query, trials[0].gallery
@@ -118,6 +120,13 @@ def _score(subset: Subset, camera: np.ndarray, protocol, device, measures: Seque
     return replace(mean, results=results)
 
 
+def workers_of(config, device) -> int | None:
+    """Threads that compare and rank: those asked for, or as many as torch uses; on an accelerator this one."""
+    if torch.device(device).type != "cpu":
+        return None
+    return config.workers or torch.get_num_threads()
+
+
 def _together(trials: Iterable[Trial], apart: bool) -> Iterable[list[Trial]]:
     """Trials that share their queries and follow each other."""
     if apart:
@@ -142,14 +151,21 @@ def expanded(metric: Metric, query: Embedding, gallery: Embedding, config) -> tu
     return Embedding(sides[0]), Embedding(sides[1])
 
 
-def rerank_subsets(protocol, embedding: Embedding, metric: Metric, config, device=None) -> dict[str, Scores]:
+def rerank_subsets(
+    protocol, embedding: Embedding, metric: Metric, config, device=None, folder: Path | None = None
+) -> dict[str, Scores]:
     """The same after k-reciprocal re-ranking (k1, k2 and weight of ``config``), which is done for each trial, since
-    the gallery's own neighbours take part."""
+    the gallery's own neighbours take part.
+
+    folder: keeps what takes longest while it lasts, so that the same call goes on after an interruption.
+    """
+    workers = workers_of(config, device or embedding.feature.device)
     both = metric.feature and metric.stripes
     use = "both" if both else "stripes" if metric.stripes else "vector"
     identity, camera = identities_and_cameras(protocol)
     subsets: dict[str, list[Scores]] = {}
-    for trial in protocol.trials():
+    for number, trial in enumerate(protocol.trials()):
+        keep = folder and folder / f"neighbours-{number}.npz"
         query, gallery = expanded(
             metric, take(embedding, trial.query), take(embedding, trial.gallery), config
         )
@@ -169,6 +185,8 @@ def rerank_subsets(protocol, embedding: Embedding, metric: Metric, config, devic
             gallery_stripes=gallery.stripes,
             device=device,
             progress=True,
+            workers=workers,
+            keep=keep,
         )
         found = ranking.evaluate_blocks(
             streamed,
@@ -180,6 +198,9 @@ def rerank_subsets(protocol, embedding: Embedding, metric: Metric, config, devic
             cmc=protocol.cmc,
             ranks=config.ranks,
             progress=True,
+            workers=workers,
         )
         subsets.setdefault(trial.subset, []).append(found)
+    for kept in folder.glob("neighbours-*.npz") if folder else ():
+        kept.unlink()
     return {name: mean_scores(found, protocol.average) for name, found in subsets.items()}

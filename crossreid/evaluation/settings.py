@@ -56,6 +56,8 @@ class EvaluateConfig:
     examples: how many good, median and worst queries the report shows of each kind.
     features: save features and stripes as features.npz, which `crossreid evaluate` scores again without the model.
     half_stripes: stripes in that file in float16, half of the size.
+    workers: threads that compare and rank, on the CPU; none is as many as torch uses. What comes out is the same to
+        the last bit whatever their number.
     """
 
     feature: str | None = None
@@ -72,6 +74,7 @@ class EvaluateConfig:
     examples: int = 3
     features: bool = False
     half_stripes: bool = False
+    workers: int | None = None
 
     def __post_init__(self):
         if self.metric not in (None, *METRICS):
@@ -80,8 +83,8 @@ class EvaluateConfig:
             raise UserError(
                 f"evaluate.ranks is {self.ranks}: the table shows ranks up to 20, so give 20 or more"
             )
-        for name, least in (("batch", 1), ("k1", 1), ("k2", 1), ("examples", 0)):
-            if getattr(self, name) < least:
+        for name, least in (("batch", 1), ("k1", 1), ("k2", 1), ("examples", 0), ("workers", 1)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise UserError(
                     f"evaluate.{name} is {getattr(self, name)}: expected a whole number from {least}"
                 )

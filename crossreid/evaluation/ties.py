@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,12 +19,14 @@ class Ties:
 
     def __init__(self, subset: Subset):
         self._subset, self._tied, self._valid = subset, 0, 0
+        self._lock = threading.Lock()
 
     def offer(self, block: Block) -> None:
         if block.trial == 0:
             found = block.tied()
-            self._tied += int((found == 1).sum())
-            self._valid += int((found >= 0).sum())
+            with self._lock:
+                self._tied += int((found == 1).sum())
+                self._valid += int((found >= 0).sum())
 
     def numbers(self) -> list[dict[str, float]]:
         return []

@@ -15,6 +15,7 @@ Needs no torch.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -45,33 +46,38 @@ LIMIT, EXACT = 2**26, 2**23
 class Sample:
     """Distances of pairs of one kind, in the order of their size.
 
-    Memory is bounded: see ``LIMIT``. A false positive rate up to 1 % is exact for up to 800 million impostor pairs.
+    Memory is bounded: see ``LIMIT``. A false positive rate up to 1 % is exact for up to 800 million impostor pairs. The
+    order in which pairs are added, and by which thread, changes nothing.
     """
 
     def __init__(self, values=(), limit: int = LIMIT, exact: int = EXACT):
         self._limit, self._exact = limit, min(exact, limit // 4)
-        self._values = np.zeros(0, np.float32)
-        self._ends: np.ndarray | None = (
-            None  # pairs up to and with each value; none where each value is one pair
-        )
-        self._added: list[np.ndarray] = []
-        self._waiting = 0
+        self._near: list[np.ndarray] = []  # each value below the bound
+        self._count = 0
+        self._bound, self._at_bound = np.float32(np.inf), 0
+        self._far: np.ndarray | None = None  # how many lie above it, by their first digits
+        self._sorted: tuple[np.ndarray, np.ndarray | None] | None = None
+        self._lock = threading.Lock()
         self.add(np.asarray(values, np.float32).reshape(-1))
 
     def add(self, values: np.ndarray) -> None:
         """Take in further distances, (N,) float32, which are kept: pass a copy where they will change."""
-        if len(values):
-            self._added.append(values)
-            self._waiting += len(values)
-            if self._waiting + len(self._values) > self._limit:
-                self._sort()
-                self._round()
+        with self._lock:
+            self._sorted = None
+            if self._far is not None:
+                self._push(values)
+                values = values[values < self._bound]
+            if len(values):
+                self._near.append(values)
+                self._count += len(values)
+            if self._count > (self._limit if self._far is None else 2 * self._exact):
+                self._lower()
 
     @property
     def total(self) -> int:
         """How many pairs there are."""
-        self._sort()
-        return len(self._values) if self._ends is None else int(self._ends[-1])
+        values, ends = self._settled()
+        return len(values) if ends is None else int(ends[-1])
 
     def nearer(self, threshold) -> np.ndarray:
         """How many pairs are nearer than each threshold."""
@@ -83,66 +89,86 @@ class Sample:
 
     def at(self, rank) -> np.ndarray:
         """The distance that so many others precede, 0 to total - 1."""
-        self._sort()
-        return self._values[rank if self._ends is None else np.searchsorted(self._ends, rank, side="right")]
+        values, ends = self._settled()
+        return values[rank if ends is None else np.searchsorted(ends, rank, side="right")]
 
     def distinct(self) -> np.ndarray:
         """Every distance that occurs, once, rising."""
-        self._sort()
-        return np.unique(self._values)
+        return np.unique(self._settled()[0])
 
     def merged(self, other: Sample) -> Sample:
         """The pairs of both."""
         both = Sample(limit=self._limit, exact=self._exact)
         for each in (self, other):
-            each._sort()
-        if self._ends is None and other._ends is None:
-            for each in (self, other):
-                both.add(each._values)
-            return both
-        values = np.concatenate([self._values, other._values])
-        order = np.argsort(values, kind="stable")
-        both._values = values[order]
-        both._ends = np.cumsum(np.concatenate([self._counts(), other._counts()])[order])
-        both._round()
+            if each._far is not None:
+                both._far = each._far + (0 if both._far is None else both._far)
+                both._bound = min(both._bound, each._bound)
+        for each in (self, other):
+            for values in each._near:
+                both.add(values)
+            if each._at_bound:
+                both.add(np.full(each._at_bound, each._bound, np.float32))
         return both
 
     def _up_to(self, threshold, side: Literal["left", "right"]) -> np.ndarray:
-        self._sort()
-        place = np.searchsorted(self._values, np.asarray(threshold, np.float64), side=side)
-        return place if self._ends is None else np.concatenate([[0], self._ends])[place]
+        values, ends = self._settled()
+        place = np.searchsorted(values, np.asarray(threshold, np.float64), side=side)
+        return place if ends is None else np.concatenate([[0], ends])[place]
 
-    def _counts(self) -> np.ndarray:
-        if self._ends is None:
-            return np.ones(len(self._values), np.int64)
-        return np.diff(self._ends, prepend=0)
+    def _push(self, values: np.ndarray) -> None:
+        """Count the values that are at the bound, and those above it by their first digits."""
+        assert self._far is not None
+        for start in range(0, len(values), 2**22):
+            part = values[start : start + 2**22]
+            self._at_bound += int((part == self._bound).sum())
+            self._far += np.bincount(_key(part[part > self._bound]) >> np.uint32(12), minlength=2**20)
 
-    def _sort(self) -> None:
-        if not self._waiting:
-            return
-        if self._ends is None:
-            values = np.concatenate([self._values, *self._added])
-            values.sort()
+    def _lower(self) -> None:
+        """Keep the smallest values, and of the others only how many have the same first digits."""
+        values, self._near = np.concatenate(self._near), []
+        before, count = self._bound, self._at_bound
+        values.partition(self._exact - 1)
+        self._bound, self._at_bound = values[self._exact - 1], 0
+        if self._far is None:
+            self._far = np.zeros(2**20, np.int64)
         else:
-            values = np.concatenate([self._values, *self._added])
-            order = np.argsort(values, kind="stable")
-            counts = np.concatenate([self._counts(), np.ones(self._waiting, np.int64)])[order]
-            values, self._ends = values[order], np.cumsum(counts)
-        self._values, self._added, self._waiting = values, [], 0
+            self._far[_key(np.array([before])) >> np.uint32(12)] += count
+        self._push(values)
+        self._near = [values[values < self._bound]]
+        self._count = len(self._near[0])
 
-    def _round(self) -> None:
-        """Keep the smallest values, and of the others which fall together after rounding only how many they are."""
-        if len(self._values) <= self._limit // 2:
-            return
-        values = self._values.copy()
-        bits = values[self._exact :].view(np.uint32)
-        bits &= np.uint32(0xFFFFF000)
-        bits |= np.uint32(0x800)
-        # What is rounded must not come before what is not.
-        np.maximum(values[self._exact :], values[self._exact - 1], out=values[self._exact :])
-        ends = np.arange(1, len(values) + 1) if self._ends is None else self._ends
-        last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
-        self._values, self._ends = values[last], ends[last]
+    def _settled(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The values, rising, and how many pairs there are up to and with each; None where each is one pair."""
+        with self._lock:
+            if self._sorted is None:
+                if self._far is not None and self._count >= self._exact:
+                    self._lower()
+                near = np.concatenate([np.zeros(0, np.float32), *self._near])
+                near.sort()
+                self._near = [near]
+                self._sorted = near, None
+                if self._far is not None:
+                    digits = np.flatnonzero(self._far)
+                    # What is rounded must not come before what is not.
+                    rounded = np.maximum(_value(digits), self._bound)
+                    values = np.concatenate([near, np.array([self._bound], np.float32), rounded])
+                    counts = np.concatenate(
+                        [np.ones(len(near), np.int64), np.array([self._at_bound]), self._far[digits]]
+                    )
+                    self._sorted = values, np.cumsum(counts)
+            return self._sorted
+
+
+def _key(values: np.ndarray) -> np.ndarray:
+    """Whole numbers, uint32, in the order of the float32 values."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(2**31))
+
+
+def _value(digits: np.ndarray) -> np.ndarray:
+    """The middle of the values whose keys begin with these 20 bits."""
+    keys = (digits.astype(np.uint32) << np.uint32(12)) | np.uint32(0x800)
+    return np.where(keys >> np.uint32(31), keys & np.uint32(2**31 - 1), ~keys).view(np.float32)
 
 
 def accepted(genuine: Sample, impostor: Sample, rates: Sequence[float] | np.ndarray = CURVE):

@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.export.comparison import BATCHES, TOLERANCE, difference, rendered
-from crossreid.export.using import DESCRIPTION, Run, read, run_graph
+from crossreid.export.description import DESCRIPTION, read
+from crossreid.export.running import load_mindspore, open_mindir, run_graph
 from crossreid.files import write_json
 from crossreid.records import MODALITIES, UserError, pip_install
-
-_DEVICES = {"cpu": "CPU", "cuda": "GPU", "npu": "Ascend"}
 
 
 def add(folder: str | Path, *, overwrite: bool = False, log: Callable[[str], None] = print) -> Path:
@@ -87,29 +86,6 @@ def add(folder: str | Path, *, overwrite: bool = False, log: Callable[[str], Non
     return folder
 
 
-def open_mindir(path: Path, device: str = "cpu") -> Run:
-    """A MINDIR file as a function from what the graph takes to what it gives."""
-    mindspore = load_mindspore()
-    kind, _, index = device.partition(":")
-    if kind not in _DEVICES or not (index or "0").isdigit():
-        raise UserError(f"MindSpore cannot run on {device!r}: choose one of {', '.join(_DEVICES)}")
-    try:
-        mindspore.set_device(_DEVICES[kind], 0 if kind == "cpu" else int(index or 0))
-        graph = mindspore.nn.GraphCell(mindspore.load(str(path)))
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be run by MindSpore {mindspore.__version__} on {device} "
-            f"({(str(error).splitlines() or ['no further words'])[0][:200]}): choose another device, or the build of "
-            "MindSpore for it"
-        ) from error
-
-    def run(values):
-        found = graph(mindspore.Tensor(values))
-        return [each.asnumpy() for each in (found if isinstance(found, tuple) else (found,))]
-
-    return run
-
-
 def check_packages() -> None:
     missing = [name for name in ("onnx", "mindspore") if importlib.util.find_spec(name) is None]
     if missing:
@@ -141,17 +117,3 @@ def _compare(model, path: Path, pixels, expects: dict, tolerance: float) -> floa
             )
         worst = max(worst, error)
     return worst
-
-
-def load_mindspore():
-    # On processors with AVX-512, oneDNN takes a reference implementation for MindSpore's 3 x 3 convolutions, which is
-    # fifty times as slow (MindSpore 2.10); with AVX2 it takes a fast one.
-    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
-    try:
-        import mindspore
-    except ImportError as error:
-        raise UserError(
-            "a MINDIR file needs MindSpore, which is not installed: pip install mindspore, in an environment with a "
-            "NumPy below 2; or use the ONNX file that lies beside it"
-        ) from error
-    return mindspore

@@ -26,16 +26,9 @@ from crossreid.embedder import Trained
 from crossreid.evaluation import thresholds
 from crossreid.export import mindir
 from crossreid.export.comparison import BATCHES, TOLERANCE, difference, rendered
-from crossreid.export.using import (
-    DESCRIPTION,
-    FORMAT,
-    SUFFIXES,
-    Exported,
-    graph_values,
-    onnx_run,
-    open_session,
-    run_graph,
-)
+from crossreid.export.description import DESCRIPTION, FORMAT
+from crossreid.export.running import graph_values, onnx_run, open_session, run_graph
+from crossreid.export.using import SUFFIXES, Exported
 from crossreid.files import check_folder, write_json
 from crossreid.ops import degenerate
 from crossreid.records import MODALITIES, UserError, pip_install

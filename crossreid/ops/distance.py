@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -47,7 +49,10 @@ def _cosine(x, y):
 def tensor(values) -> torch.Tensor:
     """A floating tensor of the values; an array of float32 or float64 is shared, not copied."""
     if not isinstance(values, torch.Tensor):
-        values = torch.as_tensor(np.asarray(values))
+        with warnings.catch_warnings():
+            # Said of memory maps that are open for reading; nobody writes here.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writ")
+            values = torch.as_tensor(np.asarray(values))
     return values if values.is_floating_point() else values.float()
 
 

@@ -7,6 +7,7 @@ sort has them.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -90,6 +91,7 @@ def evaluate_blocks(
     listeners: Sequence[Listener] = (),
     first: int = 0,
     progress: bool = False,
+    workers: int | None = None,
 ) -> Scores:
     """Scores of a search whose distances are made block by block.
 
@@ -105,13 +107,25 @@ def evaluate_blocks(
     block: queries at a time; by default as many as fill 20 MiB.
     listeners: each is offered every ``Block`` of distances. first: the number of this trial, as they are told it.
     progress: show a bar with the time left, where the output is a terminal.
+    workers: threads that make and rank blocks; ``rows`` and the listeners are then called by several at a time. What
+        comes out is the same to the last bit whatever their number. None is this thread alone, with all of torch's.
 
     Raises UserError naming the first distance that is not finite, or when no query has a valid match.
     """
     task = Task(query_ids, gallery_ids, query_cameras, gallery_cameras, excluded, cmc, ranks)
     if isinstance(rows, Rows):
         task.check(*rows.shape)
-    run(rows, [(task, None)], task.queries, len(task.gallery_identity), block, progress, listeners, first)
+    run(
+        rows,
+        [(task, None)],
+        task.queries,
+        len(task.gallery_identity),
+        block,
+        progress,
+        listeners,
+        first,
+        workers,
+    )
     return task.scores()
 
 
@@ -127,6 +141,7 @@ def evaluate_trials(
     listeners: Sequence[Listener] = (),
     first: int = 0,
     progress: bool = False,
+    workers: int | None = None,
 ) -> list[Scores]:
     """Scores of several trials that share their queries, from one pass over all their gallery images.
 
@@ -142,7 +157,7 @@ def evaluate_trials(
         chosen = np.asarray(chosen)
         task = Task(query_ids, gallery_ids[chosen], None, None, excluded, cmc, ranks)
         tasks.append((task, chosen))
-    run(rows, tasks, len(query_ids), len(gallery_ids), block, progress, listeners, first)
+    run(rows, tasks, len(query_ids), len(gallery_ids), block, progress, listeners, first, workers)
     return [task.scores() for task, _ in tasks]
 
 
@@ -197,7 +212,8 @@ def blocks(query, gallery, metric: str = "cosine", device=None) -> Rows:
     """The queries' distances to the gallery, block by block.
 
     query: (Q, D), gallery: (G, D); metric and device as in ``evaluate``. The distances of one block are
-    overwritten by the next one's. Raises UserError naming the first row that is not finite.
+    overwritten by the next one's that the same thread asks for. Raises UserError naming the first row that is not
+    finite.
     """
     if metric not in METRICS:
         raise UserError(f"unknown metric {metric!r}: choose one of {', '.join(METRICS)}")
@@ -212,14 +228,13 @@ def blocks(query, gallery, metric: str = "cosine", device=None) -> Rows:
     query, gallery = query.to(device, dtype), gallery.to(device, dtype)
     query_square, gallery_square = _squares(query, "query"), _squares(gallery, "gallery")
     inverse = gallery_square.sqrt().clamp_min(1e-12).reciprocal()
-    buffer = torch.empty(0, len(gallery), dtype=dtype, device=device)
+    own = threading.local()
 
     @torch.no_grad()
     def rows(start: int, stop: int) -> torch.Tensor:
-        nonlocal buffer
-        if len(buffer) < stop - start:
-            buffer = torch.empty(stop - start, len(gallery), dtype=dtype, device=device)
-        out = buffer[: stop - start]
+        if len(getattr(own, "buffer", ())) < stop - start:
+            own.buffer = torch.empty(stop - start, len(gallery), dtype=dtype, device=device)
+        out = own.buffer[: stop - start]
         part = query[start:stop]
         if metric != "euclidean":
             part = part / query_square[start:stop, None].sqrt().clamp_min(1e-12)

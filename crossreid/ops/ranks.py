@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from crossreid.ops.precision import full_products
 from crossreid.records import Scores, UserError, counted
 
 BLOCK_BYTES = 20 * 2**20
+SMALLEST_BLOCK = 64
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,8 @@ class Block:
 
 
 class Listener(Protocol):
-    """Who is offered every block of distances once, before it is ranked."""
+    """Who is offered every block of distances once, before it is ranked; in any order, and by several threads where
+    there are several workers."""
 
     def offer(self, block: Block) -> None: ...
 
@@ -235,18 +242,22 @@ def rank_sorted(
     return torch.where(count[:, None] == 0, torch.nan, found)
 
 
-def run(rows, tasks, queries, gallery, block, progress, listeners, first):
-    """Feed the distances block by block to each task, a pair (task, its gallery rows or None for all)."""
+def run(rows, tasks, queries, gallery, block, progress, listeners, first, workers=None):
+    """Feed the distances block by block to each task, a pair (task, its gallery rows or None for all).
+
+    workers: threads that make and rank blocks, each with one thread of torch; None is this thread, with all of torch's.
+    """
     if not queries or not gallery:
         raise UserError(f"{queries} queries and {gallery} gallery items: there must be at least one of each")
     if block is None:
-        block = int(np.clip(BLOCK_BYTES // (4 * gallery), 16, 1024))
+        block = int(np.clip(BLOCK_BYTES // (4 * gallery), SMALLEST_BLOCK, 1024))
     overwritten = isinstance(rows, Rows) or any(chosen is not None for _, chosen in tasks)
     unchecked: list[tuple[int, torch.Tensor]] = []
     bar = tqdm(
         total=queries, desc="ranking", disable=None if progress else True, leave=False, unit=" queries"
     )
-    for start in range(0, queries, block):
+
+    def one(start: int) -> int:
         stop = min(start + block, queries)
         values = rows(start, stop) if overwritten else copy(rows(start, stop))
         if tuple(values.shape) != (stop - start, gallery):
@@ -263,9 +274,36 @@ def run(rows, tasks, queries, gallery, block, progress, listeners, first):
             if chosen is not None and isinstance(values, torch.Tensor):
                 chosen = torch.from_numpy(np.asarray(chosen)).to(values.device, non_blocking=True)
             task.add(start, values if chosen is None else values[:, chosen], listeners, trial)
-        bar.update(stop - start)
+        return stop - start
+
+    with bar:
+        for count in in_threads(one, range(0, queries, block), workers):
+            bar.update(count)
     refuse_wrong(unchecked, gallery)
-    bar.close()
+
+
+def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> Iterator[R]:
+    """``work`` of each item, in order, by so many threads, each with one of torch's threads: what they compute is the
+    same to the last bit whatever their number. workers: None is this thread, with all that torch has."""
+    if workers is None:
+        yield from map(work, items)
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[R]] = deque()
+    try:
+        # Settings of torch that a context changes are those of the process: changed once, not by each thread.
+        with full_products():
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def copy(values):

@@ -8,20 +8,18 @@ with its square.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import reduce
-from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from crossreid.ops import alignment, memory
+from crossreid.ops import alignment, memory, neighbours
 from crossreid.ops.distance import tensor
 from crossreid.ops.precision import full_products, without_autocast
 from crossreid.records import UserError
-
-TILE = 512, 2048
 
 
 def k_reciprocal(query, gallery, k1: int = 20, k2: int = 6, weight: float = 0.3, **more) -> torch.Tensor:
@@ -47,6 +45,8 @@ def k_reciprocal_rows(
     precision: str = "float32",
     device=None,
     progress: bool = False,
+    workers: int | None = None,
+    keep: Path | None = None,
 ) -> Reranked:
     """Re-ranked distances block by block: a function of (start, stop) for ``ranking.evaluate_blocks``.
 
@@ -63,6 +63,10 @@ def k_reciprocal_rows(
         3e-3.
     device: where distances are computed, by default where the features are.
     progress: show a bar with the time left, where the output is a terminal.
+    workers: threads that make distances; the result is the same to the last bit whatever their number. None is this
+        thread, with all of torch's.
+    keep: a file for the neighbour lists, which take most of the time, written every few minutes; the same call goes
+        on from there, and refuses nothing: a file of other features is begun anew. Whoever names it removes it.
 
     The set of a neighbour is taken in when strictly more than two thirds of it agree (the paper: at least),
     as in the authors' code. Equal distances are ordered by index, queries first. Raises UserError naming the
@@ -77,7 +81,8 @@ def k_reciprocal_rows(
         if query_stripes is None or gallery_stripes is None:
             raise UserError(f"re-ranking by {use} needs the stripes of both the queries and the gallery")
         stripes = _two(query_stripes, gallery_stripes, 3, "stripes", device)
-    return _rerank(_Features(vectors, stripes, unaligned), k1, k2, weight, precision, progress)
+    source = _Features(vectors, stripes, unaligned)
+    return _rerank(source, k1, k2, weight, precision, progress=progress, workers=workers, keep=keep)
 
 
 def k_reciprocal_distance(
@@ -111,7 +116,7 @@ def k_reciprocal_distance(
             if len(at):
                 raise UserError(f"the {name} distance at {tuple(at[0].tolist())} is not a finite number")
     whole = _Matrices(matrices[0], matrices[1], matrices[2], squared)
-    return _whole(_rerank(whole, k1, k2, weight, precision, False))
+    return _whole(_rerank(whole, k1, k2, weight, precision))
 
 
 def expand_features(
@@ -188,8 +193,8 @@ class Reranked:
     def __call__(self, start: int, stop: int) -> torch.Tensor:
         source, total = self.source, self.queries + self.gallery
         out = np.empty((stop - start, self.gallery), np.float32)
-        for left in range(self.queries, total, TILE[1]):
-            right = min(left + TILE[1], total)
+        for left in range(self.queries, total, neighbours.TILE[1]):
+            right = min(left + neighbours.TILE[1], total)
             out[:, left - self.queries : right - self.queries] = source.tile(start, stop, left, right)
         out /= self.largest[start:stop, None]
         if self.half:
@@ -230,7 +235,7 @@ def _whole(reranked: Reranked) -> torch.Tensor:
     return out
 
 
-def _rerank(source, k1, k2, weight, precision, progress) -> Reranked:
+def _rerank(source, k1, k2, weight, precision, **how) -> Reranked:
     from crossreid.ops import kernels
 
     if k1 < 1 or k2 < 1:
@@ -241,7 +246,7 @@ def _rerank(source, k1, k2, weight, precision, progress) -> Reranked:
         raise UserError(f"unknown precision {precision!r}: choose float32 or float16")
     queries, gallery = source.queries, source.gallery
     total, half = queries + gallery, precision == "float16"
-    nearest, distance, largest = _neighbours(source, min(max(k1 + 1, k2), total), progress)
+    nearest, distance, largest = neighbours.of_all(source, min(max(k1 + 1, k2), total), **how)
     if not np.isfinite(largest).all() or nearest.min(initial=0) < 0:
         item = int(np.argmax(~np.isfinite(largest) | (nearest < 0).any(axis=1)))
         raise UserError(f"distances of item {item} are not finite: are its features too large?")
@@ -287,48 +292,6 @@ def _stack(parts):
     return np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64), np.concatenate(columns)
 
 
-def _neighbours(source, k, progress):
-    """The k nearest of every item (N, k) with their distances, and the largest distance of every item (N,).
-
-    The distances are symmetric: only tiles on and right of the diagonal are computed, and serve rows and
-    columns.
-    """
-    from crossreid.ops.kernels import nearest_columns, nearest_rows
-
-    total = source.queries + source.gallery
-    nearest = np.full((total, k), -1, np.int32)
-    distance = np.full((total, k), np.inf, np.float32)
-    largest = np.full(total, -np.inf, np.float32)
-    edges = [*range(0, source.queries, TILE[0]), *range(source.queries, total, TILE[0]), total]
-    bar = tqdm(
-        total=total * total // 2,
-        desc="neighbours",
-        disable=None if progress else True,
-        leave=False,
-        unit=" pairs",
-        unit_scale=True,
-    )
-    with bar:
-        for top, bottom in pairwise(edges):
-            for left, right in _spans(top, bottom, source.queries, total):
-                tile = np.ascontiguousarray(source.tile(top, bottom, left, right))
-                nearest_rows(tile, top, left, nearest, distance, largest)
-                if left >= bottom:
-                    nearest_columns(tile, top, left, nearest, distance, largest)
-                bar.update(tile.size // (1 if left >= bottom else 2))
-    return nearest, distance, largest
-
-
-def _spans(top, bottom, queries, total):
-    """Column ranges from ``top`` on: the diagonal tile, then wide ones; none holds queries and gallery."""
-    yield top, bottom
-    left = bottom
-    while left < total:
-        right = min(left + TILE[1], queries if left < queries else total)
-        yield left, right
-        left = right
-
-
 class _Features:
     """Distances among queries and gallery items, queries first, from vectors, stripes or both."""
 
@@ -341,6 +304,14 @@ class _Features:
             self.squares = [part.square().sum(1) for part in vectors]
         self.compare = alignment.unaligned if unaligned else alignment.aligned
         self.compare_pairs = alignment.unaligned_pairs if unaligned else alignment.aligned_pairs
+
+    def digest(self) -> str:
+        """Changes when a feature does."""
+        found = hashlib.blake2b(str((self.compare.__name__, self.queries)).encode(), digest_size=16)
+        for part in (*(self.vectors or ()), *(self.stripes or ())):
+            for start in range(0, len(part), 4096):
+                found.update(part[start : start + 4096].cpu().contiguous().numpy())
+        return found.hexdigest()
 
     def _part(self, pair, start, stop):
         side = int(start >= self.queries)

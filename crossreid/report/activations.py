@@ -4,104 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from html import escape
 
 import numpy as np
 
 from crossreid.records import UserError
-from crossreid.report.charts import WIDTH, csv_text
-from crossreid.report.drawing import Drawing
-from crossreid.report.figures import Section, slug
+from crossreid.report import evidence
+from crossreid.report.figure import Plot, slug
+from crossreid.report.images import MappedImage, activation_maps
 from crossreid.report.runs import Run
+from crossreid.report.section import Section
 
 LISTED = 4  # how many of the gallery stand beside a query
-LEFT, GAP = 74, 5
 KINDS = {"good": "a good query", "median": "a median query", "worst": "the worst query"}
-# From nothing to most: dark violet over red to yellow, even in lightness.
-HEAT = ((10, 7, 35), (78, 18, 108), (158, 42, 99), (222, 81, 58), (251, 155, 6), (247, 225, 85))
-
-
-@dataclass(frozen=True)
-class MappedImage:
-    """One image with what lies over it.
-
-    pixels: (H, W, 3) uint8. maps: name -> (h, w) from 0 to 1. words: lines above it. right: whether it shows the
-        query's person, None for the query itself.
-    """
-
-    pixels: np.ndarray
-    maps: dict[str, np.ndarray]
-    words: Sequence[str]
-    right: bool | None = None
-
-
-@dataclass(frozen=True)
-class Activations:
-    """A query and its nearest images in the first line, their maps below."""
-
-    name: str
-    title: str
-    seen: Sequence[MappedImage]
-    note: str = ""
-    maps: Sequence[str] = field(default=())
-
-    @property
-    def description(self) -> str:
-        words = "; ".join(" ".join(each.words) for each in self.seen)
-        return f"{self.title}. Images: {words}. Below each: {', '.join(self.maps)}."
-
-    def csv(self) -> str:
-        rows = [
-            [number, " ".join(each.words), name, y, x, f"{value:.4f}"]
-            for number, each in enumerate(self.seen)
-            for name, values in each.maps.items()
-            for (y, x), value in np.ndenumerate(values)
-        ]
-        return csv_text(["image", "role", "map", "row", "column", "value"], rows)
-
-    def draw(self) -> Drawing:
-        wide = (WIDTH - LEFT - 10) / (LISTED + 1) - GAP
-        height, width = self.seen[0].pixels.shape[:2]
-        high = min(wide * height / width, 2.4 * wide)
-        top = 32
-        sheet = Drawing(WIDTH, top + (len(self.maps) + 1) * (high + GAP) + (18 if self.note else 4))
-        for line, name in enumerate(("image", *self.maps)):
-            middle = top + line * (high + GAP) + high / 2
-            words = name.split(", ")
-            for index, word in enumerate(words):
-                sheet.text(LEFT - 8, middle + 14 * (index - (len(words) - 1) / 2) + 4, word, "ink", "end")
-        for column, each in enumerate(self.seen):
-            x = LEFT + column * (wide + GAP)
-            colour = "ink" if each.right is None else "right" if each.right else "wrong"
-            for index, word in enumerate(each.words):
-                sheet.text(x + wide / 2, 12 + 14 * index, word, colour, "middle", bold=not index)
-            laid = [each.pixels, *(overlay(each.pixels, each.maps[name]) for name in self.maps)]
-            for line, pixels in enumerate(laid):
-                about = f"{' '.join(each.words)}: {('image', *self.maps)[line]}"
-                y = top + line * (high + GAP)
-                sheet.image(x, y, wide, high, pixels, about)
-                if not line and each.right is not None:
-                    sheet.rectangle(
-                        x, y, wide, high, border=colour, thickness=2.4, dash="" if each.right else "5 3"
-                    )
-        if self.note:
-            sheet.text(WIDTH / 2, sheet.height - 6, self.note, "muted", "middle", 11)
-        return sheet
-
-
-def overlay(pixels: np.ndarray, values: np.ndarray, strength: float = 0.6) -> np.ndarray:
-    """A map (h, w) of 0 to 1 laid over an image (H, W, 3) uint8, which turns grey below it."""
-    from PIL import Image
-
-    size = pixels.shape[1], pixels.shape[0]
-    smooth = Image.fromarray(np.asarray(values, np.float32)).resize(size, Image.Resampling.BICUBIC)
-    place = np.clip(np.asarray(smooth), 0, 1) * (len(HEAT) - 1)
-    low = np.minimum(place.astype(int), len(HEAT) - 2)
-    ramp, part = np.asarray(HEAT, float), (place - low)[..., None]
-    colour = ramp[low] * (1 - part) + ramp[low + 1] * part
-    grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
-    return np.round(strength * colour + (1 - strength) * grey).astype(np.uint8)
 
 
 def energy(maps) -> np.ndarray:
@@ -182,10 +96,9 @@ def _scaled(values: np.ndarray, from_zero: bool = False) -> np.ndarray:
 
 
 def section(runs: Sequence[Run], feature: str | None = None) -> Section:
-    """Of the first good, median and worst query of each run's first row."""
-    from crossreid.report import evidence
-
-    figures, said = [], []
+    """Of the first good, median and worst query of each run's first subset."""
+    folded: dict[str, list[Plot]] = {}
+    failed: dict[str, str] = {}
     for run in runs:
         lists = run.evaluation.get("ranked") or ()
         if not lists or evidence.weights(run) is None:
@@ -194,30 +107,17 @@ def section(runs: Sequence[Run], feature: str | None = None) -> Section:
             method = evidence.model(run)
             chosen = feature if feature in method.features else run.evaluation.get("feature")
             chosen = chosen if chosen in method.features else None
-            for ranked in first_of_each_kind(lists):
-                figures.append(_figure(run, method, chosen, ranked, len(runs) > 1))
+            folded[run.name] = [
+                _figure(run, method, chosen, ranked, len(runs) > 1)
+                for ranked in evidence.first_of_each_kind(lists)
+            ]
         except UserError as error:
-            said.append(f"<p>No maps of {escape(run.name)}: {escape(str(error))}</p>")
-    if not figures:
-        return Section("Activation", "".join(said))
-    words = (
-        "<p>Activation: how long the network's last feature is at each place, from least (dark) to most (yellow) "
-        "within each image. Similarity: the places that bring an image and the query together more than the rest "
-        "of the image does, and for the query those that bring it to the first of the list. The maps have few "
-        "cells; they are smoothed for the eye, and the CSV holds them as they are. <code>crossreid report RUN "
-        "--figures FOLDER</code> saves these figures.</p>"
-    )
-    return Section("Activation", words + "".join(said), figures)
+            failed[run.name] = str(error)
+    about = {"failed": failed, "drawn": bool(folded)}
+    return Section("Activation", "activation.html" if folded or failed else "", about, folded=folded)
 
 
-def first_of_each_kind(lists: Sequence[dict]) -> list[dict]:
-    first = [each for each in lists if each["subset"] == lists[0]["subset"]]
-    return list({each["kind"]: each for each in reversed(first)}.values())[::-1]
-
-
-def _figure(run: Run, method, feature, ranked: dict, several: bool) -> Activations:
-    from crossreid.report import evidence
-
+def _figure(run: Run, method, feature, ranked: dict, several: bool) -> Plot:
     gallery = ranked["gallery"][:LISTED]
     pixels, images, modality = evidence.shown(run, [ranked["query"], *gallery], method)
     maps = look(method, images, modality, feature)
@@ -230,10 +130,9 @@ def _figure(run: Run, method, feature, ranked: dict, several: bool) -> Activatio
         for index, (each, right) in enumerate(zip(pixels, [None, *(bool(each["right"]) for each in gallery)]))
     ]
     who = run.name if several else "the network"
-    return Activations(
+    return activation_maps(
+        seen,
         f"activation-{slug(run.name)}-{slug(str(ranked['kind']))}",
         f"What {who} looks at: {KINDS.get(ranked['kind'], ranked['kind'])}",
-        seen,
-        f"row {ranked['subset']}, feature {feature or method.features[0]}",
-        tuple(maps),
+        f"subset {ranked['subset']}, feature {feature or method.features[0]}",
     )

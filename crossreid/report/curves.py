@@ -2,104 +2,168 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from crossreid.report.charts import Chart, Line
-from crossreid.report.figures import slug
+from crossreid.report import plots
+from crossreid.report.figure import Plot, slug
+from crossreid.report.groups import Group
+from crossreid.report.plots import Line
 from crossreid.report.runs import Run
+from crossreid.report.section import mean_line
 from crossreid.report.tables import MEASURES, all_results, number
 
+Series = dict[str, dict[float, float]]  # name -> epochs finished -> value
 
-def found_by_rank(runs: Sequence[Run]) -> list[Chart]:
-    found = [result for result in all_results(runs) if result.row.get("cmc")]
-    charts = []
-    for row in dict.fromkeys(str(result.row["subset"]) for result in found):
+
+def found_by_rank(groups: Sequence[Group]) -> list[Plot]:
+    found = [result for result in all_results(groups) if result.row.get("cmc")]
+    drawn = []
+    for subset in dict.fromkeys(str(result.row["subset"]) for result in found):
         lines = []
         for result in found:
-            if str(result.row["subset"]) == row:
-                cmc = result.row["cmc"][:20]
-                label = (result.system or "this run") if len(runs) == 1 else result.label
-                lines.append(Line(label, list(range(1, len(cmc) + 1)), cmc))
-        charts.append(
-            Chart(
-                f"cmc-{slug(row)}",
-                f"CMC, {row}",
-                "Rank",
-                "Queries found",
-                lines,
-                percent=True,
-                marks=(1, 5, 10, 15, 20),
-            )
+            if str(result.row["subset"]) == subset:
+                cmc, spread = result.row["cmc"][:20], result.row.get("cmc_std")
+                alone = len(groups) == 1 and len(groups[0].runs) == 1
+                label = (result.system or "this run") if alone else result.label
+                ranks = list(range(1, len(cmc) + 1))
+                lines.append(Line(label, ranks, cmc, spread[: len(cmc)] if spread else None))
+        drawn.append(plots.ranks(f"cmc-{slug(subset)}", f"CMC, {subset}", lines))
+    return drawn
+
+
+def training(groups: Sequence[Group]) -> list[Plot]:
+    return [*_losses(groups), *_lrs(groups), *_scores(groups)]
+
+
+def _losses(groups: Sequence[Group]) -> list[Plot]:
+    """One run: the losses of a phase in one chart. Several: a chart for each loss, a line for each run."""
+    charts: dict[tuple[str, str], list[Line]] = {}
+    several = len(groups) > 1
+    for group in groups:
+        for name, line in _lines(group, lambda epoch: epoch.get("losses") or {}).items():
+            phase, _, term = name.rpartition("/")
+            kind = _kind(term)
+            if kind == "weight" and len({f"{value:.2g}" for value in line.y}) == 1:
+                continue  # a weight that stays what it is tells nothing
+            chart, label = (name, group.name) if several else (phase or "train", term)
+            charts.setdefault((kind, chart), []).append(Line(label, line.x, line.y, line.spread))
+    drawn = []
+    for (kind, name), lines in charts.items():
+        word = {"loss": "Loss", "accuracy": "Accuracy", "weight": "Weight"}[kind]
+        many = {"loss": "Losses", "accuracy": "Training accuracy", "weight": "Weights"}[kind]
+        title = f"{word} {name}" if several else f"{many}, phase {name}"
+        percent = kind == "accuracy"
+        file = f"{kind}-{slug(name)}"
+        drawn.append(
+            plots.lines(file, title, "Epoch", "Mean over the epoch", _merged(lines), percent=percent)
         )
-    return charts
+    return drawn
 
 
-def training(runs: Sequence[Run]) -> list[Chart]:
-    charts = []
-    several = len(runs) > 1
-    # One run: the losses of a phase in one chart. Several: a chart for each loss, a line for each run.
-    losses: dict[str, list[Line]] = {}
-    for run in runs:
-        for name, line in _series(run, lambda epoch: epoch.get("losses") or {}).items():
-            phase, _, loss = name.rpartition("/")
-            chart, label = (name, run.name) if several else (phase or "train", loss)
-            losses.setdefault(chart, []).append(Line(label, *line))
-    for name, lines in losses.items():
-        title = f"Loss {name}" if several else f"Losses, phase {name}"
-        charts.append(Chart(f"loss-{slug(name)}", title, "Epoch", "Mean over the epoch", lines))
-    lrs: dict[str, list[Line]] = {}
-    for run in runs:
-        for name, line in _series(run, _lrs).items():
-            lrs.setdefault(name.partition(" ")[0], []).append(
-                Line(f"{run.name}, {name}" if several else name, *line)
-            )
-    for name, lines in lrs.items():
+def _kind(term: str) -> str:
+    """Methods log more than losses beside them: the share of the batch that is classified rightly, weights of pairs."""
+    if term.endswith("accuracy"):
+        return "accuracy"
+    return "weight" if term.endswith(("weight", "weights")) else "loss"
+
+
+def _lrs(groups: Sequence[Group]) -> list[Plot]:
+    charts: dict[str, list[Line]] = {}
+    for group in groups:
+        for name, line in _lines(group, _lr).items():
+            label = f"{group.name}, {name}" if len(groups) > 1 else name
+            charts.setdefault(name.partition(" ")[0], []).append(Line(label, line.x, line.y))
+    drawn = []
+    for name, lines in charts.items():
         values = [y for line in lines for y in line.y]
         wide = min(values) > 0 and max(values) > 20 * min(values)
-        charts.append(
-            Chart(
-                f"rate-{slug(name)}",
-                f"Learning rate, optimizer {name}",
-                "Epoch",
-                "Rate",
-                lines,
-                logarithmic=wide,
-            )
+        title = f"Learning rate, optimizer {name}"
+        drawn.append(
+            plots.lines(f"lr-{slug(name)}", title, "Epoch", "Learning rate", _merged(lines), log_y=wide)
         )
-    scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
-    for run in runs:
-        for record in run.evaluations:
-            for row, values in (record.get("rows") or {}).items():
-                split = record.get("split", "test")
-                for measure in ("rank1", "mean_ap"):
-                    if number({"trials": [values]}, measure) is None and values.get(measure) is None:
-                        continue
-                    name = MEASURES[measure]
-                    label = f"{run.name}, {name}" if several else name
-                    scores.setdefault((split, row), {}).setdefault(label, {})[record["epoch"] + 1] = values[
-                        measure
-                    ]
-    for (split, row), found in scores.items():
-        lines = [Line(label, list(points), list(points.values())) for label, points in found.items()]
-        title = f"Scores during training, {row}, {split} split"
-        charts.append(Chart(f"scores-{slug(row)}-{split}", title, "Epoch", "Score", lines, percent=True))
-    return charts
+    return drawn
 
 
-def _series(run: Run, values) -> dict[str, tuple[list, list]]:
-    """Name -> (epochs finished, values), for the epochs where ``values`` of the record knows the name."""
-    series: dict[str, tuple[list, list]] = {}
+def _merged(lines: Sequence[Line]) -> list[Line]:
+    """Lines that lie on each other become one, which bears all their names."""
+    same: dict[tuple, list[Line]] = {}
+    for line in lines:
+        same.setdefault((tuple(line.x), tuple(line.y)), []).append(line)
+    merged = []
+    for alike in same.values():
+        names = [line.label for line in alike]
+        ends = {name.rpartition(", ")[2] for name in names}
+        if len(names) == len(lines) > 1 and len(ends) == 1:
+            label = f"all runs, {ends.pop()}" if ", " in names[0] else "all runs"
+        elif len(names) > 3:
+            label = f"{names[0]} and {len(names) - 1} others"
+        else:
+            label = " = ".join(names)
+        merged.append(Line(label, alike[0].x, alike[0].y, alike[0].spread))
+    return merged
+
+
+def _scores(groups: Sequence[Group]) -> list[Plot]:
+    """Scores during training: a chart for each subset and split."""
+    charts: dict[tuple[str, str], list[Line]] = {}
+    places = {
+        (record.get("split", "test"), subset)
+        for group in groups
+        for run in group.runs
+        for record in run.evaluations
+        for subset in record.get("rows") or {}
+    }
+    for split, subset in sorted(places):
+        for group in groups:
+            for measure in ("rank1", "mean_ap"):
+                parts = [part for run in group.runs if (part := _noted(run, split, subset, measure))]
+                if len(parts) == len(group.runs):
+                    label = f"{group.name}, {MEASURES[measure]}" if len(groups) > 1 else MEASURES[measure]
+                    charts.setdefault((split, subset), []).append(mean_line(label, parts))
+    return [
+        plots.lines(
+            f"scores-{slug(subset)}-{split}",
+            f"Scores during training, {subset}, {split} split",
+            "Epoch",
+            "Score",
+            lines,
+            percent=True,
+        )
+        for (split, subset), lines in charts.items()
+    ]
+
+
+def _noted(run: Run, split: str, subset: str, measure: str) -> dict[float, float]:
+    return {
+        record["epoch"] + 1: value
+        for record in run.evaluations
+        if record.get("split", "test") == split
+        for value in [number({"trials": [(record.get("rows") or {}).get(subset) or {}]}, measure)
+                      if measure.startswith("rank") else ((record.get("rows") or {}).get(subset) or {}).get(measure)]
+        if value is not None
+    }  # fmt: skip
+
+
+def _lines(group: Group, values: Callable[[dict], dict]) -> dict[str, Line]:
+    """Name -> a line, for the names that all runs of the group know."""
+    series = [_series(run, values) for run in group.runs]
+    names = [name for name in series[0] if all(name in each for each in series)]
+    lines = {name: mean_line(name, [each[name] for each in series]) for name in names}
+    return {name: line for name, line in lines.items() if len(line.x)}
+
+
+def _series(run: Run, values: Callable[[dict], dict]) -> Series:
+    """For the epochs where ``values`` of the record knows the name."""
+    series: Series = {}
     for epoch in run.epochs:
         for name, value in values(epoch).items():
             if isinstance(value, int | float):
-                xs, ys = series.setdefault(name, ([], []))
-                xs.append(epoch["epoch"] + 1)
-                ys.append(value)
+                series.setdefault(name, {})[epoch["epoch"] + 1] = value
     return series
 
 
-def _lrs(epoch: dict) -> dict[str, float]:
-    """The rates of an epoch by name of optimizer and group, groups of equal rate together."""
+def _lr(epoch: dict) -> dict[str, float]:
+    """The learning rates of an epoch by name of optimizer and group, groups of equal rate together."""
     named = {}
     for optimizer, groups in (epoch.get("lrs") or {}).items():
         for value in dict.fromkeys(groups):

@@ -1,19 +1,19 @@
-"""A plane map (t-SNE) of vectors."""
+"""A plane map (t-SNE) of features."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from crossreid.records import MODALITIES
-from crossreid.report.charts import Scatter
+from crossreid.report import plots
 from crossreid.report.evidence import Features, identity_numbers
-from crossreid.report.figures import Section, slug
+from crossreid.report.figure import Plot, slug
+from crossreid.report.section import Section
 
 POINTS, IDENTITIES = 1000, 30
-NO_SKLEARN = "<p>The map of features needs scikit-learn: install <code>crossreid[plot]</code>.</p>"
 
 
 @dataclass(frozen=True)
@@ -24,44 +24,41 @@ class EmbeddingMap:
     labels: dict[str, np.ndarray]
     note: str
 
-    def charts(self, name: str, title: str) -> list[Scatter]:
+    def plots(self, name: str, title: str) -> list[Plot]:
         """By identity, and by camera, modality and domain where there is more than one of them. Infrared images
         are hollow where there are others."""
-        about = [
+        hints = [
             ", ".join(f"{key} {values[row]}" for key, values in self.labels.items())
             for row in range(len(self.coordinates))
         ]
         modality = self.labels.get("modality")
         infrared = [] if modality is None else (modality == MODALITIES[1]).tolist()
         mixed = len(set(infrared)) > 1
-        charts = []
+        drawn = []
         for key, values in self.labels.items():
-            groups = [str(value) for value in np.unique(values)]
-            if len(groups) < 2 and key != "identity":
+            if len(np.unique(values)) < 2 and key != "identity":
                 continue
             hollow = mixed and key != "modality"
-            charts.append(
-                Scatter(
-                    name=f"{name}-{key}",
-                    title=f"{title}, by {key}",
-                    x=self.coordinates[:, 0].tolist(),
-                    y=self.coordinates[:, 1].tolist(),
-                    group=[str(value) for value in values],
-                    groups=groups,
-                    about=about,
+            drawn.append(
+                plots.scatter(
+                    f"{name}-{key}",
+                    f"{title}, by {key}",
+                    self.coordinates,
+                    [str(value) for value in values],
+                    hints=hints,
                     columns={label: each.tolist() for label, each in self.labels.items()},
-                    note=self.note + ("; hollow: infrared" if hollow else ""),
                     hollow=infrared if hollow else (),
+                    note=self.note + ("; hollow: infrared" if hollow else ""),
                 )
             )
-        return charts
+        return drawn
 
 
 def embedding_map(features: Features, identities: int = IDENTITIES, seed: int = 0) -> EmbeddingMap | None:
     """t-SNE (van der Maaten and Hinton 2008) of unit vectors.
 
     So many of the identities that are searched for are drawn by the seed, then at most 1000 of their
-    images. None with fewer than five images. Raises ImportError without scikit-learn.
+    images. None with fewer than five images.
     """
     rng = np.random.default_rng(seed)
     labels = features.labels
@@ -93,22 +90,12 @@ def plane(vectors: np.ndarray, seed: int) -> np.ndarray:
     return TSNE(n_components=2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(vectors)
 
 
-def section(found: Sequence[tuple], identities: int, seed: int) -> Section:
-    """Of (run, features) pairs."""
-    charts = []
-    for run, features in found:
-        try:
-            drawn = embedding_map(features, identities, seed)
-        except ImportError:
-            return Section("Embedding map", NO_SKLEARN)
+def section(stored: Mapping[str, Features | None], identities: int, seed: int) -> Section:
+    """stored: name of a run -> its features."""
+    folded = {}
+    for name, features in stored.items():
+        drawn = None if features is None else embedding_map(features, identities, seed)
         if drawn is not None:
-            title = "t-SNE" if len(found) == 1 else f"t-SNE of {run.name}"
-            charts += drawn.charts(f"map-{slug(run.name)}", title)
-    if not charts:
-        return Section("Embedding map")
-    words = (
-        "<p>Each point is an image; t-SNE lays images with similar vectors near each other. Distances "
-        "between far groups and the axes themselves mean nothing. Hold the pointer over a point to read what it "
-        "is.</p>"
-    )
-    return Section("Embedding map", words, charts)
+            title = "t-SNE" if len(stored) == 1 else f"t-SNE of {name}"
+            folded[name] = drawn.plots(f"map-{slug(name)}", title)
+    return Section("Embedding map", "map.html" if folded else "", folded=folded)

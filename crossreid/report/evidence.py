@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,7 +102,7 @@ def embed(run: Run, name: str) -> Features:
 
     engine = Engine()
     print(f"the model runs on {engine.device}", file=sys.stderr)
-    method, data = model(run).to(engine.device), protocol(run)
+    method, data = _model(run).to(engine.device), protocol(run)
     evaluation.check_feature(method, name)
     inputs = SimpleNamespace(**method.input, workers=run.settings["data"].get("workers", 0))
     found = evaluation.embed(method, data.images, inputs, engine, feature=name)
@@ -119,7 +120,13 @@ def weights(run: Run) -> Path | None:
 
 
 def model(run: Run):
-    """The trained method of the run, on the CPU."""
+    """The trained method of the run, on the CPU; it is read once."""
+    if "model" not in run.loaded:
+        run.loaded["model"] = _model(run)
+    return run.loaded["model"]
+
+
+def _model(run: Run):
     from crossreid import checkpoint
 
     path = weights(run)
@@ -143,6 +150,12 @@ def protocol(run: Run):
         )
     given = dict(tree["protocol"])
     return protocols.build(given.pop("name"), given, tree["data"].get("roots"), fold=tree["data"].get("fold"))
+
+
+def first_of_each_kind(lists: Sequence[dict]) -> list[dict]:
+    """Of the ranked lists of the first subset, the first good, median and worst one."""
+    first = [each for each in lists if each["subset"] == lists[0]["subset"]]
+    return list({each["kind"]: each for each in reversed(first)}.values())[::-1]
 
 
 def shown(run: Run, records, method):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib import resources
 from pathlib import Path
 
+from crossreid import pages
+from crossreid.data import SOURCES
+from crossreid.data import get as get_source
 from crossreid.files import check_folder, replacing
 from crossreid.report import (
     activations,
     curves,
     distances,
     embedding_map,
-    figures,
+    evidence,
+    figure,
     gates,
     rankings,
     results,
@@ -23,32 +26,43 @@ from crossreid.report import (
     stripes,
     views,
 )
-from crossreid.report.drawing import SERIES, SERIES_DARK, variables
-from crossreid.report.figures import Section, slug
+from crossreid.report.figure import KINDS, Plot, data_uri, slug
+from crossreid.report.groups import Group, grouped
 from crossreid.report.runs import Run, read_all
+from crossreid.report.section import Section
+
+WIDE = 6.5  # inches; a figure wider than this has a line of the page to itself
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the figures of vectors show.
+    """What the page shows.
 
     feature: which of the method's features; None those that are stored. identities: how many the map draws, chosen by
         ``seed``, which also places the points. views: also a map of each branch and view, the runs above each other.
+    group_by: the setting by which runs are averaged; None finds runs that differ in their seed or fold alone.
     """
 
     feature: str | None = None
     identities: int = embedding_map.IDENTITIES
     seed: int = 0
     views: bool = False
+    group_by: str | None = None
 
 
 def write(
-    runs: Sequence[Path], out: Path, *, figures_to: Path | None = None, choice: Choice | None = None
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    figures_to: Path | None = None,
+    choice: Choice | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes the report of one run, or of several side by side, and returns where it is.
 
     runs: run folders; each contributes what it holds. out: the file, or a folder that shall hold
-        ``report.html``. figures_to: a folder for each figure as SVG, PNG and CSV.
+        ``report.html``. figures_to: a folder for each figure as SVG, PNG, PDF and CSV. links: text -> the relative
+        address of another page that belongs to these runs.
 
     The page asks for nothing from elsewhere: images, charts and the files behind its links are inside it.
     Raises UserError for a folder that is not a run, or a file in it that cannot be understood, and, before anything is
@@ -57,92 +71,160 @@ def write(
     out = Path(out)
     if out.is_dir():
         out = out / "report.html"
-    read = read_all(runs)
+    read, choice = read_all(runs), choice or Choice()
+    groups = grouped(read, choice.group_by)
     for folder in (out.parent, figures_to):
         if folder is not None:
             check_folder(Path(folder))
-    found = sections(read, choice or Choice())
-    text = page(read, found)
+    found = sections(groups, choice)
+    text = page(groups, found, links or {})
     with replacing(out) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
     if figures_to is not None:
-        figures.write([figure for section in found for figure in section.figures], figures_to)
+        figure.write([each for section in found for each in section.every], figures_to)
     return out
 
 
-def sections(runs: Sequence[Run], choice: Choice) -> list[Section]:
+def sections(groups: Sequence[Group], choice: Choice) -> list[Section]:
     """The parts of the page that have something to say, in its order."""
+    runs = [run for group in groups for run in group.runs]
+    stored = {run.name: evidence.features(run, choice.feature) for run in runs}
     found = [
-        results.section(runs),
-        Section("CMC curves", figures=curves.found_by_rank(runs)),
-        Section("Training", figures=curves.training(runs)),
-        gates.section(runs),
+        results.section(groups),
+        Section("CMC curves", figures=curves.found_by_rank(groups)),
+        Section("Training", figures=curves.training(groups)),
+        gates.section(groups),
         rankings.section(runs),
         activations.section(runs, choice.feature),
         stripes.section(runs, choice.feature),
-        *_of_vectors(runs, choice),
+        distances.section(groups, stored),
+        embedding_map.section(stored, choice.identities, choice.seed),
         *([views.section(runs, choice.identities, choice.seed)] if choice.views else []),
         settings_and_cost.settings(runs),
         settings_and_cost.cost(runs),
     ]
-    return [section for section in found if section.body or section.figures]
+    return [section for section in found if section]
 
 
-def _of_vectors(runs: Sequence[Run], choice: Choice) -> list[Section]:
-    from crossreid.report import evidence
-
-    found = [(run, evidence.features(run, choice.feature)) for run in runs]
-    stored = [(run, features) for run, features in found if features is not None]
-    return [distances.section(found), embedding_map.section(stored, choice.identities, choice.seed)]
-
-
-def page(runs: Sequence[Run], found: Sequence[Section]) -> str:
-    style = resources.files("crossreid.report").joinpath("page.css").read_text(encoding="utf-8")
-    style = style.replace("/*light*/", variables(SERIES)).replace("/*dark*/", variables(SERIES_DARK))
-    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs side by side"
-    links = "".join(f'<li><a href="#{slug(each.title)}">{each.title}</a></li>' for each in found)
-    bodies = "".join(
-        f'<section aria-labelledby="{slug(each.title)}"><h2 id="{slug(each.title)}">{each.title}</h2>'
-        f"{each.body}{figures.in_page(each.figures)}</section>"
-        for each in found
+def page(groups: Sequence[Group], found: Sequence[Section], links: Mapping[str, str]) -> str:
+    runs = [run for group in groups for run in group.runs]
+    versions = dict.fromkeys(
+        ", ".join(f"{name} {version}" for name, version in each.items())
+        for each in (run.evaluation.get("versions") or {} for run in runs)
+        if each
     )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src '
-        "'unsafe-inline'\">"
-        f"<title>{escape(title)} · crossreid</title><style>{style}</style></head><body>"
-        f"<header><h1>{escape(title)}</h1>{_introduction(runs)}</header>"
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav><main>{bodies}</main>'
-        f'<footer class="quiet">{_origin(runs)}</footer></body></html>\n'
+    return pages.render(
+        "report.html",
+        title=title(runs),
+        runs=[_facts(run) for run in runs],
+        several=len(runs) > 1,
+        warnings=_warnings(runs),
+        links=links,
+        sections=[
+            {
+                "title": each.title,
+                "id": slug(each.title),
+                "template": each.template,
+                "about": each.about,
+                "figures": [_shown(one, files=True) for one in _open(each, len(runs) > 1)],
+                "folded": {
+                    name: [_shown(one, files=False) for one in part] for name, part in each.folded.items()
+                }
+                if len(runs) > 1
+                else {},
+            }
+            for each in found
+        ],
+        versions="; ".join(versions),
     )
 
 
-def _introduction(runs: Sequence[Run]) -> str:
-    parts = []
-    for run in runs:
-        evaluation = run.evaluation
-        method = evaluation.get("method") or run.settings.get("method", {}).get("name")
-        facts = [f"method <b>{escape(str(method))}</b>" if method else ""]
-        if "checkpoint" in evaluation:
-            facts.append(f"checkpoint <code>{escape(Path(str(evaluation['checkpoint'])).name)}</code>")
-        if evaluation.get("epoch") is not None:
-            facts.append(f"after epoch {escape(str(evaluation['epoch']))}")
-        if evaluation.get("date"):
-            facts.append(escape(str(evaluation["date"]).replace("T", " ")))
-        if not evaluation.get("rows"):
-            facts.append("not evaluated")
-        name = f"<b>{escape(run.name)}</b>: " if len(runs) > 1 else ""
-        parts.append(f'<p class="quiet">{name}{" · ".join(fact for fact in facts if fact)}</p>')
+def title(runs: Sequence[Run]) -> str:
+    """The methods and the data sets; rendered ones are called so."""
+    methods = dict.fromkeys(_method(run) for run in runs if _method(run))
+    data = dict.fromkeys(_data(run) for run in runs if _data(run))
+    text = " on ".join(filter(None, [" and ".join(methods), " and ".join(data)])) or runs[0].name
+    return text if len(runs) == 1 else f"{text}: {len(runs)} runs side by side"
+
+
+def _method(run: Run) -> str:
+    method = run.settings.get("method")
+    return str(run.evaluation.get("method") or (method.get("name") if isinstance(method, dict) else "") or "")
+
+
+def _data(run: Run) -> str:
+    provenance = (run.evaluation.get("protocol") or {}).get("provenance")
+    if provenance:
+        return str(provenance)
+    data = run.settings.get("data")
+    name = data.get("name") if isinstance(data, dict) else None
+    names = [str(each) for each in (name if isinstance(name, list) else [name] if name else ())]
+    return " + ".join(get_source(each).title if each in SOURCES else each for each in names)
+
+
+def _open(section: Section, several: bool) -> list[Plot]:
+    """The figures that are not folded away."""
+    if several:
+        return section.figures
+    return [*section.figures, *(each for part in section.folded.values() for each in part)]
+
+
+def _shown(plot: Plot, files: bool) -> dict:
+    """A figure for the template. files: with its files behind links; images would carry themselves three times over, so
+    these have their data alone."""
+    saved = {}
+    if files and not plot.shows_images:
+        saved = {kind: data_uri(KINDS[kind], content) for kind, content in plot.files().items()}
+    elif files:
+        saved = {"csv": data_uri(KINDS["csv"], plot.csv().encode("utf-8", "backslashreplace"))}
+    wide = bool(plot.get_figwidth() > WIDE)
+    return {"title": plot.title, "name": plot.name, "svg": plot.in_page(), "files": saved, "wide": wide}
+
+
+def _facts(run: Run) -> dict:
+    evaluation = run.evaluation
+    facts = []
+    if evaluation.get("epoch") is not None:
+        facts.append(f"after epoch {evaluation['epoch']}")
+    if not evaluation.get("rows"):
+        facts.append("not evaluated")
+    elif evaluation.get("date"):
+        facts.append(f"evaluated {readable_date(str(evaluation['date']))}")
+    checkpoint = Path(str(evaluation["checkpoint"])).name if "checkpoint" in evaluation else None
+    return {"name": run.name, "method": _method(run), "checkpoint": checkpoint, "facts": facts}
+
+
+def readable_date(text: str) -> str:
+    """``2026-11-28T08:05:30+00:00`` as ``28 November 2026, 08:05 UTC``; what is no such moment stays as it is."""
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    day = f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+    if "T" not in text:
+        return day
+    zone = moment.tzname() or ""
+    return f"{day}, {moment:%H:%M} {zone}".strip()
+
+
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
+
+
+def _warnings(runs: Sequence[Run]) -> list[dict]:
+    """What must be read before the numbers: ``{"run": name or "", "text": ...}``."""
+    found = []
     protocols = {
         str(run.evaluation["protocol"].get("description")) for run in runs if run.evaluation.get("protocol")
     }
     if len(protocols) > 1:
-        parts.append(
-            _loud("These runs were evaluated by different protocols. Their numbers must not be compared.")
-        )
+        text = "These runs were evaluated by different protocols. Their numbers must not be compared."
+        found.append({"run": "", "text": text})
+    notes: dict[str, list[str]] = {}
     for run in runs:
-        said = list(run.evaluation.get("notes") or ())
+        said = [str(text) for text in run.evaluation.get("notes") or ()]
         selection = str(run.evaluation.get("selection") or "")
         if re.search(r"\btest set\b", selection, re.IGNORECASE):
             said.insert(
@@ -150,20 +232,8 @@ def _introduction(runs: Sequence[Run]) -> str:
                 f"Reported epoch: {selection}. Numbers chosen on the test set are better than those to "
                 "expect on new data.",
             )
-        parts += [_loud(str(text), run.name if len(runs) > 1 else "") for text in said]
-    return "".join(parts)
-
-
-def _loud(text: str, name: str = "") -> str:
-    text = escape(text[:1].upper() + text[1:])
-    name = f"<b>{escape(name)}</b>: " if name else ""
-    return f'<div class="loud" role="note"><p><b aria-hidden="true">!</b> {name}{text}</p></div>'
-
-
-def _origin(runs: Sequence[Run]) -> str:
-    said = dict.fromkeys(
-        ", ".join(f"{name} {version}" for name, version in versions.items())
-        for versions in (run.evaluation.get("versions") or {} for run in runs)
-        if versions
-    )
-    return f"<p>Evaluated with {escape('; '.join(said))}.</p>" if said else ""
+        for text in said:
+            notes.setdefault(text[:1].upper() + text[1:], []).append(run.name)
+    for text, names in notes.items():
+        found.append({"run": "" if len(names) == len(runs) else ", ".join(names), "text": text})
+    return found

@@ -2,96 +2,134 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from html import escape
+
+import numpy as np
+from PIL import Image as PILImage
 
 from crossreid.images.reading import read
 from crossreid.images.thumbnail import thumbnail
 from crossreid.records import UserError
-from crossreid.report.drawing import data_uri
-from crossreid.report.figures import Section
+from crossreid.report.figure import Plot, data_uri, slug
+from crossreid.report.images import Ranked, ranked_lists
 from crossreid.report.runs import Run, image_of
+from crossreid.report.section import Section
 
 KINDS = {"good": "Good queries", "median": "Median queries", "worst": "Worst queries"}
 
 
 def section(runs: Sequence[Run]) -> Section:
-    parts = []
+    """The lists as text and images for reading, which a phone shows too, and as figures for saving."""
+    shown = []
+    saved: dict[str, list[Plot]] = {}
     for run in runs:
         lists = run.evaluation.get("ranked") or ()
         if not lists:
             continue
-        if len(runs) > 1:
-            parts.append(f"<h3>{escape(run.name)}</h3>")
-        rows = list(dict.fromkeys(str(each["subset"]) for each in lists))
-        for row in rows:
-            body = []
+        subsets = []
+        for subset in dict.fromkeys(str(each["subset"]) for each in lists):
+            kinds = []
             for kind in dict.fromkeys([*KINDS, *(each["kind"] for each in lists)]):
-                chosen = [each for each in lists if str(each["subset"]) == row and each["kind"] == kind]
+                chosen = [each for each in lists if str(each["subset"]) == subset and each["kind"] == kind]
                 if chosen:
-                    body.append(f"<h4>{escape(KINDS.get(kind, str(kind)))}</h4>")
-                    body += [_ranking(run, each) for each in chosen]
-            opened = " open" if row == rows[0] else ""
-            parts.append(f"<details{opened}><summary>{escape(row)}</summary>{''.join(body)}</details>")
-    if not parts:
-        return Section("Ranked lists")
-    return Section(
-        "Ranked lists",
-        "<p>Left: the image searched for. Right of the line: the gallery, nearest first, without the "
-        "images that the protocol disregards. A right person has a solid frame and ✓, a wrong one a "
-        "dashed frame and ✕; the number on a "
-        "image is its rank, the one below it its distance.</p>" + "".join(parts),
-    )
+                    described = [_described(run, each) for each in chosen]
+                    kinds.append({"title": KINDS.get(kind, str(kind)), "lists": described})
+            subsets.append({"title": subset, "kinds": kinds})
+            saved.setdefault(run.name, []).append(_figure(run, lists, subset, len(runs) > 1))
+        shown.append({"run": run.name, "subsets": subsets})
+    template = "rankings.html" if shown else ""
+    return Section("Ranked lists", template, {"runs": shown, "several": len(runs) > 1}, saved=saved)
 
 
-def _ranking(run: Run, ranked: dict) -> str:
-    query = ranked["query"]
+def _described(run: Run, ranked: dict) -> dict:
+    """What the template shows of a list."""
     facts = []
     if ranked.get("average_precision") is not None:
         facts.append(f"Average precision {100 * ranked['average_precision']:.1f} %")
     if ranked.get("first_rank") is not None:
         facts.append(f"first right image at rank {ranked['first_rank']:g}")
-    items = []
-    for rank, record in enumerate(ranked["gallery"], start=1):
-        right = bool(record["right"])
-        word = "right" if right else "wrong"
-        sign = "✓" if right else "✕"
-        mark = f'<span class="mark"><span class="hidden">{word}, rank</span>{sign} {rank}</span>'
-        distance = record.get("distance")
-        about = f"<b>{distance:.3f}</b><br>" if distance is not None else ""
-        items.append(f'<li class="{word}">{_person(run, record, f"rank {rank}, {word}", mark, about)}</li>')
-    mark = '<span class="mark">query</span>'
-    label = escape(f"Ranked list of identity {query.get('identity')}", quote=True)
-    return (
-        f'<p class="quiet">{escape(", ".join(facts))}</p><div class="ranking" tabindex="0" role="region" '
-        f'aria-label="{label}">'
-        f"{_person(run, query, 'query', mark, '')}<ol>{''.join(items)}</ol></div>"
-    )
+    return {
+        "facts": ", ".join(facts),
+        "label": f"Ranked list of identity {ranked['query'].get('identity')}",
+        "query": _record(run, ranked["query"]),
+        "gallery": [_record(run, each) | {"right": bool(each["right"])} for each in ranked["gallery"]],
+    }
 
 
-def _person(run: Run, record: dict, role: str, mark: str, about: str) -> str:
+def _record(run: Run, record: dict) -> dict:
     known = {key: record[key] for key in ("identity", "camera", "modality") if record.get(key) is not None}
-    words = ", ".join(str(value) if key == "modality" else f"{key} {value}" for key, value in known.items())
-    source = _shown(run, record)
-    alt = escape(f"{role}: {words}", quote=True)
-    image = f'<img src="{source}" alt="{alt}">' if source else '<span class="missing">image not found</span>'
-    below = "<br>".join(
-        escape(str(value) if key == "modality" else f"{'id' if key == 'identity' else key} {value}")
+    missing = None if image_of(run, record) else "outside this run's data"
+    return {
+        "image": _shown(run, record),
+        "missing": missing or "image not found",
+        "words": ", ".join(
+            str(value) if key == "modality" else f"{key} {value}" for key, value in known.items()
+        ),
+        "lines": _lines(known),
+        "distance": record.get("distance"),
+    }
+
+
+def _lines(known: dict) -> list[str]:
+    return [
+        str(value) if key == "modality" else f"{'id' if key == 'identity' else key} {value}"
         for key, value in known.items()
+    ]
+
+
+def _figure(run: Run, lists: Sequence[dict], subset: str, several: bool) -> Plot:
+    """The first list of each kind, as papers show them."""
+    first = {each["kind"]: each for each in reversed(lists) if str(each["subset"]) == subset}
+    chosen = [first[kind] for kind in dict.fromkeys([*KINDS, *first]) if kind in first]
+    names = [
+        str(each["kind"])
+        + (
+            f"\nAP {100 * each['average_precision']:.1f} %"
+            if each.get("average_precision") is not None
+            else ""
+        )
+        for each in chosen
+    ]
+    drawn = []
+    for each in chosen:
+        line = [Ranked(_pixels(run, each["query"]), None, None, _about(each["query"]))]
+        line += [
+            Ranked(_pixels(run, one), bool(one["right"]), one.get("distance"), _about(one))
+            for one in each["gallery"]
+        ]
+        drawn.append(line)
+    title = f"Ranked lists of {run.name}, {subset}" if several else f"Ranked lists, {subset}"
+    return ranked_lists(drawn, names, f"ranked-{slug(run.name)}-{slug(subset)}", title)
+
+
+def _about(record: dict) -> list[str]:
+    return _lines(
+        {key: record[key] for key in ("identity", "camera", "modality") if record.get(key) is not None}
     )
-    return f'<figure><div class="image">{image}{mark}</div><figcaption>{about}{below}</figcaption></figure>'
 
 
-def _shown(run: Run, record: dict) -> str | None:
-    """The image that a record of ``evaluation.json`` names, as a small JPEG in a data URI.
+def _thumbnail(run: Run, record: dict) -> bytes | None:
+    """The image that a record of ``evaluation.json`` names, as a small JPEG; it is read once.
 
     None where it cannot be read, or lies neither below the run's data nor in its folder: a report of a run from
     another machine has its numbers all the same.
     """
-    found = image_of(run, record)
-    if found is None:
-        return None
-    try:
-        return data_uri("image/jpeg", thumbnail(read(found)))
-    except UserError:
-        return None
+    key = ("thumbnail", str(record["path"]), record.get("array_index"), str(record.get("box")))
+    if key not in run.loaded:
+        found = image_of(run, record)
+        try:
+            run.loaded[key] = None if found is None else thumbnail(read(found))
+        except UserError:
+            run.loaded[key] = None
+    return run.loaded[key]
+
+
+def _shown(run: Run, record: dict) -> str | None:
+    content = _thumbnail(run, record)
+    return None if content is None else data_uri("image/jpeg", content)
+
+
+def _pixels(run: Run, record: dict) -> np.ndarray | None:
+    content = _thumbnail(run, record)
+    return None if content is None else np.asarray(PILImage.open(io.BytesIO(content)).convert("RGB"))

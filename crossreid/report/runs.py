@@ -26,6 +26,7 @@ class Run:
     summary: what the training cost.
     evaluation: ``evaluation.json``.
     features: path of ``features.npz``, or None.
+    loaded: what was read of it besides, so that it is read once.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Run:
     summary: dict = field(default_factory=dict)
     evaluation: dict = field(default_factory=dict)
     features: Path | None = None
+    loaded: dict = field(default_factory=dict, compare=False, repr=False)
 
 
 def read(folder: Path, name: str | None = None) -> Run:
@@ -62,7 +64,7 @@ def read(folder: Path, name: str | None = None) -> Run:
     return Run(
         name=name or folder.resolve().name,
         folder=folder,
-        image_folders=_image_folders(settings),
+        image_folders=_image_folders(settings, folder),
         settings=settings,
         epochs=epochs,
         evaluations=evaluations,
@@ -131,20 +133,28 @@ def image_of(run: Run, record: dict) -> Image | None:
     )
 
 
-def _image_folders(settings: dict) -> tuple[Path, ...]:
-    """The folders of the data that the settings name, and below ``$CROSSREID_DATA``. A folder that holds all of a
-    user's files is the folder of no data set."""
+def _image_folders(settings: dict, run: Path) -> tuple[Path, ...]:
+    """The folders of the data that the settings name, and below ``$CROSSREID_DATA``. A relative name may be one from
+    where the run was started, which is a folder above the run's. A folder that holds all of a user's files is the
+    folder of no data set."""
     data = settings.get("data")
     roots = data.get("roots") if isinstance(data, dict) else None
     named = [*(roots.values() if isinstance(roots, dict) else ()), os.environ.get("CROSSREID_DATA")]
     found = []
     for name in named:
         if isinstance(name, str) and name and "\0" not in name:
-            folder = Path(os.path.abspath(Path(name).expanduser()))
-            folder = folder.parent if folder.suffix.lower() == ".csv" else folder
-            if not Path.home().resolve().is_relative_to(folder.resolve()):
-                found.append(folder)
-    return tuple(found)
+            place = Path(name).expanduser()
+            above = (
+                []
+                if place.is_absolute()
+                else [parent / place for parent in Path(os.path.abspath(run)).parents]
+            )
+            for each in (place, *(folder for folder in above if folder.is_dir())):
+                folder = Path(os.path.abspath(each))
+                folder = folder.parent if folder.suffix.lower() == ".csv" else folder
+                if not Path.home().resolve().is_relative_to(folder.resolve()):
+                    found.append(folder)
+    return tuple(dict.fromkeys(found))
 
 
 def _mapping(path: Path, read, form: dict) -> dict:

@@ -3,64 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 
-from crossreid.report.figures import Section
 from crossreid.report.runs import Run, differences, flatten
+from crossreid.report.section import Section
 
 
 def settings(runs: Sequence[Run]) -> Section:
     known = [run for run in runs if run.settings]
-    parts = []
-    if len(known) > 1:
-        changed = differences(known)
-        if changed:
-            head = "".join(f'<th scope="col">{escape(run.name)}</th>' for run in known)
-            lines = "".join(
-                f'<tr><th scope="row"><code>{escape(key)}</code></th>'
-                + "".join(f'<td class="text">{_setting(value)}</td>' for value in values)
-                + "</tr>"
-                for key, values in changed.items()
-            )
-            parts.append(
-                '<div class="scroll settings" tabindex="0" role="region" '
-                'aria-label="Settings that differ"><table>'
-                f'<caption>What differs</caption><thead><tr><th scope="col">Setting</th>{head}</tr></thead>'
-                f"<tbody>{lines}</tbody></table></div>"
-            )
-        else:
-            parts.append("<p>All settings are the same.</p>")
-    for run in known:
-        tables = "".join(_heading(name, value) for name, value in run.settings.items())
-        opened = " open" if len(known) == 1 else ""
-        title = "All settings" if len(known) == 1 else f"All settings of {run.name}"
-        parts.append(
-            f"<details{opened}><summary>{escape(title)}</summary>"
-            f'<div class="columns">{tables}</div></details>'
-        )
-    return Section("Settings", "".join(parts))
-
-
-def _heading(name: str, value) -> str:
-    lines = flatten(value) if isinstance(value, dict) else {"": value}
-    body = "".join(
-        f'<tr><th scope="row"><code>{escape(str(key))}</code></th><td class="text">{_setting(each)}</td></tr>'
-        for key, each in lines.items()
-    )
-    return (
-        f'<div class="scroll settings"><table><caption>{escape(str(name))}</caption>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    changed = differences(known) if len(known) > 1 else {}
+    about = {
+        "names": [run.name for run in known],
+        "changed": {key: [_setting(value) for value in values] for key, values in changed.items()},
+        "runs": [
+            {
+                "name": run.name,
+                "headings": {
+                    str(name): {
+                        str(key): _setting(each)
+                        for key, each in (flatten(value) if isinstance(value, dict) else {"": value}).items()
+                    }
+                    for name, value in run.settings.items()
+                },
+            }
+            for run in known
+        ],
+    }
+    return Section("Settings", "settings.html" if known else "", about)
 
 
 def _setting(value) -> str:
-    if value is None:
+    if value is None or value in ([], {}, ()):
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return escape(", ".join(map(str, value)) or "none")
-    return escape(str(value))
+        return ", ".join(map(str, value))
+    return str(value)
 
 
 def cost(runs: Sequence[Run]) -> Section:
@@ -74,22 +52,13 @@ def cost(runs: Sequence[Run]) -> Section:
         "processes": ("Processes", str),
     }
     known = [run for run in runs if run.summary]
-    lines = []
+    lines = {}
     for key, (title, told) in facts.items():
         values = [run.summary.get(key) for run in known]
         if any(value is not None for value in values):
-            cells = "".join(f'<td class="text">{"–" if v is None else escape(told(v))}</td>' for v in values)
-            lines.append(f'<tr><th scope="row">{title}</th>{cells}</tr>')
-    if not lines:
-        return Section("Cost")
-    head = "".join(f'<th scope="col" class="text">{escape(run.name)}</th>' for run in known)
-    return Section(
-        "Cost",
-        '<div class="scroll settings" tabindex="0" role="region" aria-label="Cost"><table>'
-        "<caption>What the training cost</caption>"
-        f'<thead><tr><th scope="col">Measure</th>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>",
-    )
+            lines[title] = ["–" if value is None else told(value) for value in values]
+    about = {"names": [run.name for run in known], "lines": lines}
+    return Section("Cost", "cost.html" if lines else "", about)
 
 
 def _duration(seconds: float) -> str:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from crossreid.records import MODALITIES, VISIBLE, UserError
-from crossreid.report import evidence
-from crossreid.report.charts import csv_text
-from crossreid.report.drawing import Drawing
-from crossreid.report.embedding_map import NO_SKLEARN, plane
+from crossreid.report import evidence, style
+from crossreid.report.embedding_map import plane
 from crossreid.report.evidence import Features, identity_numbers
-from crossreid.report.figures import Section
+from crossreid.report.figure import Plot
+from crossreid.report.images import panels
 from crossreid.report.runs import Run
+from crossreid.report.section import Section
 
 POINTS, FEWEST = 600, 5  # images of a panel
-PANEL, GAP, LEFT, TOP = 196, 10, 26, 20
 JOINT = "joint"
 _ORDER = tuple(f"{branch}, {view}" for branch in ("specific", "shared") for view in MODALITIES)
 
@@ -32,65 +31,31 @@ class Panel:
     view: np.ndarray
 
 
-@dataclass(frozen=True)
-class Panels:
+def draw(name: str, title: str, lines: Mapping[str, Mapping[str, Panel]], note: str) -> Plot:
     """One line of panels for each run: run -> title -> panel. Points have the colour of their identity, in the joint
     panel that of their modality."""
-
-    name: str
-    title: str
-    lines: dict[str, dict[str, Panel]]
-    note: str
-
-    @property
-    def description(self) -> str:
-        titles = ", ".join(next(iter(self.lines.values())))
-        return f"{self.title}. Runs: {', '.join(self.lines)}. Panels: {titles}. {self.note}"
-
-    def csv(self) -> str:
-        """One line for each point."""
-        rows = [
-            [run, title, *point]
-            for run, panels in self.lines.items()
-            for title, panel in panels.items()
-            for point in zip(*panel.coordinates.T.tolist(), panel.identity.tolist(), panel.view.tolist())
-        ]
-        return csv_text(["run", "panel", "x", "y", "identity", "view"], rows)
-
-    def draw(self) -> Drawing:
-        columns = list(next(iter(self.lines.values())))
-        line = PANEL + GAP
-        sheet = Drawing(LEFT + len(columns) * line, TOP + len(self.lines) * line + 34)
-        people = np.unique(
-            np.concatenate([p.identity for each in self.lines.values() for p in each.values()])
-        )
-        for column, title in enumerate(columns):
-            sheet.text(LEFT + column * line + PANEL / 2, 14, title, "ink", "middle", 12)
-        for row, (run, panels) in enumerate(self.lines.items()):
-            top = TOP + row * line
-            sheet.text(16, top + PANEL / 2, run, "ink", "middle", 12, turned=True)
-            for column, (title, panel) in enumerate(panels.items()):
-                sheet.rectangle(LEFT + column * line, top, PANEL, PANEL, border="line")
-                self._points(sheet, LEFT + column * line, top, title, panel, people)
-        foot = TOP + len(self.lines) * line + 4
-        for place, modality in enumerate(MODALITIES):
-            if JOINT in columns:
-                left = LEFT + columns.index(JOINT) * line + 10 + 90 * place
-                sheet.circle(left, foot, 4, f"s{place}")
-                sheet.text(left + 8, foot + 4, modality, "muted", size=12)
-        sheet.text(LEFT, foot + 22, self.note, "muted", size=12)
-        return sheet
-
-    def _points(
-        self, sheet: Drawing, left: float, top: float, title: str, panel: Panel, people: np.ndarray
-    ) -> None:
-        low, high = panel.coordinates.min(0), panel.coordinates.max(0)
-        scale = (PANEL - 16) / max(float((high - low).max()), 1e-9)
-        for (x, y), identity, view in zip(panel.coordinates - (low + high) / 2, panel.identity, panel.view):
-            turn = int(np.searchsorted(people, identity)) / len(people)
-            colour = f"s{MODALITIES.index(view)}" if title == JOINT else _hue(turn)
-            about = f"identity {identity}, {view}"
-            sheet.circle(left + PANEL / 2 + x * scale, top + PANEL / 2 - y * scale, 2.4, colour, "", about)
+    identities = np.unique(np.concatenate([p.identity for each in lines.values() for p in each.values()]))
+    drawn = {}
+    for run, parts in lines.items():
+        drawn[run] = {
+            panel: (
+                part.coordinates,
+                [style.colour(MODALITIES.index(view)) for view in part.view]
+                if panel == JOINT
+                else [_hue(np.searchsorted(identities, each) / len(identities)) for each in part.identity],
+                [f"identity {identity}, {view}" for identity, view in zip(part.identity, part.view)],
+            )
+            for panel, part in parts.items()
+        }
+    rows = [
+        [run, panel, *point]
+        for run, parts in lines.items()
+        for panel, part in parts.items()
+        for point in zip(*part.coordinates.T.tolist(), part.identity.tolist(), part.view.tolist())
+    ]
+    key = {modality: style.colour(number) for number, modality in enumerate(MODALITIES)}
+    header = ["run", "panel", "x", "y", "identity", "view"]
+    return panels(drawn, name, title, (header, rows), key=key, note=note)
 
 
 def section(runs: Sequence[Run], identities: int, seed: int) -> Section:
@@ -120,18 +85,8 @@ def section(runs: Sequence[Run], identities: int, seed: int) -> Section:
                 )
             panel = (found.vectors[rows][:, place], found.labels["identity"][rows], np.full(len(rows), view))
             lines.setdefault(kind, {}).setdefault(run.name, {})[f"{branch}, {view}"] = panel
-    try:
-        drawn = [_figure(kind, parts, identities, seed) for kind, parts in lines.items()]
-    except ImportError:
-        return Section("Branches and views", NO_SKLEARN)
-    return Section("Branches and views", _WORDS, drawn)
-
-
-_WORDS = (
-    "<p>A map (t-SNE) of what each branch makes of each view, as the page of MVD shows it: identities by colour, and "
-    "at the right both views of the shared branch in one plane, by modality. The better they agree, the nearer the two "
-    "colours of a person lie. Distances between far groups and the axes themselves mean nothing.</p>"
-)
+    drawn = [_figure(kind, parts, identities, seed) for kind, parts in lines.items()]
+    return Section("Branches and views", "views.html", figures=drawn)
 
 
 def _rows(found: Features, view: str, identities: int, seed: int) -> np.ndarray:
@@ -145,7 +100,7 @@ def _rows(found: Features, view: str, identities: int, seed: int) -> np.ndarray:
     return np.sort(rng.permutation(rows)[:POINTS])
 
 
-def _figure(kind: str, drawn: dict, identities: int, seed: int) -> Panels:
+def _figure(kind: str, drawn: dict, identities: int, seed: int) -> Plot:
     lines = {}
     for run, parts in drawn.items():
         parts = {name: parts[name] for name in _ORDER if name in parts}
@@ -153,7 +108,7 @@ def _figure(kind: str, drawn: dict, identities: int, seed: int) -> Panels:
         parts[JOINT] = tuple(np.concatenate([parts[name][index] for name in shared]) for index in range(3))
         lines[run] = {title: Panel(plane(part[0], seed), *part[1:]) for title, part in parts.items()}
     note = f"{kind}s, t-SNE of unit vectors, at most {identities} identities and {POINTS} images a view, seed {seed}"
-    return Panels(f"views-{kind}", f"{kind.capitalize()}s by branch and view", lines, note)
+    return draw(f"views-{kind}", f"{kind.capitalize()}s by branch and view", lines, note)
 
 
 def _hue(turn: float) -> str:

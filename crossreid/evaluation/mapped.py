@@ -1,0 +1,73 @@
+"""Features that stay on the disk: read where they are needed, by the pages of a memory map, so that a gallery may be
+larger than the memory."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crossreid.files import uncelled, understood
+from crossreid.formats.arrays import map_npy
+from crossreid.images.tables import EDGES
+from crossreid.records import UserError
+
+# Features of less are gathered in memory.
+LARGE = 2**28
+
+
+def mapped(path: Path) -> dict[str, np.ndarray]:
+    """A ``.npy`` of vectors (N, D) as a memory map, and the columns of the table beside it, as ``crossreid embed --out
+    NAME.npy`` writes both: ``NAME.npy.rows.csv`` with a line for each vector, of text."""
+    if not path.is_file():
+        raise UserError(f"there are no features at {path}: expected the .npy that `crossreid embed` writes")
+    vectors = map_npy(path, "expected the vectors that `crossreid embed --out NAME.npy` writes")
+    rows = Path(f"{path}.rows.csv")
+    if not rows.is_file():
+        raise UserError(
+            f"{path} has no table {rows.name} beside it, which says whom each vector shows: copy it there, as "
+            "`crossreid embed` wrote it, or write one with a line for each vector and the columns identity and camera"
+        )
+    with understood(rows, "expected the table that `crossreid embed` writes"):
+        with open(rows, newline="", encoding="utf-8-sig") as file:
+            names, *lines = csv.reader(file)
+        columns = {
+            name: np.array([uncelled(line[at]) for line in lines], dtype=str) for at, name in enumerate(names)
+        }
+    if vectors.ndim != 2 or len(lines) != len(vectors):
+        raise UserError(
+            f"{rows} has {len(lines)} lines, but {path} an array of shape {vectors.shape}: one line for each vector "
+            f"was "
+            "expected"
+        )
+    if set(EDGES) <= set(columns):
+        edges = [np.where(columns[edge] == "", "-1", columns.pop(edge)) for edge in EDGES]
+        columns["box"] = np.stack(edges, axis=1).astype(np.int64)
+    return {"vectors": vectors, **columns}
+
+
+def gathered(parts: Sequence[tuple[torch.Tensor, Sequence[int] | np.ndarray]]) -> torch.Tensor:
+    """The chosen rows of each part, one after the other. What all are of, in their order, is not copied; large ones are
+    copied to a file that the system removes with this process."""
+    first = parts[0][0]
+    count = sum(len(rows) for _, rows in parts)
+    places = [np.asarray(rows, np.int64) for _, rows in parts]
+    if all(part.data_ptr() == first.data_ptr() and len(part) == len(first) for part, _ in parts):
+        if np.array_equal(np.concatenate(places), np.arange(len(first))):
+            return first
+    shape = (count, *first.shape[1:])
+    if count * first[:1].numel() * first.element_size() < LARGE:
+        return torch.cat([part[torch.from_numpy(rows)] for (part, _), rows in zip(parts, places)])
+    with tempfile.TemporaryFile() as file:
+        together = torch.from_numpy(np.memmap(file, np.float32, "w+", shape=shape))
+    at = 0
+    for (part, _), rows in zip(parts, places):
+        for start in range(0, len(rows), 4096):
+            some = rows[start : start + 4096]
+            together[at : at + len(some)] = part[torch.from_numpy(some)]
+            at += len(some)
+    return together
