@@ -101,7 +101,7 @@ def test_a_folder_goes_in_once_and_a_broken_image_is_reported(shop, tmp_path, ca
     said = run(capsys, "index", "toy.pt", shop, "--gallery", place, "--camera", "front")
     assert "18 images added; it holds 18" in said.out
     assert "left out 1 of 19 images" in said.err and "broken.jpg" in said.err
-    assert "of 19 images nothing says whether" in said.err
+    assert "visible or infrared" not in said.err  # the model makes no difference
     assert Colours.made == 18
     # Copies under other names are the same images, and nothing is embedded twice.
     (shop / "copy.png").write_bytes((shop / "till 0" / "3.png").read_bytes())
@@ -236,7 +236,7 @@ def test_lists_as_files(table, shop, tmp_path, capsys):
     assert {row["weather"] for row in rows} <= {"", "sun"} and len(rows[0]["key"]) == 64
     page = (tmp_path / "list.html").read_text(encoding="utf-8")
     assert page.count("<figure>") == 8 == page.count("data:image/jpeg;base64,")
-    assert "<script>" not in page and "&lt;script&gt;" in page and "<b>" not in page
+    assert "<script>" not in page and "&lt;script&gt;" in page and "<b>&" not in page and "&lt;b&gt;&amp;" in page
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)
     # Without small copies the files below a folder that is named are read, and no others.
     bare = tmp_path / "bare"
@@ -579,3 +579,31 @@ def test_columns_are_changed_without_embedding_again(shop, tmp_path, capsys):
         (["--set", "time=soon"], "was not understood"),
     ):
         assert expected in run(capsys, "gallery", "update", place, *words, code=2).err
+
+
+def test_a_list_whose_query_is_known_says_right_and_wrong(tmp_path):
+    from crossreid.gallery import lists
+    from crossreid.gallery.entries import Entry, Hit
+
+    class Nothing:
+        def image(self, key):
+            return None
+
+    hits = [
+        Hit(rank, 0.1 * rank, Entry(f"{rank}", path=f"cam1/{rank}.jpg", identity=identity))
+        for rank, identity in enumerate(("3", "4", "3"), start=1)
+    ]
+    query = np.zeros((8, 4, 3), np.uint8)
+    links = {"The report": "run/report.html"}
+    lists.write_html(
+        tmp_path / "l.html", "Identity 3", query, "visible", hits, Nothing(), identity="3", links=links
+    )
+    page = (tmp_path / "l.html").read_text(encoding="utf-8")
+    assert (
+        "2 of 3 are right." in page
+        and page.count('<li class="right">') == 2
+        and '<a href="run/report.html">' in page
+    )
+    lists.write_html(tmp_path / "l.html", "Somebody", query, None, hits, Nothing())
+    page = (tmp_path / "l.html").read_text(encoding="utf-8")
+    assert "are right" not in page and page.count("<li>") == 3 and "cam1/<wbr>1.<wbr>jpg" in page

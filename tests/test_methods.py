@@ -18,6 +18,7 @@ CLASSES, DOMAINS, SIZE = 6, 3, (64, 32)
 # The smallest settings of each method; a method without an entry is tested with its defaults.
 SMALL = {
     "agw": {"backbone": "tiny", "pretrained": None},
+    "baseline": {"backbone": "tiny", "pretrained": None},
     "ddag": {"backbone": "tiny", "pretrained": None},
     "mvd": {"backbone": "tiny", "pretrained": None},
     "alignedreid": {"backbone": "tiny", "pretrained": None},

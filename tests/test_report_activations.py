@@ -21,6 +21,7 @@ INPUT = {"size": [64, 32], "interpolation": "bilinear", "mean": [0.5] * 3, "std"
 METHODS = {
     "agw": {"backbone": "tiny", "pretrained": None},
     "alignedreid": {"backbone": "tiny", "pretrained": None},
+    "baseline": {"backbone": "tiny", "pretrained": None},
     "ddag": {"backbone": "tiny", "pretrained": None},
     "mvd": {"backbone": "tiny", "pretrained": None, "width": 8},
     "metabin": {"backbone": "tiny", "pretrained": None},

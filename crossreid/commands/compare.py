@@ -73,13 +73,11 @@ def run(words: list[str]) -> None:
     stats = stats_at(points, distance, kinds)
     if points and not stats:
         source += f" compared no {kinds[0]} images with {kinds[1]} ones"
-    print(words_for(distance, stats, source))
-    if chosen.false_positive is not None:
-        print(
-            decision(
-                distance, thresholds(points, chosen.false_positive, kinds), chosen.false_positive, source
-            )
-        )
+    answer, _, rates = words_for(distance, stats, source).partition("\n")
+    print(answer)
+    if (rate := chosen.false_positive) is not None:
+        print(decision(distance, thresholds(points, rate, kinds), rate, source))
+    print(rates)
 
 
 def words_for(distance: float, stats: list[ThresholdStats], source: str) -> str:

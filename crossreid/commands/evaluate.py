@@ -92,7 +92,7 @@ def run(words: list[str]) -> None:
     if chosen.out and rows:
         from crossreid.report import write
 
-        print(f"report: {write([chosen.out], chosen.out / 'report.html').resolve()}")
+        print(f"report: {write([chosen.out], chosen.out / 'report.html').resolve().as_uri()}")
 
 
 def _model(chosen, overrides):

@@ -106,12 +106,6 @@ def run(words: list[str]) -> None:
     print(f"{chosen.gallery}: {counted(done.new, 'image')} added{known}; it holds {total}")
     for note in done.notes[:3]:
         print(f"mind: {note}", file=sys.stderr)
-    if done.assumed:
-        print(
-            f"of {counted(done.assumed, 'image')} nothing says whether visible or infrared: taken as visible "
-            "(--modality, or a column modality, says otherwise)",
-            file=sys.stderr,
-        )
     if done.bad:
         print(
             f"left out {len(done.bad)} of {len(images)} images: {reasons}",

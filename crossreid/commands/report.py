@@ -31,7 +31,10 @@ def run(words: list[str]) -> None:
         "runs that differ in their seed or fold alone are found)",
     )
     parser.add_argument(
-        "--table", type=Path, metavar="FILE", help="also write the table of results: FILE.md, FILE.csv or FILE.tex"
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="also write the table of results: FILE.md, FILE.csv or FILE.tex",
     )
     parser.add_argument(
         "--feature",
@@ -39,7 +42,10 @@ def run(words: list[str]) -> None:
         "again unless the run has stored it (default: the stored one)",
     )
     parser.add_argument(
-        "--identities", type=int, default=30, help="how many identities the map of the features draws (default 30)"
+        "--identities",
+        type=int,
+        default=30,
+        help="how many identities the map of the features draws (default 30)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="draws these identities and places the points (default 0)"

@@ -29,7 +29,7 @@ from crossreid.images.reading import read
 from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.ops import degenerate
-from crossreid.protocols.results import as_json, described, table
+from crossreid.protocols.results import as_json, described, html_table, table
 from crossreid.records import Embedding, Metric, Scores, UserError
 
 
@@ -38,6 +38,9 @@ class Results(dict[str, Scores]):
 
     def __repr__(self) -> str:
         return table(self) if self else "no results"
+
+    def _repr_html_(self) -> str:
+        return html_table(self) if self else "no results"
 
     def threshold(self, false_positive: float = 0.01, subset: str | None = None) -> Threshold:
         """The distance (1 - cosine) below which two images count as the same person, so that at most this share of

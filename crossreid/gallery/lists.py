@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import csv
-import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from crossreid import pages
 from crossreid.files import cell, path_of, printable, replacing
 from crossreid.gallery.entries import Hit, box_of
 from crossreid.images.decode import crop, decode
@@ -63,62 +63,56 @@ def write_html(
     hits: Sequence[Hit],
     gallery,
     folder: Path | None = None,
+    *,
+    identity: str | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> None:
     """A page without anything outside of it.
 
     query: the pixels (H, W, 3) that were looked for. gallery: where small copies of the images are asked for.
     folder: where there is none, the file of an entry is read if it lies below this one: a gallery from elsewhere must
-    not bring any other image of this computer into a page that is passed on.
+    not bring any other image of this computer into a page that is passed on. identity: of the query, where it is known:
+    then each image is marked as right or wrong. links: text -> relative address of another page.
     """
-    cards = [_card("query", modality or "", title, thumbnail(query))]
-    for hit in hits:
-        texts = _texts(hit)
-        facts = ", ".join(
-            f"{name} {texts[name]}" for name in ("identity", "camera", "modality", "time") if texts[name]
-        )
-        cards.append(
-            _card(
-                f"{hit.rank}: {hit.distance:.4f}", facts, hit.entry.path, _image(hit.entry, gallery, folder)
-            )
-        )
-    note = "Nearest first; the number is the distance, 1 - cosine." if hits else "Nothing was found."
-    text = PAGE.format(title=html.escape(title), note=note, cards="\n".join(cards))
+    right = [None if identity is None else hit.entry.identity == identity for hit in hits]
+    shown = [
+        {
+            "image": _address(_image(hit.entry, gallery, folder)),
+            "words": ", ".join(filter(None, _facts(hit))),
+            "lines": [*filter(None, _facts(hit)), *filter(None, [hit.entry.path])],
+            "missing": "no image",
+            "distance": hit.distance,
+            "right": known,
+        }
+        for hit, known in zip(hits, right)
+    ]
+    about = {"image": _address(thumbnail(query)), "words": title, "lines": [modality] if modality else []}
+    text = pages.render(
+        "search.html",
+        title=title,
+        query=about | {"missing": "no image", "distance": None},
+        hits=shown,
+        found=None if identity is None else sum(map(bool, right)),
+        links=links or {},
+    )
     with replacing(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Search: {title}</title>
-<style>
-:root {{ color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif; }}
-body {{ margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }}
-main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: 1rem; }}
-figure {{ margin: 0; overflow-wrap: anywhere; font-size: .8rem; }}
-figure:first-child {{ outline: 2px solid; outline-offset: 6px; }}
-img, .none {{ display: grid; place-items: center; height: 12rem; max-width: 100%; background: #8882; }}
-strong {{ display: block; font-size: 1rem; }}
-small {{ opacity: .7; }}
-</style>
-<h1>{title}</h1>
-<p>{note}</p>
-<main>
-{cards}
-</main>
-</html>
-"""
+def _facts(hit: Hit) -> list[str]:
+    texts = _texts(hit)
+    named = [
+        f"{word} {texts[name]}" if texts[name] else ""
+        for name, word in (("identity", "id"), ("camera", "camera"))
+    ]
+    return [*named, texts["modality"], texts["time"]]
 
 
-def _card(head: str, facts: str, path: str, image: bytes | None) -> str:
+def _address(image: bytes | None) -> str | None:
     if image is None:
-        shown = '<div class="none">no image</div>'
-    else:
-        kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
-        shown = f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(image).decode()}">'
-    head, facts, path = map(html.escape, (head, facts, path))
-    return f"<figure>{shown}<figcaption><strong>{head}</strong>{facts}<br><small>{path}</small></figcaption></figure>"
+        return None
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def _image(entry, gallery, folder: Path | None) -> bytes | None:

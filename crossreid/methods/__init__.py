@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "agw": "agw.AGW",
     "alignedreid": "alignedreid.AlignedReID",
+    "baseline": "baseline.Baseline",
     "ddag": "ddag.DDAG",
     "metabin": "metabin.MetaBIN",
     "mvd": "mvd.MVD",

@@ -37,7 +37,7 @@ from crossreid.methods.base import Method, Phase, Progress
 from crossreid.nn import backbones
 from crossreid.nn.batch_instance_norm import GATES, BatchInstanceNorm, HalfInstanceNorm, statistics_held
 from crossreid.nn.classifiers import CLASSIFIERS
-from crossreid.nn.pooling import GeneralizedMean, average, average_and_maximum, clipped_average, maximum
+from crossreid.nn.pooling import LAYERS as POOLINGS
 from crossreid.records import Batch, Embedding, UserError, check_choice
 
 GATED: dict[str, Callable[..., nn.Module]] = {
@@ -50,14 +50,6 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
     "bn": nn.BatchNorm2d,
     "in": partial(nn.InstanceNorm2d, affine=True),
     "half": HalfInstanceNorm,
-}
-POOLINGS: dict[str, Callable[[], Callable[[torch.Tensor], torch.Tensor]]] = {
-    "average": lambda: average,
-    "max": lambda: maximum,
-    "average_max": lambda: average_and_maximum,
-    "average_clipped": lambda: clipped_average,
-    "gem": GeneralizedMean,
-    "gem_learned": partial(GeneralizedMean, learned=True),
 }
 PRETRAINED_NORMS = ("batch_affine", "batch_statistics", "instance_affine")
 LEARNERS = ("gates", "all")

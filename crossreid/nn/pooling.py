@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -56,3 +59,13 @@ class GeneralizedMean(nn.Module):
 
 
 POOLINGS = {"average": average, "gem": generalized_mean}
+
+# Name -> what makes such a layer, for methods that choose among all.
+LAYERS: dict[str, Callable[[], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "average": lambda: average,
+    "max": lambda: maximum,
+    "average_max": lambda: average_and_maximum,
+    "average_clipped": lambda: clipped_average,
+    "gem": GeneralizedMean,
+    "gem_learned": partial(GeneralizedMean, learned=True),
+}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from torch import nn
@@ -71,7 +74,11 @@ def load_pretrained(
 def from_timm(model: str) -> dict[str, torch.Tensor]:
     """The weights of a timm model by its full name, from the local cache or the network."""
     import timm
+    from huggingface_hub import constants
 
+    offline = constants.HF_HUB_OFFLINE
+    # Without network it would try again for minutes what is not in the cache.
+    constants.HF_HUB_OFFLINE = offline or not _reachable(constants.ENDPOINT)
     try:
         return timm.create_model(model, pretrained=True).state_dict()
     except Exception as error:
@@ -82,6 +89,20 @@ def from_timm(model: str) -> dict[str, torch.Tensor]:
             "and set method.pretrained to its path; or set method.pretrained to null to start from random "
             "weights."
         ) from error
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+
+
+def _reachable(address: str, seconds: float = 5) -> bool:
+    """Whether a server answers; a proxy, which asks for us, is taken to reach it."""
+    if getproxies():
+        return True
+    parts = urlsplit(address)
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 443), timeout=seconds):
+            return True
+    except OSError:
+        return False
 
 
 def _read_file(path: str) -> dict[str, torch.Tensor]:

@@ -18,8 +18,18 @@ from crossreid.formats.pytorch import read_weights, state_dict
 from crossreid.methods import METHODS
 from crossreid.records import UserError, check_choice
 
-# Name of the method -> the key under which the program's own files keep the weights. Asked in this order.
-SYSTEMS = {"metabin": "model", "alignedreid": "state_dict", "agw": "net", "ddag": "net", "mvd": "model"}
+# Program, by the method that it published or its own name -> the key under which its files keep the weights, None where
+# they hold nothing else. Asked in this order.
+SYSTEMS: dict[str, str | None] = {
+    "metabin": "model",
+    "alignedreid": "state_dict",
+    "agw": "net",
+    "ddag": "net",
+    "mvd": "model",
+    "fastreid": "model",
+    "strong_baseline": None,
+    "torchreid": "state_dict",
+}
 
 
 def read(path: str | Path, content=None, **settings) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
@@ -76,6 +86,8 @@ def to_original(
     config: settings of the method, which the MindSpore form asks for.
     """
     path = Path(path)
+    if name == "baseline":
+        name = _program(config or {})
     check_choice("the method of an official checkpoint", name, SYSTEMS)
     if path.suffix == ".ckpt":
         write = getattr(_system(name), "write_mindspore", None)
@@ -88,8 +100,36 @@ def to_original(
         write_checkpoint(path, {key: value.detach().cpu().numpy() for key, value in theirs.items()})
         return
     theirs = {key: value.detach().cpu().clone() for key, value in _system(name).write(state).items()}
+    key = SYSTEMS[name]
     with replacing(path) as temporary:
-        torch.save({SYSTEMS[name]: theirs, "epoch": 0}, temporary)
+        torch.save(theirs if key is None else {key: theirs, "epoch": 0}, temporary)
+
+
+def _program(config: Mapping) -> str:
+    """Which program has a baseline of these settings. One that would load the weights and compute something else with
+    them is none."""
+    made = {
+        "variant": "torchvision",
+        "backbone": "resnet50",
+        "neck": True,
+        "pooling": "average",
+        "last_stride": 1,
+    }
+    made |= {"embedding": 0} | config
+    if made["variant"] in ("fastreid", "strong_baseline"):
+        return made["variant"]
+    if made["neck"] and made["backbone"] == "resnet50_ibn_a" and made["pooling"] == "average":
+        return "strong_baseline"
+    stride = 2 if made["backbone"].startswith(("resnet", "mobilenet")) and not made["embedding"] else 1
+    of_torchreid = made["backbone"].startswith(("resnet", "osnet", "mobilenet_v2_1.")) and not made["neck"]
+    if of_torchreid and made["pooling"] == "average" and made["last_stride"] == stride:
+        return "torchreid"
+    raise UserError(
+        f"no published program has a baseline of these settings ({made['backbone']}, variant {made['variant']}, "
+        f"pooling "
+        f"{made['pooling']}, {'a' if made['neck'] else 'no'} neck, last stride {made['last_stride']}): what loaded the "
+        "weights would compute something else with them; keep our own checkpoint"
+    )
 
 
 def _ours(state: Mapping[str, torch.Tensor]) -> str | None:

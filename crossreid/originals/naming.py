@@ -9,6 +9,43 @@ import torch
 
 from crossreid.records import UserError
 
+# Blocks in the third stage, and whether they have three convolutions, of each residual network.
+_DEPTHS = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
+_DEPTHS[36, True] = "resnet152"
+# Names of mixed normalisations in IBN-Net and the programs that took it over -> ours.
+IBN = (
+    (r"(.*\.bn1)\.IN\.", r"\1.instance."),
+    (r"(.*\.bn1)\.BN\.", r"\1.batch."),
+    (r"(.*layer\d\.\d+)\.IN\.", r"\1.after."),
+)
+IBN_BACK = (
+    (r"\.bn1\.instance\.", ".bn1.IN."),
+    (r"\.bn1\.batch\.", ".bn1.BN."),
+    (r"(layer\d\.\d+)\.after\.", r"\1.IN."),
+)
+
+
+def residual_network(state: Mapping[str, torch.Tensor], prefix: str, program: str) -> str:
+    """The name of the residual network whose weights lie below ``prefix``, as ``crossreid.nn.resnet`` has it."""
+    blocks = {
+        name.removeprefix(prefix).split(".")[1] for name in state if name.startswith(f"{prefix}layer3.")
+    }
+    kind = (len(blocks), f"{prefix}layer3.0.conv3.weight" in state)
+    wide = f"{prefix}layer1.0.conv2.weight"
+    grouped = wide in state and state[wide].shape[1] != state[wide].shape[0]
+    if kind not in _DEPTHS or grouped:
+        raise UserError(
+            f"the checkpoint is of {program}, but its backbone is none of those known here (ResNet 18 to 152, IBN "
+            f"too): "
+            f"its third stage has {len(blocks)} blocks{' of grouped convolutions' if grouped else ''}"
+        )
+    form = ""
+    if f"{prefix}layer1.0.bn1.IN.weight" in state:
+        form = "_ibn_a"
+    elif any(re.fullmatch(rf"{re.escape(prefix)}layer1\.\d+\.IN\.weight", name) for name in state):
+        form = "_ibn_b"
+    return _DEPTHS[kind] + form
+
 
 def rename(
     state: Mapping[str, torch.Tensor],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from html import escape
 
 import numpy as np
 
@@ -53,6 +54,31 @@ def table(rows: Mapping[str, Scores], mark: str = "") -> str:
             lines.append(f"  {len(spread)} trials".ljust(width) + "".join(cells))
         lines.append(f"  {scores.valid} of {scores.queries} queries have a valid match{_trials(scores)}")
     return "\n".join(lines)
+
+
+def html_table(rows: Mapping[str, Scores]) -> str:
+    """The same for a notebook: HTML, in percent, with the spread over trials."""
+    names = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "rank20": "Rank-20"}
+    names |= {"mean_ap": "mAP", "mean_inp": "mINP"}
+    names |= {
+        name: name for name in sorted({name for scores in rows.values() for name in scores.verification})
+    }
+    lines = [
+        "<tr><th></th>"
+        + "".join(f"<th>{escape(name)}</th>" for name in (*names.values(), "queries"))
+        + "</tr>"
+    ]
+    for row, scores in rows.items():
+        numbers, trials = summary(scores), [summary(trial) for trial in scores.per_trial]
+        cells = []
+        for key in names:
+            text = f"{100 * numbers[key]:.2f}" if key in numbers else "–"
+            if len(trials) > 1 and key in numbers:
+                text += f" ± {100 * np.std([trial[key] for trial in trials]):.2f}"
+            cells.append(text)
+        cells.append(f"{scores.valid} of {scores.queries}")
+        lines.append(f"<tr><th>{escape(row)}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return f"<table>{''.join(lines)}</table>"
 
 
 def _trials(scores: Scores) -> str:

@@ -35,13 +35,21 @@ __all__ = [
 ]
 
 
-def train(settings, run: Path, *, resume: bool | dict = False, evaluate: bool = True) -> Path:
+def train(
+    settings,
+    run: Path,
+    *,
+    resume: bool | dict = False,
+    evaluate: bool = True,
+    begun: Callable[[], None] = lambda: None,
+) -> Path:
     """Train as ``settings`` say into the run folder and return the checkpoint to report.
 
     settings: a ``crossreid.config.Settings``.
     run: a new or empty folder; with ``resume`` the folder of an interrupted run.
     resume: True, or the content of that run's last.pt where it has been read already.
     evaluate: score the reported checkpoint by the protocol at the end.
+    begun: called when all that can be checked before the first step has been.
     """
     from crossreid import evaluation
 
@@ -75,6 +83,7 @@ def train(settings, run: Path, *, resume: bool | dict = False, evaluate: bool = 
 
     folder = RunFolder(run, engine, training, config.trackers, settings.to_dict())
     try:
+        begun()
         folder.write_settings(settings.to_yaml())
         _introduce(folder.log, settings, method, images, labels, engine)
         if fresh:
@@ -304,7 +313,9 @@ def _refuse_other_optimizers(settings, content: dict) -> None:
                 )
 
 
-def train_folds(settings, run: Path, *, resume: bool = False) -> list[Path]:
+def train_folds(
+    settings, run: Path, *, resume: bool = False, begun: Callable[[], None] = lambda: None
+) -> list[Path]:
     """One model for each official fold of the data, in ``fold_1``, ``fold_2``, ... below ``run``.
 
     With ``resume``, finished folds are kept, and the one that was interrupted continues.
@@ -325,7 +336,9 @@ def train_folds(settings, run: Path, *, resume: bool = False) -> list[Path]:
         one = copy.deepcopy(settings)
         one.data.fold = fold
         if not (folder / "evaluation.json").exists():
-            train(one, folder, resume=(folder / "last.pt").exists())
+            train(
+                one, folder, resume=(folder / "last.pt").exists(), begun=begun if fold == 1 else lambda: None
+            )
     return runs
 
 

@@ -240,9 +240,9 @@ class _Loop:
         clock, engine = self.clock, self.engine
         self.method.train()
         self.started, self.counted = time.monotonic(), (clock.iterations, clock.iterating)
-        bar = tqdm(
-            total=self.iterations,
-            initial=clock.iteration,
+        bar = tqdm(  # its end is that of the whole run
+            total=self.iterations * self.config.epochs,
+            initial=self.iterations * clock.epoch + clock.iteration,
             desc=f"epoch {clock.epoch + 1}/{self.config.epochs}",
             disable=None if engine.main else True,
             leave=False,

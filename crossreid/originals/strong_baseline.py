@@ -1,0 +1,75 @@
+"""Checkpoints of reid-strong-baseline, the program of the bag of tricks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+
+from crossreid.originals.naming import IBN, IBN_BACK, rename, residual_network
+from crossreid.originals.torchreid import INPUT
+from crossreid.records import UserError
+
+_RULES = (
+    (r"base\.(?=(conv1|bn1|layer[1-4])\.)", "backbone."),
+    (r"bottleneck\.", "neck."),
+    (r"classifier\.", "classifier."),
+)
+_UNUSED = ((r"base\.fc\.", "classifies ImageNet, and is never called"),)
+
+
+def recognises(state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether these weights are of this program, and not of AlignedReID++, whose network has the same prefix."""
+    return (
+        "base.layer1.0.conv1.weight" in state
+        and "classifier.weight" in state
+        and "bn.running_mean" not in state
+    )
+
+
+def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tensor], dict[str, str]]:
+    """See ``crossreid.originals.agw.read``. The program's plain residual networks have no rectifier in the stem, those
+    with mixed normalisation have one."""
+    backbone = residual_network(state, "base.", "reid-strong-baseline")
+    for pattern, ours in IBN:
+        state = {re.sub(pattern, ours, name): value for name, value in state.items()}
+    weights, left_out = rename(state, _RULES, _UNUSED, "reid-strong-baseline")
+    necked = "neck.weight" in weights
+    described = {
+        "method": "baseline",
+        "config": {
+            "pretrained": None,
+            "backbone": backbone,
+            "variant": "torchvision" if "ibn" in backbone else "strong_baseline",
+            "neck": necked,
+        },
+        "classes": len(weights["classifier.weight"]),
+        "domains": 1,
+        "input": dict(INPUT),
+        "origin": "the bag of tricks (michuanhaohao/reid-strong-baseline)",
+        "unrecorded": {
+            "last_stride": "the file does not record the last stride: 1 is taken, as in the published models; give "
+            "last_stride=2 where yours was that"
+        },
+    }
+    return described, weights, left_out
+
+
+def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Turn our weights into theirs; the inverse of ``read``, with the classifier of ImageNet that those of mixed
+    normalisation insist on."""
+    if any(name.startswith(("embedding.", "pool.", "backbone.nonlocal")) for name in state):
+        raise UserError(
+            "reid-strong-baseline has no attention, no pooling with weights and no embedding layer: this model "
+            "cannot be "
+            "written in its form; keep our own checkpoint"
+        )
+    back = ((r"backbone\.", "base."), (r"neck\.", "bottleneck."), (r"classifier\.", "classifier."))
+    theirs, _ = rename(state, back, (), "our baseline")
+    for pattern, ours in IBN_BACK:
+        theirs = {re.sub(pattern, ours, name): value for name, value in theirs.items()}
+    if "base.layer1.0.bn1.IN.weight" in theirs:
+        width = theirs["classifier.weight"].shape[1]
+        theirs |= {"base.fc.weight": torch.zeros(1000, width), "base.fc.bias": torch.zeros(1000)}
+    return theirs
