@@ -157,7 +157,9 @@ class _Parts:
             cameras = await self.others(query, cameras)
         chosen = filtered(
             cameras,
-            *(one.get(name, "") for name in ("modality", "since", "until")),
+            one.get("modality", ""),
+            one.get("since", ""),
+            one.get("until", ""),
             [pair for pair in fields.get("column", []) if pair],
         )
         box = None if not one.get("box") else boxed(one["box"])
