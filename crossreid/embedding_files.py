@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from crossreid.data.modality import told
+from crossreid.data.modality import with_modalities
 from crossreid.evaluation.archive import stripes_size, written_metrics
 from crossreid.files import cell, check_folder, replacing
 from crossreid.images.listing import name_of
 from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
-from crossreid.images.tables import EDGES
+from crossreid.images.tables import BOX_COLUMNS
 from crossreid.ops import degenerate, memory
 from crossreid.records import Image, UserError
 
@@ -96,7 +96,7 @@ def embed_files(
     check_output(out)
     _check_columns(images)
     if len(embedder.modalities) > 1:
-        images = told(images, needed=True)
+        images = with_modalities(images, needed=True)
     vectors = np.zeros((len(images), embedder.dimension), np.float32)
     stripes = _room_for_stripes(len(images), embedder, out, half_stripes, log)
 
@@ -369,7 +369,7 @@ def _write(
 
 
 def _lines(table: dict) -> tuple[list[str], Iterator[list]]:
-    names = [part for name in table for part in (EDGES if name == "box" else (name,))]
+    names = [part for name in table for part in (BOX_COLUMNS if name == "box" else (name,))]
 
     def lines():
         for number in range(len(table["path"])):

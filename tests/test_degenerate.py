@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from crossreid.evaluation import EvaluateConfig, copies, evaluate_stored, score_subsets
-from crossreid.evaluation.features import Stored
 from crossreid.evaluation.measures import MEASURES
+from crossreid.evaluation.stored import Stored
 from crossreid.ops import degenerate
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import Embedding, Image, Metric, UserError

@@ -2,7 +2,11 @@
 
 import importlib
 import importlib.util
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +59,22 @@ def test_the_plain_loop_learns(market):
     assert len((HERE / "examples" / "plain_loop.py").read_text().splitlines()) <= 60
     untrained, trained = module.main(str(market), 1), module.main(str(market), 60)
     assert trained > untrained + 0.05
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    """Its cells in order, in one process, as the button "run all" has them."""
+    notebook = json.loads((HERE / "examples" / "first_look.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+    program = tmp_path / "cells.py"
+    program.write_text("\n\n".join(cells), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        cwd=tmp_path,
+        env=os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Rank-1" in done.stdout

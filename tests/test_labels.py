@@ -83,7 +83,7 @@ def test_words_for_modalities():
     ],
 )
 def test_names(pattern, name, expected):
-    found = labels.named(labels.compiled(pattern), name, "folder")
+    found = labels.named(labels.compiled_pattern(pattern), name, "folder")
     assert (found["identity"], found.get("camera")) == expected
 
 
@@ -106,7 +106,7 @@ def test_names(pattern, name, expected):
 )
 def test_names_that_say_nothing_or_only_a_part(pattern, name, words):
     with pytest.raises(UserError, match=words) as error:
-        labels.named(labels.compiled(pattern), name, "folder")
+        labels.named(labels.compiled_pattern(pattern), name, "folder")
     assert "\n" not in str(error.value)
 
 

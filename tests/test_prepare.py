@@ -87,7 +87,7 @@ def write_pairs(root, suffix=".png"):
 def test_decoded_images_are_the_very_same_pixels(tmp_path, interpolation):
     root = write_pairs(tmp_path / "a b")
     images = cuhk02.read(root)["train"]
-    array = prepare.decode(images, root, (16, 8), interpolation)
+    array = prepare.write_array(images, root, (16, 8), interpolation)
     assert np.load(array, mmap_mode="r").shape == (10, 16, 8, 3)
     rows = prepared.rows(images[::-1], root, (16, 8), interpolation)
     assert [(i.identity, i.camera) for i in rows] == [(i.identity, i.camera) for i in images[::-1]]
@@ -120,7 +120,7 @@ def test_decoding_again_with_a_torn_image_keeps_no_half_array(tmp_path):
     images = cuhk02.read(root)["train"]
     images[7].path.write_bytes(b"torn")
     with pytest.raises(UserError, match="P4"):
-        prepare.decode(images, root, (16, 8))
+        prepare.write_array(images, root, (16, 8))
     assert [path.name for path in root.iterdir() if not path.name.startswith("P")] == []
     with pytest.raises(UserError, match="data prepare"):
         prepared.rows(images, root, (16, 8), "bilinear")
@@ -128,7 +128,7 @@ def test_decoding_again_with_a_torn_image_keeps_no_half_array(tmp_path):
 
 def test_images_that_came_later_are_noticed(tmp_path):
     root = write_pairs(tmp_path)
-    prepare.decode(cuhk02.read(root)["train"], root, (16, 8))
+    prepare.write_array(cuhk02.read(root)["train"], root, (16, 8))
     image(root / "P1/cam1/002_1.png")
     with pytest.raises(UserError, match="002_1"):
         prepared.rows(cuhk02.read(root)["train"], root, (16, 8), "bilinear")
@@ -157,7 +157,7 @@ def test_all_images_of_any_data_set_can_be_prepared(tmp_path):
 def test_what_a_killed_process_left_is_removed(tmp_path):
     root = write_pairs(tmp_path)
     (root / ".crossreid_16x8_bilinear.npy.12345.part").write_bytes(b"half")
-    prepare.decode(cuhk02.read(root)["train"], root, (16, 8))
+    prepare.write_array(cuhk02.read(root)["train"], root, (16, 8))
     assert not list(root.glob(".*"))
 
 
@@ -169,7 +169,7 @@ def test_a_full_disk_is_one_paragraph(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(UserError, match="no room"):
-        prepare.decode(cuhk02.read(root)["train"], root, (16, 8))
+        prepare.write_array(cuhk02.read(root)["train"], root, (16, 8))
     assert not list(root.glob("*.npy")) and not list(root.glob(".*"))
 
 
@@ -179,4 +179,4 @@ def test_prepare_by_name(tmp_path):
     with pytest.raises(UserError, match="lanczos"):
         prepare.prepare("sysu_mm01", root, interpolation="bicubic")
     with pytest.raises(UserError, match="no training images"):
-        prepare.decode([], root, (16, 8))
+        prepare.write_array([], root, (16, 8))

@@ -14,7 +14,8 @@ from crossreid import protocols
 from crossreid.__main__ import main
 from crossreid.data import two_folders
 from crossreid.evaluation import EvaluateConfig, evaluate_stored, mapped, score_subsets
-from crossreid.evaluation.features import Stored, is_stored, read_stored, write_stored
+from crossreid.evaluation.features import is_stored, read_stored, write_stored
+from crossreid.evaluation.stored import Stored
 from crossreid.images import labels
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import Embedding, Metric, UserError

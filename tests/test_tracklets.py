@@ -173,9 +173,12 @@ def test_names_of_crops_tell_cameras_tracks_and_times(tmp_path):
     ]
     with pytest.raises(UserError, match="does not fit"):
         named([tmp_path], "{camera}-{track}.png")
-    assert labels.compiled("{identity}/{camera}_*.jpg").search("a/b/0007/c3_whatever.jpg")["camera"] == "c3"
+    assert (
+        labels.compiled_pattern("{identity}/{camera}_*.jpg").search("a/b/0007/c3_whatever.jpg")["camera"]
+        == "c3"
+    )
     with pytest.raises(UserError, match="no named groups"):
-        labels.compiled("nothing", own=True)
+        labels.compiled_pattern("nothing", own=True)
     backwards = [
         image.__class__(
             **{

@@ -4,7 +4,7 @@ examples:
     crossreid data list
     crossreid data make market1501 market --identities 24
     crossreid data check sysu_mm01 /data/SYSU-MM01
-    crossreid data check folder people --settings.pattern '(?P<identity>\\d+)_c(?P<camera>\\d+)'
+    crossreid data check folder people --settings.pattern '(?P<identity>-?\\d+)_c(?P<camera>\\d+)'
     crossreid data prepare market1501 market --size 256 128
 """
 

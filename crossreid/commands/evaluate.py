@@ -143,10 +143,13 @@ def _model(chosen, overrides):
 def _told_apart(sides, needed: bool):
     """The images with their modality; where nobody said it, by their folders, or visible if the model does not tell
     modalities apart."""
-    from crossreid.data.modality import told
+    from crossreid.data.modality import with_modalities
 
     return [
-        [replace(image, modality=image.modality or VISIBLE) for image in told(side, needed, option)]
+        [
+            replace(image, modality=image.modality or VISIBLE)
+            for image in with_modalities(side, needed, option)
+        ]
         for side, option in zip(sides, ("--query-modality", "--gallery-modality"))
     ]
 

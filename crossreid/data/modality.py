@@ -33,7 +33,7 @@ def modality_of(image) -> str:
     )
 
 
-def told(images: Sequence[Image], needed: bool, options: str = "--modality") -> list[Image]:
+def with_modalities(images: Sequence[Image], needed: bool, options: str = "--modality") -> list[Image]:
     """The images with their modality; where nobody said it, by the place of the file.
 
     needed: whether a model tells modalities apart; then UserError names the first image of which neither says it, and

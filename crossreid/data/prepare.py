@@ -51,7 +51,9 @@ def prepare(
     if source.prepare is not None:
         source.prepare(root)
     split_files.keep(source, root)
-    return decode(training_images(name, root, **settings), folder_of(root), size, interpolation or "bilinear")
+    return write_array(
+        training_images(name, root, **settings), folder_of(root), size, interpolation or "bilinear"
+    )
 
 
 def training_images(name: str, root: Path, **settings) -> list[Image]:
@@ -72,7 +74,7 @@ def training_images(name: str, root: Path, **settings) -> list[Image]:
     return list(images.values())
 
 
-def decode(
+def write_array(
     images: Sequence[Image], root: Path, size: tuple[int, int], interpolation: str = "bilinear"
 ) -> Path:
     """Decode, cut out and resize images into one array below ``root``, which ``prepared.rows`` then finds.

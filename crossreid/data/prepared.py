@@ -16,7 +16,7 @@ from crossreid.records import Image, UserError
 def rows(
     images: Sequence[Image], root: str | os.PathLike, size: tuple[int, int], interpolation: str
 ) -> list[Image]:
-    """The same images as rows of the array that ``prepare.decode`` wrote for this size and interpolation.
+    """The same images as rows of the array that ``prepare.write_array`` wrote for this size and interpolation.
 
     Raises UserError if there is none, or it lacks one of the images.
     """

@@ -84,4 +84,4 @@ def _side(place: Path, pattern: str | None) -> list[Image]:
         return [image for _, image in tables.read(place, ("path", "identity"))]
     if pattern is None and folder_names(place) and not image_names(place):
         return by_folder(place)
-    return by_name(place, labels.compiled(pattern))
+    return by_name(place, labels.compiled_pattern(pattern))

@@ -17,10 +17,11 @@ from crossreid.engine import Engine, check_device
 from crossreid.evaluation import baselines as plain
 from crossreid.evaluation import copies
 from crossreid.evaluation.embedding import check_feature, embed, embed_exported
-from crossreid.evaluation.features import Stored, write_stored
+from crossreid.evaluation.features import write_stored
 from crossreid.evaluation.measures import MEASURES
 from crossreid.evaluation.scoring import rerank_subsets, score_subsets
 from crossreid.evaluation.settings import EvaluateConfig
+from crossreid.evaluation.stored import Stored
 from crossreid.evaluation.thresholds import Threshold, strictest
 from crossreid.evaluation.within_across import within_and_across
 from crossreid.export.using import Exported, is_exported

@@ -15,8 +15,8 @@ import numpy as np
 
 from crossreid.data import two_folders
 from crossreid.evaluation.archive import read_metrics
-from crossreid.evaluation.features import Stored, embedding_of
 from crossreid.evaluation.mapped import gathered
+from crossreid.evaluation.stored import Stored, embedding_of
 from crossreid.images import labels
 from crossreid.protocols.results import described
 from crossreid.protocols.single_query import SingleQuery
@@ -158,7 +158,7 @@ def _images(table, path: Path, pattern: str | None) -> list[Image]:
         cameras = [text(value) for value in table.get("camera", [""] * count)]
         images = list(map(labelled, names, people, cameras))
     elif "path" in table:
-        expression = labels.compiled(pattern)
+        expression = labels.compiled_pattern(pattern)
         images = [Image(name, extra=labels.named(expression, name.as_posix(), str(path))) for name in names]
     else:
         raise UserError(

@@ -11,14 +11,13 @@ reads it, and likewise a ``.npy`` with its table of rows, whose vectors stay on 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from crossreid.evaluation import feature_tables, result_files, sysu_mat
 from crossreid.evaluation.archive import (
     LABELS,
     archive,
@@ -27,75 +26,14 @@ from crossreid.evaluation.archive import (
     stripes_size,
     written_metrics,
 )
+from crossreid.evaluation.mapped import mapped
+from crossreid.evaluation.stored import Recorded, Stored, embedding_of
 from crossreid.files import replacing, understood
 from crossreid.formats.shape import TEXT, unlike
 from crossreid.formats.text import parse_json
-from crossreid.protocols.base import Protocol
-from crossreid.protocols.results import described
-from crossreid.records import Embedding, Image, Metric, Trial, UserError
+from crossreid.records import Image, Trial, UserError
 
 _FORM = 1
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Features with all that scoring them needs.
-
-    protocol: as in ``crossreid.protocols``. embedding: of its images, float32 on the CPU. metrics: name of a feature
-    -> how embeddings are compared by it, for all that these arrays serve; feature: the one meant. about: what
-    ``evaluation.json`` says of their origin. settings: those of the evaluation that wrote them, a plain dict, where
-    they are known.
-    """
-
-    protocol: Protocol | Recorded
-    embedding: Embedding[torch.Tensor]
-    metrics: Mapping[str, Metric]
-    feature: str
-    about: dict
-    settings: dict | None = None
-
-    def choose(self, feature: str | None = None) -> tuple[str, Metric]:
-        """The name of a feature, by default the one meant, and how it is compared."""
-        name = feature or self.feature
-        if name not in self.metrics:
-            raise UserError(
-                f"evaluate.feature is {name!r}, but these features serve {', '.join(self.metrics)}: choose one of "
-                f"them, or "
-                "embed the images again with the checkpoint and that feature"
-            )
-        return name, self.metrics[name]
-
-    def under(self, protocol: Protocol) -> Stored:
-        """The same features by another protocol, whose images must be among those embedded."""
-        known = {_place(image): row for row, image in enumerate(self.protocol.images)}
-        missing = [image for image in protocol.images if _place(image) not in known]
-        if missing:
-            raise UserError(
-                f"the features lack {len(missing)} of the {len(protocol.images)} images that this protocol needs, "
-                f"the first is {missing[0].path}: evaluate the checkpoint by this protocol, or score the features "
-                "by the one they were made for"
-            )
-        rows = np.array([known[_place(image)] for image in protocol.images])
-        about = self.about | {"protocol": described(protocol)}
-        about["notes"] = list(protocol.notes)
-        return replace(self, protocol=protocol, embedding=self.embedding[rows], about=about)
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A protocol as a file recorded it."""
-
-    name: str
-    description: str
-    cmc: str
-    average: str
-    notes: tuple[str, ...]
-    images: list[Image]
-    recorded: tuple[Trial, ...]
-    provenance: str = ""
-
-    def trials(self) -> list[Trial]:
-        return list(self.recorded)
 
 
 def write_stored(
@@ -170,8 +108,6 @@ def read_stored(
 
     Raises UserError that says what was expected.
     """
-    from crossreid.evaluation import feature_tables, result_files, sysu_mat
-
     path = Path(path)
     if result_files.is_inference(path):
         return result_files.read_inference(path, Path(gallery) if gallery else None, same_camera, keep_junk)
@@ -201,8 +137,6 @@ def read_stored(
 
 def is_stored(path: str | Path) -> bool:
     """Whether the path is meant as stored features."""
-    from crossreid.evaluation import result_files, sysu_mat
-
     path = Path(path)
     return path.suffix in (".npz", ".npy", ".mat") or (
         path.is_dir() and (result_files.is_inference(path) or bool(sysu_mat.cameras(path)))
@@ -210,8 +144,6 @@ def is_stored(path: str | Path) -> bool:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    from crossreid.evaluation.mapped import mapped
-
     return mapped(path) if path.suffix == ".npy" else archive(path)
 
 
@@ -220,14 +152,6 @@ def recorded_settings(path: str | Path) -> dict | None:
     path = Path(path)
     arrays = archive(path) if path.suffix == ".npz" else {}
     return _recorded(arrays, path).settings if "record" in arrays else None
-
-
-def embedding_of(arrays: Mapping[str, np.ndarray]) -> Embedding:
-    stripes = arrays.get("stripes")
-    return Embedding(
-        torch.from_numpy(arrays["vectors"].astype(np.float32, copy=False)),
-        None if stripes is None else torch.from_numpy(stripes.astype(np.float32, copy=False)),
-    )
 
 
 _RECORDED = {
@@ -288,10 +212,6 @@ def _recorded(arrays, path: Path) -> Stored:
             f"{path} was made to compare the feature {feature!r}, and does not hold what that needs: {again}"
         )
     return Stored(protocol, embedding_of(arrays), metrics, feature, about, record.get("settings"))
-
-
-def _place(image: Image) -> tuple:
-    return image.path.resolve(), image.array_index, image.box
 
 
 def _check_trial(trial: Trial, count: int) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from crossreid.evaluation.feature_tables import between, labelled, text
-from crossreid.evaluation.features import Stored
+from crossreid.evaluation.stored import Stored
 from crossreid.formats import matlab
 from crossreid.ops import memory
 from crossreid.records import Embedding, Image, Metric, UserError, counted

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crossreid.evaluation.features import Stored
+from crossreid.evaluation.stored import Stored
 from crossreid.formats import matlab
 from crossreid.images.listing import image_names
 from crossreid.protocols.results import described

@@ -39,10 +39,6 @@ def NOTHING(value: Any) -> bool:
     return value is None
 
 
-def ANYTHING(value: Any) -> bool:
-    return True
-
-
 def unlike(value: Any, form: Any, where: str = "") -> str | None:
     """Where a value is not of the form, None where it is."""
     if isinstance(form, tuple):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data.modality import told
+from crossreid.data.modality import with_modalities
 from crossreid.files import legible
 from crossreid.gallery.entries import EDGES, Entry, checked
 from crossreid.gallery.gallery import Gallery
@@ -63,7 +63,7 @@ def listed(
     ``crossreid.images.listing.listed``.
 
     modality, camera, time, identity: of all images of which no table and no name says another.
-    pattern: what the names of images that no table lists say, see ``crossreid.images.labels.compiled``.
+    pattern: what the names of images that no table lists say, see ``crossreid.images.labels.compiled_pattern``.
     strict: whether a name that it does not fit is an error; otherwise a warning counts them.
     """
     images = listing.listed(sources, None if pattern else modality, keep_junk)
@@ -83,11 +83,11 @@ def listed(
 
 
 def _read_names(images: Sequence[Image], pattern: str, strict: bool) -> list[Image]:
-    expression, found, missed = labels.compiled(pattern, own=True), [], 0
+    expression, found, missed = labels.compiled_pattern(pattern, own=True), [], 0
     for image in images:
         if "path" not in image.extra:  # else a table says it
             try:
-                image = listing.told(image, expression)
+                image = listing.with_labels(image, expression)
             except UserError:
                 if strict:
                     raise
@@ -141,7 +141,7 @@ def fill(
     interrupted. Raises UserError when the gallery is of another model, or the model must be told modalities and cannot.
     """
     gallery.require(embedder.fingerprint)
-    images = told(images, len(embedder.modalities) > 1 or embedder.modalities == (INFRARED,))
+    images = with_modalities(images, len(embedder.modalities) > 1 or embedder.modalities == (INFRARED,))
     paths = {image.path: _path(image.path, root) for image in images}
     ready: list[tuple[Entry, np.ndarray, bytes | None]] = []
     bad, new = [], 0

@@ -25,7 +25,7 @@ class NoGallery(UserError):
 @dataclass(frozen=True)
 class Metadata:
     """What a store keeps about all of its rows. recall: of its index, None without one.
-    pattern: by which names of images were read, see ``crossreid.images.labels.compiled``."""
+    pattern: by which names of images were read, see ``crossreid.images.labels.compiled_pattern``."""
 
     dimension: int
     fingerprint: str

@@ -145,7 +145,7 @@ def template(text: str) -> str:
     return f"(?:^|/){''.join(parts)}$"
 
 
-def compiled(pattern: str | None, own: bool = False) -> re.Pattern[str]:
+def compiled_pattern(pattern: str | None, own: bool = False) -> re.Pattern[str]:
     """The expression that reads names, once its groups are known to be the right ones; None reads the names of files as
     Market-1501 has them.
 

@@ -175,14 +175,15 @@ def by_name(folder: Path, expression: re.Pattern[str]) -> list[Image]:
 
 
 def named(sources: Sequence[str | Path], pattern: str, modality: str | None = None) -> list[Image]:
-    """The images of ``listed``, with what a pattern or template reads in the path of each (``labels.compiled`` with
-    groups of any name): ``camera``, ``identity``, ``modality`` and ``time`` as tables have them, others in ``extra``.
+    """The images of ``listed``, with what a pattern or template reads in the path of each (``labels.compiled_pattern``
+    with groups of any name): ``camera``, ``identity``, ``modality`` and ``time`` as tables have them, others in
+    ``extra``.
     """
-    expression = labels.compiled(pattern, own=True)
-    return [told(image, expression) for image in listed(sources, modality)]
+    expression = labels.compiled_pattern(pattern, own=True)
+    return [with_labels(image, expression) for image in listed(sources, modality)]
 
 
-def told(image: Image, expression: re.Pattern[str]) -> Image:
+def with_labels(image: Image, expression: re.Pattern[str]) -> Image:
     """An image with what an expression reads in its path; what is known of it already stays."""
     found = labels.told_by(expression, image.path.as_posix(), str(image.path.parent))
     word, when = found.pop("modality", None), found.pop("time", None)

@@ -13,11 +13,11 @@ from crossreid import files
 from crossreid.images import decode, labels, timestamps
 from crossreid.records import Image, UserError, counted
 
-EDGES = ("x0", "y0", "x1", "y1")
-KNOWN = ("path", "identity", "camera", "modality", "split", "time", *EDGES)
+BOX_COLUMNS = ("x0", "y0", "x1", "y1")
+KNOWN = ("path", "identity", "camera", "modality", "split", "time", *BOX_COLUMNS)
 SUFFIXES = (".csv", ".tsv")
 # What is told by fields of an image is not repeated as text.
-_FIELDS = ("modality", "time", *EDGES)
+_FIELDS = ("modality", "time", *BOX_COLUMNS)
 
 
 def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> list[tuple[int, Image]]:
@@ -101,7 +101,7 @@ def _lines(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, 
 
 def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
     missing = [column for column in needed if column not in columns]
-    edges = [edge for edge in EDGES if edge not in columns]
+    edges = [edge for edge in BOX_COLUMNS if edge not in columns]
     missing += edges if len(edges) < 4 else []
     twice = [column for column in dict.fromkeys(columns) if columns.count(column) > 1]
     wrong = [
@@ -109,11 +109,11 @@ def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -
     ]
     wrong += ["one without a name"] if "" in columns else []
     if wrong:
-        optional = [name for name in KNOWN if name not in needed and name not in EDGES]
+        optional = [name for name in KNOWN if name not in needed and name not in BOX_COLUMNS]
         raise UserError(
             f"{table}, line 1: the columns are {', '.join(columns) or '(none)'} ({'; '.join(wrong)}); expected are "
-            f"{', '.join(needed)} and, if wanted, {', '.join(optional)}, {', '.join(EDGES)} (a box in pixels) and any "
-            "others, each once. Name the columns in the first line."
+            f"{', '.join(needed)} and, if wanted, {', '.join(optional)}, {', '.join(BOX_COLUMNS)} (a box in pixels) "
+            "and any others, each once. Name the columns in the first line."
         )
     free = [name for name in KNOWN if name not in columns]
     others = []
@@ -129,7 +129,7 @@ def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -
 
 
 def _box(line: Mapping[str, str], where: str) -> tuple[int, int, int, int] | None:
-    given = [line.get(edge, "") for edge in EDGES]
+    given = [line.get(edge, "") for edge in BOX_COLUMNS]
     if not any(given):
         return None
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -108,14 +109,14 @@ def to_original(
 def _program(config: Mapping) -> str:
     """Which program has a baseline of these settings. One that would load the weights and compute something else with
     them is none."""
-    made = {
+    made: dict[str, Any] = {
         "variant": "torchvision",
         "backbone": "resnet50",
         "neck": True,
         "pooling": "average",
         "last_stride": 1,
     }
-    made |= {"embedding": 0} | config
+    made |= {"embedding": 0, **config}
     if made["variant"] in ("fastreid", "strong_baseline"):
         return made["variant"]
     if made["neck"] and made["backbone"] == "resnet50_ibn_a" and made["pooling"] == "average":

@@ -16,7 +16,7 @@ from crossreid.records import MODALITIES, Metric, UserError
 from crossreid.report.runs import Run, image_of
 
 if TYPE_CHECKING:
-    from crossreid.evaluation.features import Recorded
+    from crossreid.evaluation.stored import Recorded
     from crossreid.protocols.base import Protocol
 
 LABELS = ("identity", "camera", "modality", "domain")

@@ -250,12 +250,12 @@ def _read_sysu(folder):
 def _make_prepared(folder):
     from tiny_layouts import image
 
-    from crossreid.data.prepare import decode
+    from crossreid.data.prepare import write_array
     from crossreid.records import Image
 
     folder.mkdir()
     names = [image(folder / "images" / f"{number}.png", number) for number in range(4)]
-    decode([Image(name, 1, 1) for name in names], folder, (8, 4))
+    write_array([Image(name, 1, 1) for name in names], folder, (8, 4))
 
 
 def _read_prepared(folder):

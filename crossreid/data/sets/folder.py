@@ -36,7 +36,7 @@ def read(
     train_share: share of the identities to train on where there are no split folders; 0 none, 1 all.
     keep_junk: whether identity -1 is an identity like any other; else its images are left out.
     """
-    expression = None if pattern is None else labels.compiled(pattern)
+    expression = None if pattern is None else labels.compiled_pattern(pattern)
     root = _descend(root, expression)
     splits = {name: name.lower() for name in folder_names(root) if name.lower() in own.SPLITS} or {"": ""}
     found, split_of = [], []
