@@ -4,6 +4,9 @@ larger than the memory."""
 from __future__ import annotations
 
 import csv
+import ctypes
+import mmap
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +21,8 @@ from crossreid.records import UserError
 
 # Features of less are gathered in memory.
 LARGE = 2**28
+# MADV_PAGEOUT, which Python's mmap has no name for.
+_PAGE_OUT = 21
 
 
 def mapped(path: Path) -> dict[str, np.ndarray]:
@@ -70,4 +75,13 @@ def gathered(parts: Sequence[tuple[torch.Tensor, Sequence[int] | np.ndarray]]) -
             some = rows[start : start + 4096]
             together[at : at + len(some)] = part[torch.from_numpy(some)]
             at += len(some)
+        _let_go(part)
     return together
+
+
+def _let_go(part: torch.Tensor) -> None:
+    """Tell Linux that these pages will hardly be needed: those of a memory map leave the memory, others stay."""
+    if sys.platform == "linux":
+        start = -(-part.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = part.data_ptr() + part.numel() * part.element_size() - start
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(max(length, 0)), _PAGE_OUT)

@@ -229,7 +229,9 @@ class Verification:
     def __init__(self, subset: Subset):
         self._subset = subset
         trials = len(subset.trials)
-        limit = max(2**16, LIMIT // trials)
+        pairs = max(len(trial.query) * len(trial.gallery) for trial in subset.trials)
+        # What will not be kept whole is not first gathered whole.
+        limit = max(2**16, (LIMIT if pairs * trials <= LIMIT else 4 * EXACT) // trials)
         self._own = [(Sample(limit=limit), Sample(limit=limit)) for _ in range(trials)]
         # 1 - cosine of the features, where it does not follow from the distances that images are ranked by.
         self._scale = {"cosine": 1.0, "squared_euclidean_unit": 0.5}.get(subset.metric.feature or "")
