@@ -12,7 +12,7 @@
     originals    checkpoints of the published systems
     embedder     a trained model as a function from images to vectors; embedding_files: many into one file
     export       a checkpoint as ONNX; exported: used and scored without torch
-    bundled      the small model that comes along
+    bundled      the models that come along, small and base
     tracklets    what one camera saw of one person at a stretch; linking: who they are across cameras
     gallery      vectors that can be searched: in memory, in a folder, on a server
     serve        the search page and its HTTP interface

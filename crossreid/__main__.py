@@ -40,7 +40,8 @@ def main(words: list[str] | None = None) -> int:
             for name in names:
                 print(f"  {name:<10} {_command(name).__doc__.splitlines()[0]}")
         print(
-            "\n--version prints the version, --debug after any command shows tracebacks. Words are completed in bash "
+            "\n--version prints the version, --debug after any command shows tracebacks, --import MODULE loads code of "
+            "yours. Words are completed in bash "
             'after:\n  eval "$(register-python-argcomplete crossreid)"'
         )
         return 0
@@ -53,7 +54,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = partial(_warn, warnings.showwarning)
-            _command(words[0]).run(words[1:])
+            _command(words[0]).run(_imported(words[1:]))
     except UserError as error:
         if debug:
             raise
@@ -70,6 +71,20 @@ def main(words: list[str] | None = None) -> int:
             raise
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
     return 0
+
+
+def _imported(words: list[str]) -> list[str]:
+    """The words without ``--import MODULE``, which names code of the user's that a checkpoint needs: it is imported."""
+    from crossreid import outside
+
+    words = list(words)
+    while "--import" in words:
+        place = words.index("--import")
+        if place + 1 == len(words):
+            raise UserError("--import is given without a module: write --import package.module")
+        outside.load_module(words[place + 1])
+        del words[place : place + 2]
+    return words
 
 
 def _to_complete() -> list[str]:

@@ -27,9 +27,10 @@ from crossreid.formats.pytorch import is_mindspore, read_pickle, unwrapped
 from crossreid.formats.shape import unlike
 from crossreid.formats.text import check_plain
 from crossreid.images.resize import FILTERS
-from crossreid.methods import METHODS, method_name
+from crossreid.methods import get as get_method
+from crossreid.methods import method_name
 from crossreid.methods.base import Method
-from crossreid.records import UserError, check_choice, did_you_mean
+from crossreid.records import UserError, did_you_mean
 
 FORMAT = 1
 # What a file of ours holds, and of which kind.
@@ -51,8 +52,7 @@ LARGEST_INPUT = 2**20
 
 def build(name: str, config: dict, classes: int, domains: int = 1) -> Method:
     """A method by name, with a plain dict of its settings."""
-    check_choice("the method", name, METHODS)
-    method = METHODS[name]
+    method = get_method(name)
     known = {field.name: field for field in dataclasses.fields(method.Config)}
     for key in config:
         if key not in known:

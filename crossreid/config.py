@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import SUPPRESS, ArgumentParser
 
+from crossreid import outside
 from crossreid.bundled import settings_files as bundled
 from crossreid.checkpoint import HEADINGS, plain
 from crossreid.data import SOURCES
@@ -22,10 +23,11 @@ from crossreid.files import as_path
 from crossreid.formats.text import check_plain
 from crossreid.formats.yaml_text import parse_yaml, read_yaml
 from crossreid.methods import METHODS
+from crossreid.methods import get as get_method
 from crossreid.protocols import PROTOCOLS
 from crossreid.protocols import get as get_protocol
 from crossreid.protocols.base import Protocol
-from crossreid.records import UserError, check_choice, did_you_mean
+from crossreid.records import UserError, did_you_mean
 from crossreid.training import TrainConfig
 
 # What a protocol is given when it is built, and no setting.
@@ -72,14 +74,16 @@ def load(source: str | Path | Mapping, overrides: Mapping[str, object] | Sequenc
             f"changes of settings were given as {type(overrides).__name__}: expected a dict such as "
             '{"train.epochs": 60}, or a list such as ["--train.epochs", "60"]'
         )
-    tree = plain(dict(source)) if isinstance(source, Mapping) else _read(source)
+    # What a settings file or the command line names is imported; a mapping may be what a checkpoint records.
+    given = outside.named_in(source) if isinstance(source, Mapping) else outside.load_all(_read(source))
+    tree = plain(given)
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else _pairs(overrides)
     for key, _ in pairs:
         if not isinstance(key, str):
             raise UserError(f"the name of a setting is {key!r}: expected text such as 'train.epochs'")
     _unfollow(tree, dict(pairs))
     for key, value in pairs:
-        _put(tree, key.split("."), plain(value))
+        _put(tree, key.split("."), plain(outside.load_all(value)))
     return resolve(tree)
 
 
@@ -95,12 +99,11 @@ def resolve(tree: dict) -> Settings:
     name = method.pop("name", None)
     if name is None:
         raise UserError(f"method.name is missing: choose one of {', '.join(METHODS)}")
-    check_choice("method.name", name, METHODS)
+    kind_of_method = outside.chosen("method.name", name, METHODS)
     data = fill("data", DataConfig, tree["data"] or {})
     usual = data.name if isinstance(data.name, str) else data.name[0]
     protocol_name = protocol.pop("name", None) or get_source(usual).protocol
-    check_choice("protocol.name", protocol_name, PROTOCOLS)
-    kind = get_protocol(protocol_name)
+    kind = outside.chosen("protocol.name", protocol_name, PROTOCOLS)
     if "source" in kind.settings and "source" not in protocol and get_source(usual).protocol == protocol_name:
         protocol["source"] = usual
         if "settings" in kind.settings and data.settings:
@@ -113,7 +116,7 @@ def resolve(tree: dict) -> Settings:
         )
     return Settings(
         method_name=name,
-        method=plain(fill("method", METHODS[name].Config, method)),
+        method=plain(fill("method", kind_of_method.Config, method)),
         protocol_name=protocol_name,
         protocol=_fill_protocol(kind, protocol),
         data=data,
@@ -125,7 +128,7 @@ def resolve(tree: dict) -> Settings:
 def settings_help(settings: Settings) -> str:
     """Everything that can be set in an experiment, with its type, and the value that ``settings`` has."""
     parser = ArgumentParser(usage="crossreid train CONFIG [--SETTING VALUE ...]", add_help=False)
-    parser.add_class_arguments(METHODS[settings.method_name].Config, "method")
+    parser.add_class_arguments(get_method(settings.method_name).Config, "method")
     parser.add_class_arguments(DataConfig, "data")
     parser.add_class_arguments(get_protocol(settings.protocol_name), "protocol", skip=GIVEN_LATER)
     parser.add_class_arguments(TrainConfig, "train")
@@ -282,7 +285,8 @@ def _names_below(tree: Mapping, heading: str) -> Sequence[str]:
     if heading == "protocol":
         return get_protocol(protocol).settings if protocol in PROTOCOLS else ()
     kinds = {"data": DataConfig, "train": TrainConfig, "evaluate": EvaluateConfig}
-    kind = METHODS[method].Config if heading == "method" and method in METHODS else kinds.get(heading)
+    known = method in METHODS or outside.named(method)
+    kind = get_method(method).Config if heading == "method" and known else kinds.get(heading)
     return [each.name for each in dataclasses.fields(kind)] if kind else ()
 
 

@@ -29,8 +29,8 @@ class Embedder:
     """A trained model as a function from images to vectors.
 
     path: a checkpoint, our own or one of a published system; a model that ``crossreid export`` wrote, its folder or one
-        of its ``.onnx`` or ``.mindir`` files, for which torch need not be installed; or ``"small"``, the one that comes
-        with the library.
+        of its ``.onnx`` or ``.mindir`` files, for which torch need not be installed; or ``"small"`` or ``"base"``,
+        which come with the library.
     device: where the network runs, such as ``"cpu"`` or ``"cuda"``; ``"auto"`` is the accelerator that torch finds, or
         else the CPU, which an exported model takes unless told otherwise. batch: images embedded at once.
     feature: one of the method's features; None is its default. An exported model has one, chosen then.

@@ -51,7 +51,7 @@ def evaluate(
 ) -> Results:
     """Score a model; the scores of each subset of the protocol by its name.
 
-    model: the path of a checkpoint, ours or an official one; of an exported model; or ``"small"``.
+    model: the path of a checkpoint, ours or an official one; of an exported model; or ``"small"`` or ``"base"``.
     changes: further settings by their names, ``{"evaluate.rerank": True, "data.roots.market1501": "/data/market"}``.
     settings: data set and protocol, as for ``train``; None takes those of the model's own training.
     out: a folder, into which ``evaluation.json`` and ``config.yaml`` are written, as ``crossreid report`` reads them.

@@ -33,7 +33,12 @@ def name_of(part: Any) -> str | None:
 
 def load(name: str) -> Any:
     """Import the part that the user named; modules are looked for in the current folder too."""
-    module = name.partition(":")[0]
+    load_module(name.partition(":")[0])
+    return find(name)
+
+
+def load_module(module: str) -> None:
+    """Import a module that the user named, from the current folder too."""
     try:
         try:
             import_module(module)
@@ -44,10 +49,10 @@ def load(name: str) -> Any:
             import_module(module)
     except Exception as error:
         raise UserError(
-            f"{name} was named, but importing {module} failed ({type(error).__name__}: {error}): install its package, "
-            "or run in the folder that holds it, or set PYTHONPATH to that folder; the form is package.module:Name"
+            f"the module {module} was named, but importing it failed ({type(error).__name__}: {error}): install its "
+            "package, or run in the folder that holds it, or set PYTHONPATH to that folder; the form is "
+            "package.module:Name"
         ) from error
-    return find(name)
 
 
 def find(name: str) -> Any:
@@ -68,16 +73,27 @@ def chosen(what: str, name: Any, table: Mapping[str, Part]) -> Part:
     setting, for messages, which name the nearest."""
     if named(name):
         return find(name)
-    check_choice(what, name, (*table, "package.module:Name for one of your own"))
+    check_choice(what, name, table)
     return table[name]
 
 
 def load_all(tree: Any) -> Any:
-    """The same tree of settings with classes and functions as their names, and everything imported that it names."""
+    """The same tree of settings with everything imported that it names."""
     if isinstance(tree, Mapping):
         return {key: value if key == "roots" else load_all(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [load_all(value) for value in tree]
+    if named(tree):
+        load(tree)
+    return named_in(tree)
+
+
+def named_in(tree: Any) -> Any:
+    """The same tree of settings with classes and functions as their names."""
+    if isinstance(tree, Mapping):
+        return {key: named_in(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [named_in(value) for value in tree]
     if callable(tree):
         if (name := name_of(tree)) is None:
             raise UserError(
@@ -85,6 +101,4 @@ def load_all(tree: Any) -> Any:
                 "as package.module:Name"
             )
         return name
-    if named(tree):
-        load(tree)
     return tree

@@ -32,6 +32,7 @@ class Image:
     time: when it was taken, in seconds since 1970 (UTC), where it is known.
     array_index: index of the image in the prepared array.
     box: (left, top, right, bottom) in pixels of the frame.
+    others: further files of the tracklet that this one begins, where tracklets and not images are evaluated.
     extra: what else its table or name tells, as text by column: ``path``, ``identity`` and ``camera`` as they were
         written, and columns of its owner (clothes, attributes, track, ...). Not looked at when images are compared.
     """
@@ -44,6 +45,7 @@ class Image:
     time: float | None = None
     array_index: int | None = None
     box: tuple[int, int, int, int] | None = None
+    others: tuple[Path, ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 

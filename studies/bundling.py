@@ -28,6 +28,8 @@ def write(name: str, run: Path, scores: Path, card: Path, exported: bool = False
         key: value.half() if value.ndim > 1 else value for key, value in content["weights"].items()
     }
     content["config"]["pretrained"] = None
+    content["settings"] = styles.settings(content, "csv", "").to_dict()
+    content["settings"]["data"]["roots"] = {}
     checkpoint.save(place, content)
     found = styles.found(scores)
     points = [

@@ -154,12 +154,13 @@ def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule, te
     ]
     optimizer = torch.optim.Adam(groups, lr=plan.lr, weight_decay=plan.decay)
     average = {key: value.detach().clone() for key, value in method.state_dict().items()}
-    step, seconds, losses = 0, 0.0, []
+    step, seconds, spent, losses = 0, 0.0, 0.0, []
     if state.exists():
         kept = torch.load(state)
         method.load_state_dict(kept["weights"])
         optimizer.load_state_dict(kept["optimizer"])
         average, step, seconds = kept["average"], kept["step"], kept["seconds"]
+        spent = seconds
     started = time.process_time()
     while step < plan.steps:
         images, targets = people.batch(step, plan)

@@ -19,7 +19,7 @@ import torch
 
 from crossreid import checkpoint
 
-PLAN = pairs.Schedule(sizes=((4000, (96, 48)),), lr=1e-3, gates_lr=0.002, people=10, images=4)
+PLAN = pairs.Schedule(sizes=((1800, (96, 48)),), lr=1e-3, gates_lr=0.002, people=10, images=4)
 CARD = Path(__file__).parent / "cards" / "small.md"
 
 

@@ -116,7 +116,7 @@ def _learn(tree: dict, folder: Path, seed: int, evaluations: dict[str, dict]) ->
             evaluation.evaluate(folder / "last.pt", settings=config.resolve(merged(tree, changes)), out=out)
         found = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
         content["evaluations"][name] = {
-            part: [{"row": line["subset"], "numbers": _numbers(line)} for line in found.get(part, [])]
+            part: [{"subset": line["subset"], "numbers": _numbers(line)} for line in found.get(part, [])]
             for part in ("rows", "reranked")
         }
     with replacing(folder / "scores.json") as temporary:

@@ -65,16 +65,15 @@ def render(folder: Path, domains: int = DOMAINS, identities: int = IDENTITIES, w
             )
 
 
-def score(model: Path, folder: Path, out: Path, layouts=TESTS) -> None:
-    """Evaluate on each of the test copies, beside the striped histogram; ``out`` gets a folder for each layout."""
-    described = checkpoint.read(model)
-    for layout in layouts:
-        protocol = layout if layout in PROTOCOLS else "single_query"
-        settings = {
+def settings(described: dict, layout: str, root: str) -> config.Settings:
+    """Those with which a trained model is evaluated on a data set. described: the content of its checkpoint."""
+    protocol = layout if layout in PROTOCOLS else "single_query"
+    return config.resolve(
+        {
             "method": {"name": described["method"]} | described["config"] | {"pretrained": None},
             "data": {
                 "name": layout,
-                "roots": {layout: str(folder / "tests" / layout)},
+                "roots": {layout: root},
                 "fold": 1 if layout == "regdb" else None,
                 "size": described["input"]["size"],
                 "workers": 0,
@@ -83,8 +82,17 @@ def score(model: Path, folder: Path, out: Path, layouts=TESTS) -> None:
             "train": {"device": "cpu", "threads": 1},
             "evaluate": {"baseline": True},
         }
-        (out / layout).mkdir(parents=True, exist_ok=True)
-        evaluation.evaluate(model, settings=config.resolve(settings), out=out / layout)
+    )
+
+
+def score(model: Path, folder: Path, out: Path, layouts=TESTS) -> None:
+    """Evaluate on each of the test copies, beside the striped histogram; ``out`` gets a folder for each layout."""
+    described = checkpoint.read(model)
+    for layout in layouts:
+        if not (out / layout / "evaluation.json").exists():
+            (out / layout).mkdir(parents=True, exist_ok=True)
+            chosen = settings(described, layout, str(folder / "tests" / layout))
+            evaluation.evaluate(model, settings=chosen, out=out / layout)
 
 
 def found(out: Path, layouts=TESTS) -> dict[str, dict]:

@@ -57,3 +57,17 @@ def test_an_interrupted_demo_goes_on(tmp_path, capsys, monkeypatch):
         demo.run(folder, quick=True)
     said = capsys.readouterr().out
     assert asked == [True] and "about a minute" in said and "the same command goes on" in said
+
+
+def test_results_are_a_table_in_a_notebook():
+    import numpy as np
+
+    from crossreid.evaluation.entry import Results
+    from crossreid.records import Scores
+
+    one, other = (
+        Scores(np.array([rank1, 1.0]), 0.5, 0.25, {}, {}, valid=3, queries=4) for rank1 in (0.25, 0.75)
+    )
+    mean = Scores(np.array([0.5, 1.0]), 0.5, 0.25, {}, {}, (one, other), 3, 4)
+    shown = Results({"<all>": mean})._repr_html_()
+    assert "<th>&lt;all&gt;</th><td>50.00 ± 25.00</td><td>100.00 ± 0.00</td>" in shown and "3 of 4" in shown

@@ -9,7 +9,7 @@ import uuid
 import numpy as np
 import pytest
 
-from crossreid.gallery import Entry, Filter, Gallery
+from crossreid.gallery import Entry, Filter, Gallery, flat
 from crossreid.records import UserError
 
 NASTY = [
@@ -37,13 +37,17 @@ def milvus_file(tmp_path_factory):
     keeper.close()
 
 
-@pytest.fixture(params=["memory", "lancedb", "milvus", "server"])
-def place(request, tmp_path):
-    """Where to create a gallery."""
+@pytest.fixture(params=["memory", "lancedb", "copied", "table", "milvus", "server"])
+def place(request, tmp_path, monkeypatch):
+    """Where to create a gallery; ``copied`` and ``table`` are folders with a copy of all rows, and with none."""
     if request.param == "memory":
         return None
-    if request.param == "lancedb":
+    if request.param in ("lancedb", "copied", "table"):
         pytest.importorskip("lancedb")
+        if request.param == "copied":
+            monkeypatch.setattr(flat, "LOOSE", 0)
+        elif request.param == "table":
+            monkeypatch.setattr(flat.Flat, "snapshot", lambda *given: None)
         return str(tmp_path / "gallery")
     name = f"t{uuid.uuid4().hex}"
     if request.param == "milvus":

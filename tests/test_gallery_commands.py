@@ -236,7 +236,12 @@ def test_lists_as_files(table, shop, tmp_path, capsys):
     assert {row["weather"] for row in rows} <= {"", "sun"} and len(rows[0]["key"]) == 64
     page = (tmp_path / "list.html").read_text(encoding="utf-8")
     assert page.count("<figure>") == 8 == page.count("data:image/jpeg;base64,")
-    assert "<script>" not in page and "&lt;script&gt;" in page and "<b>&" not in page and "&lt;b&gt;&amp;" in page
+    assert (
+        "<script>" not in page
+        and "&lt;script&gt;" in page
+        and "<b>&" not in page
+        and "&lt;b&gt;&amp;" in page
+    )
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)
     # Without small copies the files below a folder that is named are read, and no others.
     bare = tmp_path / "bare"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from crossreid.gallery import Entry, Filter, Gallery, lance
+from crossreid.gallery import Entry, Filter, Gallery, comparing, flat, lance, lance_rows
 from crossreid.records import UserError
 
 pytest.importorskip("lancedb")
@@ -149,7 +149,7 @@ def test_a_read_whose_files_were_just_removed_is_tried_again(name, tmp_path, mon
             (tmp_path / "away").rename(versions)
 
     with monkeypatch.context() as patched:
-        patched.setattr(lance.time, "sleep", sleep)
+        patched.setattr(lance_rows.time, "sleep", sleep)
         versions.rename(tmp_path / "away")
         assert read(reader) == expected
         assert len(slept) >= 3
@@ -193,7 +193,10 @@ def test_threads_search_while_another_process_adds_deletes_and_cleans_up(tmp_pat
 
 
 @pytest.mark.slow
-def test_what_was_deleted_is_gone_from_the_files(tmp_path):
+@pytest.mark.parametrize("loose", [0, flat.LOOSE])
+def test_what_was_deleted_is_gone_from_the_files(loose, tmp_path, monkeypatch):
+    """With a copy of all rows for searching, and with none."""
+    monkeypatch.setattr(flat, "LOOSE", loose)
     folder = tmp_path / "gallery"
     rows = 300
     vectors = np.random.default_rng(0).standard_normal((rows, 64)).astype(np.float32)
@@ -253,6 +256,67 @@ def test_what_was_asked_for_when_deleting_is_gone_too(tmp_path, others):
             gallery.delete(condition)
             assert not files_with(folder, secret.encode())
         assert gallery.info().entries == others
+
+
+def test_searching_goes_on_in_a_gallery_of_an_earlier_version(tmp_path, monkeypatch):
+    """Without a copy for searching, until the next writing makes one."""
+    folder = tmp_path / "gallery"
+    vectors = np.random.default_rng(0).standard_normal((90, 64))
+    with make(folder) as gallery:
+        gallery.add([Entry(str(row)) for row in range(90)], vectors)
+    for name, value in (("LOOSE", 20), ("LIMIT", 40)):
+        monkeypatch.setattr(flat, name, value)
+    reader = Gallery.open(folder, read_only=True)
+    assert [hit.entry.key for hit in reader.search(vectors[7], 1)[0]] == ["7"] and not (
+        folder / "flat"
+    ).exists()
+    with Gallery.open(folder) as gallery:
+        assert gallery.add([Entry("8"), Entry("x")], vectors[:2]) == 1
+    assert (folder / "flat").is_dir() and reader.count() == 91
+    assert reader.search(vectors[7], 1)[0][0].entry.key == "7"
+    # Copies of another kind, cut short, or of other rows do not count, and the table is asked.
+    (copy,) = (folder / "flat").iterdir()
+    for name, content in (
+        ("vectors", b"short"),
+        ("rows.json", b'{"format": 9}'),
+        ("text_ends", bytes(8 * 91)),
+    ):
+        whole = (copy / name).read_bytes()
+        (copy / name).write_bytes(content)
+        again = Gallery.open(folder, read_only=True)
+        assert again.search(vectors[7], 1)[0][0].entry.key == "7" and again.image("7") is None
+        (copy / name).write_bytes(whole)
+
+
+def test_approximate_search_finds_what_exact_search_finds(tmp_path, monkeypatch):
+    """Without structure, which is the hardest: the recall that was measured holds, with and without filters."""
+    monkeypatch.setattr(flat, "LOOSE", 1000)
+    monkeypatch.setattr(comparing, "CHEAPER", 1000)
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((4000, 60)) + random.standard_normal(60)
+    entries = [Entry(str(row), camera=str(row % 3), time=float(row)) for row in range(4000)]
+    with make(tmp_path / "gallery", 60) as gallery:
+        gallery.add(entries[:3000], vectors[:3000])
+        assert gallery.build_index() > 0.98
+        # Copied later, and left without a copy: both are found.
+        gallery.add(entries[3000:3990], vectors[3000:3990])
+        gallery.add(entries[3990:], vectors[3990:])
+    with Gallery.open(tmp_path / "gallery", read_only=True) as gallery:
+        assert 0 < gallery._store._snapshot().coding.refined < 2000
+        queries = vectors[::80] + 0.3 * random.standard_normal((50, 60))
+        for filter in (
+            Filter(),
+            Filter(cameras=("0", "2")),
+            Filter(since=3000.0),
+            Filter(cameras=("1",), until=30.0),
+        ):
+            exact, near = (gallery.search(queries, 50, filter, approximate=way) for way in (False, True))
+            found = [
+                len({hit.entry.key for hit in one} & {hit.entry.key for hit in other})
+                for one, other in zip(exact, near)
+            ]
+            assert sum(found) >= 0.97 * sum(map(len, exact))
+            assert all(len(hits) == len(others) for hits, others in zip(exact, near))
 
 
 def test_a_delete_that_was_killed_on_its_way_is_finished_by_the_next(tmp_path, monkeypatch):
@@ -395,7 +459,7 @@ def test_folders_that_are_no_galleries(tmp_path):
         make(tmp_path)
     with pytest.raises(UserError, match="cannot be made"):
         make(tmp_path / "holiday.jpg" / "gallery")
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="a whole number from 1"):
         make(tmp_path / "new", dimension=0)
     # What a process that was killed while it made a gallery leaves behind is no obstacle.
     make(tmp_path / "new").close()

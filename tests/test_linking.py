@@ -5,6 +5,7 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
+from crossreid.evaluation.clusters import b_cubed, identification, pairwise
 from crossreid.ops.linking import average_linkage, forbidden
 
 
@@ -82,3 +83,18 @@ def test_ten_thousand_tracklets_take_minutes_and_little_memory():
     tracemalloc.stop()
     assert peak < 400e6  # all pairs in float64 would be 800 MB
     assert same_partition(found, truth)
+
+
+def test_measures_of_clusters_by_hand():
+    truth, found = np.array([1, 1, 1, 2, 2]), np.array([5, 5, 6, 6, 7])
+    # Together rightly: the first two. Put together: two pairs; of one person: four.
+    assert pairwise(truth, found) == {"precision": 1 / 2, "recall": 1 / 4, "f1": pytest.approx(1 / 3)}
+    cubed = b_cubed(truth, found)
+    assert cubed["precision"] == pytest.approx((1 + 1 + 1 / 2 + 1 / 2 + 1) / 5)
+    assert cubed["recall"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 3 + 1 / 2 + 1 / 2) / 5)
+    # Person 1 is 5, and person 2 is 7 with ten frames rather than 6 with one.
+    frames = np.array([2, 3, 4, 1, 10])
+    assert identification(truth, found, frames)["f1"] == pytest.approx((2 + 3 + 10) / 20)
+    alone = np.arange(5)
+    assert pairwise(truth, alone) == {"precision": 1.0, "recall": 0.0, "f1": 0.0}
+    assert b_cubed(truth, truth)["f1"] == identification(truth, truth, frames)["f1"] == 1.0

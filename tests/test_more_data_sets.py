@@ -185,6 +185,31 @@ def test_mars_as_images(tmp_path):
     assert "1 of 7 listed images are missing" in " ".join(f.text for f in data.check("mars", tmp_path))
 
 
+def test_mars_as_tracklets(tmp_path):
+    import torch
+
+    from crossreid.evaluation.embedding import of_tracklets
+    from crossreid.records import Embedding
+
+    write_mars(tmp_path / "MARS")
+    splits = data.read("mars", tmp_path, tracklets=True)
+    assert numbers(splits["train"]) == [(1, 1), (1, 1), (1, 2)]
+    assert numbers(splits["query"]) == [(2, 6)] and numbers(splits["gallery"]) == [(0, 3), (2, 1)]
+    assert [path.name for path in splits["query"][0].others] == ["0002C6T0004F002.jpg"]
+    protocol = protocols.build(
+        "single_query", {"source": "mars", "settings": {"tracklets": True}}, {"mars": tmp_path}
+    )
+    assert len(protocol.images) == 3 and len(protocol.trials()[0].gallery) == 2
+
+    def crops(images):
+        return Embedding(torch.tensor([[2.0, 0], [0, 3.0]] if len(images) == 2 else [[1.0, 0]] * len(images)))
+
+    found = of_tracklets(splits["query"], crops)
+    assert torch.allclose(found.feature, torch.tensor([[0.5**0.5, 0.5**0.5]]))
+    with pytest.raises(UserError, match="did you mean 'tracklets'"):
+        data.read("mars", tmp_path, tracklet=True)
+
+
 def test_test_tracklets_of_mars_alone_can_be_scored(tmp_path):
     write_mars(tmp_path, parts=["test"])
     assert set(data.read("mars", tmp_path)) == {"query", "gallery"}

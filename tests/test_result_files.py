@@ -53,7 +53,10 @@ def test_the_result_file_of_the_baseline(tmp_path, ending, capsys):
     savemat(path, arrays) if ending == ".mat" else np.savez(path, **arrays)
     assert is_stored(path)
     stored = read_stored(path)
-    assert "junk (identity -1) was left out: 2 images" in stored.about["notes"][0] and len(stored.embedding) == 26
+    assert (
+        "junk (identity -1) was left out: 2 images" in stored.about["notes"][0]
+        and len(stored.embedding) == 26
+    )
     (scores,) = evaluate_stored(stored, EvaluateConfig(), log=quiet).values()
     assert scores.mean_ap == pytest.approx(precision) and scores.cmc[0] == pytest.approx(first)
     assert main(["evaluate", str(path), "--evaluate.rerank", "true"]) == 0

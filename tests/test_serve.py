@@ -350,7 +350,7 @@ def test_without_a_folder_only_the_kept_copies_are_shown(filled):
 
 
 def test_the_page_contacts_nobody_else(client):
-    for path in ("/", "/page.css", "/page.js", "/lists.js", "/icon.svg", "/api"):
+    for path in ("/", "/page.css", "/page.js", "/lists.js", "/marker.js", "/path.js", "/icon.svg", "/api"):
         answer = client.get(path)
         assert answer.status_code == 200, path
         text = answer.text.replace("http://www.w3.org/2000/svg", "")
@@ -372,3 +372,56 @@ def test_the_interface_is_described(client):
     body = described["paths"]["/api/search"]["post"]["requestBody"]["content"]["multipart/form-data"]
     page = client.get("/api").text
     assert all(name in page for name in body["schema"]["properties"])
+
+
+POINTS = [
+    {
+        "subset": "all",
+        "modalities": ["visible", "both"],
+        "genuine": {"pairs": 10, "distance": [0.0, 1.0], "share": [0.0, 1.0]},
+        "impostor": {"pairs": 100, "distance": [0.5, 2.0], "share": [0.0, 1.0]},
+        "curve": {"false_positive": [0.01], "threshold": [0.5], "true_positive": [0.5]},
+    }
+]
+
+
+def test_a_box_other_cameras_columns_and_what_a_distance_is_worth(filled, root, monkeypatch):
+    monkeypatch.setattr("crossreid.serve.app.operating_points", lambda embedder: POINTS)
+    with client_of(filled, root) as client:
+        wide = np.full((64, 96, 3), 90, np.uint8)
+        wide[:, 40:72] = person(3)
+        found = search(client, wide, box="40,0,72,64").json()["hits"]
+        assert [hit["entry"]["identity"] for hit in found[:2]] == ["p3", "p3"]
+        assert found[0]["worth"] == {"of_one_person": pytest.approx(0, abs=0.01), "of_two_people": 0.0}
+        last = search(client, wide, box="40,0,72,64", top=50).json()["hits"][-1]
+        assert last["distance"] > 0.5 and last["worth"]["of_two_people"] > 0
+        for box, words in (("1,2,3", "four numbers"), ("9,0,3,9", "is empty"), ("1,2,x,4", "four numbers")):
+            answer = search(client, wide, box=box)
+            assert answer.status_code == 400 and words in answer.json()["error"]
+        assert "outside of the frame" in search(client, wide, box="400,0,500,60").json()["error"]
+
+        key = next(entry for entry in filled.entries() if entry.camera == "1").key
+        others = search(client, key=key, other_cameras="1", top=50).json()["hits"]
+        assert {hit["entry"]["camera"] for hit in others} == {"2", "north gate"}
+        one = search(client, key=key, other_cameras="1", camera=["1", "2"], top=50).json()["hits"]
+        assert {hit["entry"]["camera"] for hit in one} == {"2"}
+        assert search(client, person(1), other_cameras="1").status_code == 400
+        columns = search(client, person(1), column="place==1+1", top=50).json()["hits"]
+        assert {hit["entry"]["identity"] for hit in columns} == {"p0"}
+        assert search(client, person(1), column="place").status_code == 400
+        asked, plain = [], filled.search
+        monkeypatch.setattr(
+            filled, "search", lambda *given, rerank, **how: asked.append(rerank) or plain(*given, **how)
+        )
+        assert len(search(client, person(1), rerank="1", top=5).json()["hits"]) == 5
+        assert len(search(client, key=key, top=5).json()["hits"]) == 5 and asked == [True, False]
+        listed = client.get("/api/entries", params={"identity": "p2"}).json()["entries"]
+        assert [entry["camera"] for entry in listed] == ["1", "2", "north gate"]
+        assert client.get("/api/entries", params={"column": "place==1+1"}).json()["entries"]
+    with client_of(filled, root) as client:
+        monkeypatch.undo()
+        assert client.get("/api/info").json()["columns"] == ["place"]
+
+
+def test_without_an_evaluation_a_distance_is_worth_nothing(client):
+    assert search(client, person(1)).json()["hits"][0]["worth"] is None

@@ -4,6 +4,7 @@ import base64
 import csv
 import re
 
+import numpy as np
 import pytest
 from browser import Visit, chromium
 from serving import encoded, person, process
@@ -117,7 +118,7 @@ def test_side_by_side_with_the_keyboard(browser, running):
         page.focus("#grid .card:nth-child(2) .show")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Enter")
-        assert page.locator("dialog").is_visible()
+        assert page.locator("#pair").is_visible()
         assert page.inner_text("#pair-rank").startswith("Rank 3, distance ")
         assert page.locator("#pair-query img").get_attribute("src").startswith("data:image/jpeg")
         page.wait_for_function("() => document.querySelector('#pair-result img').naturalWidth === 32")
@@ -130,20 +131,20 @@ def test_side_by_side_with_the_keyboard(browser, running):
             page.keyboard.press("ArrowLeft")
         assert page.inner_text("#pair-rank").startswith("Rank 1, ") and page.is_disabled("#pair-previous")
         page.keyboard.press("Escape")
-        page.wait_for_selector("dialog", state="hidden")
+        page.wait_for_selector("#pair", state="hidden")
         # The dialog is hidden first and says so afterwards, which is when the focus goes back to the card.
         page.wait_for_function("() => document.activeElement === document.querySelector('#grid .card .show')")
         page.keyboard.press("Enter")
         page.click("#pair-search")
         status(page, "20 results")
-        assert page.locator("dialog").is_hidden() and "identity p5" in page.inner_text("#query-name")
+        assert page.locator("#pair").is_hidden() and "identity p5" in page.inner_text("#query-name")
 
 
 def test_everything_can_be_reached_with_the_tab_key(browser, running):
     with visit(browser, running) as page:
         page.evaluate("document.activeElement.blur()")
         seen = []
-        for _ in range(30):
+        for _ in range(40):
             page.keyboard.press("Tab")
             seen.append(
                 page.evaluate(
@@ -161,6 +162,9 @@ def test_everything_can_be_reached_with_the_tab_key(browser, running):
             "modality",
             "since",
             "until",
+            "column_name",
+            "column_text",
+            "rerank",
             "top",
             "clear",
             "show-gallery",
@@ -330,7 +334,7 @@ def test_readable_on_a_phone(browser, telling, scheme):
                 .filter(e => e.checkVisibility() && e.getBoundingClientRect().height < 24).map(e => e.outerHTML)"""
             )
             assert small == []
-            if not page.locator("dialog").is_visible():
+            if not page.locator("#pair").is_visible():
                 page.click("#grid .card:nth-child(1) .show")
         boxes = [page.locator(f"#pair-{side}").bounding_box() for side in ("query", "result")]
         assert boxes[0]["y"] == pytest.approx(boxes[1]["y"], abs=1) and boxes[0]["x"] < boxes[1]["x"]
@@ -381,3 +385,38 @@ def test_login_in_the_browser(browser, tmp_path):
         page.wait_for_url("**/login")
         page.goto(server.address)
         assert page.url.endswith("/login")
+
+
+def test_a_person_is_marked_in_a_larger_image_and_followed(browser, running):
+    with visit(browser, running) as page:
+        wide = np.full((64, 160, 3), 90, np.uint8)
+        wide[:, 100:132] = person(4)
+        page.set_input_files("#file", {"name": "yard.png", "mimeType": "image/png", "buffer": encoded(wide)})
+        page.wait_for_selector(RESULTS)
+        settled(page)
+        page.click("#mark")
+        page.wait_for_function("() => document.querySelector('#marker-image').naturalWidth === 160")
+        frame = page.locator("#marker-image").bounding_box()
+        left, right = (frame["x"] + frame["width"] * edge / 160 for edge in (100, 132))
+        page.mouse.move(left, frame["y"] + 1)
+        page.mouse.down()
+        page.mouse.move(right, frame["y"] + frame["height"] - 1, steps=4)
+        page.mouse.up()
+        assert abs(int(page.input_value('#marker input[name="left"]')) - 100) <= 1
+        page.click("#marker-search")
+        status(page, "20 results")
+        assert identities(page)[:3] == ["p4"] * 3
+        # Other cameras only, of an entry that says which took it.
+        page.click("#grid .card:nth-child(1) .from")
+        status(page, "20 results")
+        assert page.locator("#others-line").is_visible()
+        page.check('#filter input[name="other_cameras"]')
+        settled(page)
+        page.click("#grid .card:nth-child(1) .show")
+        assert "was not evaluated" in page.inner_text("#pair-worth")
+        page.click("#pair-path")
+        page.wait_for_selector("#path svg rect.seen")
+        assert page.locator("#path svg rect.seen").count() == 3
+        assert "p4" in page.inner_text("#path-heading")
+        page.click("#path-close")
+        assert page.locator("#path").is_hidden()

@@ -16,28 +16,37 @@ from crossreid.synthetic import camera, person, render
 SMALL = MODELS["small"]
 
 
-def test_it_is_small_and_says_what_it_knows():
-    assert SMALL.stat().st_size < 10 * 2**20
-    assert "rendered people" in SMALL.with_name("CARD.md").read_text(encoding="utf-8")
-    assert checkpoint.read(SMALL)["settings"]["data"]["roots"] == {}
+@pytest.mark.parametrize(("name", "most"), [("small", 3), ("base", 10)])
+def test_they_are_small_and_say_what_they_know(name, most):
+    assert MODELS[name].stat().st_size <= most * 2**20
+    assert "rendered people" in MODELS[name].with_name("CARD.md").read_text(encoding="utf-8")
+    content = checkpoint.read(MODELS[name])
+    assert content["settings"]["data"]["roots"] == {} and content["config"]["pretrained"] is None
 
 
-def test_it_tells_people_apart_whom_it_has_never_seen():
+def test_the_card_of_base_names_three_licences_and_what_it_is_not_for():
+    card = MODELS["base"].with_name("CARD.md").read_text(encoding="utf-8")
+    assert all(words in card for words in ("Apache-2.0", "BSD-3-Clause", "ImageNet", "must not be used for"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_they_tell_people_apart_whom_they_have_never_seen(name):
     """Eight people of a domain that no training domain resembles, two visible cameras."""
     images = [
         render(person(number, seed=5, domain="grid"), camera(place, seed=5, domain="grid"), view=place)
         for place in (1, 2)
         for number in range(8)
     ]
-    vectors = crossreid.Embedder("small")(images)
+    vectors = crossreid.Embedder(name)(images)
     similar = vectors[:8] @ vectors[8:].T
     assert np.mean(similar.argmax(1) == np.arange(8)) >= 0.75
 
 
-def test_a_distance_has_a_place_in_its_evaluations():
-    points, source = known("small")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_distance_has_a_place_in_their_evaluations(name):
+    points, source = known(name)
     near, far = (stats_at(points, distance, ("visible", "visible")) for distance in (0.2, 0.8))
-    assert source.endswith("evaluation.json, on rendered identities") and len(near) == 3
+    assert source.endswith("evaluation.json, on rendered identities") and len(near) >= 3
     assert all(a.false_positive < b.false_positive for a, b in zip(near, far))
 
 

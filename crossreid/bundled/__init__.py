@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crossreid.files import as_path
 
-MODELS = {name: Path(__file__).parent / name / f"{name}.pt" for name in ("small",)}
+MODELS = {name: Path(__file__).parent / name / f"{name}.pt" for name in ("small", "base")}
 
 
 def settings_files() -> dict[str, Path]:

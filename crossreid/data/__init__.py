@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from crossreid import outside
 from crossreid.data import provenance
 from crossreid.data.combining import everything
 from crossreid.data.sets import (
@@ -44,7 +45,7 @@ from crossreid.data.sets import (
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.data.splitting import hold_out
 from crossreid.files import as_path
-from crossreid.records import Image, UserError, check_choice, counted, did_you_mean
+from crossreid.records import Image, UserError, counted, did_you_mean
 
 SOURCES: dict[str, Source] = {
     "market1501": market1501.SOURCE,
@@ -79,9 +80,8 @@ SOURCES: dict[str, Source] = {
 
 
 def get(name: str) -> Source:
-    """The data set of that name. Raises UserError that names the nearest one."""
-    check_choice("the data set", name, SOURCES)
-    return SOURCES[name]
+    """The data set of that name, or one from elsewhere by ``package.module:NAME``. Raises UserError otherwise."""
+    return outside.chosen("the data set", name, SOURCES)
 
 
 def read(

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from crossreid import outside
 from crossreid.data import prepared
 from crossreid.data.sampling import SAMPLERS
 from crossreid.data.settings import DataConfig, LoaderConfig
@@ -86,7 +87,8 @@ class Loader:
             )
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world}: expected 0 to {world - 1}")
-        self.sampler = SAMPLERS[loader.sampler](labels, loader.identities, loader.instances)
+        make = outside.chosen("data.loaders.*.sampler", loader.sampler, SAMPLERS)
+        self.sampler = make(labels, loader.identities, loader.instances)
         self.seed, self.name, self.rank, self.world = seed, name, rank, world
         self.dataset = _Batches(list(images), labels, config, (seed, zlib.crc32(name.encode())))
         self.workers = config.workers if workers is None else workers

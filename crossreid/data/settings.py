@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from crossreid import outside
 from crossreid.data import augmentations
 from crossreid.data.sampling import SAMPLERS
 from crossreid.images.resize import FILTERS
@@ -29,7 +30,7 @@ class LoaderConfig:
     instances: int = 4
 
     def __post_init__(self):
-        check_choice("data.loaders.*.sampler", self.sampler, SAMPLERS)
+        outside.chosen("data.loaders.*.sampler", self.sampler, SAMPLERS)
         _at_least("identities", self.identities, 1)
         _at_least("instances", self.instances, 1)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +181,8 @@ def _mend(path: Path) -> str:
         f"Put back the file that belongs to this copy, or remove {path.name} to have the splits made anew "
         f"(the scores of single splits then change)."
     )
+
+
+def tracklet(images: Sequence[Image]) -> list[Image]:
+    """One image, the first, that stands for all of a tracklet; none for none."""
+    return [replace(images[0], others=tuple(image.path for image in images[1:]))] if images else []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,6 +29,10 @@ def embed(
     inputs: a ``DataConfig``; only its input size, normalisation and workers are used.
     """
     engine = engine or Engine("cpu")
+    if any(image.others for image in images):
+        return of_tracklets(
+            images, lambda crops: embed(method, crops, inputs, engine, feature=feature, batch=batch)
+        )
     mine = np.array_split(np.arange(len(images)), engine.world)
     longest = max(len(part) for part in mine)
     # With fewer images than processes some embed one all the same, to know the shapes, and give none of it.
@@ -71,6 +76,8 @@ def embed_exported(model: Exported, images: Sequence[Image], batch: int = 64) ->
 
     Raises UserError where it was exported for one modality and images of the other are among these.
     """
+    if any(image.others for image in images):
+        return of_tracklets(images, lambda crops: embed_exported(model, crops, batch))
     missing = {image.modality for image in images} - set(model.serves)
     if missing:
         raise UserError(
@@ -90,6 +97,28 @@ def embed_exported(model: Exported, images: Sequence[Image], batch: int = 64) ->
                 whole[start : start + len(part)] = part
             bar.update(len(some))
     return Embedding(*found)
+
+
+def of_tracklets(images: Sequence[Image], embed_crops: Callable[[list[Image]], Embedding]) -> Embedding:
+    """The mean of the unit features, and of the stripes, of all crops of each tracklet; see ``Image.others``."""
+    counts = [1 + len(image.others) for image in images]
+    crops = [
+        crop
+        for image in images
+        for crop in (
+            replace(image, others=()),
+            *(replace(image, path=path, others=()) for path in image.others),
+        )
+    ]
+    found = embed_crops(crops)
+    of = torch.repeat_interleave(torch.arange(len(images)), torch.tensor(counts))
+
+    def mean(rows: torch.Tensor) -> torch.Tensor:
+        sums = rows.new_zeros((len(images), *rows.shape[1:])).index_add_(0, of, rows)
+        return sums / torch.tensor(counts, dtype=rows.dtype).view(-1, *[1] * (rows.ndim - 1))
+
+    features = torch.nn.functional.normalize(mean(torch.nn.functional.normalize(found.feature)))
+    return Embedding(features, None if found.stripes is None else mean(found.stripes))
 
 
 def check_feature(method: Method, feature: str | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from crossreid.gallery.manifest import content
 from crossreid.records import UserError
 
 _HINT = "latest_version_hint.json"
@@ -21,7 +22,7 @@ def clean(table: Path, version: int) -> None:
     """
     kept = f"{2**64 - 1 - version:020d}.manifest"
     try:
-        manifest = _manifest((table / "_versions" / kept).read_bytes())
+        manifest = content((table / "_versions" / kept).read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(
             f"the gallery {table.parent} cannot be cleaned of what was deleted: the list of its files, {kept}, cannot "
@@ -59,18 +60,3 @@ def _others(table: Path, kept: str, manifest: bytes) -> list[Path]:
             if not needed:
                 found.append(Path(folder) / name)
     return sorted(found)
-
-
-def _manifest(content: bytes) -> bytes:
-    """The list of files in a file of ``_versions``, without the record of the last change, which names earlier ones.
-
-    The file ends in where the list begins (8 bytes), the version of the format (4) and a mark (4); the list begins with
-    its length.
-    """
-    if content[-4:] != b"LANC":
-        raise ValueError("it does not end as such files do")
-    place = int.from_bytes(content[-16:-8], "little")
-    length = int.from_bytes(content[place : place + 4], "little")
-    if not 0 < length <= len(content) - 16 - place - 4:
-        raise ValueError("it is damaged")
-    return content[place + 4 : place + 4 + length]

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -329,7 +330,7 @@ class Gallery:
 
 
 def _changed(entry: Entry, changes: Mapping[str, Value | None]) -> Entry:
-    fields = {name: value for name, value in changes.items() if name in FIELDS}
+    fields: dict[str, Any] = {name: value for name, value in changes.items() if name in FIELDS}
     columns = {**entry.columns, **{name: value for name, value in changes.items() if name not in FIELDS}}
     return replace(
         entry, **fields, columns={name: value for name, value in columns.items() if value is not None}

@@ -2,14 +2,15 @@
 
     gallery.json     the metadata; a folder without it is no gallery
     entries.lance    the table
+    flat             a copy of its rows for searching, see ``flat``
     lock             held while a process writes
 
-Exact search reads every row within the filter: ``bypass_vector_index``, filter first, ``_distance`` asked for by name.
+The table decides what is there. Where there is no copy yet, as in a gallery of an earlier version that was not written
+since, the table itself is searched: ``bypass_vector_index``, filter first, ``_distance`` asked for by name.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
@@ -24,21 +25,32 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from crossreid.files import sync_folder, write_json
+from crossreid.gallery.blocks import Block, block_from, block_of
 from crossreid.gallery.cleaning import clean
-from crossreid.gallery.entries import Entry, Filter, age, tag, tags
+from crossreid.gallery.comparing import compare
+from crossreid.gallery.entries import Entry, Filter
+from crossreid.gallery.flat import FLAT, Flat, Snapshot
+from crossreid.gallery.lance_rows import (
+    FIELDS,
+    again,
+    connector,
+    entry_of,
+    expression,
+    matrix,
+    rows_table,
+    schema,
+)
+from crossreid.gallery.manifest import Fragment
 from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.sentences import in_sentences, sentence
 from crossreid.gallery.store import Metadata, NoGallery, Row, Summary, metadata_from
-from crossreid.records import UserError, pip_install
+from crossreid.records import UserError
 
 FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
-FIELDS = ("key", "path", "modality", "camera", "time", "identity", "columns", "added")
 # Every add is a file; more than these are merged, when adding and when closing.
 MANY, SOME = 1000, 20
 # Seconds that a process waits for another one to finish writing.
 PATIENCE = 60.0
-# Seconds between the tries of a read whose files another process has just removed.
-PAUSES = (0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 # From so many vectors on, reading every row once for all of them is quicker than searching one by one.
 MANY_QUERIES, BLOCK = 4, 8192
 
@@ -52,12 +64,13 @@ class LanceStore:
         self.where, self._folder, self._table = str(folder), folder, table
         self._summary: tuple[int, Summary] | None = None
         self._wrote = False
+        self._flat = Flat(folder, folder / f"{TABLE}.lance", self.metadata.dimension)
 
     @classmethod
     def create(cls, folder: Path, metadata: Metadata) -> LanceStore:
-        connect = _connector()
+        connect = connector()
         _refuse_existing(folder)
-        others = sorted(set(os.listdir(folder)) - {f"{TABLE}.lance", LOCK}) if folder.is_dir() else []
+        others = sorted(set(os.listdir(folder)) - {f"{TABLE}.lance", FLAT, LOCK}) if folder.is_dir() else []
         if others:
             raise UserError(
                 f"{folder} holds {others[0]} and is not a gallery: give a folder that is empty or does not exist"
@@ -71,7 +84,7 @@ class LanceStore:
             # Without the metadata this can only be what a process that was killed here had begun.
             mode = "overwrite" if (folder / f"{TABLE}.lance").exists() else "create"
             try:
-                table = connect(folder).create_table(TABLE, schema=_schema(metadata.dimension), mode=mode)
+                table = connect(folder).create_table(TABLE, schema=schema(metadata.dimension), mode=mode)
             except (OSError, RuntimeError, ValueError) as error:
                 raise UserError(sentence(str(folder), error)) from error
             write_json(folder / FACTS, {"store": cls.name, **asdict(metadata)})
@@ -80,10 +93,10 @@ class LanceStore:
 
     @classmethod
     def open(cls, folder: Path, read_only: bool) -> LanceStore:
-        connect = _connector()
+        connect = connector()
         _read_metadata(folder)
         try:
-            return cls(folder, _again(lambda: connect(folder).open_table(TABLE)))
+            return cls(folder, again(lambda: connect(folder).open_table(TABLE)))
         except Exception as error:
             raise UserError(
                 f"the table of the gallery {folder} cannot be opened ({str(error).splitlines()[0]}): the folder is not "
@@ -97,18 +110,37 @@ class LanceStore:
     @in_sentences
     def insert(self, rows: Sequence[Row]) -> int:
         with self._writing():
-            inserted = self._add(_table(rows, len(rows[0].vector)))
+            known = self._known([row.entry.key for row in rows])
+            rows = [row for row in rows if row.entry.key not in known]
+            if rows:
+                before = self._flat.names()
+                self._table.add(rows_table(rows, len(rows[0].vector)))
+                self._flat.offer(block_of(rows), before)
             if self._files() > MANY:
                 self._merge()
-        return inserted
+        return len(rows)
+
+    def _known(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that are in the latest version, for the only writer."""
+        snapshot = self._snapshot()
+        if snapshot is None:
+            # A gallery of an earlier version, or a delete that was killed on its way.
+            self._settle()
+            self._flat.keep(self._blocks)
+            snapshot = self._snapshot()
+        if snapshot is None:
+            return {entry.key for entry in self._selected(Filter(keys=tuple(keys)), 0, len(keys))}
+        return snapshot.known(keys)
 
     @in_sentences
     def nearest(
         self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
     ) -> list[list[tuple[float, Entry]]]:
+        if (snapshot := self._snapshot()) is not None:
+            return snapshot.nearest(vectors, top, filter, approximate)
         if len(vectors) >= MANY_QUERIES and not approximate:
             return self._nearest_together(vectors, top, filter)
-        condition = _condition(filter)
+        condition = expression(filter)
         probes = max(20, round(self._cells() / 10)) if approximate else 0
 
         def search(table, vector):
@@ -123,7 +155,7 @@ class LanceStore:
                 query = query.maximum_nprobes(0)
             else:
                 query = query.distance_type("dot").bypass_vector_index()
-            return [(row["_distance"], _entry(row)) for row in query.to_list()]
+            return [(row["_distance"], entry_of(row)) for row in query.to_list()]
 
         return [self._read(search, vector) for vector in vectors]
 
@@ -133,9 +165,9 @@ class LanceStore:
         """The same by reading the rows once for all vectors."""
 
         def search(table):
-            nearest, keys, count = Nearest(vectors, top), [], 0
+            nearest, keys, count = Nearest(len(vectors), top), [], 0
             for batch in self._query(table, filter, ("key", "vector")).to_batches(batch_size=BLOCK):
-                nearest.offer(_matrix(batch["vector"]), np.arange(count, count + len(batch)))
+                compare(nearest, matrix(batch["vector"]), None, vectors, count)
                 keys.append(batch["key"])
                 count += len(batch)
             return nearest.lists(), keys
@@ -147,7 +179,7 @@ class LanceStore:
         named = {place: keys[place].as_py() for hits in lists for _, place in hits}
         names = sorted(set(named.values()))
         entries = (
-            {entry.key: entry for entry in self.select(Filter(keys=names), 0, len(names))} if names else {}
+            {entry.key: entry for entry in self._selected(Filter(keys=names), 0, len(names))} if names else {}
         )
         # A row that another process has removed in between is no answer any more.
         return [
@@ -157,14 +189,22 @@ class LanceStore:
 
     @in_sentences
     def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
+        if (snapshot := self._snapshot()) is not None:
+            return snapshot.select(filter, start, count)
+        return self._selected(filter, start, count)
+
+    def _selected(self, filter: Filter, start: int, count: int) -> list[Entry]:
         def select(table):
             query = self._query(table, filter, FIELDS).limit(count).offset(start)
-            return [_entry(row) for row in query.to_list()]
+            return [entry_of(row) for row in query.to_list()]
 
         return self._read(select)
 
     @in_sentences
     def count(self, filter: Filter) -> int:
+        if (snapshot := self._snapshot()) is not None:
+            return snapshot.count(filter)
+
         def count(table):
             # The call that counts rows knows filters as text only.
             return sum(map(len, self._query(table, filter, ("modality",)).to_batches(batch_size=65536)))
@@ -173,14 +213,29 @@ class LanceStore:
 
     @in_sentences
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        if (snapshot := self._snapshot()) is not None:
+            return snapshot.vectors(keys)
+
         def vectors(table):
             found = self._query(table, Filter(keys=keys), ("key", "vector")).limit(len(keys)).to_arrow()
-            return dict(zip(found["key"].to_pylist(), _matrix(found["vector"].combine_chunks())))
+            return dict(zip(found["key"].to_pylist(), matrix(found["vector"].combine_chunks())))
 
         return self._read(vectors) if keys else {}
 
     @in_sentences
     def image(self, key: str) -> bytes | None:
+        def at(table):
+            return table.take_row_ids([address]).select(["key", "image"]).to_list()
+
+        snapshot = self._snapshot()
+        if snapshot is not None:
+            if (address := snapshot.address(key)) is None:
+                return None
+            # The addresses of rows change when another process merges files.
+            found = next(iter(self._read(at)), None)
+            if found is not None and found["key"] == key:
+                return found["image"]
+
         def image(table):
             return self._query(table, Filter(keys=(key,)), ("image",)).limit(1).to_list()
 
@@ -199,31 +254,34 @@ class LanceStore:
             ]
             if rows:
                 merge = self._table.merge_insert("key").when_matched_update_all()
-                merge.execute(_table(rows, len(rows[0].vector)))
+                merge.execute(rows_table(rows, len(rows[0].vector)))
                 # Nothing of what was there before stays.
-                self._merge()
+                self._settle()
         return len(rows)
 
     @in_sentences
     def delete(self, filter: Filter) -> int:
-        condition = _condition(filter)
+        condition = expression(filter)
         with self._writing():
             if self.metadata.recall is not None:
                 # An index holds copies of the vectors.
                 for index in self._table.list_indices():
                     self._table.drop_index(index.name)
+                self._flat.drop_index()
                 self.note(None)
             count = self._table.delete("true" if condition is None else condition).num_deleted_rows
             # The record of the latest version would keep the condition, and with it perhaps a name: have another.
-            self._add(_schema(self.metadata.dimension).empty_table())
+            self._table.add(schema(self.metadata.dimension).empty_table())
             # Also after a delete that found nothing: an earlier one may have been killed on its way.
-            self._merge()
-            if _names(self._folder / f"{TABLE}.lance" / "_deletions"):
-                # Large files of which little was deleted are left as they are by merging: write them anew.
-                self._table.update(values_sql={"modality": "modality"})
-                self._merge()
+            self._settle()
             self._table.checkout_latest()
             left = self._table.count_rows()
+            self._flat.keep(self._blocks)
+            if others := self._flat.others():
+                raise UserError(
+                    f"the entries are found by no search any more, but copies of them are still there, such as "
+                    f"{others[0]}: see who holds or protects it, then delete again"
+                )
             clean(self._folder / f"{TABLE}.lance", self._table.version)
             if len(self._query(self._table, Filter(), ("key",)).to_arrow()) != left:
                 raise UserError(
@@ -239,7 +297,7 @@ class LanceStore:
             version = table.version
             if self._summary is not None and self._summary[0] == version:
                 return self._summary[1]
-            seen = {"camera": set(), "modality": set(), "names": set()}
+            seen: dict[str, set] = {"camera": set(), "modality": set(), "names": set()}
             times, count = [], 0
             for batch in table.search().select([*seen, "time"]).to_batches(batch_size=16384):
                 count += len(batch)
@@ -263,17 +321,11 @@ class LanceStore:
     @in_sentences
     def index(self) -> None:
         with self._writing():
-            self._table.create_index(
-                metric="cosine",
-                vector_column_name="vector",
-                index_type="IVF_FLAT",
-                num_partitions=self._cells(),
-                # A quarter of the usual rows and a third of the usual rounds: cells need not be perfect, and the
-                # k-means is what takes long.
-                sample_rate=64,
-                max_iterations=15,
-                replace=True,
-            )
+            self._flat.keep(self._blocks)
+            self._flat.index()
+            for index in self._table.list_indices():
+                # Of an earlier version.
+                self._table.drop_index(index.name)
 
     def note(self, recall: float | None) -> None:
         write_json(
@@ -299,20 +351,36 @@ class LanceStore:
             self._table.checkout_latest()
             yield
             self._wrote = True
+            self._flat.keep(self._blocks)
             sync_folder(self._folder, started)
 
     def _read(self, function: Callable, *arguments):
         """The function's value for the latest version of the table."""
-        return _again(lambda: function(self._table, *arguments))
+        return again(lambda: function(self._table, *arguments))
 
     def _query(self, table, filter: Filter, fields: Sequence[str]):
-        query, condition = table.search().select(list(fields)), _condition(filter)
+        query, condition = table.search().select(list(fields)), expression(filter)
         return query if condition is None else query.where(condition)
 
-    def _add(self, rows) -> int:
-        """Rows of an Arrow table whose key is new; how many they were."""
-        merge = self._table.merge_insert("key").when_not_matched_insert_all()
-        return merge.execute(rows).num_inserted_rows
+    def _snapshot(self) -> Snapshot | None:
+        return again(lambda: self._flat.snapshot(self._blocks))
+
+    def _blocks(self, start: int, fragments: Sequence[Fragment]) -> Iterator[Block]:
+        """The rows of fragments that follow each other, for ``flat``."""
+        addresses = np.concatenate(
+            [(fragment.number << 32) + np.arange(fragment.rows, dtype=np.uint64) for fragment in fragments]
+        )
+        query = self._table.search().select([*FIELDS, "vector"]).offset(start).limit(len(addresses))
+        at = 0
+        for batch in query.with_row_id(True).to_batches(batch_size=BLOCK):
+            found = batch["_rowid"].to_numpy()
+            if (found != addresses[at : at + len(found)]).any():
+                raise RuntimeError("rows were not found where they were: another process has merged files")
+            at += len(found)
+            entries = [entry_of(row) for row in batch.drop_columns(["_rowid", "vector"]).to_pylist()]
+            yield block_from(entries, matrix(batch["vector"]))
+        if at != len(addresses):
+            raise RuntimeError("rows were not found: another process has merged files")
 
     def _merge(self) -> None:
         """Small files into large ones; nothing of earlier versions, or of writes that were killed, stays."""
@@ -322,36 +390,18 @@ class LanceStore:
             # LanceDB cleans by age, and now and then takes what was just merged for too young; by now it is not.
             self._table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
 
+    def _settle(self) -> None:
+        """Merge, and write large files of which little was deleted anew, which merging leaves as they are."""
+        self._merge()
+        if _names(self._folder / f"{TABLE}.lance" / "_deletions"):
+            self._table.update(values_sql={"modality": "modality"})
+            self._merge()
+
     def _files(self) -> int:
         return len(_names(self._folder / f"{TABLE}.lance" / "data"))
 
     def _cells(self) -> int:
         return max(1, round(math.sqrt(self._read(lambda table: table.count_rows()))))
-
-
-def _again(function: Callable):
-    """The function's value. Another process may remove the files of the version being read, or the list of files that
-    was just found to be the latest: then the newest is looked for and read, a bounded number of times, since what is
-    missing for good is damage."""
-    for pause in PAUSES:
-        try:
-            return function()
-        except (OSError, RuntimeError, ValueError) as error:
-            if "not found" not in str(error).lower():
-                raise
-        time.sleep(pause)
-    return function()
-
-
-def _connector():
-    try:
-        import lancedb
-    except ImportError as error:
-        raise UserError(
-            f"a gallery in a folder needs LanceDB, which is not installed: {pip_install('search')}"
-        ) from error
-    # Each reading looks for what other processes have written since.
-    return functools.partial(lancedb.connect, read_consistency_interval=timedelta(0))
 
 
 def _refuse_existing(folder: Path) -> None:
@@ -368,89 +418,6 @@ def _read_metadata(folder: Path) -> Metadata:
             "`crossreid index`"
         ) from error
     return metadata_from(text, str(folder / FACTS))
-
-
-def _schema(dimension: int):
-    import pyarrow as pa
-
-    text, number = pa.string(), pa.float64()
-    return pa.schema(
-        [
-            pa.field("key", text, nullable=False),
-            pa.field("path", text, nullable=False),
-            pa.field("modality", text, nullable=False),
-            pa.field("camera", text),
-            pa.field("time", number),
-            pa.field("identity", text),
-            pa.field("columns", text, nullable=False),
-            pa.field("tags", text, nullable=False),
-            pa.field("names", text, nullable=False),
-            pa.field("added", number, nullable=False),
-            pa.field("age", number, nullable=False),
-            pa.field("image", pa.binary()),
-            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
-        ]
-    )
-
-
-def _table(rows: Sequence[Row], dimension: int):
-    import pyarrow as pa
-
-    schema = _schema(dimension)
-    entries = [row.entry for row in rows]
-    vectors = pa.array(np.concatenate([row.vector for row in rows]))
-    values = {name: [getattr(entry, name) for entry in entries] for name in FIELDS}
-    values |= {
-        "columns": [json.dumps(entry.columns) for entry in entries],
-        "tags": [_lines(sorted(tags(entry))) for entry in entries],
-        "names": [json.dumps(sorted(entry.columns)) for entry in entries],
-        "age": [age(entry) for entry in entries],
-        "image": [row.image for row in rows],
-        "vector": pa.FixedSizeListArray.from_arrays(vectors, dimension),
-    }
-    return pa.table(values, schema=schema)
-
-
-def _entry(row: dict) -> Entry:
-    fields = {name: row[name] for name in FIELDS}
-    return Entry(**{**fields, "columns": json.loads(fields["columns"])})
-
-
-def _matrix(vectors) -> np.ndarray:
-    """(N, D) float32 of an Arrow array of lists."""
-    return vectors.flatten().to_numpy().reshape(len(vectors), vectors.type.list_size)
-
-
-def _condition(filter: Filter):
-    """The filter as an expression tree of LanceDB, or None. Values are literals in it, never text that is parsed."""
-    from lancedb.expr import col, lit
-
-    parts = []
-    for name, wanted in (
-        ("key", filter.keys),
-        ("camera", filter.cameras),
-        ("identity", filter.identities),
-        ("modality", (filter.modality,) if filter.modality else ()),
-    ):
-        if wanted:
-            parts.append(col(name).isin(wanted))
-    if filter.since is not None:
-        parts.append(col("time") >= lit(float(filter.since)))
-    if filter.until is not None:
-        parts.append(col("time") < lit(float(filter.until)))
-    if filter.expired is not None:
-        parts.append(col("age") < lit(float(filter.expired)))
-    for name, value in filter.columns.items():
-        parts.append(col("tags").contains(_lines([tag(name, value)])))
-    condition = None
-    for part in parts:
-        condition = part if condition is None else condition & part
-    return condition
-
-
-def _lines(tags: Sequence[str]) -> str:
-    """Tags as one text in which each can be found whole: JSON holds no line breaks."""
-    return "\n" + "".join(f"{tag}\n" for tag in tags)
 
 
 @contextmanager

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from crossreid.gallery.comparing import compare
 from crossreid.gallery.entries import Entry, Filter, age, tag, tags
 from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.store import Metadata, Row, Summary, summarised
-
-BLOCK = 16384
 
 
 class MemoryStore:
@@ -59,13 +58,10 @@ class MemoryStore:
     def nearest(
         self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
     ) -> list[list[tuple[float, Entry]]]:
-        chosen, nearest = self._chosen(filter), Nearest(vectors, top)
-        for start in range(0, len(chosen), BLOCK):
-            here = chosen[start : start + BLOCK]
-            whole = here[-1] - here[0] + 1 == len(here)
-            # A slice where it will do, as picking rows copies them.
-            picked = slice(here[0], here[-1] + 1) if whole else here
-            nearest.offer(self._arrays["vector"][picked], here)
+        chosen, nearest = self._chosen(filter), Nearest(len(vectors), top)
+        every = len(chosen) == len(self._entries)
+        rows = self._arrays["vector"][: len(self._entries)]
+        compare(nearest, rows, None if every else chosen, vectors)
         return [[(distance, self._entries[place]) for distance, place in hits] for hits in nearest.lists()]
 
     def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
@@ -99,7 +95,7 @@ class MemoryStore:
     def index(self) -> None:
         """Nothing to build: approximate search is exact here."""
 
-    def note(self, recall: float) -> None:
+    def note(self, recall: float | None) -> None:
         self.metadata = replace(self.metadata, recall=recall)
 
     def remember(self, pattern: str) -> None:

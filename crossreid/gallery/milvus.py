@@ -22,7 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
+from crossreid.gallery.comparing import compare
 from crossreid.gallery.entries import Entry, Filter, age, tags
+from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.store import Metadata, NoGallery, Row, Summary, metadata_from, summarised
 from crossreid.records import UserError, pip_install
 
@@ -31,7 +33,8 @@ COLLECTION, FACTS = "crossreid", "_facts"
 TEXT, PAGE, BATCH, TAGS = 65535, 10000, 500, 1024
 # Comparisons with a moment before any other are false, as they are with a time that is not known.
 UNKNOWN = -1e300
-ALL = 65536
+# So many rows are compared one by one, rather than through an index.
+FEW = 10000
 # How many galleries of this process lie in a file, whose engine they share.
 _OPEN: Counter[str] = Counter()
 
@@ -101,8 +104,15 @@ class MilvusStore:
         self, vectors: np.ndarray, top: int, filter: Filter, approximate: bool
     ) -> list[list[tuple[float, Entry]]]:
         index = self._client.describe_index(self._collection, "vector")
-        # All cells of an index are the whole collection.
-        probes = max(20, round(int(index.get("nlist", 128)) / 10)) if approximate else ALL
+        cells = int(index.get("nlist", 1)) if index["index_type"] != "FLAT" else 0
+        if cells:
+            kept = self.count(filter)
+            if kept <= FEW:
+                return self._nearest_of_rows(vectors, top, filter)
+            probes = max(20, round(cells / 10)) if approximate else cells
+            if approximate and filter:
+                # The rows within the filter lie in as many cells, each with fewer of them.
+                probes = math.ceil(probes * self.count(Filter()) / kept)
         found = self._client.search(
             self._collection,
             data=vectors.tolist(),
@@ -111,17 +121,37 @@ class MilvusStore:
             output_fields=["entry"],
             search_params={
                 "metric_type": "COSINE",
-                "params": {} if index["index_type"] == "FLAT" else {"nprobe": probes},
+                "params": {"nprobe": min(probes, cells)} if cells else {},
             },
             consistency_level="Strong",
         )
         lists = [[(1 - hit["distance"], _entry(hit["entity"]["entry"])) for hit in hits] for hits in found]
-        if approximate:
-            for place, hits in enumerate(lists):
-                if len(hits) < top:
-                    # The nearest cells hold too few rows within the filter.
-                    lists[place : place + 1] = self.nearest(vectors[place : place + 1], top, filter, False)
+        if cells and any(len(hits) < min(top, 16384, kept) for hits in lists):
+            # What a server has not sealed yet it searches through an index of its own, which may leave rows out.
+            return self._nearest_of_rows(vectors, top, filter)
         return lists
+
+    def _nearest_of_rows(
+        self, vectors: np.ndarray, top: int, filter: Filter
+    ) -> list[list[tuple[float, Entry]]]:
+        """The same by comparing all rows within the filter here, which no index can leave out."""
+        nearest, names, rows = (
+            Nearest(len(vectors), top),
+            [],
+            self._rows(_condition(filter), ["id", "vector"]),
+        )
+        while part := list(itertools.islice(rows, PAGE)):
+            matrix = np.array([row["vector"] for row in part], np.float32)
+            compare(nearest, matrix, None, vectors, len(names))
+            names += [row["id"] for row in part]
+        lists = nearest.lists()
+        wanted = {names[place] for hits in lists for _, place in hits}
+        entries = {row["id"]: _entry(row["entry"]) for row in self._named(wanted, ["id", "entry"])}
+        # A row that another process has removed in between is no answer any more.
+        return [
+            [(distance, entries[names[place]]) for distance, place in hits if names[place] in entries]
+            for hits in lists
+        ]
 
     def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
         rows = self._rows(_condition(filter), ["entry"])

@@ -6,19 +6,24 @@ import numpy as np
 
 
 class Nearest:
-    """For each of (Q, D) unit vectors the ``top`` rows of smallest 1 - cosine among all that were offered."""
+    """For each of Q vectors the ``top`` rows of smallest 1 - cosine among all that were offered."""
 
-    def __init__(self, vectors: np.ndarray, top: int):
-        self._vectors, self._top = vectors, top
-        self._distance = np.empty((len(vectors), 0), np.float32)
-        self._place = np.empty((len(vectors), 0), np.int64)
+    def __init__(self, count: int, top: int):
+        self._top = top
+        self._distance = np.empty((count, 0), np.float32)
+        self._place = np.empty((count, 0), np.int64)
 
-    def offer(self, rows: np.ndarray, places: np.ndarray) -> None:
-        """rows: (N, D) unit vectors. places: (N,) numbers by which the caller knows them."""
-        distance = np.concatenate([self._distance, 1 - self._vectors @ rows.T], axis=1)
-        place = np.concatenate(
-            [self._place, np.broadcast_to(places, (len(self._vectors), len(places)))], axis=1
-        )
+    def offer(self, cosine: np.ndarray, places: np.ndarray) -> None:
+        """cosine: (Q, N) of every vector to N rows. places: (N,) numbers by which the caller knows the rows."""
+        distance = 1 - cosine
+        if self._distance.shape[1] == self._top:
+            # Most rows are farther than what was found before, for every vector.
+            near = np.flatnonzero((distance < self._distance.max(axis=1, keepdims=True)).any(axis=0))
+            if not len(near):
+                return
+            distance, places = distance[:, near], places[near]
+        distance = np.concatenate([self._distance, distance], axis=1)
+        place = np.concatenate([self._place, np.broadcast_to(places, (len(distance), len(places)))], axis=1)
         if distance.shape[1] > self._top:
             kept = np.argpartition(distance, self._top - 1, axis=1)[:, : self._top]
             distance, place = (np.take_along_axis(part, kept, axis=1) for part in (distance, place))

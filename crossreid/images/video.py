@@ -11,7 +11,7 @@ import numpy as np
 
 from crossreid.images.decode import decode
 from crossreid.images.listing import image_names
-from crossreid.records import UserError
+from crossreid.records import UserError, pip_install
 
 _NUMBER = re.compile(r"\d+")
 
@@ -50,7 +50,7 @@ def _video(path: Path, wanted: set[int]) -> Iterator[tuple[int, np.ndarray | Use
         import av
     except ImportError as error:
         raise UserError(
-            f"{path} is a video, which needs PyAV, not installed here: pip install 'crossreid[video]', or write its "
+            f"{path} is a video, which needs PyAV, not installed here: {pip_install('video')}; or write its "
             "frames into a folder"
         ) from error
     last, number, lost = max(wanted, default=0), 0, 0

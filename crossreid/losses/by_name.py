@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from crossreid import outside
 from crossreid.losses.circle import circle
 from crossreid.losses.deviation import deviation
 from crossreid.losses.domain_triplet import domain_triplet, inter_domain_shuffle
@@ -16,7 +17,7 @@ from crossreid.losses.focal import focal
 from crossreid.losses.identity import smoothed_identity
 from crossreid.losses.mmd import mmd
 from crossreid.losses.scatter import intra_domain_scatter
-from crossreid.records import UserError, check_choice
+from crossreid.records import UserError
 
 # Of a batch's ``logits`` (N, C) or ``features`` (N, D), and of what else they name: ``targets`` (N,), ``domains``
 # (N,) and ``count``, the number of domains there can be. All further parameters are options.
@@ -31,6 +32,10 @@ LOSSES: dict[str, Callable] = {
     "mmd": mmd,
 }
 GIVEN = ("logits", "features", "targets", "domains", "count")
+
+
+def _function(where: str, name: str) -> Callable:
+    return outside.chosen(where, name, LOSSES)
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,13 @@ class Loss:
 
     def __call__(self, **given) -> torch.Tensor:
         """``given``: values by the names of ``GIVEN``."""
-        function = LOSSES[self.name]
+        function = _function("the loss", self.name)
         takes = [name for name in inspect.signature(function).parameters if name in GIVEN]
         return self.weight * function(**{name: given[name] for name in takes}, **self.options)
 
     @property
     def on_logits(self) -> bool:
-        return "logits" in inspect.signature(LOSSES[self.name]).parameters
+        return "logits" in inspect.signature(_function("the loss", self.name)).parameters
 
 
 def chosen(
@@ -74,8 +79,8 @@ def chosen(
 def _one(where, entry, features, defaults) -> Loss:
     options: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
     name = options.pop("name", None)
-    check_choice(where, name, LOSSES)
-    known = [option for option in inspect.signature(LOSSES[name]).parameters if option not in GIVEN]
+    function = _function(where, name)
+    known = [option for option in inspect.signature(function).parameters if option not in GIVEN]
     weight, feature = options.pop("weight", 1.0), options.pop("feature", features[0])
     if wrong := [option for option in options if option not in known]:
         raise UserError(

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from crossreid import outside
+
 if TYPE_CHECKING:
     from crossreid.methods.base import Method
 
@@ -39,8 +41,13 @@ class _Methods(Mapping[str, "type[Method]"]):
 METHODS = _Methods()
 
 
+def get(name: str) -> type[Method]:
+    """The class of that name, or one from elsewhere by ``package.module:Name``. Raises UserError with the nearest."""
+    return outside.chosen("the method", name, METHODS)
+
+
 def method_name(method: Method) -> str:
-    """The name of a method by its class; that of the class itself for one that is not among ``METHODS``."""
+    """The name of a method by its class: of ``METHODS``, or ``package.module:Name`` for one from elsewhere."""
     kind = type(method)
     known = (name for name, place in _PLACES.items() if kind.__name__ == place.rpartition(".")[2])
-    return next((name for name in known if METHODS[name] is kind), kind.__name__)
+    return next((name for name in known if METHODS[name] is kind), outside.name_of(kind) or kind.__name__)

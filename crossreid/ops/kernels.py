@@ -6,15 +6,15 @@ import numba
 import numpy as np
 
 
-def compiled(function):
+def compiled(function, **options):
     """numba.njit that keeps its machine code on disk, or in memory alone where no folder can be written.
 
     Division as in NumPy, because a loop that may raise is not compiled to vector instructions.
     """
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        return numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
     except RuntimeError:
-        return numba.njit(nogil=True, error_model="numpy")(function)
+        return numba.njit(nogil=True, error_model="numpy", **options)(function)
 
 
 @compiled

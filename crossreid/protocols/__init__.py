@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from crossreid import outside
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.cuhk03 import CUHK03
 from crossreid.protocols.generalization import Generalization
@@ -34,7 +35,7 @@ from crossreid.protocols.llcm import LLCM
 from crossreid.protocols.regdb import RegDB
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.protocols.sysu_mm01 import SysuMM01
-from crossreid.records import Image, check_choice
+from crossreid.records import Image
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "single_query": SingleQuery,
@@ -48,9 +49,8 @@ PROTOCOLS: dict[str, type[Protocol]] = {
 
 
 def get(name: str) -> type[Protocol]:
-    """The protocol of that name. Raises UserError that names the nearest one."""
-    check_choice("the protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    """The protocol of that name, or one from elsewhere by ``package.module:Name``. Raises UserError otherwise."""
+    return outside.chosen("the protocol", name, PROTOCOLS)
 
 
 def build(

@@ -29,13 +29,14 @@ class Generalization(Protocol):
     targets: names of data sets with a query and a gallery. Those with ten folds, such as GRID, VIPeR, PRID and i-LIDS,
         are tested on each, any other once.
     folds: how many of the ten folds are used.
+    tracklets: of targets made of sequences (MARS, iLIDS-VID), compare whole ones and not their images.
     viper_variants: some of the letters abcd. The published tables use a, or the mean of all four.
     split: ``"test"``, or ``"validation"`` for held-out training images, each domain a row.
     images: those held-out images.
     """
 
     name = "generalization"
-    settings = ("targets", "folds", "viper_variants")
+    settings = ("targets", "folds", "viper_variants", "tracklets")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Generalization(Protocol):
         targets: Sequence[str] = tuple(USUAL),
         folds: int = 10,
         viper_variants: str = "a",
+        tracklets: bool = False,
         split: str = "test",
         images: Sequence[Image] | None = None,
     ):
@@ -67,7 +69,7 @@ class Generalization(Protocol):
                 name = USUAL.get(target, data.get(target).title)
                 name += f" {viper_variants}" if target == "viper" and viper_variants != "a" else ""
                 names.append(name)
-                for query, gallery in _splits(target, _root(target, root), folds, viper_variants):
+                for query, gallery in _splits(target, _root(target, root), folds, viper_variants, tracklets):
                     row = provenance.title(name, [*query, *gallery])
                     self._add(row, domain, query, gallery)
         elif split == "validation" and images:
@@ -121,7 +123,7 @@ class Generalization(Protocol):
         """Indices of images, each of which is kept, and later embedded, once for all folds."""
         found = []
         for image in images:
-            key = (domain, image.path, image.array_index, image.box)
+            key = (domain, image.path, image.array_index, image.box, image.others)
             if key not in self._index:
                 self._index[key] = len(self.images)
                 self.images.append(replace(image, domain=domain))
@@ -129,13 +131,17 @@ class Generalization(Protocol):
         return np.array(found, dtype=int)
 
 
-def _splits(target: str, root: Path, folds: int, variants: str) -> Iterable[tuple[list[Image], list[Image]]]:
+def _splits(
+    target: str, root: Path, folds: int, variants: str, tracklets: bool = False
+) -> Iterable[tuple[list[Image], list[Image]]]:
     source = data.get(target)
     every: list[dict] = [{}]
     if source.takes("fold"):
         every = [{"fold": fold} for fold in range(1, folds + 1)]
     if source.takes("variant"):
         every = [own | {"variant": variant} for variant in variants for own in every]
+    if tracklets and source.takes("tracklets"):
+        every = [own | {"tracklets": True} for own in every]
     for own in every:
         splits = source.read(root, **own)
         if not splits.get("query") or not splits.get("gallery"):

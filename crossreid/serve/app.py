@@ -12,25 +12,24 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import anyio
 from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.exceptions import HTTPException
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from crossreid import __version__
 from crossreid.embedder import Embedder
-from crossreid.gallery import Entry, Filter, Gallery
+from crossreid.evaluation.thresholds import stats_at
+from crossreid.gallery import Entry, Gallery
 from crossreid.images.apart import Closed, Decoders
-from crossreid.images.timestamps import timestamp
-from crossreid.records import MODALITIES, UserError
+from crossreid.records import MODALITIES, VISIBLE, UserError
 from crossreid.serve import upload
-from crossreid.serve.describe import SEARCH_BODY, described
+from crossreid.serve.describe import SEARCH_BODY, SEARCH_FIELDS, described
+from crossreid.serve.filters import boxed, filtered, operating_points
 from crossreid.serve.guard import COOKIE, SESSION_SECONDS, Guard, Sessions, session_of
 from crossreid.serve.images import THUMBNAIL, EntryImages
-from crossreid.serve.refusal import Refusal
+from crossreid.serve.refusal import REFUSALS, Refusal, answer_refusals, sentence
 from crossreid.serve.searcher import Search, Searcher
 
 PAGE = Path(__file__).parent / "page"
@@ -38,6 +37,8 @@ FILES = {
     "/page.css": "text/css",
     "/page.js": "text/javascript",
     "/lists.js": "text/javascript",
+    "/marker.js": "text/javascript",
+    "/path.js": "text/javascript",
     "/icon.svg": "image/svg+xml",
 }
 LIMIT_BYTES = 10 * 2**20
@@ -50,25 +51,6 @@ PATIENCE = 120.0
 # Counting cameras and times of a large gallery takes a while, and they change little.
 INFO_SECONDS = 10.0
 DECODERS = 2
-ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
-# What any address may answer, besides what it is asked for.
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/json": {"schema": ERROR}}}
-    for status, text in {
-        400: "Not understood",
-        401: "A token is needed",
-        403: "Asked from another site's page",
-        404: "Not there",
-        408: "The image did not arrive in time",
-        413: "The image is too large",
-        415: "Not a form",
-        421: "The server is not known by that name",
-        422: "The image cannot be read",
-        500: "The server failed",
-        503: "The server is busy, or is being stopped",
-    }.items()
-}
-STATUS = {404: "There is nothing at this address.", 405: "This address does not answer to that method."}
 
 
 def create_app(
@@ -103,6 +85,7 @@ def create_app(
         searcher=Searcher(gallery, embedder, waiting=waiting),
         decoders=decoders,
         limits={"bytes": limit_bytes, "pixels": limit_pixels, "waiting": waiting},
+        points=operating_points(embedder),
     )
 
     @asynccontextmanager
@@ -126,7 +109,7 @@ def create_app(
     _gallery(app, parts)
     _search(app, parts)
     _pages(app, parts)
-    _refusals(app)
+    answer_refusals(app)
     return Guard(app, names=names, loopback=loopback, sessions=parts.sessions)
 
 
@@ -142,13 +125,14 @@ class _Parts:
     decoders: Decoders
     limits: dict[str, int]
     uploads: upload.Uploads = field(default_factory=upload.Uploads)
+    points: list[dict] = field(default_factory=list)
 
     @property
     def modalities(self) -> tuple[str, ...]:
         return tuple(self.embedder.modalities)
 
     async def understood(self, fields, content) -> Search:
-        unknown = set(fields) - {"key", "query_modality", "camera", "modality", "since", "until", "top"}
+        unknown = set(fields) - set(SEARCH_FIELDS)
         if unknown:
             raise Refusal(400, f"Unknown field {sorted(unknown)[0][:40]!r} in the form; see /api.")
         one = {name: values[-1].strip() for name, values in fields.items()}
@@ -167,12 +151,37 @@ class _Parts:
             raise Refusal(
                 400, "Say whether the image is visible or infrared: this model treats them differently."
             )
-        chosen = _filter(
-            [camera for camera in fields.get("camera", []) if camera],
-            *(one.get(name, "") for name in ("modality", "since", "until")),
-        )
         query = await self.known(one["key"]) if one.get("key") else None
-        return Search(None, query, query.modality if query else modality, chosen, top)
+        cameras = [camera for camera in fields.get("camera", []) if camera]
+        if one.get("other_cameras"):
+            cameras = await self.others(query, cameras)
+        chosen = filtered(
+            cameras,
+            one.get("modality", ""),
+            one.get("since", ""),
+            one.get("until", ""),
+            [pair for pair in fields.get("column", []) if pair],
+        )
+        box = None if not one.get("box") else boxed(one["box"])
+        return Search(
+            None,
+            query,
+            query.modality if query else modality,
+            chosen,
+            top,
+            rerank=bool(one.get("rerank")),
+            box=box,
+        )
+
+    async def others(self, query: Entry | None, cameras: list[str]) -> list[str]:
+        """The cameras, of those asked for or of all, that are not the one of the query."""
+        if query is None or query.camera is None:
+            raise Refusal(400, "Which camera took the image is not known, so that nothing tells the others.")
+        about = await anyio.to_thread.run_sync(self.gallery.info)
+        left = [camera for camera in cameras or about.cameras if camera != query.camera]
+        if not left:
+            raise Refusal(400, "The gallery has no other camera than that of the image.")
+        return left
 
     async def decoded(self, wanted: Search, content: bytes, limiter) -> None:
         """Fill in the pixels of an uploaded image, and a small copy."""
@@ -180,6 +189,7 @@ class _Parts:
             self.decoders,
             content,
             preview=THUMBNAIL,
+            box=wanted.box,
             size=self.embedder.size,
             interpolation=self.embedder.interpolation,
             limit_pixels=self.limits["pixels"],
@@ -189,7 +199,7 @@ class _Parts:
                 decode, limiter=limiter, abandon_on_cancel=True
             )
         except UserError as error:
-            raise Refusal(422, _sentence(error)) from None
+            raise Refusal(422, sentence(error)) from None
         except Closed:
             raise Refusal(503, "The server is being stopped.", 10) from None
 
@@ -206,6 +216,18 @@ class _Parts:
             return await anyio.to_thread.run_sync(function, key, limiter=limiter) if len(key) <= 128 else None
         except UserError:
             return None
+
+    def worth(self, distance: float, query: str | None, entry: Entry) -> dict | None:
+        """The shares of pairs that come as near in the model's own evaluation; None where there is none."""
+        found = stats_at(self.points, distance, (query or VISIBLE, entry.modality))
+        if not found:
+            return None
+        # Of several subsets the one that speaks least for the pair.
+        least = max(found, key=lambda each: each.false_positive)
+        return {
+            "of_one_person": round(least.true_positive, 4),
+            "of_two_people": round(least.false_positive, 6),
+        }
 
     def record(self, entry: Entry) -> dict:
         return {
@@ -254,10 +276,12 @@ def _gallery(app: FastAPI, parts: _Parts) -> None:
         modality: Annotated[str, Query(description="visible or infrared; empty for both")] = "",
         since: Annotated[str, Query(description="taken at or after: ISO 8601, or seconds since 1970")] = "",
         until: Annotated[str, Query(description="taken before")] = "",
+        column: Annotated[list[str], Query(description="only with this text in a column: NAME=TEXT")] = [],  # noqa: B006
+        identity: Annotated[str, Query(description="only of this person")] = "",
         start: Annotated[int, Query(ge=0, le=LAST_ENTRY, description="how many entries to pass over")] = 0,
         count: Annotated[int, Query(ge=1, le=LONGEST_PAGE, description="how many to give")] = 48,
     ) -> dict:
-        chosen = _filter(camera, modality, since, until)
+        chosen = filtered(camera, modality, since, until, column, identity)
         # One more than asked for tells whether another page follows.
         found = await anyio.to_thread.run_sync(parts.gallery.entries, chosen, start, count + 1)
         return {
@@ -317,7 +341,12 @@ def _search(app: FastAPI, parts: _Parts) -> None:
                 "modality": wanted.modality,
             },
             "hits": [
-                {"rank": hit.rank, "distance": round(hit.distance, 6), "entry": parts.record(hit.entry)}
+                {
+                    "rank": hit.rank,
+                    "distance": round(hit.distance, 6),
+                    "worth": parts.worth(hit.distance, wanted.modality, hit.entry),
+                    "entry": parts.record(hit.entry),
+                }
                 for hit in answer.hits
             ],
             "seconds": round(time.monotonic() - started, 3),
@@ -373,28 +402,6 @@ def _pages(app: FastAPI, parts: _Parts) -> None:
         return answer
 
 
-def _refusals(app: FastAPI) -> None:
-    """Whatever goes wrong is one sentence."""
-
-    @app.exception_handler(Refusal)
-    async def refused(request, error):
-        return JSONResponse({"error": error.text}, status_code=error.status, headers=error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def misunderstood(request, error):
-        first = error.errors()[0]
-        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}. See /api."}, status_code=400)
-
-    @app.exception_handler(HTTPException)
-    async def missing(request, error):
-        text = STATUS.get(error.status_code, "The request was not understood.")
-        return JSONResponse({"error": text}, status_code=error.status_code, headers=error.headers)
-
-    @app.exception_handler(Exception)
-    async def failed(request, error):
-        return JSONResponse({"error": "The server failed; its own window says why."}, status_code=500)
-
-
 async def _waited(request: Request, answer):
     """The answer, unless the client goes away; its search then leaves the line."""
     future = asyncio.wrap_future(answer)
@@ -407,30 +414,6 @@ async def _waited(request: Request, answer):
             future.cancel()
             raise Refusal(503, f"The server is busy: no result within {PATIENCE:.0f} seconds.", 10)
     return future.result()
-
-
-def _sentence(error: UserError) -> str:
-    """What the decoder says of "The image", as a sentence."""
-    return f"{str(error).replace('The image: the file ', 'The image ').replace('The image: ', 'The image ')}."
-
-
-def _filter(cameras: list[str], modality: str, since: str, until: str) -> Filter:
-    if modality not in ("", *MODALITIES):
-        raise Refusal(400, f"The filter's modality must be {' or '.join(MODALITIES)}.")
-    start, end = _timestamp(since, "from"), _timestamp(until, "to")
-    if start is not None and end is not None and start >= end:
-        raise Refusal(400, "The time range is empty: its beginning is not before its end.")
-    try:
-        return Filter(cameras=tuple(cameras), modality=modality or None, since=start, until=end)
-    except UserError:
-        raise Refusal(400, "The filter was not understood; see /api.") from None
-
-
-def _timestamp(text: str, name: str) -> float | None:
-    try:
-        return timestamp(text, f"the time '{name}'") if text else None
-    except UserError as error:
-        raise Refusal(400, f"{error}.") from None
 
 
 def _iso(seconds: float | None) -> str | None:

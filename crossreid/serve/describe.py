@@ -25,6 +25,23 @@ SEARCH_FIELDS = {
         "enum": ["visible", "infrared"],
         "description": "only entries of this modality",
     },
+    "other_cameras": {
+        "type": "boolean",
+        "description": "with a key: only entries of other cameras than that of the entry; leave out for all",
+    },
+    "column": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "only entries with this text in a column, NAME=TEXT; give the field once for each",
+    },
+    "box": {
+        "type": "string",
+        "description": "where in the image the person is: left,top,right,bottom in pixels",
+    },
+    "rerank": {
+        "type": "boolean",
+        "description": "order the first 200 by k-reciprocal re-ranking; leave out for none",
+    },
     "since": {
         "type": "string",
         "description": "only entries taken at or after: ISO 8601, UTC unless it says otherwise, or seconds since 1970",

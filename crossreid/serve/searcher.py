@@ -24,8 +24,8 @@ PATIENCE = 0.8
 class Search:
     """One search: with the pixels of an image as the model takes them, or with an entry of the gallery.
 
-    modality: of the image. filter, top: of the list. preview: a small copy of the image, a JPEG. answer: becomes an
-        Answer, or fails with a Refusal.
+    modality: of the image. filter, top: of the list. rerank: by k-reciprocal re-ranking. box: of the person in the
+        image. preview: a small copy of the image, a JPEG. answer: becomes an Answer, or fails with a Refusal.
     """
 
     pixels: np.ndarray | None
@@ -33,6 +33,8 @@ class Search:
     modality: str | None
     filter: Filter
     top: int
+    rerank: bool = False
+    box: tuple[int, int, int, int] | None = None
     preview: bytes | None = None
     answer: Future = field(default_factory=Future)
 
@@ -126,7 +128,9 @@ class Searcher:
         """Search for all that share a filter and a length at once."""
         groups: dict[str, list[int]] = {}
         for place, search in enumerate(searches):
-            groups.setdefault(f"{search.top} {search.filter!r} {search.entry is None}", []).append(place)
+            groups.setdefault(
+                f"{search.top} {search.filter!r} {search.entry is None} {search.rerank}", []
+            ).append(place)
         for places in groups.values():
             try:
                 self._rank_group([searches[place] for place in places], vectors, places)
@@ -137,7 +141,9 @@ class Searcher:
     def _rank_group(self, searches: list[Search], vectors, places: list[int]) -> None:
         first = searches[0]
         if first.entry is None:
-            lists = self._gallery.search(vectors[places], top=first.top, filter=first.filter)
+            lists = self._gallery.search(
+                vectors[places], top=first.top, filter=first.filter, rerank=first.rerank
+            )
             for search, hits in zip(searches, lists):
                 search.answer.set_result(Answer(hits, search.preview))
             return
@@ -151,7 +157,7 @@ class Searcher:
                 found.append((search, key, vector))
         if found:
             vectors = np.stack([vector for _, _, vector in found])
-            lists = self._gallery.search(vectors, top=first.top + 1, filter=first.filter)
+            lists = self._gallery.search(vectors, top=first.top + 1, filter=first.filter, rerank=first.rerank)
             for (search, key, _), hits in zip(found, lists):
                 search.answer.set_result(Answer(_without(hits, key)[: first.top], None))
 

@@ -17,12 +17,13 @@ CAMERAS = {camera: f"i-LIDS-VID/sequences/cam{camera}" for camera in (1, 2)}
 PARTITIONS = "train-test people splits/train_test_splits_ilidsvid.mat"
 
 
-def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
+def read(root: Path, *, fold: int = 1, tracklets: bool = False) -> dict[str, list[Image]]:
     """One of the ten official partitions into halves. ``train``: every image of one half; ``query``: the first image of
     each other identity before camera 1; ``gallery``: all their images of camera 2. Identity is the number of the
     folder.
 
-    fold: 1 to 10.
+    fold: 1 to 10. tracklets: query and gallery have one image for each sequence, its first, with the others in
+        ``Image.others``: they are then evaluated by their mean, as published numbers are.
     """
     position = split_files.number(fold)
     root = find_root(root, (*CAMERAS.values(), PARTITIONS), SOURCE.title)
@@ -35,8 +36,20 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     )
     return {
         "train": [image for camera in CAMERAS for name in train for image in _sequence(root, camera, name)],
-        "query": [image for name in test for image in _sequence(root, 1, name)[:1]],
-        "gallery": [image for name in test for image in _sequence(root, 2, name)],
+        "query": [
+            image
+            for name in test
+            for image in (
+                split_files.tracklet(_sequence(root, 1, name)) if tracklets else _sequence(root, 1, name)[:1]
+            )
+        ],
+        "gallery": [
+            image
+            for name in test
+            for image in (
+                split_files.tracklet(_sequence(root, 2, name)) if tracklets else _sequence(root, 2, name)
+            )
+        ],
     }
 
 
@@ -94,8 +107,9 @@ SOURCE = Source(
     obtain="Its authors hand it out from the data set's page, for research only.",
     address="https://xiatian-zhu.github.io/downloads_qmul_iLIDS-VID_ReID_dataset.html",
     licence="research only; the footage belongs to the British Home Office",
-    caveats="Read as images, not as videos: published numbers compare whole sequences. Not QMUL i-LIDS, though from "
-    "the same airport.",
+    settings=("tracklets",),
+    caveats="Read as images unless the setting tracklets is on: published numbers compare whole sequences. Not QMUL "
+    "i-LIDS, though from the same airport.",
     basis="a published reader of the data set (deep-person-reid)",
     layout="""iLIDS-VID/
   i-LIDS-VID/sequences/cam1/person001/cam1_person001_00317.png  cam2/

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data import lists
+from crossreid.data import lists, split_files
 from crossreid.data.source import Counts, Finding, Source, find_root
 from crossreid.formats import matlab
 from crossreid.images.labels import JUNK
@@ -17,28 +17,32 @@ from crossreid.records import Image, UserError
 _NAME = re.compile(r"(\d{4})C(\d+)T\d+F\d+\.[^.]+$")
 
 
-def read(root: Path) -> dict[str, list[Image]]:
+def read(root: Path, *, tracklets: bool = False) -> dict[str, list[Image]]:
     """``train``: every image of the training tracklets; ``query``: the first image of each query tracklet; ``gallery``:
     every image of the other test tracklets, without junk. In the order of the lists; cameras 1 to 6, identity 0 for the
     distractors of the gallery. There is no ``train`` where the copy holds the test tracklets alone.
+
+    tracklets: query and gallery have one image for each tracklet, its first, with the others in ``Image.others``: they
+        are then evaluated by their mean, as published numbers are.
     """
     root = find_root(root, ("bbox_test", "info"), SOURCE.title)
-    names, tracklets = _listed(root, "test")
+    names, table = _listed(root, "test")
     file = root / "info" / "query_IDX.mat"
     rows = np.asarray(matlab.read_variables(file, ["query_IDX"])["query_IDX"]).ravel().astype(int) - 1
-    if len(rows) and not 0 <= rows.min() <= rows.max() < len(tracklets):
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(table):
         raise UserError(
             f"{file} points outside the list of tracklets. Copy it again from the authors' archive."
         )
-    query = tracklets[rows]
-    query[:, 1] = query[:, 0]
+    query = table[rows]
+    if not tracklets:
+        query[:, 1] = query[:, 0]
     splits = (
         {"train": _images(root / "bbox_train", *_listed(root, "train"))}
         if (root / "bbox_train").is_dir()
         else {}
     )
-    splits["query"] = _images(root / "bbox_test", names, query)
-    splits["gallery"] = _images(root / "bbox_test", names, np.delete(tracklets, rows, axis=0))
+    splits["query"] = _images(root / "bbox_test", names, query, tracklets)
+    splits["gallery"] = _images(root / "bbox_test", names, np.delete(table, rows, axis=0), tracklets)
     return splits
 
 
@@ -62,9 +66,10 @@ def _listed(root: Path, part: str) -> tuple[list[str], np.ndarray]:
     return names, tracklets.astype(int)
 
 
-def _images(folder: Path, names: list[str], tracklets: np.ndarray) -> list[Image]:
-    images = []
-    for first, last, identity, camera in tracklets.tolist():
+def _images(folder: Path, names: list[str], table: np.ndarray, tracklets: bool = False) -> list[Image]:
+    images: list[Image] = []
+    for first, last, identity, camera in table.tolist():
+        before = len(images)
         for name in names[first - 1 : last] if identity != JUNK else ():
             match = _NAME.fullmatch(name)
             if match is None or (int(match[1]), int(match[2])) != (identity, camera):
@@ -73,6 +78,8 @@ def _images(folder: Path, names: list[str], tracklets: np.ndarray) -> list[Image
                     "names such as 0001C1T0001F001.jpg are expected to say the same. Copy the folder info again."
                 )
             images.append(Image(Path(os.path.join(folder, match[1], name)), identity, camera))
+        if tracklets:
+            images[before:] = split_files.tracklet(images[before:])
     return images
 
 
@@ -84,8 +91,10 @@ SOURCE = Source(
     "evaluation code.",
     address="http://www.liangzheng.com.cn/Project/project_mars.html",
     licence="research only",
-    caveats="Read as images, not as videos: published numbers compare whole tracklets. The lists are in the folder "
-    "info of https://github.com/liangzheng06/MARS-evaluation. 14 query identities have no other tracklet.",
+    settings=("tracklets",),
+    caveats="Read as images unless the setting tracklets is on: published numbers compare whole tracklets. The lists "
+    "are in the folder info of https://github.com/liangzheng06/MARS-evaluation. 14 query identities have no other "
+    "tracklet.",
     basis="the authors' lists, whose tracklets were counted",
     layout="""MARS/
   bbox_train/0001/0001C1T0001F001.jpg

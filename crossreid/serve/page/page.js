@@ -1,5 +1,7 @@
 // The search page. State is a query, the filters in the form, and what is shown: a ranked list or a page of the gallery.
 import { csv, html } from "/lists.js";
+import { mark } from "/marker.js";
+import { chart, moments } from "/path.js";
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 48;
@@ -25,7 +27,7 @@ function element(name, style, text) {
   return made;
 }
 
-const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+const plural = (count, word, words = `${word}s`) => `${count.toLocaleString("en")} ${count === 1 ? word : words}`;
 const moment = (iso, style) => (iso ? new Date(iso).toLocaleString(undefined, style) : null);
 const when = (iso) => moment(iso, { dateStyle: "medium", timeStyle: "medium" });
 const day = (iso) => moment(iso, { dateStyle: "medium" });
@@ -160,6 +162,7 @@ function filters() {
     const chosen = form.get(name) && new Date(form.get(name));
     if (chosen && !Number.isNaN(chosen.getTime())) pairs.push([name, chosen.toISOString()]);
   }
+  if (form.get("column_name") && form.get("column_text")) pairs.push(["column", `${form.get("column_name")}=${form.get("column_text")}`]);
   return pairs;
 }
 
@@ -171,6 +174,7 @@ function filterWords() {
     if (name === "modality") words.push(`${value} only`);
     if (name === "since") words.push(`from ${when(value)}`);
     if (name === "until") words.push(`until ${when(value)}`);
+    if (name === "column") words.push(value.replace("=", " "));
   }
   return words.join("; ");
 }
@@ -274,6 +278,10 @@ function showQuery() {
     put($("query-frame"), query.image ?? query.preview, "the query", "?");
   }
   $("show-results").disabled = query === null;
+  $("mark").hidden = !query?.file;
+  $("mark").textContent = query?.box ? "Mark another person in it" : "Mark a person in it";
+  // Only an entry says which camera took it.
+  $("others-line").hidden = info.cameras.length < 2 || !query?.entry || query.entry.camera === null;
 }
 
 // Search with something new, and remember the way back.
@@ -328,7 +336,10 @@ async function search() {
       form.append("image", mine.file, "image");
       mine.modality = chosenModality();
       if (mine.modality) form.append("query_modality", mine.modality);
+      if (mine.box) form.append("box", mine.box.join(","));
     }
+    if ($("filter").elements.rerank.checked) form.append("rerank", "1");
+    if (!$("others-line").hidden && $("filter").elements.other_cameras.checked) form.append("other_cameras", "1");
     for (const [name, value] of filters()) form.append(name, value);
     form.append("top", $("filter").elements.top.value);
     const progress = mine.file && ((done) => (done < 1 ? busy("Sending the image.", done) : busy("Searching.")));
@@ -366,8 +377,32 @@ function facts(list, pairs) {
 
 const entryFacts = (entry) => [
   ["camera", entry.camera], ["taken", when(entry.time)], ["modality", entry.modality], ["identity", entry.identity],
-  ...Object.entries(entry.columns).map(([name, value]) => [name, String(value)]), ["file", entry.name],
+  ...Object.entries(entry.columns).filter(([name]) => name !== "crops").map(([name, value]) => [name, String(value)]), ["file", entry.name],
 ];
+
+const percent = (share) => `${(100 * share).toFixed(share < 0.001 ? 3 : 1)} %`;
+
+function worth(hit) {
+  if (!hit.worth) return "Nothing says what this distance is worth: the model was not evaluated.";
+  return `In the evaluation of this model ${percent(hit.worth.of_one_person)} of pairs of one person and `
+    + `${percent(hit.worth.of_two_people)} of pairs of two people came this near. Other places have other rates.`;
+}
+
+// Where and when the gallery has seen the person of an entry.
+const followPerson = (identity) =>
+  act("Looking where else.", async (signal) => {
+    const parameters = new URLSearchParams([["identity", identity], ["count", info.limits.count]]);
+    const page = await ask("GET", `/api/entries?${parameters}`, null, { signal });
+    const seen = moments(page.entries);
+    $("path-heading").textContent = `Path of ${identity}`;
+    $("path-words").textContent = `${plural(seen.length, "image or tracklet", "images or tracklets")} that the gallery has under this identity`
+      + `${page.next === null ? "" : ", the first of more"}. Who it is was decided by ${seen.some((each) => each.entry.columns.kind === "tracklet") ? "linking, and may be wrong" : "whoever filled the gallery"}.`;
+    $("path-chart").replaceChildren(chart(seen));
+    $("path-list").replaceChildren(...seen.map((each) => card(each.entry, 0)));
+    $("pair").open && $("pair").close();
+    if (!$("path").open) $("path").showModal();
+    say("");
+  });
 
 function compare(place) {
   const hit = answer.hits[place];
@@ -377,6 +412,9 @@ function compare(place) {
   put($("pair-result"), address(hit.entry, "full"), `the result at rank ${hit.rank}`);
   $("pair-rank").textContent = `Rank ${hit.rank}, distance ${hit.distance.toFixed(3)}`;
   facts($("pair-result-words"), entryFacts(hit.entry));
+  $("pair-worth").hidden = false;
+  $("pair-worth").textContent = worth(hit);
+  $("pair-path").hidden = hit.entry.identity === null;
   $("pair-previous").disabled = place === 0;
   $("pair-next").disabled = place === answer.hits.length - 1;
   if (!$("pair").open) {
@@ -451,6 +489,14 @@ function prepare() {
       $("cameras").querySelector(".ticks").append(label);
     }
   }
+  const hidden = new Set(["left", "top", "right", "bottom", "array_index", "crops"]);
+  const columns = info.columns.filter((name) => !hidden.has(name));
+  $("columns").hidden = !columns.length;
+  for (const name of columns) {
+    const option = element("option", "", name);
+    option.value = name;
+    $("filter").elements.column_name.append(option);
+  }
   $("modality-line").hidden = info.modalities.length < 2;
   $("times").hidden = !info.first;
   $("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
@@ -491,6 +537,14 @@ function listen() {
   $("from-gallery").addEventListener("click", async () => {
     await browse();
     $("grid").querySelector("button")?.focus();
+  });
+  $("mark").addEventListener("click", () => mark(query.whole ?? query.preview ?? query.image, query.box, (box) => {
+    choose({ file: query.file, name: query.name, whole: query.whole ?? query.preview, modality: query.modality, box });
+  }));
+  $("pair-path").addEventListener("click", () => followPerson(answer.hits[shown].entry.identity));
+  $("path-close").addEventListener("click", () => $("path").close());
+  $("path").addEventListener("click", (event) => {
+    if (event.target === $("path") || event.target.closest(".show")) $("path").close();
   });
   $("query-modality").addEventListener("change", () => query?.file && search());
   $("filter").addEventListener("change", again);

@@ -1,0 +1,155 @@
+"""The questions of two studies again, from ImageNet's weights: DDAG's attentions, and MetaBIN's meta step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from study import Scores, Study, main, markdown, spread
+
+from crossreid import data, synthetic
+
+ACROSS = {
+    "AGW": {"name": "agw", "attention": False, "pooling": "average", "loss": "hard"},
+    "DDAG, neither attention": {"name": "ddag", "part": 0, "graph": False},
+    "DDAG, part attention": {"name": "ddag", "graph": False},
+    "DDAG, graph attention": {"name": "ddag", "part": 0},
+    "DDAG, both": {"name": "ddag"},
+}
+GATES = {
+    "BN": {"norm": "bn", "meta": False},
+    "BIN without meta-learning": {"norm": "bin", "meta": False},
+    "MetaBIN, first order": {"norm": "bin"},
+    "MetaBIN, second order": {"norm": "bin", "second_order": True},
+}
+# Layout on disk -> style of what is rendered.
+DOMAINS = {
+    "market1501": "market1501",
+    "dukemtmc": "dukemtmc",
+    "msmt17": "grid",
+    "cuhk03": "cuhk_sysu",
+    "occluded_duke": "viper",
+}
+TITLES = {
+    "market1501": "campus",
+    "dukemtmc": "street",
+    "msmt17": "station",
+    "cuhk03": "mall",
+    "occluded_duke": "sun",
+}
+IDENTITIES = {"market1501": 240, "dukemtmc": 240, "msmt17": 360, "cuhk03": 240, "occluded_duke": 240}
+UNSEEN = ("msmt17", "occluded_duke")
+PEOPLE, IMAGES = 300, 4
+# About 3000 steps.
+EPOCHS = {"across": 28, "gates": 22}
+SCHEDULE = {"name": "cosine", "unit": "iteration", "warmup": 1, "warmup_start": 0.01, "end": 0.01}
+
+
+def build(folder: Path) -> Study:
+    """DDAG's attentions and MetaBIN's meta step from ImageNet's weights: FOLDER/mobilenet_v2.pth, torchvision's."""
+    across = {f"{name}, across": across_settings(folder, method) for name, method in ACROSS.items()}
+    gates = {
+        f"{name} without {TITLES[unseen]}": gates_settings(folder, unseen, method)
+        for unseen in UNSEEN
+        for name, method in GATES.items()
+    }
+    return Study(
+        "from-imagenet",
+        "From ImageNet's weights",
+        """
+MobileNetV2 from torchvision's ImageNet weights under every method, images of 96 x 48. Across modalities: a rendered
+copy of SYSU-MM01, one stem for both modalities, which is what the network allows; MVD is not here, for its three
+networks have attention between the stages of a residual network. Unseen domains: five rendered domains, four to learn
+from and one that is never seen, in two of the five ways of leaving one out.
+""",
+        prepare,
+        across | gates,
+        lambda name: {"test": {}},
+        tables,
+    )
+
+
+def prepare(folder: Path) -> None:
+    if not (folder / "mobilenet_v2.pth").exists():
+        raise SystemExit(f"copy torchvision's mobilenet_v2 .pth to {folder / 'mobilenet_v2.pth'} first")
+    if not (folder / "sysu_mm01").exists():
+        synthetic.write("sysu_mm01", folder / "sysu_mm01", identities=PEOPLE, images=IMAGES)
+    for seed, (layout, domain) in enumerate(DOMAINS.items()):
+        if not (folder / layout).exists():
+            synthetic.write(
+                layout, folder / layout, identities=IDENTITIES[layout], images=3, domain=domain, seed=seed
+            )
+
+
+def start(folder: Path) -> dict:
+    return {"backbone": "mobilenet_v2_1.0", "pretrained": str(folder / "mobilenet_v2.pth")}
+
+
+def across_settings(folder: Path, method: dict) -> dict:
+    adam = {"name": "adam", "lr": 3.5e-4, "weight_decay": 5e-4, "schedule": SCHEDULE}
+    return {
+        "method": method | start(folder) | {"streams": 1, "backbone_lr_factor": 1.0},
+        "data": {
+            "name": "sysu_mm01",
+            "roots": {"sysu_mm01": str(folder / "sysu_mm01")},
+            "size": [96, 48],
+            "flip": 0.5,
+            "padding": 6,
+            "grey": 0.5,
+            "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.3, "hue": 0.1},
+            "loaders": {"train": {"sampler": "cross_modal", "identities": 12, "instances": 2}},
+        },
+        "protocol": {"name": "sysu_mm01"},
+        "train": {"epochs": EPOCHS["across"], "optimizers": {"main": adam}, "channels_last": True},
+    }
+
+
+def gates_settings(folder: Path, unseen: str, method: dict) -> dict:
+    adam = {"name": "adam", "lr": 3.5e-4, "weight_decay": 5e-4, "schedule": SCHEDULE}
+    gates = {"name": "sgd", "lr": 0.1, "momentum": 0, "weight_decay": 0, "schedule": {"name": "constant"}}
+    loaders = {"train": {"sampler": "identity_chunks", "identities": 9, "instances": 4}}
+    if method.get("meta", True):
+        loaders["meta"] = {"sampler": "domain_balanced", "identities": 12, "instances": 4}
+    common = {"name": "metabin", "meta_train_domains": 3, "inner_ratio": [0.001, 0.1]}
+    return {
+        "method": common | start(folder) | method,
+        "data": {
+            "name": [layout for layout in DOMAINS if layout != unseen],
+            "roots": {layout: str(folder / layout) for layout in DOMAINS},
+            "size": [96, 48],
+            "padding": 6,
+            "flip": 0.5,
+            "loaders": loaders,
+        },
+        "protocol": {"name": "generalization", "targets": list(DOMAINS)},
+        "train": {
+            "epochs": EPOCHS["gates"],
+            "optimizers": {"main": adam} | ({"gates": gates} if method["norm"] == "bin" else {}),
+            "channels_last": True,
+        },
+    }
+
+
+def tables(scores: Scores):
+    ran = {name for name, _ in scores.runs}
+    if rows := [
+        [name, *(spread(scores.of(f"{name}, across", "test"), key) for key in ("rank1", "mean_ap"))]
+        + [str(scores.cost(f"{name}, across")[0]), scores.seconds(f"{name}, across")]
+        for name in ACROSS
+        if f"{name}, across" in ran
+    ]:
+        yield from markdown(["SYSU-MM01 layout", "Rank-1", "mAP", "steps", "CPU seconds"], rows)
+    for unseen in UNSEEN:
+        called = data.get(unseen).title
+        rows = []
+        for name in GATES:
+            training = f"{name} without {TITLES[unseen]}"
+            if training in ran:
+                lines = scores.of(training, "test", called)
+                rows.append([name, spread(lines, "rank1"), spread(lines, "mean_ap")])
+                rows[-1] += [str(scores.cost(training)[0]), scores.seconds(training)]
+        if rows:
+            yield from markdown([f"unseen {TITLES[unseen]}", "Rank-1", "mAP", "steps", "CPU seconds"], rows)
+
+
+if __name__ == "__main__":
+    main(build)

@@ -1,0 +1,153 @@
+"""One model for cameras, modalities and domains: a joint training against specialists, on their own tasks and mixed."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from study import Scores, Study, main, markdown, spread
+
+from crossreid import data, synthetic
+from crossreid.files import replacing
+
+DOMAINS, IDENTITIES, IMAGES = 12, 80, 3
+# An epoch shows every person once, or every image across modalities: about equal steps.
+EPOCHS = {"identity": 48, "cross_modal": 12}
+# Styles that nothing is trained on; together they are the mixed gallery.
+UNSEEN = ("dukemtmc", "grid", "viper")
+TASKS = {"visible": "market1501", "across": "sysu_mm01"}
+PEOPLE = {"market1501": 120, "sysu_mm01": 300}
+MIXED = 60
+START = {"backbone": "tiny", "pretrained": None}
+GATED = {"name": "metabin", "norm": "bin", "meta": False} | START
+# Name -> method, table that it learns from, sampler.
+TRAININGS = {
+    "AGW, visible": ({"name": "agw", "streams": 1, "loss": "hard"} | START, "visible", "identity"),
+    "AGW, across": ({"name": "agw", "loss": "hard"} | START, "all", "cross_modal"),
+    "DDAG": ({"name": "ddag"} | START, "all", "cross_modal"),
+    "MVD": ({"name": "mvd", "width": 128} | START, "all", "cross_modal"),
+    "MetaBIN, visible": (GATED, "visible", "identity"),
+    "joint: gates": (GATED, "all", "cross_modal"),
+    "joint: gates, grey": (GATED, "all", "cross_modal"),
+    "joint: one stem, no gates": (
+        {"name": "agw", "streams": 1, "loss": "hard"} | START,
+        "all",
+        "cross_modal",
+    ),
+}
+GREY = {"joint: gates, grey": 0.5}
+
+
+def build(folder: Path) -> Study:
+    """Specialists and joint trainings on equal images and steps; own tasks and galleries of three unseen styles."""
+    return Study(
+        "omni",
+        "One model for cameras, modalities and domains",
+        f"""
+Every training sees people of the same {DOMAINS} rendered styles, drawn at random ({IDENTITIES} people each, three
+visible cameras and an infrared one), in batches of 64; those called visible get no infrared
+images. The network is `tiny` from random weights. The tasks are on people and styles that nothing was trained on:
+visible cameras (Market-1501's layout), infrared against visible (SYSU-MM01's layout), and mixed: visible and infrared
+queries against visible and infrared images of {", ".join(UNSEEN)} in one gallery.
+""",
+        prepare,
+        {name: settings(folder, name) for name in TRAININGS},
+        lambda name: evaluations(folder),
+        tables,
+    )
+
+
+def prepare(folder: Path) -> None:
+    for domain in range(DOMAINS):
+        if not (where := folder / "people" / str(domain)).exists():
+            synthetic.write(
+                "csv", where, identities=IDENTITIES, images=IMAGES, domain=domain, seed=2000 + domain
+            )
+    for layout in TASKS.values():
+        if not (folder / layout).exists():
+            synthetic.write(layout, folder / layout, identities=PEOPLE[layout], images=3, seed=7)
+    for style in UNSEEN:
+        if not (where := folder / "mixed" / style).exists():
+            synthetic.write("csv", where, identities=MIXED, images=2, domain=style, seed=8)
+    everything = {str(domain): folder / "people" / str(domain) for domain in range(DOMAINS)}
+    _table(folder / "all.csv", everything, lambda image: True, "train")
+    _table(folder / "visible.csv", everything, lambda image: image.modality == "visible", "train")
+    _table(folder / "mixed.csv", {style: folder / "mixed" / style for style in UNSEEN}, lambda image: True)
+
+
+def _table(path: Path, roots: dict[str, Path], takes, split: str | None = None) -> None:
+    """One table of several copies; people and cameras of different styles are different ones."""
+    if path.exists():
+        return
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "identity", "camera", "modality", "split"])
+        for style, root in roots.items():
+            splits = data.read("csv", root / "images.csv")
+            # Those whom the infrared camera has seen: the same people for every training.
+            seen = {
+                each.identity for images in splits.values() for each in images if each.modality == "infrared"
+            }
+            for own, images in splits.items():
+                for image in (each for each in images if each.identity in seen and takes(each)):
+                    where = image.path.relative_to(path.parent)
+                    person, camera = f"{style}-{image.identity}", f"{style}-{image.camera}"
+                    table.writerow([where, person, camera, image.modality, split or own])
+
+
+def settings(folder: Path, name: str) -> dict:
+    method, table, sampler = TRAININGS[name]
+    schedule = {"name": "cosine", "unit": "iteration", "warmup": 1, "end": 0.01}
+    adam = {"name": "adam", "lr": 0.003, "weight_decay": 5e-4, "schedule": schedule}
+    gates = {"name": "sgd", "lr": 0.1, "momentum": 0, "weight_decay": 0, "schedule": {"name": "constant"}}
+    factor = {} if method["name"] == "metabin" else {"backbone_lr_factor": 1.0}
+    batch = {"identities": 16, "instances": 4 if sampler == "identity" else 2}
+    return {
+        "method": method | factor,
+        "data": {
+            "name": "csv",
+            "roots": {"csv": str(folder / f"{table}.csv")},
+            "size": [96, 48],
+            "padding": 6,
+            "flip": 0.5,
+            "grey": GREY.get(name, 0.1),
+            "jitter": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.05},
+            "loaders": {"train": {"sampler": sampler} | batch},
+        },
+        "protocol": {"name": "single_query"},
+        "train": {
+            "epochs": EPOCHS[sampler],
+            "optimizers": {"main": adam} | ({"gates": gates} if method["name"] == "metabin" else {}),
+        },
+    }
+
+
+def evaluations(folder: Path) -> dict[str, dict]:
+    own = {
+        task: {
+            "data": {"name": layout, "roots": {layout: str(folder / layout)}},
+            "protocol": {"name": layout} if layout == "sysu_mm01" else {"source": layout},
+        }
+        for task, layout in TASKS.items()
+    }
+    return own | {"mixed": {"data": {"roots": {"csv": str(folder / "mixed.csv")}}}}
+
+
+def tables(scores: Scores):
+    tasks = (*TASKS, "mixed")
+    rows = [
+        [
+            name,
+            *(spread(scores.of(name, task), key) for task in tasks for key in ("rank1", "mean_ap")),
+            str(scores.cost(name)[0]),
+            scores.seconds(name),
+        ]
+        for name in TRAININGS
+        if any(run == name for run, _ in scores.runs)
+    ]
+    head = ["", *(f"{task}: {metric}" for task in tasks for metric in ("Rank-1", "mAP"))]
+    yield from markdown([*head, "steps", "CPU seconds"], rows)
+
+
+if __name__ == "__main__":
+    main(build)

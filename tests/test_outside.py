@@ -1,0 +1,81 @@
+"""Parts from outside of the library, by package.module:Name, as docs/howto/your-own-parts.md has them."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from crossreid import checkpoint, config, data, methods, outside
+from crossreid.data.loading import Loader
+from crossreid.methods.base import Progress
+from crossreid.records import Batch, Labels, UserError
+
+HOWTO = Path(__file__).parent.parent / "docs" / "howto"
+
+
+def block(page, kind):
+    return re.search(rf"```{kind}\n(.*?)```", (HOWTO / page).read_text(encoding="utf-8"), re.S)[1]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the files of the pages, from which one runs; what it imports is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "own_parts.py").write_text(block("your-own-parts.md", "python"), encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(block("your-own-parts.md", "yaml"), encoding="utf-8")
+    (tmp_path / "my_small.py").write_text(block("adding-a-method.md", "python"), encoding="utf-8")
+    yield tmp_path
+    for name in ("own_parts", "my_small"):
+        sys.modules.pop(name, None)
+
+
+def test_a_settings_file_names_a_backbone_a_loss_and_a_sampler(folder):
+    settings = config.load(folder / "own.yaml")
+    method = checkpoint.build("baseline", settings.method, 4)
+    assert type(method.backbone).__name__ == "TwoLayers"
+    targets = torch.arange(4).repeat_interleave(2)
+    none = torch.zeros(8, dtype=torch.long)
+    losses = method(Batch(torch.randn(8, 3, 64, 32), targets, none, none, none), "train", Progress())
+    assert losses["own_parts:spread"].item() > 0
+    names = yaml.safe_load(settings.to_yaml())
+    assert names["data"]["loaders"]["train"]["sampler"] == "own_parts:Sorted"
+    labels = Labels(targets.numpy(), *(np.zeros(8, np.int64) for _ in range(3)))
+    loader = Loader([None] * 8, labels, settings.data.loaders["train"], settings.data, seed=1)
+    assert [sorted(rows) == rows for rows in loader.sampler.epoch(np.random.default_rng(1))] == [True]
+    assert data.get("own_parts:CROPS").title == "my crops"
+    with pytest.raises(UserError, match="has no option 'wide'"):
+        config_ = {"losses": [{"name": "own_parts:spread", "wide": 1}], "backbone": "own_parts:TwoLayers"}
+        checkpoint.build("baseline", settings.method | config_, 4)
+
+
+def test_a_checkpoint_stores_the_name_and_never_imports_it(folder):
+    (folder / "a.yaml").write_text('method: {name: "my_small:Small", width: 8}\n', encoding="utf-8")
+    settings = config.load(folder / "a.yaml")
+    method = checkpoint.build(settings.method_name, settings.method, 4)
+    assert methods.method_name(method) == "my_small:Small"
+    assert config.load({"method": {"name": type(method)}}).method_name == "my_small:Small"
+    checkpoint.save(folder / "a.pt", checkpoint.describe(method, methods.method_name(method)))
+    assert type(checkpoint.load(folder / "a.pt")) is type(method)
+    del sys.modules["my_small"]
+    recorded = {"method": {"name": "my_small:Small"}}
+    for read in (lambda: checkpoint.load(folder / "a.pt"), lambda: config.load(recorded)):
+        with pytest.raises(UserError, match=r"do not import code by themselves.* --import my_small"):
+            read()
+    assert "my_small" not in sys.modules
+    outside.load_module("my_small")
+    assert checkpoint.load(folder / "a.pt").config.width == 8
+
+
+def test_what_cannot_be_had_is_said(folder):
+    with pytest.raises(UserError, match="importing it failed"):
+        config.load({"method": {"name": "agw"}}, {"data.name": "nowhere.at_all:SET"})
+    with pytest.raises(UserError, match="own_parts has no Three"):
+        config.load({"method": {"name": "agw"}}, {"method.backbone": "own_parts:Three"})
+    with pytest.raises(UserError, match="cannot be named"):
+        config.load({"method": {"name": lambda: None}})
+    assert not outside.named("timm:resnet18") and not outside.named("C:/data") and outside.named("a.b:C")
