@@ -305,7 +305,7 @@ def test_junk_among_names_is_left_out_of_features_too(tmp_path):
     stored = read_stored(tmp_path / "q.npz", tmp_path / "g.npz")
     assert [image.identity for image in stored.protocol.images] == [1, 2, 1, 2]
     assert len(stored.embedding) == 4
-    assert "1 features of junk images (identity -1) were left out" in stored.about["notes"][0]
+    assert "junk (identity -1) was left out: 1 image." in stored.about["notes"][0]
     with pytest.warns(UserWarning, match=r"g.npz: 1 of 3 images have the identity -1"):
         named = read_stored(tmp_path / "q.npz", tmp_path / "g.npz", pattern=labels.NAME)
     assert len(named.protocol.images) == 4
