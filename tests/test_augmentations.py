@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from crossreid import config
 from crossreid.data import augmentations, transforms
-from crossreid.data.augmentations import augmix, auto_augment, random_patch
+from crossreid.data.augmentations import augmix, auto_augment, channel_exchange, random_patch
 from crossreid.data.settings import DataConfig
 from crossreid.records import UserError
 
@@ -132,3 +132,45 @@ def test_a_list_comes_through_settings():
     assert config.load(settings.to_dict()).data.augment == settings.data.augment
     early, late = augmentations.chosen(settings.data.augment)
     assert not early and [each.func for each in late] == [augmix, random_patch]
+
+
+def test_a_channel_takes_the_place_of_all_in_visible_images():
+    given = image()
+    seen = {channel_exchange(given, rng, 0, probability=1.0).tobytes() for rng in generators(30)}
+    assert seen == {np.repeat(given[:, :, channel, None], 3, axis=2).tobytes() for channel in range(3)}
+    assert channel_exchange(given, np.random.default_rng(0), 1, probability=1.0) is given
+    share = np.mean([channel_exchange(given, rng, 0) is given for rng in generators(300)])
+    assert 0.4 < share < 0.6
+
+
+def test_those_of_torchvision_draw_from_each_images_own_generator():
+    settings = DataConfig(
+        size=(24, 12), augment=[{"name": "RandAugment", "num_ops": 3}, "AutoAugment", "channel_exchange"]
+    )
+    arrays, modalities = [image(seed) for seed in range(6)], [0, 1] * 3
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = transforms.in_worker(arrays, modalities, generators(6), settings)[0]
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    # The last image alone comes out the same as in its batch, whatever torch's own generator says.
+    alone = transforms.in_worker(arrays[5:], modalities[5:], generators(6)[5:], settings)[0]
+    assert torch.equal(alone[0], first[5])
+    plain = transforms.in_worker(arrays, modalities, generators(6), DataConfig(size=(24, 12)))[0]
+    assert sum(not torch.equal(one, other) for one, other in zip(first, plain)) >= 4
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("[RandAugmnt]", "did you mean 'RandAugment'"),
+        ("[{name: RandAugment, magnitudes: 3}]", "unexpected keyword argument 'magnitudes'"),
+        ("[{name: RandAugment, magnitude: 99}]", "RandAugment with {'magnitude': 99} fails"),
+        ("[MixUp]", "MixUp with no options fails"),
+        ("[{name: Grayscale, num_output_channels: 1}]", "expected bytes of three channels"),
+        ("[{probability: 1}]", "data.augment has None"),
+    ],
+)
+def test_wrong_transforms_of_torchvision_are_explained(words, said):
+    with pytest.raises(UserError, match=said):
+        config.load({"method": {"name": "agw"}, "data": {"name": "market1501"}}, ["--data.augment", words])

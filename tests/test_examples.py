@@ -44,7 +44,7 @@ def test_the_example_method_trains_embeds_saves_and_loads(tmp_path, monkeypatch)
     assert lines[1]["losses"]["train/total"] < lines[0]["losses"]["train/total"]
     method.eval()
     images = torch.randn(3, 3, 32, 16)
-    monkeypatch.setattr(checkpoint, "METHODS", {"small": small})
+    monkeypatch.setattr("crossreid.methods.METHODS", {"small": small})
     given = {"size": [32, 16], "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
     content = checkpoint.describe(method, "small", input=given, settings={}, trained={})
     checkpoint.save(tmp_path / "small.pt", content)

@@ -1,5 +1,6 @@
 """Parts from outside of the library, by package.module:Name, as docs/howto/your-own-parts.md has them."""
 
+import pickle
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 import yaml
 
 from crossreid import checkpoint, config, data, methods, outside
+from crossreid.data import augmentations
 from crossreid.data.loading import Loader
 from crossreid.methods.base import Progress
 from crossreid.records import Batch, Labels, UserError
@@ -51,6 +53,18 @@ def test_a_settings_file_names_a_backbone_a_loss_and_a_sampler(folder):
     with pytest.raises(UserError, match="has no option 'wide'"):
         config_ = {"losses": [{"name": "own_parts:spread", "wide": 1}], "backbone": "own_parts:TwoLayers"}
         checkpoint.build("baseline", settings.method | config_, 4)
+
+
+def test_a_settings_file_names_transforms(folder):
+    settings = config.load(folder / "own.yaml")
+    # Workers get them pickled, and import by that what only this process was told.
+    theirs, own = pickle.loads(pickle.dumps(augmentations.chosen(settings.data.augment)))[0]
+    assert type(theirs.transform).__name__ == "RandAugment" and theirs.transform.magnitude == 7
+    white = np.full((8, 4, 3), 255, np.uint8)
+    black = [(own(white, np.random.default_rng(seed)) == 0).all((1, 2)).sum() for seed in range(200)]
+    assert set(black) == {0, 1} and 0.2 < np.mean(black) < 0.4
+    with pytest.raises(UserError, match=r"own_parts:scratch with .* fails .*'probable'"):
+        config.load(folder / "own.yaml", {"data.augment": [{"name": "own_parts:scratch", "probable": 1}]})
 
 
 def test_a_checkpoint_stores_the_name_and_never_imports_it(folder):

@@ -1,8 +1,9 @@
 """Augmentations chosen by name: mixtures of many small changes, and patches of other images.
 
-Each is a function of an image (h, w, 3) uint8 and the image's own numpy generator. Those of ``EARLY`` get the
-image as it was decoded, those of ``LATE`` as it was resized, cropped and flipped, and with it all images of its
-batch in that state.
+Each is a function of an ``image`` (h, w, 3) uint8 and ``rng``, the image's own numpy generator, where it names it also
+of its ``modality`` (0 visible, 1 infrared). One that names ``batch`` gets the image as it was resized, cropped and
+flipped, and with it all images of its batch in that state; all others get it as it was decoded. One without ``rng`` is
+called as torchvision's transforms are: with a tensor (3, h, w) uint8, drawing from torch's generator.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from crossreid.records import UserError, check_choice
+from crossreid import outside
+from crossreid.records import UserError, did_you_mean
 
 _GREY, _BLACK = (128, 128, 128), (0, 0, 0)
 
@@ -89,12 +91,12 @@ _MIXED = (
 
 def auto_augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of the policies that Cubuk et al. found for ImageNet (AutoAugment); what an image leaves empty is grey."""
-    changed = Image.fromarray(image)
+    drawn = Image.fromarray(image)
     for name, probability, tenths in _POLICIES[rng.integers(len(_POLICIES))]:
         if rng.random() < probability:
             how = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)[rng.integers(2)]
-            changed = _OPERATIONS[name](changed, _sign(name, rng) * tenths / 10, _GREY, how)
-    return np.array(changed)
+            drawn = _OPERATIONS[name](drawn, _sign(name, rng) * tenths / 10, _GREY, how)
+    return np.array(drawn)
 
 
 def augmix(image: np.ndarray, rng: np.random.Generator, batch: Sequence[np.ndarray]) -> np.ndarray:
@@ -133,36 +135,130 @@ def random_patch(
     if rng.random() < 0.5:
         patch = patch.rotate(int(rng.integers(-10, 11)))
     top, left = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
-    changed = image.copy()
-    changed[top : top + tall, left : left + wide] = patch
-    return changed
+    patched = image.copy()
+    patched[top : top + tall, left : left + wide] = patch
+    return patched
 
 
-EARLY: dict[str, Callable] = {"auto_augment": auto_augment}
-LATE: dict[str, Callable] = {"augmix": augmix, "random_patch": random_patch}
+def channel_exchange(
+    image: np.ndarray, rng: np.random.Generator, modality: int = 0, probability: float = 0.5
+) -> np.ndarray:
+    """Red, green or blue of a visible image in the place of all three (Ye et al. 2021, "Channel augmented joint
+    learning for visible-infrared recognition"); infrared images stay as they are."""
+    if modality != 0 or rng.random() >= probability:
+        return image
+    return np.repeat(image[:, :, rng.integers(3), None], 3, axis=2)
+
+
+AUGMENTATIONS: dict[str, Callable] = {
+    "auto_augment": auto_augment,
+    "augmix": augmix,
+    "random_patch": random_patch,
+    "channel_exchange": channel_exchange,
+}
+_GIVEN = ("image", "rng", "batch", "modality")
+
+
+class Seeded:
+    """A transform that draws from torch's generator, as torchvision's do, drawing by the image's own one instead;
+    torch's is left as it was."""
+
+    def __init__(self, transform: Callable):
+        self.transform = transform
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        import torch
+
+        before = torch.get_rng_state()
+        try:
+            torch.default_generator.manual_seed(int(rng.integers(2**63)))
+            changed = self.transform(torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous())
+        finally:
+            torch.set_rng_state(before)
+        return changed.permute(1, 2, 0).numpy()
 
 
 def chosen(entries: Sequence[str | Mapping]) -> tuple[list[Callable], list[Callable]]:
-    """Those of ``EARLY`` and those of ``LATE`` that the setting ``data.augment`` lists, in its order: names, or
-    mappings of a name and options such as ``{name: random_patch, probability: 0.5}``."""
-    early: list[Callable] = []
-    late: list[Callable] = []
-    for entry in entries:
-        options: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
-        name = options.pop("name", None)
-        check_choice("data.augment", name, (*EARLY, *LATE))
-        function = (EARLY | LATE)[name]
-        known = [
-            key for key in inspect.signature(function).parameters if key not in ("image", "rng", "batch")
+    """What the setting ``data.augment`` lists, in its order: those that take images as decoded, and those that take
+    them with their batch. Each is called by ``changed``.
+
+    entries: names, or mappings of a name and options such as ``{name: random_patch, probability: 0.5}``. A name is of
+    ``AUGMENTATIONS``, of ``torchvision.transforms.v2``, or ``package.module:Name``. Each that is not of this library is
+    tried on a small image, so that a wrong option is found before training.
+    """
+    changes = [_one(entry) for entry in entries]
+    early = [change for change in changes if "batch" not in _taken(change)]
+    return early, [change for change in changes if "batch" in _taken(change)]
+
+
+def changed(change: Callable, **given) -> np.ndarray:
+    """The image after one of what ``chosen`` returned. given: image, rng, batch, modality."""
+    return change(**{name: given[name] for name in _taken(change) if name in given})
+
+
+def _taken(function: Callable) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
+
+
+def _one(entry: str | Mapping) -> Callable:
+    options: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
+    name = options.pop("name", None)
+    if name not in tuple(AUGMENTATIONS):
+        return _from_elsewhere(name, options)
+    function = AUGMENTATIONS[name]
+    known = [key for key in _taken(function) if key not in _GIVEN]
+    for key, value in options.items():
+        if key not in known or not 0 <= value <= 1:
+            raise UserError(
+                f"data.augment gives {name} the option {key} {value!r}: it takes {', '.join(known) or 'none'}"
+                + (", from 0 to 1" if known else "")
+            )
+    return partial(function, **options)
+
+
+def _from_elsewhere(name: Any, options: dict[str, Any]) -> Callable:
+    kind: Callable = outside.find(name) if outside.named(name) else _of_torchvision(name)
+    given = f"data.augment: {name} with {options or 'no options'}"
+    image = np.random.default_rng(0).integers(0, 256, (256, 128, 3), np.uint8)
+    try:
+        inspect.signature(kind).bind_partial(**options)
+        change: Any = kind(**options) if inspect.isclass(kind) else partial(kind, **options)
+        if "rng" not in _taken(change):
+            change = Seeded(change)
+        tried = [
+            changed(change, image=image, rng=np.random.default_rng(seed), batch=[image], modality=seed % 2)
+            for seed in range(4)
         ]
-        for key, value in options.items():
-            if key not in known or not 0 <= value <= 1:
-                raise UserError(
-                    f"data.augment gives {name} the option {key} {value!r}: it takes {', '.join(known) or 'none'}"
-                    + (", from 0 to 1" if known else "")
-                )
-        (early if name in EARLY else late).append(partial(function, **options))
-    return early, late
+    except Exception as error:
+        raise UserError(
+            f"{given} fails on an image of 256 x 128 pixels ({type(error).__name__}: {error}): look up which options "
+            "it takes, and choose one that changes single images of bytes"
+        ) from error
+    for each in tried:
+        whole = each.dtype == np.uint8 and each.ndim == 3 and each.shape[2] == 3
+        if not whole or ("batch" in _taken(change) and each.shape != image.shape):
+            raise UserError(
+                f"{given} makes {each.dtype} of shape {each.shape} of an image: expected bytes of three channels, and "
+                "the same size where it takes the batch; images are resized and normalised elsewhere"
+            )
+    return change
+
+
+def _of_torchvision(name: Any) -> type:
+    from torchvision.transforms import v2
+
+    kinds = {
+        key: kind
+        for key, kind in vars(v2).items()
+        if inspect.isclass(kind) and issubclass(kind, v2.Transform) and kind is not v2.Transform
+    }
+    if not isinstance(name, str) or name not in kinds:
+        raise UserError(
+            f"data.augment has {name!r}{did_you_mean(name, (*AUGMENTATIONS, *kinds))}: choose one of "
+            f"{', '.join(AUGMENTATIONS)}, a transform of torchvision.transforms.v2 such as RandAugment, or one of your "
+            "own by package.module:Name"
+        )
+    return kinds[name]
 
 
 def _sign(name: str, rng: np.random.Generator) -> int:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from crossreid import outside
-from crossreid.data import prepared
+from crossreid.data import augmentations, prepared
 from crossreid.data.sampling import SAMPLERS
 from crossreid.data.settings import DataConfig, LoaderConfig
 from crossreid.images.reading import read
@@ -193,6 +193,8 @@ class _Batches:
 
     def __init__(self, images: list[Image], labels: Labels, config: DataConfig, stream: tuple[int, int]):
         self.images, self.labels, self.config, self.stream = images, labels, config, stream
+        # Made here: a worker has not imported what the user named.
+        self.changes = augmentations.chosen(config.augment)
 
     def __getitem__(self, key):
         import torch
@@ -211,7 +213,7 @@ class _Batches:
             return error
         rows = np.asarray(rows)
         labels = self.labels.take(rows)
-        pixels, drawn = in_worker(arrays, labels.modality, generators, self.config)
+        pixels, drawn = in_worker(arrays, labels.modality, generators, self.config, self.changes)
         target, camera, modality, domain = (
             torch.from_numpy(each) for each in (labels.target, labels.camera, labels.modality, labels.domain)
         )

@@ -119,8 +119,9 @@ class DataConfig:
             (AlignedReID++).
         grey: Probability that a training image loses its colour.
         grey_modality: Which images may lose it: all, or visible.
-        augment: Further augmentations by name, from ``crossreid.data.augmentations``: auto_augment, augmix,
-            random_patch; or mappings such as {name: random_patch, probability: 0.5}.
+        augment: Further augmentations by name: auto_augment, augmix, random_patch, channel_exchange; a transform of
+            torchvision.transforms.v2 such as RandAugment; one of your own by package.module:Name; or mappings
+            such as {name: random_patch, probability: 0.5}.
         jitter: Random changes of colour, or null.
         erase: Random erasing, or null.
         cameras_as_domains: Whether each camera counts as a domain, for methods that need several.

@@ -39,12 +39,18 @@ def test_transform(config) -> Callable:
 
 
 def in_worker(
-    arrays: Sequence[np.ndarray], modalities, generators, config
+    arrays: Sequence[np.ndarray], modalities, generators, config, changes=None
 ) -> tuple[torch.Tensor, list[Draw]]:
-    """The part of training's transform that a worker does, (B, 3, H, W) uint8, and what it drew for the rest."""
-    early, late = augmentations.chosen(config.augment)
+    """The part of training's transform that a worker does, (B, 3, H, W) uint8, and what it drew for the rest.
+
+    changes: what ``augmentations.chosen`` made of the settings' list, where it has been made.
+    """
+    early, late = changes or augmentations.chosen(config.augment)
     for change in early:
-        arrays = [change(array, rng) for array, rng in zip(arrays, generators)]
+        arrays = [
+            augmentations.changed(change, image=array, rng=rng, modality=int(modality))
+            for array, rng, modality in zip(arrays, generators, modalities)
+        ]
     pixels = torch.empty((len(arrays), 3, *config.size), dtype=torch.uint8)
     draws = [
         augment(array, config, int(modality), rng, out)
@@ -52,9 +58,11 @@ def in_worker(
     ]
     for change in late:
         before = [image.permute(1, 2, 0).numpy() for image in pixels]
-        pixels = torch.stack(
-            [torch.from_numpy(change(array, rng, before)) for array, rng in zip(before, generators)]
-        ).permute(0, 3, 1, 2)
+        after = [
+            augmentations.changed(change, image=array, rng=rng, batch=before, modality=int(modality))
+            for array, rng, modality in zip(before, generators, modalities)
+        ]
+        pixels = torch.from_numpy(np.stack(after)).permute(0, 3, 1, 2)
     return pixels.contiguous(), draws
 
 

@@ -135,11 +135,8 @@ class MilvusStore:
         self, vectors: np.ndarray, top: int, filter: Filter
     ) -> list[list[tuple[float, Entry]]]:
         """The same by comparing all rows within the filter here, which no index can leave out."""
-        nearest, names, rows = (
-            Nearest(len(vectors), top),
-            [],
-            self._rows(_condition(filter), ["id", "vector"]),
-        )
+        nearest, rows = Nearest(len(vectors), top), self._rows(_condition(filter), ["id", "vector"])
+        names: list[str] = []
         while part := list(itertools.islice(rows, PAGE)):
             matrix = np.array([row["vector"] for row in part], np.float32)
             compare(nearest, matrix, None, vectors, len(names))

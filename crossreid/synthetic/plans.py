@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def matlab(variables: dict) -> bytes:
     """A MATLAB file of version 5, without the time of writing that its header usually holds."""
     from scipy.io import savemat
 
-    stream = io.BytesIO()
+    stream: Any = io.BytesIO()  # the stubs know paths alone
     savemat(stream, variables, oned_as="column")
     content = bytearray(stream.getvalue())
     content[:116] = b"MATLAB 5.0 MAT-file, synthetic people".ljust(116)
