@@ -115,7 +115,9 @@ def expression(filter: Filter):
     if filter.expired is not None:
         parts.append(col("age") < lit(float(filter.expired)))
     for any_of in filter.marks():
-        parts.append(functools.reduce(operator.or_, (col("tags").contains(_lines([each])) for each in any_of)))
+        parts.append(
+            functools.reduce(operator.or_, (col("tags").contains(_lines([each])) for each in any_of))
+        )
     whole = None
     for part in parts:
         whole = part if whole is None else whole & part
