@@ -58,6 +58,7 @@ class Batch:
     camera, domain: (B,) int64.
     modality: (B,) int64, 0 visible and 1 infrared.
     labels: the last four on the host, where they are known; see ``on_host``.
+    extra: column -> (B,) int64, of the columns that the method asks for, see ``coded``.
     """
 
     images: torch.Tensor
@@ -66,6 +67,7 @@ class Batch:
     modality: torch.Tensor
     domain: torch.Tensor
     labels: Labels | None = None
+    extra: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -91,8 +93,9 @@ class Batch:
         return replace(self._each(lambda tensor: tensor[rows]), labels=None)
 
     def _each(self, function) -> Batch:
-        tensors = [each.name for each in fields(self) if each.name != "labels"]
-        return replace(self, **{name: function(getattr(self, name)) for name in tensors})
+        tensors = [each.name for each in fields(self) if each.name not in ("labels", "extra")]
+        extra = {name: function(tensor) for name, tensor in self.extra.items()}
+        return replace(self, **{name: function(getattr(self, name)) for name in tensors}, extra=extra)
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,23 @@ def take(tensor: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
 def identities(images: Sequence[Image]) -> list[tuple[int, int]]:
     """The (domain, identity) of each class index, sorted."""
     return sorted({(image.domain, image.identity) for image in images})
+
+
+def coded(images: Sequence[Image], columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Column of ``Image.extra`` -> (N,) int64: the place of an image's text among all different ones, sorted; -1 where
+    it has none. Raises UserError for a column that no image has."""
+    found = {}
+    for column in columns:
+        texts = [image.extra.get(column, "") for image in images]
+        places = {text: place for place, text in enumerate(sorted(set(texts) - {""}))}
+        if not places:
+            known = sorted({name for image in images for name in image.extra})
+            raise UserError(
+                f"the method asks for the column {column!r} of the training images, which have "
+                f"{', '.join(known) or 'no columns'}: train on a data set that tells it, such as a table"
+            )
+        found[column] = np.array([places.get(text, -1) for text in texts], np.int64)
+    return found
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,23 @@ def test_a_batch_holds_the_images_and_labels_of_its_sampler(images):
             assert getattr(labels, field)[alike[0]] == getattr(batch, field)[row]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_columns_that_are_asked_for_come_with_the_batch(images, workers):
+    texts = ["red", "", "blue", "green"]
+    dressed = [replace(one, extra={"clothes": texts[row % 4]}) for row, one in enumerate(images)]
+    stream = loader(dressed, columns=("clothes",), workers=workers)
+    rows = next(stream.sampler.epoch(loading._generator(stream.dataset.stream, loading._EPOCH, 0, 0)))
+    _, batch = next(stream)
+    expected = [[2, -1, 0, 1][row % 4] for row in rows]
+    assert batch.extra["clothes"].tolist() == expected
+    assert batch.select(np.array([2, 0])).to("cpu").extra["clothes"].tolist() == [expected[2], expected[0]]
+    assert next(loader(dressed))[1].extra == {}
+    with pytest.raises(
+        UserError, match="asks for the column 'hair' of the training images, which have clothes"
+    ):
+        loader(dressed, columns=("hair",))
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_stream_continues_exactly_after_a_stop(images, sampler):
     whole = list(islice(loader(images, sampler), 9))

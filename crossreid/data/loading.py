@@ -15,7 +15,7 @@ from crossreid.data import augmentations, prepared
 from crossreid.data.sampling import SAMPLERS
 from crossreid.data.settings import DataConfig, LoaderConfig
 from crossreid.images.reading import read
-from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, identities
+from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, coded, identities
 
 # Keeps apart the random numbers of sampler epochs, of augmentations and of stand-ins for broken files.
 _EPOCH, _AUGMENT, _REPLACE = range(3)
@@ -64,6 +64,7 @@ class Loader:
     state: what ``state`` returned, to continue from there, possibly with another number of ranks.
     workers: processes that prepare batches; None takes ``config.workers``.
     device: where batches are wanted. They come there as bytes, are finished there, and nothing waits for it.
+    columns: of the images' ``extra``, wanted as ``Batch.extra``.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Loader:
         state: dict | None = None,
         workers: int | None = None,
         device="cpu",
+        columns: Sequence[str] = (),
     ):
         if len(images) != len(labels):
             raise ValueError(
@@ -90,7 +92,7 @@ class Loader:
         make = outside.chosen("data.loaders.*.sampler", loader.sampler, SAMPLERS)
         self.sampler = make(labels, loader.identities, loader.instances)
         self.seed, self.name, self.rank, self.world = seed, name, rank, world
-        self.dataset = _Batches(list(images), labels, config, (seed, zlib.crc32(name.encode())))
+        self.dataset = _Batches(list(images), labels, config, (seed, zlib.crc32(name.encode())), columns)
         self.workers = config.workers if workers is None else workers
         self.device = device
         self._state = dict(state or {"batch_index": 0, "epoch": 0, "offset": 0})
@@ -191,8 +193,16 @@ def _leave_stopping_to_the_parent(worker: int) -> None:
 class _Batches:
     """What a worker holds: turns a key of ``_Keys`` into a batch of bytes and what was drawn for it."""
 
-    def __init__(self, images: list[Image], labels: Labels, config: DataConfig, stream: tuple[int, int]):
+    def __init__(
+        self,
+        images: list[Image],
+        labels: Labels,
+        config: DataConfig,
+        stream: tuple[int, int],
+        columns: Sequence[str] = (),
+    ):
         self.images, self.labels, self.config, self.stream = images, labels, config, stream
+        self.extra = coded(images, columns)
         # Made here: a worker has not imported what the user named.
         self.changes = augmentations.chosen(config.augment)
 
@@ -217,7 +227,9 @@ class _Batches:
         target, camera, modality, domain = (
             torch.from_numpy(each) for each in (labels.target, labels.camera, labels.modality, labels.domain)
         )
-        return batch_index, state, Batch(pixels, target, camera, modality, domain), drawn, labels, broken
+        extra = {name: torch.from_numpy(codes[rows]) for name, codes in self.extra.items()}
+        batch = Batch(pixels, target, camera, modality, domain, extra=extra)
+        return batch_index, state, batch, drawn, labels, broken
 
     def _read(self, row: int, batch_index: int, place: int, broken: list[str]) -> tuple[np.ndarray, int]:
         """The pixels, and the row that they are of: another of that identity and modality for a broken image, of

@@ -196,6 +196,7 @@ def _loaders(
             world=engine.world,
             state=training["loaders"].get(name) if training else None,
             device=engine.device,
+            columns=method.columns,
         )
         for name, choice in settings.data.loaders.items()
     }
