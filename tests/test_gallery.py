@@ -411,6 +411,15 @@ def test_what_a_typed_text_may_mean_in_a_column(text, values):
     ]
 
 
+def test_re_ranking_without_what_it_needs_is_refused_in_words(monkeypatch):
+    gallery = make(None)
+    gallery.add(*people(9))
+    monkeypatch.delattr("crossreid.ops.rerank", raising=False)
+    monkeypatch.setitem(sys.modules, "crossreid.ops.rerank", None)
+    with pytest.raises(UserError, match="search without re-ranking"):
+        gallery.search(np.ones(8), 3, rerank=True)
+
+
 def test_a_gallery_refuses_the_vectors_of_another_model(place):
     gallery = make(place)
     with pytest.raises(UserError, match=r"toy with the fingerprint ffff.*eeee.*mean nothing"):
