@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from crossreid.gallery import Entry, Filter, Gallery, flat
+from crossreid.gallery.entries import readings
 from crossreid.records import UserError
 
 NASTY = [
@@ -97,7 +98,11 @@ def within(entry, filter, added):
             filter.until is None or (entry.time is not None and entry.time < filter.until),
             filter.expired is None or moment < filter.expired,
             all(
-                name in entry.columns and same(entry.columns[name], value)
+                name in entry.columns
+                and any(
+                    same(entry.columns[name], each)
+                    for each in (value if isinstance(value, tuple) else (value,))
+                )
                 for name, value in filter.columns.items()
             ),
         ]
@@ -120,6 +125,9 @@ FILTERS = [
     Filter(columns={"hat": "true"}),
     Filter(columns={"speed": True}),
     Filter(columns={"speed": "1"}),
+    Filter(columns={"speed": ("1", 1)}),
+    Filter(columns={"speed": (0, 2), "weather": readings("rain")}),
+    Filter(columns={"speed": readings("2"), "hat": readings("False")}),
     Filter(columns={"absent": 1}),
     Filter(expired=12.0),
     Filter(cameras=("camera 9",)),
@@ -371,6 +379,8 @@ def test_entries_that_no_store_could_hold_are_refused(entry):
         {"since": "yesterday"},
         {"until": float("nan")},
         {"columns": {"a": None}},
+        {"columns": {"a": ()}},
+        {"columns": {"a": ("1", None)}},
         {"keys": ("\udcff",)},
     ],
     ids=repr,
@@ -378,6 +388,36 @@ def test_entries_that_no_store_could_hold_are_refused(entry):
 def test_filters_that_mean_nothing_are_refused(words):
     with pytest.raises(UserError):
         Filter(**words)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("rain", ("rain",)),
+        ("10", ("10", 10)),
+        ("007", ("007", 7)),
+        ("-1.5", ("-1.5", -1.5)),
+        ("1795255200.0", ("1795255200.0", 1795255200)),
+        ("True", ("True", True)),
+        ("nan", ("nan",)),
+        ("1e999", ("1e999",)),
+        ("9" * 5000, ("9" * 5000,)),
+        ("", ("",)),
+    ],
+)
+def test_what_a_typed_text_may_mean_in_a_column(text, values):
+    assert [(type(each) is bool, each) for each in readings(text)] == [
+        (type(each) is bool, each) for each in values
+    ]
+
+
+def test_re_ranking_without_what_it_needs_is_refused_in_words(monkeypatch):
+    gallery = make(None)
+    gallery.add(*people(9))
+    monkeypatch.delattr("crossreid.ops.rerank", raising=False)
+    monkeypatch.setitem(sys.modules, "crossreid.ops.rerank", None)
+    with pytest.raises(UserError, match="search without re-ranking"):
+        gallery.search(np.ones(8), 3, rerank=True)
 
 
 def test_a_gallery_refuses_the_vectors_of_another_model(place):

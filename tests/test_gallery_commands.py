@@ -271,6 +271,9 @@ def test_people_in_a_frame(tmp_path, capsys):
     hits = json.loads(run(capsys, *words, 48, 0, 72, 48).out)
     assert [hit["distance"] < 1e-6 for hit in hits] == [True, False]
     assert hits[0]["columns"] == {"left": 48, "top": 0, "right": 72, "bottom": 48}
+    # A number, typed as text.
+    (hit,) = json.loads(run(capsys, *words, 0, 0, 24, 48, "--column", "left=48").out)
+    assert hit["columns"]["left"] == 48
     with Gallery.open(place) as gallery:
         small = PILImage.open(io.BytesIO(gallery.image(hits[0]["key"])))
         assert small.size == (24, 48)

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from serving import CAMERAS, START, Colours, encoded, gallery, person
+from serving import CAMERAS, FINGERPRINT, START, Colours, encoded, gallery, person
 from starlette.testclient import TestClient
 
 from crossreid.gallery import Entry, Filter, Gallery
@@ -421,6 +421,22 @@ def test_a_box_other_cameras_columns_and_what_a_distance_is_worth(filled, root, 
     with client_of(filled, root) as client:
         monkeypatch.undo()
         assert client.get("/api/info").json()["columns"] == ["place"]
+
+
+def test_a_column_of_numbers_is_chosen_by_a_text(root):
+    numbered = Gallery.create(None, dimension=24, fingerprint=FINGERPRINT)
+    pictures = [person(number) for number in range(3)]
+    numbered.add(
+        [Entry(f"key {number}", columns={"frames": 10 * number, "start": 0.5}) for number in range(3)],
+        Colours()(pictures),
+    )
+    with client_of(numbered, root) as client:
+        for column, expected in (("frames=10", ["key 1"]), ("frames=10.0", ["key 1"]), ("frames=1", [])):
+            listed = client.get("/api/entries", params={"column": column}).json()["entries"]
+            assert [entry["key"] for entry in listed] == expected
+            hits = search(client, pictures[0], column=column).json()["hits"]
+            assert [hit["entry"]["key"] for hit in hits] == expected
+        assert len(search(client, pictures[0], column="start=0.5").json()["hits"]) == 3
 
 
 def test_without_an_evaluation_a_distance_is_worth_nothing(client):

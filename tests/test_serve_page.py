@@ -379,7 +379,7 @@ def test_login_in_the_browser(browser, tmp_path):
         page.wait_for_selector("#grid .card")
         assert token not in page.url
         page.wait_for_function(
-            "() => [...document.images].every(image => image.complete && image.naturalWidth)"
+            "() => [...document.querySelectorAll('img[src]')].every(image => image.complete && image.naturalWidth)"
         )
         page.click("text=Log out")
         page.wait_for_url("**/login")

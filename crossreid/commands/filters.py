@@ -47,9 +47,10 @@ def pairs(words: Sequence[str], option: str) -> dict[str, str]:
 def chosen_filter(chosen: argparse.Namespace):
     """The ``Filter`` that those arguments mean."""
     from crossreid.gallery import Filter
+    from crossreid.gallery.entries import readings
     from crossreid.images.timestamps import timestamp
 
-    columns = pairs(chosen.column, "--column")
+    columns = {name: readings(text) for name, text in pairs(chosen.column, "--column").items()}
     return Filter(
         cameras=chosen.camera,
         modality=chosen.modality,

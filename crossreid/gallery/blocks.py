@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.gallery.entries import Entry, Filter, age, tag, tags
+from crossreid.gallery.entries import Entry, Filter, age, tags
 from crossreid.gallery.store import Row
 
 # The arrays of a block, and of what their numbers are. The texts of entries, and the tags of all rows, follow each
@@ -103,8 +103,9 @@ class Block:
             keep(self.moments[TIME], lambda times: times < until)
         if (expired := filter.expired) is not None:
             keep(self.moments[AGE], lambda ages: ages < expired)
-        for name, value in filter.columns.items():
-            places = np.flatnonzero(self.tags == np.uint64(digest(tag(name, value))))
+        for any_of in filter.marks():
+            asked = np.array([digest(each) for each in any_of], np.uint64)
+            places = np.flatnonzero(_any_of(asked, self.tags))
             held = np.unique(np.searchsorted(self.tag_ends, places, "right"))
             rows = held if rows is None else np.intersect1d(rows, held, assume_unique=True)
         return rows

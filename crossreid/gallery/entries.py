@@ -52,8 +52,8 @@ class Filter:
     modality: this one.
     since, until: taken at or after ``since``, and before ``until`` (seconds since 1970); an entry without a time
         fulfils neither.
-    columns: these values in these columns. Whole and other numbers compare as numbers; text, numbers and truth
-        values are never equal to each other.
+    columns: these values in these columns; a tuple means one of its values. Whole and other numbers compare as
+        numbers; text, numbers and truth values are never equal to each other, see ``readings``.
     expired: of an ``age`` from before this time. Retention goes by this one.
     """
 
@@ -63,7 +63,7 @@ class Filter:
     until: float | None = None
     identities: Sequence[str] = ()
     keys: Sequence[str] = ()
-    columns: Mapping[str, Value] = field(default_factory=dict)
+    columns: Mapping[str, Value | tuple[Value, ...]] = field(default_factory=dict)
     expired: float | None = None
 
     def __post_init__(self):
@@ -82,7 +82,18 @@ class Filter:
             _modality(self.modality, "a filter")
         for name in ("since", "until", "expired"):
             _moment(getattr(self, name), f"{name} of a filter")
-        _columns(self.columns, "a filter")
+        if empty := [name for name, value in self.columns.items() if value == ()]:
+            raise UserError(f"column {empty[0]} of a filter has no value: expected one, or a tuple of some")
+        for name, value in self.columns.items():
+            for each in value if isinstance(value, tuple) else (value,):
+                _columns({name: each}, "a filter")
+
+    def marks(self) -> list[list[str]]:
+        """For each of the columns, the tags of which an entry must hold one."""
+        return [
+            sorted({tag(name, each) for each in (value if isinstance(value, tuple) else (value,))})
+            for name, value in self.columns.items()
+        ]
 
     def __bool__(self) -> bool:
         """Whether there is any condition."""
@@ -168,6 +179,18 @@ def tag(name: str, value: Value) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return f"{json.dumps(name)}: {json.dumps(value)}"
+
+
+def readings(text: str) -> tuple[Value, ...]:
+    """All that a text which somebody typed may mean in a column: itself, a number, a truth value."""
+    found: list[Value] = [text]
+    if text.lower() in ("true", "false"):
+        found.append(text.lower() == "true")
+    try:
+        number = int(text) if text.lstrip("+-").isdigit() else float(text)
+    except ValueError:
+        return tuple(found)
+    return (*found, number) if abs(number) < 1e300 else tuple(found)
 
 
 def tags(entry: Entry) -> set[str]:

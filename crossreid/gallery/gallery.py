@@ -316,7 +316,12 @@ class Gallery:
         return _unit(vectors)
 
     def _reranked(self, vector: np.ndarray, pairs: list[tuple[float, Entry]]) -> list[tuple[float, Entry]]:
-        from crossreid.ops import rerank
+        try:
+            from crossreid.ops import rerank
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"re-ranking needs {error.name}, which is not installed here: install it, or search without re-ranking"
+            ) from error
 
         known = self._store.vectors([entry.key for _, entry in pairs])
         pairs = [

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import operator
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import numpy as np
 
-from crossreid.gallery.entries import Entry, Filter, age, tag, tags
+from crossreid.gallery.entries import Entry, Filter, age, tags
 from crossreid.gallery.store import Row
 from crossreid.records import UserError, pip_install
 
@@ -113,8 +114,10 @@ def expression(filter: Filter):
         parts.append(col("time") < lit(float(filter.until)))
     if filter.expired is not None:
         parts.append(col("age") < lit(float(filter.expired)))
-    for name, value in filter.columns.items():
-        parts.append(col("tags").contains(_lines([tag(name, value)])))
+    for any_of in filter.marks():
+        parts.append(
+            functools.reduce(operator.or_, (col("tags").contains(_lines([each])) for each in any_of))
+        )
     whole = None
     for part in parts:
         whole = part if whole is None else whole & part

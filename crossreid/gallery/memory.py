@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from crossreid.gallery.comparing import compare
-from crossreid.gallery.entries import Entry, Filter, age, tag, tags
+from crossreid.gallery.entries import Entry, Filter, age, tags
 from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.store import Metadata, Row, Summary, summarised
 
@@ -148,7 +148,10 @@ class MemoryStore:
         if filter.expired is not None:
             chosen = chosen[columns["age"][chosen] < filter.expired]
         if filter.columns:
-            asked = {tag(name, value) for name, value in filter.columns.items()}
-            held = (asked <= tags(self._entries[place]) for place in chosen)
+            asked = filter.marks()
+            held = (
+                all(not held.isdisjoint(any_of) for any_of in asked)
+                for held in (tags(self._entries[place]) for place in chosen)
+            )
             chosen = chosen[np.fromiter(held, bool, len(chosen))]
         return chosen

@@ -378,7 +378,6 @@ def _condition(filter: Filter) -> str:
         parts.append(f"time < {float(filter.until)!r} and time > {UNKNOWN / 2!r}")
     if filter.expired is not None:
         parts.append(f"age < {float(filter.expired)!r}")
-    parts += [
-        f'array_contains(tags, "{_digest(tag)}")' for tag in sorted(tags(Entry("", columns=filter.columns)))
-    ]
+    for any_of in filter.marks():
+        parts.append("(" + " or ".join(f'array_contains(tags, "{_digest(tag)}")' for tag in any_of) + ")")
     return " and ".join(parts)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from crossreid.evaluation import thresholds
 from crossreid.gallery import Filter
+from crossreid.gallery.entries import readings
 from crossreid.images.timestamps import timestamp
 from crossreid.records import MODALITIES, UserError
 from crossreid.serve.refusal import Refusal
@@ -35,7 +36,7 @@ def filtered(
             since=start,
             until=end,
             identities=(identity,) if identity else (),
-            columns={name: text for name, _, text in pairs},
+            columns={name: readings(text) for name, _, text in pairs},
         )
     except UserError:
         raise Refusal(400, "The filter was not understood; see /api.") from None
