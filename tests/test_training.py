@@ -72,6 +72,7 @@ def test_the_best_on_held_out_identities_is_kept_at_once(experiment, tmp_path, m
         "source": "market1501",
         "identities": 4,
         "images": checkpoint.read(run / "last.pt")["trained"]["images"],
+        "modalities": ["visible"],
         "epoch": 2,
     }
     assert_same(weights(run / "best.pt"), weights(run / "epoch_2.pt"))
