@@ -7,12 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from crossreid import checkpoint, synthetic
+from crossreid import checkpoint, synthetic, training
 from crossreid.engine import Engine
 from crossreid.training import OptimizerConfig, TrainConfig, fit
 
@@ -59,6 +60,29 @@ def test_the_plain_loop_learns(market):
     assert len((HERE / "examples" / "plain_loop.py").read_text().splitlines()) <= 60
     untrained, trained = module.main(str(market), 1), module.main(str(market), 60)
     assert trained > untrained + 0.05
+
+
+@pytest.mark.slow
+def test_pseudo_labels_improve_over_epochs_and_a_stop_changes_nothing(market, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(HERE / "examples")
+    example = importlib.import_module("pseudo_labels")
+    assert len((HERE / "examples" / "pseudo_labels.py").read_text().splitlines()) <= 60
+    whole = example.main(str(market), str(tmp_path / "whole"), 5)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    scores = [next(iter(line["rows"].values())) for line in lines if line["kind"] == "evaluation"]
+    assert (
+        scores[-1]["mean_ap"] > scores[0]["mean_ap"] + 0.02
+        and scores[-1]["rank1"] > scores[0]["rank1"] + 0.05
+    )
+    # Inside the second of five epochs, whose clusters no longer follow from the weights that were saved.
+    settings = example.settings(str(market), 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", partial(fit, stop_after=12))
+        with pytest.raises(training.Interrupted, match="epoch 2"):
+            training.train(settings, tmp_path / "stopped")
+    resumed = training.train(settings, tmp_path / "stopped", resume=True)
+    one, other = (checkpoint.read(path)["weights"] for path in (whole, resumed))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.slow

@@ -85,6 +85,25 @@ def test_a_batch_holds_the_images_and_labels_of_its_sampler(images):
             assert getattr(labels, field)[alike[0]] == getattr(batch, field)[row]
 
 
+def test_new_labels_hold_from_the_next_batch_and_after_a_stop(images):
+    stream = loader(images)
+    length = len(stream)
+    next(stream)
+    target = np.arange(64) // 4  # sixteen classes in the place of eight
+    stream.relabel(target)
+    assert stream.state() == {"batch_index": 1, "epoch": 1, "offset": 0, "target": target.tolist()}
+    number, batch = next(stream)
+    assert number == 1 and batch.target.max() > 7 and len(stream) == length
+    again = loader(images, state=json.loads(json.dumps(stream.state())))
+    assert len(again) == length
+    for _ in range(5):
+        (first, one), (second, other) = next(stream), next(again)
+        assert first == second and same(one, other)
+    for wrong in ([0] * 63, [-1] * 64, [0.5] * 64):
+        with pytest.raises(UserError, match="expected one whole number from 0 for each of 64 images"):
+            stream.relabel(wrong)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_columns_that_are_asked_for_come_with_the_batch(images, workers):
     texts = ["red", "", "blue", "green"]

@@ -1,7 +1,10 @@
 """Parts from outside of the library, by package.module:Name, as docs/howto/your-own-parts.md has them."""
 
+import importlib.util
+import os
 import pickle
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from crossreid import checkpoint, config, data, methods, outside
+from crossreid import checkpoint, config, data, methods, outside, synthetic
 from crossreid.data import augmentations
 from crossreid.data.loading import Loader
 from crossreid.methods.base import Progress
@@ -93,3 +96,44 @@ def test_what_cannot_be_had_is_said(folder):
     with pytest.raises(UserError, match="cannot be named"):
         config.load({"method": {"name": lambda: None}})
     assert not outside.named("timm:resnet18") and not outside.named("C:/data") and outside.named("a.b:C")
+
+
+@pytest.mark.slow
+def test_the_page_works_with_an_installed_wheel(folder):
+    """In a folder outside of the package, with the package as pip installs it: trained, scored and exported."""
+    here = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    build = [
+        *pip,
+        "wheel",
+        "--no-deps",
+        *here,
+        "--wheel-dir",
+        str(folder / "wheels"),
+        str(HOWTO.parent.parent),
+    ]
+    built = subprocess.run(build, capture_output=True, text=True)
+    if built.returncode:
+        pytest.skip(f"no wheel can be built here: {built.stderr.strip().splitlines()[-1:]}")
+    (wheel,) = (folder / "wheels").glob("crossreid-*.whl")
+    site = folder / "site"
+    subprocess.run([*pip, "install", "--no-deps", "--quiet", "--target", str(site), str(wheel)], check=True)
+
+    def crossreid(*words):
+        environment = os.environ | {"PYTHONPATH": str(site)}
+        command = [sys.executable, str(site / "bin" / "crossreid"), *words]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    synthetic.write("market1501", folder / "market", identities=16, seed=1, progress=False)
+    small = ["--data.size", "[64, 32]", "--data.workers", "1", "--train.epochs", "1"]
+    roots = ["--data.roots", f"{{market1501: {folder / 'market'}}}"]
+    code, said = crossreid("train", "own.yaml", "--run", "run", *roots, *small)
+    assert code == 0 and "own_parts:spread" in said, said
+    code, said = crossreid("evaluate", "run/last.pt")
+    assert code == 2 and "--import own_parts" in said
+    code, said = crossreid("evaluate", "run/last.pt", "--import", "own_parts")
+    assert code == 0 and "Rank-1" in said, said
+    if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxscript"):
+        code, said = crossreid("export", "run/last.pt", "model", "--import", "own_parts")
+        assert code == 0 and (folder / "model" / "model.onnx").is_file(), said

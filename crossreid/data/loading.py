@@ -90,7 +90,9 @@ class Loader:
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world}: expected 0 to {world - 1}")
         make = outside.chosen("data.loaders.*.sampler", loader.sampler, SAMPLERS)
-        self.sampler = make(labels, loader.identities, loader.instances)
+        self._make = lambda labels: make(labels, loader.identities, loader.instances)
+        self.sampler = self._make(labels)
+        self._length = len(self.sampler)
         self.seed, self.name, self.rank, self.world = seed, name, rank, world
         self.dataset = _Batches(list(images), labels, config, (seed, zlib.crc32(name.encode())), columns)
         self.workers = config.workers if workers is None else workers
@@ -98,15 +100,42 @@ class Loader:
         self._state = dict(state or {"batch_index": 0, "epoch": 0, "offset": 0})
         self._stream: Iterator | None = None
         self._told: set[str] = set()
+        self._new_target: list[int] | None = self._state.pop("target", None)
+        if self._new_target is not None:
+            self._take_labels(self._new_target)
 
     def __len__(self) -> int:
-        """Batches in a nominal epoch, over all ranks together."""
-        return len(self.sampler)
+        """Batches in a nominal epoch by the labels that the loader began with, over all ranks together."""
+        return self._length
 
     def state(self) -> dict:
         """Where the stream stands after the last batch that was handed out, the same on every rank;
         JSON-able. Batches that workers have prepared ahead do not count."""
-        return dict(self._state)
+        new = {} if self._new_target is None else {"target": self._new_target}
+        return self._state | new
+
+    def relabel(self, target: Sequence[int]) -> None:
+        """Give the images other classes, such as clusters of their features, from the next batch on, which begins an
+        epoch of the sampler. They are kept in ``state``. The method's own ``classes`` bounds what it can learn.
+
+        target: N class indices from 0, one for each image. Raises UserError for other numbers, or too few for a batch.
+        """
+        found = np.asarray(target)
+        if found.shape != (len(self.dataset.images),) or found.dtype.kind not in "iu" or found.min() < 0:
+            raise UserError(
+                f"new labels of shape {found.shape} and type {found.dtype} were given: expected one whole number from "
+                f"0 for each of {len(self.dataset.images)} images"
+            )
+        self._take_labels(found.tolist())
+        self._new_target = found.tolist()
+        self.close()
+        if self._state["offset"]:
+            self._state = self._state | {"epoch": self._state["epoch"] + 1, "offset": 0}
+
+    def _take_labels(self, target: list[int]) -> None:
+        labels = replace(self.dataset.labels, target=np.array(target, np.int64))
+        self.sampler = self._make(labels)
+        self.dataset.labels = labels
 
     def __iter__(self) -> Loader:
         return self

@@ -165,6 +165,10 @@ class Method(nn.Module):
         (optional, kept after every step)}``. Every trainable parameter belongs to exactly one group."""
         return {"main": [{"params": [p for p in self.parameters() if p.requires_grad], "name": "all"}]}
 
+    def epoch_start(self, loaders: Mapping[str, Any]) -> None:
+        """Called before each epoch, in every process alike, with the loaders by name. It may give their images new
+        labels (``crossreid.data.loading.Loader.relabel``), such as clusters of their features."""
+
     def epoch_end(self, means: Mapping[str, float]) -> dict | None:
         """Called after each epoch with the mean of every loss over the epoch's steps (and processes), keyed
         ``phase/loss``. What it returns, if anything, is added to the epoch's line of ``metrics.jsonl``."""

@@ -238,6 +238,9 @@ class _Loop:
     def epoch(self, stopping: threading.Event, stop_after: int | None) -> int | None:
         """The rest of an epoch. Returns what is left of ``stop_after``."""
         clock, engine = self.clock, self.engine
+        if clock.iteration == 0:
+            self.watch.at("at the start of an epoch")
+            self.method.epoch_start(self.loaders)
         self.method.train()
         self.started, self.counted = time.monotonic(), (clock.iterations, clock.iterating)
         bar = tqdm(  # its end is that of the whole run
