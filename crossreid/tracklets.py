@@ -29,7 +29,7 @@ from crossreid.images.mot import Track
 from crossreid.images.reading import ahead, bar, batches
 from crossreid.images.resize import fit
 from crossreid.images.thumbnail import thumbnail
-from crossreid.records import VISIBLE, Image, UserError
+from crossreid.records import VISIBLE, Image, UserError, counted
 
 # Crops that are embedded for each of those that count.
 CANDIDATES = 3
@@ -325,7 +325,7 @@ def _embedded(
 def _finished(made: dict, tracklet_of, total: int, bad: list[str], embedder) -> Tracklets:
     if bad:
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
-        warnings.warn(f"{len(bad)} crops are left out: {'; '.join(bad[:3])}{more}", stacklevel=3)
+        warnings.warn(f"{counted(len(bad), 'crop')} left out: {'; '.join(bad[:3])}{more}", stacklevel=3)
     if not made:
         raise UserError(f"none of {total} tracks has a crop that can be used{': ' + bad[0] if bad else ''}")
     if len(made) < total:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from crossreid.commands import filters, parsing
-from crossreid.records import UserError
+from crossreid.records import UserError, counted
 
 
 def run(words: list[str]) -> None:
@@ -58,10 +58,10 @@ def run(words: list[str]) -> None:
             found = linking.link(made, gallery, **how)
     if chosen.csv is not None:
         linking.write_csv(chosen.csv, made, found)
-    people = len(set(found.identities))
-    cameras = len({each.camera for each in made.items})
+    people, cameras = len(set(found.identities)), len({each.camera for each in made.items})
     print(
-        f"{len(made)} tracklets of {cameras} cameras are {people} people, {found.new} of them new "
+        f"{counted(len(made), 'tracklet')} of {counted(cameras, 'camera')} show "
+        f"{'1 person' if people == 1 else f'{people} people'}, {found.new} of them new "
         f"(distance below {found.threshold:.4f}: {found.source})"
     )
 
