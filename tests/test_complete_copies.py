@@ -123,7 +123,7 @@ def test_strays_are_reported_and_not_read(tmp_path, name):
 def test_strays_of_duke_are_reported(tmp_path):
     from test_dukemtmc import write
 
-    assert [finding.severity for finding in dukemtmc.check(write(tmp_path))] == ["warning"]
+    assert [finding.severity for finding in dukemtmc.SOURCE.check(write(tmp_path))] == ["warning"]
 
 
 def test_generated_splits_are_json_that_others_can_read(tmp_path):

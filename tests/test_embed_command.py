@@ -22,6 +22,9 @@ from crossreid.images.listing import listed, name_of
 from crossreid.images.reading import unreadable
 from crossreid.records import Embedding, Metric, UserError
 
+# What is told of such images is tested where it is made.
+pytestmark = pytest.mark.filterwarnings("ignore:.*(passed over|columns of your own|identity -1)")
+
 
 class Colours:
     """An embedder without a network: what is left of an image at 3 x 2 pixels, signed by its modality."""
@@ -227,6 +230,7 @@ def test_columns_that_the_output_needs_are_refused(tmp_path, people):
         embed_files(listed([tmp_path / "t.csv"]), Colours(), tmp_path / "v.npz")
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_table_with_times_junk_and_columns_of_its_owner(tmp_path, people, capsys, monkeypatch):
     monkeypatch.setattr(embedder, "Embedder", Colours)
     (tmp_path / "t.csv").write_text(

@@ -21,6 +21,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from crossreid.files import replacing
+from crossreid.images.decode import decode
 from crossreid.report.style import VARIABLES, styled
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
@@ -181,8 +182,8 @@ def _as_jpeg(found: re.Match) -> str:
     from PIL import Image
 
     file = io.BytesIO()
-    source = io.BytesIO(base64.b64decode(found[0].partition(",")[2]))
-    Image.open(source).convert("RGB").save(file, format="JPEG", quality=85)
+    pixels = decode(base64.b64decode(found[0].partition(",")[2]))
+    Image.fromarray(pixels).save(file, format="JPEG", quality=85)
     return data_uri("image/jpeg", file.getvalue())
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image as PILImage
 
+from crossreid.images.decode import decode
 from crossreid.images.reading import read
 from crossreid.images.thumbnail import thumbnail
 from crossreid.records import UserError
@@ -132,4 +131,4 @@ def _shown(run: Run, record: dict) -> str | None:
 
 def _pixels(run: Run, record: dict) -> np.ndarray | None:
     content = _thumbnail(run, record)
-    return None if content is None else np.asarray(PILImage.open(io.BytesIO(content)).convert("RGB"))
+    return None if content is None else decode(content)

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+from crossreid.images.decode import decode
 from crossreid.synthetic.keys import between, generator, pick, tile
 
 Pixels = np.ndarray
@@ -373,7 +374,7 @@ def deliver(
         if rng.random() < 0.75:
             stream = io.BytesIO()
             picture.save(stream, "JPEG", quality=max(14, here.quality + int(rng.integers(-8, 9))))
-            picture = Image.open(stream)
+            picture = Image.fromarray(decode(stream.getvalue()))
         if rows < height:
             ways = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.NEAREST)
             chosen = ways[min(2, int(rng.integers(7)) // 3)]
