@@ -22,9 +22,6 @@ from crossreid.images.listing import listed, name_of
 from crossreid.images.reading import unreadable
 from crossreid.records import Embedding, Metric, UserError
 
-# What is told of such images is tested by one test, and where it is made.
-told = pytest.mark.filterwarnings("ignore:.*(passed over|columns of your own)")
-
 
 class Colours:
     """An embedder without a network: what is left of an image at 3 x 2 pixels, signed by its modality."""
@@ -76,7 +73,6 @@ def same(one, other):
 # Finding
 
 
-@told
 def test_folders_patterns_files_and_tables(tmp_path, people, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (people / "deeper").mkdir()
@@ -145,7 +141,6 @@ def test_different_names_stay_different_in_npz(texts, kind):
     assert found.dtype.kind == kind and len(set(found.tolist())) == len(texts)
 
 
-@told
 def test_npz_holds_vectors_and_all_columns(tmp_path, people):
     rows, model = listed([table(tmp_path, people)]), Colours()
     out = tmp_path / "deep" / "er" / "v.npz"
@@ -171,7 +166,6 @@ def test_npz_holds_vectors_and_all_columns(tmp_path, people):
     assert sorted(os.listdir(out.parent)) == ["v.npz"]
 
 
-@told
 def test_csv_and_npy_hold_the_same(tmp_path, people):
     rows = listed([table(tmp_path, people)])
     (people / "005.png").write_bytes((people / "005.png").read_bytes()[:60])
@@ -227,14 +221,12 @@ def test_outputs_that_cannot_be_written_are_told_first(tmp_path, people, monkeyp
         embed_files(rows, Colours(), tmp_path / "v.npz")
 
 
-@told
 def test_columns_that_the_output_needs_are_refused(tmp_path, people):
     (tmp_path / "t.csv").write_text("path,vectors\npeople/000.png,1\n")
     with pytest.raises(UserError, match="column 'vectors'"):
         embed_files(listed([tmp_path / "t.csv"]), Colours(), tmp_path / "v.npz")
 
 
-@pytest.mark.filterwarnings("default")
 def test_a_table_with_times_junk_and_columns_of_its_owner(tmp_path, people, capsys, monkeypatch):
     monkeypatch.setattr(embedder, "Embedder", Colours)
     (tmp_path / "t.csv").write_text(

@@ -10,9 +10,6 @@ from crossreid.evaluation.features import is_stored, read_stored
 from crossreid.ops import alignment
 from crossreid.records import UserError
 
-# What is told of such images is tested where it is made.
-pytestmark = pytest.mark.filterwarnings("ignore:.*(identity -1)")
-
 
 def quiet(text):
     pass

@@ -20,9 +20,6 @@ from crossreid.images import labels
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import Embedding, Metric, UserError
 
-# What is told of such images is tested where it is made.
-pytestmark = pytest.mark.filterwarnings("ignore:.*(identity -1)")
-
 
 def quiet(text):
     pass

@@ -9,9 +9,6 @@ from crossreid import data
 from crossreid.images import listing, tables
 from crossreid.records import Image, UserError
 
-# What is told of such images is tested where it is made.
-pytestmark = pytest.mark.filterwarnings("ignore:.*(columns of your own)")
-
 
 def write(folder, text):
     path = folder / "t.csv"
