@@ -58,6 +58,7 @@ _MODULES = (
         "records",
         "config",
         "checkpoint",
+        "outside",
         "images",
         "formats",
         "ops",

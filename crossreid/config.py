@@ -83,7 +83,7 @@ def load(source: str | Path | Mapping, overrides: Mapping[str, object] | Sequenc
             raise UserError(f"the name of a setting is {key!r}: expected text such as 'train.epochs'")
     _unfollow(tree, dict(pairs))
     for key, value in pairs:
-        _put(tree, key.split("."), plain(outside.load_all(value)))
+        _put(tree, key.split("."), plain(outside.load_all(value, key.split("."))))
     return resolve(tree)
 
 

@@ -21,7 +21,7 @@ from crossreid.evaluation import thresholds
 from crossreid.files import cell, legible, replacing, uncelled
 from crossreid.gallery import Entry, Filter, Gallery
 from crossreid.gallery.entries import EDGES
-from crossreid.images.labels import whole_number
+from crossreid.images.labels import plain, whole_number
 from crossreid.ops.linking import average_linkage
 from crossreid.records import UserError
 from crossreid.tracklets import Tracklet, Tracklets
@@ -73,10 +73,10 @@ def link(
     keys = tracklets.keys()
     earlier, vectors, identity_of = _kept(gallery, tracklets)
     names = list(identity_of.values())
-    fresh = [at for at, key in enumerate(keys) if key not in identity_of]
+    fresh = [at for key, at in {key: at for at, key in enumerate(keys)}.items() if key not in identity_of]
     spans = [
         *earlier,
-        *((each.camera, each.start, each.end) for each in (tracklets.items[at] for at in fresh)),
+        *((plain(each.camera), each.start, each.end) for each in (tracklets.items[at] for at in fresh)),
     ]
     cameras = {name: number for number, name in enumerate(sorted({camera for camera, _, _ in spans}))}
     known = np.full(len(spans), -1)
@@ -133,7 +133,8 @@ def _kept(
 
 def _least(cameras: Mapping[str, int], travel: Mapping[tuple[str, str], float]) -> np.ndarray:
     least = np.where(np.eye(len(cameras), dtype=bool), 0.0, -np.inf)
-    for (one, other), seconds in travel.items():
+    for names, seconds in travel.items():
+        one, other = map(plain, names)
         if one in cameras and other in cameras and one != other:
             least[cameras[one], cameras[other]] = least[cameras[other], cameras[one]] = seconds
     return least

@@ -1,22 +1,27 @@
 """Parts that are not in this library: methods, data sets, losses, ... by their place, ``package.module:Name``.
 
 What the user names, in a settings file, on the command line or in Python, is imported (``load``). What a checkpoint
-names is only looked up among what has been imported (``find``), so that a file from elsewhere runs nothing.
+names is only looked up among what the user has named (``find``), so that a file from elsewhere runs nothing: that a
+module is loaded says nothing, ``subprocess`` always is.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 from crossreid.records import UserError, check_choice
 
+# Settings that hold paths, which may look like names of parts (``D:data``).
+PATHS = frozenset({"roots", "pretrained", "init_from"})
 _FORM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 Part = TypeVar("Part")
+# What the user has named: modules, and parts as ``package.module:Name``.
+_NAMED: set[str] = set()
 
 
 def named(name: object) -> bool:
@@ -34,38 +39,53 @@ def name_of(part: Any) -> str | None:
 def load(name: str) -> Any:
     """Import the part that the user named; modules are looked for in the current folder too."""
     load_module(name.partition(":")[0])
+    _NAMED.add(name)
     return find(name)
 
 
 def load_module(module: str) -> None:
-    """Import a module that the user named, from the current folder too."""
+    """Import a module that the user trusts, from the current folder too: files may name what it defines."""
     try:
         try:
             import_module(module)
         except ModuleNotFoundError as error:
-            if str(Path.cwd()) in sys.path or error.name is None or not module.startswith(error.name):
+            here = str(Path.cwd())
+            if here in sys.path or error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise
-            sys.path.append(str(Path.cwd()))
-            import_module(module)
+            sys.path.append(here)
+            try:
+                import_module(module)
+            except BaseException:
+                sys.path.remove(here)
+                raise
     except Exception as error:
         raise UserError(
             f"the module {module} was named, but importing it failed ({type(error).__name__}: {error}): install its "
             "package, or run in the folder that holds it, or set PYTHONPATH to that folder; the form is "
             "package.module:Name"
         ) from error
+    _NAMED.add(module)
 
 
 def find(name: str) -> Any:
-    """The part of that name, if its module has been imported."""
+    """The part of that name, if the user has named it, or the module that defines it."""
     module, _, attribute = name.partition(":")
-    if module not in sys.modules:
+    if module not in sys.modules or not {name, module} & _NAMED:
         raise UserError(
             f"{name} is needed, which is not part of crossreid, and files do not import code by themselves. If you "
-            f"trust it, name its module: on the command line by --import {module}, in Python by import {module} before"
+            f"trust it, name its module: on the command line by --import {module}, in Python by "
+            f'crossreid.outside.load_module("{module}") before'
         )
     if not hasattr(sys.modules[module], attribute):
         raise UserError(f"{name} was named, but {module} has no {attribute}: the form is package.module:Name")
-    return getattr(sys.modules[module], attribute)
+    part = getattr(sys.modules[module], attribute)
+    # A module that is trusted may itself have imported what starts programs.
+    home = (getattr(part, "__module__", None) if hasattr(part, "__qualname__") else None) or module
+    if name not in _NAMED and home.partition(".")[0] != module.partition(".")[0]:
+        raise UserError(
+            f"{name} is named by a file, but {module} has it from {home}: if you trust it, define it in {module}"
+        )
+    return part
 
 
 def chosen(what: str, name: Any, table: Mapping[str, Part]) -> Part:
@@ -77,10 +97,12 @@ def chosen(what: str, name: Any, table: Mapping[str, Part]) -> Part:
     return table[name]
 
 
-def load_all(tree: Any) -> Any:
-    """The same tree of settings with everything imported that it names."""
+def load_all(tree: Any, place: Sequence[str] = ()) -> Any:
+    """The same tree of settings with everything imported that it names. place: keys that lead to it."""
+    if not PATHS.isdisjoint(place):
+        return tree
     if isinstance(tree, Mapping):
-        return {key: value if key == "roots" else load_all(value) for key, value in tree.items()}
+        return {key: load_all(value, (key,)) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [load_all(value) for value in tree]
     if named(tree):
@@ -100,5 +122,6 @@ def named_in(tree: Any) -> Any:
                 f"{tree!r} cannot be named in settings: define it at the top of a module, so that it can be imported "
                 "as package.module:Name"
             )
+        _NAMED.add(name)
         return name
     return tree

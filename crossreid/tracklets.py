@@ -25,6 +25,7 @@ from crossreid.files import replacing, understood
 from crossreid.formats.arrays import read_npz
 from crossreid.images import video
 from crossreid.images.decode import crop
+from crossreid.images.labels import whole_number
 from crossreid.images.mot import Track
 from crossreid.images.reading import ahead, bar, batches
 from crossreid.images.resize import fit
@@ -195,7 +196,9 @@ def of_crops(
     names, backwards = list(groups), 0
     for name in names:
         ordered = sorted(groups[name], key=lambda image: (_moment(image), image.path))
-        by_name = sorted(groups[name], key=lambda image: (int(image.extra.get("frame") or 0), image.path))
+        by_name = sorted(
+            groups[name], key=lambda image: (whole_number(image.extra.get("frame", "")) or 0, image.path)
+        )
         times = [image.time for image in by_name if image.time is not None]
         backwards += any(after < before for before, after in pairwise(times))
         groups[name] = ordered
@@ -230,7 +233,8 @@ def of_crops(
 
     def tracklet_of(number: int, crops: tuple[Image, ...], small: bytes) -> Tracklet:
         times = [moment for image in groups[names[number]] if np.isfinite(moment := _moment(image))]
-        span = (min(times), max(times)) if times else (np.nan, np.nan)
+        # A crop takes its moment: two of one moment before one camera are two people.
+        span = (min(times), float(np.nextafter(max(times), np.inf))) if times else (np.nan, np.nan)
         name = names[number]
         return Tracklet(*name, *span, len(groups[name]), crops, modality or VISIBLE, small)
 

@@ -21,6 +21,7 @@ OUTSIDE = {
     "CHANGELOG.md": "project/CHANGELOG.md",
     "SECURITY.md": "project/SECURITY.md",
     "crossreid/bundled/small/CARD.md": "results/CARD.md",
+    "crossreid/bundled/base/CARD.md": "results/CARD-base.md",
     "README.md": "README.md",
 }
 API = {

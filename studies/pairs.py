@@ -135,12 +135,8 @@ def contrast(features: torch.Tensor, targets: torch.Tensor, temperature: float) 
     return -(shares * same).sum(1).div(same.sum(1)).mean()
 
 
-def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule, teacher=None) -> Path:
-    """Train, or go on where a training was stopped; returns the checkpoint.
-
-    teacher: None, or a function of a batch of images (N, 3, H, W) to features (N, D), whose likenesses the method's own
-    shall come near.
-    """
+def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule) -> Path:
+    """Train, or go on where a training was stopped; returns the checkpoint."""
     run.mkdir(parents=True, exist_ok=True)
     done, state = run / "last.pt", run / "state.pt"
     if done.exists():
@@ -170,8 +166,6 @@ def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule, te
         features = method.embed(images).feature
         loss = contrast(features, targets, plan.temperature)
         losses.append(loss.item())
-        if teacher is not None:
-            loss = loss + likeness(features, teacher(images))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -221,9 +215,3 @@ def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule, te
     checkpoint.save(done, described)
     write_json(run / "cost.json", {"steps": step, "cpu_seconds": spent})
     return done
-
-
-def likeness(features: torch.Tensor, teachers: torch.Tensor) -> torch.Tensor:
-    """How far the cosines between the images of a batch are from the teacher's."""
-    own, other = F.normalize(features), F.normalize(teachers)
-    return 20 * (own @ own.T - other @ other.T).square().mean()

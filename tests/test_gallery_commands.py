@@ -584,7 +584,9 @@ def test_columns_are_changed_without_embedding_again(shop, tmp_path, capsys):
         (["--table", table], "line 2: no entry of the gallery has the path 'nowhere.png'"),
         ([], "say what to change"),
         (["--set", "camera"], "expected NAME=TEXT"),
-        (["--set", "time=soon"], "was not understood"),
+        (["--camera", "door", "--set", "time=soon"], "was not understood"),
+        (["--set", "identity=anna"], "say which entries --set means"),
+        (["--table", table, "--camera", "door"], "--table names the entries itself"),
     ):
         assert expected in run(capsys, "gallery", "update", place, *words, code=2).err
 

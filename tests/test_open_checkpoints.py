@@ -166,7 +166,15 @@ def test_models_of_fast_reid_that_no_method_is_are_refused_by_name(more, reason,
 
 
 @pytest.mark.parametrize(
-    "settings", [{"backbone": "resnet18"}, {"backbone": "osnet_x0_25", "pooling": "gem", "neck": False}]
+    "settings",
+    [
+        {"backbone": "resnet18"},
+        {"backbone": "osnet_x0_25", "pooling": "gem", "neck": False},
+        {"backbone": "osnet_x0_25", "neck": False},
+        {"backbone": "resnet18", "last_stride": 2, "neck": False, "variant": "mindspore"},
+        {"backbone": "resnet18", "last_stride": 2, "neck": False, "attention": True},
+        {"backbone": "mobilenet_v2_1.4_timm", "last_stride": 2, "neck": False},
+    ],
 )
 def test_what_another_program_would_compute_otherwise_is_not_written_in_its_form(settings, tmp_path):
     with pytest.raises(UserError, match="no published program has a baseline of these settings"):
@@ -194,3 +202,11 @@ def test_the_bag_of_tricks_classifies_behind_the_neck_and_compares_before_it():
     )
     expected = torch.nn.functional.normalize(method.neck(pooled))
     torch.testing.assert_close(method.embed(images).feature, expected)
+
+
+def test_a_baseline_says_which_neck_no_loss_reaches_and_refuses_powers_of_negative_maps():
+    assert made({"backbone": "tiny", "losses": ["triplet"]}).leaves_out()
+    assert not made({"backbone": "tiny"}).leaves_out()
+    assert not made({"backbone": "tiny", "losses": ["triplet"], "neck": False}).leaves_out()
+    with pytest.raises(UserError, match="densenet121"):
+        made({"backbone": "densenet121", "pooling": "gem"})

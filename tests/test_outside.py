@@ -37,6 +37,7 @@ def folder(tmp_path, monkeypatch):
     yield tmp_path
     for name in ("own_parts", "my_small"):
         sys.modules.pop(name, None)
+    outside._NAMED.clear()
 
 
 def test_a_settings_file_names_a_backbone_a_loss_and_a_sampler(folder):
@@ -86,6 +87,36 @@ def test_a_checkpoint_stores_the_name_and_never_imports_it(folder):
     assert "my_small" not in sys.modules
     outside.load_module("my_small")
     assert checkpoint.load(folder / "a.pt").config.width == 8
+
+
+@pytest.mark.parametrize("name", ["subprocess:getoutput", "own_parts:getoutput"])
+def test_what_a_file_names_is_not_called_because_its_module_is_loaded(folder, name):
+    """Settings from a checkpoint run no program, by a module that is always there or that the user trusts."""
+    with open(folder / "own_parts.py", "a", encoding="utf-8") as file:
+        file.write("from subprocess import getoutput\n")
+    outside.load_module("own_parts")
+    made = folder / "made"
+    run = {"name": name, "cmd": f"touch {made}"}
+    for read in (
+        lambda: checkpoint.build("baseline", {"backbone": "tiny", "pretrained": None, "losses": [run]}, 4),
+        lambda: checkpoint.build("baseline", {"backbone": name}, 4),
+        lambda: augmentations.chosen([run]),
+        lambda: config.load({"method": {"name": "agw"}, "data": {"augment": [run]}}),
+    ):
+        with pytest.raises(UserError, match=r"[Ii]f you trust it"):
+            read()
+    assert not made.exists()
+    own = {"backbone": "own_parts:TwoLayers", "pretrained": None, "losses": ["cross_entropy"]}
+    assert checkpoint.build("baseline", own, 4)
+
+
+def test_a_path_is_no_part(folder):
+    settings = {"method": {"name": "agw"}, "data": {"name": "market1501"}}
+    assert (
+        config.load(settings, {"data.roots.market1501": "own_parts:x"}).data.roots["market1501"]
+        == "own_parts:x"
+    )
+    assert "own_parts" not in sys.modules
 
 
 def test_what_cannot_be_had_is_said(folder):

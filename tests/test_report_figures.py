@@ -130,6 +130,12 @@ def test_many_epochs_are_thinned_out_in_the_figure_only():
     assert len(rows(time.csv())[1]) == 101
 
 
+def test_a_line_without_points_is_left_out():
+    both = [plots.Line("none", [], []), plots.Line("total", [1, 2], [3.0, 2.0])]
+    drawn = plots.lines("loss", "Loss", "Epoch", "Mean", both)
+    assert rows(drawn.csv())[0] == ["Epoch", "total"]
+
+
 def test_figures_as_files(tmp_path):
     line = plots.lines("loss", "Loss", "Epoch", "Mean", [plots.Line("total", [1, 2, 3], [3.0, 2.0, 1.5])])
     written = figure.write([line], tmp_path / "new" / "folder")
@@ -142,6 +148,8 @@ def test_figures_as_files(tmp_path):
         [2, 2],
         [3, 1.5],
     ]
+    # Names of other writing may come out alike: neither file is lost.
+    assert figure.write([line, line], folder)[-1].name == "loss-2.csv"
     assert "Loss" in (folder / "loss.svg").read_text()
     shape = Image.open(folder / "loss.png").size
     assert np.allclose(shape, 200 * line.get_size_inches(), atol=1)

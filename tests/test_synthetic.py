@@ -224,7 +224,7 @@ def test_contact_sheet_shows_every_image():
     assert contact_sheet([4], cameras, zoom=3).size == (2 * 66 * 3, 130 * 3)
 
 
-def test_each_kind_of_variation_shows_and_none_of_them_nothing():
+def test_each_kind_of_variation_shows():
     plain = replace(style("market1501"), name="varied", vary=NONE)
     keys = [(who, number) for who in range(1, 9) for number in (1, 2)]
 
@@ -232,7 +232,6 @@ def test_each_kind_of_variation_shows_and_none_of_them_nothing():
         return np.stack([render(person(who, 0, look), camera(n, 0, look), (who, n)) for who, n in keys])
 
     before = rendered(plain)
-    assert np.array_equal(before, rendered(replace(plain, vary=Variation())))
     for kind in KINDS:
         changed = rendered(replace(plain, vary=Variation(**{kind: 1.0})))
         share = np.mean([not np.array_equal(a, b) for a, b in zip(before, changed)])

@@ -103,6 +103,12 @@ def test_numbers_that_come_back_are_other_people(tmp_path):
             mot.read(text, 50)
 
 
+def test_detections_without_ids_are_no_tracks(tmp_path):
+    (tmp_path / "det.txt").write_text("1,-1,10,10,20,40,0.9\n")
+    with pytest.raises(UserError, match=r"line 1: the id is -1: these are detections"):
+        mot.read(tmp_path / "det.txt", 10)
+
+
 def test_a_frame_that_breaks_off_or_is_missing_costs_its_own_crops(camera):
     text, folder = camera
     (folder / "000003.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
@@ -166,11 +172,13 @@ def test_names_of_crops_tell_cameras_tracks_and_times(tmp_path):
         PILImage.fromarray(np.full((20, 10, 3), COLOURS[colour], np.uint8)).save(tmp_path / f"{name}.png")
     images = named([tmp_path], "{camera}_{track}_{time}.png")
     made = of_crops(images, MeanColour())
-    assert [(each.camera, each.name, each.start, each.end) for each in made.items] == [
+    assert [(each.camera, each.name, each.start, int(each.end)) for each in made.items] == [
         ("c1", "7", 100, 101),
         ("c1", "8", 100, 100),
         ("c2", "3", 130, 130),
     ]
+    # Tracks 7 and 8 are there at one moment, so they are two people however alike they are.
+    assert len(set(linking.link(made, threshold=2.0).identities[:2])) == 2
     with pytest.raises(UserError, match="does not fit"):
         named([tmp_path], "{camera}-{track}.png")
     assert (
@@ -220,6 +228,11 @@ def test_identities_stay_when_more_tracklets_come_in(tmp_path):
         # It overlaps with person 2 before camera 1.
         apart = made_of([("1", "7", 5.0, "green")], seed=1)
         assert linking.link(apart, gallery, threshold=0.3).identities == ("4",)
+        # So it is where the camera's number is written otherwise, and one file given twice is one.
+        apart = made_of([("01", "8", 5.0, "green")], seed=2)
+        twice = Tracklets(apart.items * 2, np.tile(apart.vectors, (2, 1)), apart.model, apart.fingerprint)
+        found = linking.link(twice, gallery, threshold=0.3)
+        assert found.identities == ("5", "5") and found.new == 1
         entry = gallery.entries()[0]
         assert (entry.identity, entry.camera, entry.columns["track"], entry.columns["left"]) == (
             "1",

@@ -212,3 +212,9 @@ def test_each_image_of_a_batch_is_jittered_by_its_own_amounts_as_torchvision_doe
             wanted = changes[step](wanted, float(amount[step]))
         away = (result.int() - wanted.int()).abs()
         assert away.max() <= 4 and (away > 1).float().mean() < 0.01
+
+
+def test_an_image_moved_out_of_its_frame_leaves_black():
+    for shift in ((24, 0), (-24, 0), (0, 12), (0, -12), (24, 12)):
+        for array in (image(40, 30), image(24, 12)):
+            assert not placed(array, (24, 12), (24, 12), "bilinear", (0, 0), shift, True).any(), shift

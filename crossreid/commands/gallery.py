@@ -89,9 +89,15 @@ def _update(gallery, chosen) -> int:
 
     if (chosen.table is None) == (not chosen.set):
         raise UserError("say what to change: --table FILE, or --set NAME=TEXT and which entries are meant")
+    condition = filters.chosen_filter(chosen)
     if chosen.table is not None:
+        if condition:
+            raise UserError("--table names the entries itself: leave out --camera and the other conditions")
         return updating.by_table(gallery, chosen.table)
-    return updating.by_filter(gallery, filters.chosen_filter(chosen), filters.pairs(chosen.set, "--set"))
+    texts = filters.pairs(chosen.set, "--set")
+    if not condition:
+        raise UserError("say which entries --set means: --camera NAME, --identity NAME or another condition")
+    return updating.by_filter(gallery, condition, texts)
 
 
 def _condition(chosen):

@@ -57,6 +57,7 @@ def run(words: list[str]) -> None:
     if (chosen.config is None) == (chosen.resume is None):
         raise UserError("crossreid train needs either a settings file or --resume RUN, and not both.")
     from crossreid import checkpoint, config, training
+    from crossreid.formats.yaml_text import read_yaml
 
     if chosen.device:
         overrides += ["--train.device", chosen.device]
@@ -67,7 +68,8 @@ def run(words: list[str]) -> None:
         )
     if chosen.resume and (chosen.resume / "fold_1").is_dir():
         # The folder of a run over all folds holds the settings and one run for each fold.
-        source = chosen.resume / "config.yaml"
+        # They are what the run recorded, as a checkpoint's are, and import nothing.
+        source = read_yaml(chosen.resume / "config.yaml", "the settings of a run were expected")
     elif chosen.resume:
         last = checkpoint.read(chosen.resume / "last.pt")
         source = last["settings"]

@@ -148,6 +148,9 @@ def _resample(array, out, columns, column_weights, rows, row_weights, up, left, 
     top, bottom = max(up, 0), min(height + up, height)
     start, end = max(left, 0), min(width + left, width)
     margin = width - end + left if flip else start - left
+    if top >= bottom or start >= end:
+        out[:] = 0
+        return
     first = rows[top, 0]
     between = _across(
         array[first : rows[bottom - 1, 0] + rows[bottom - 1, 1]],

@@ -304,7 +304,10 @@ def _results(stored: Stored, config: EvaluateConfig, device, log, out: Path | No
         "rows": [as_json(name, scores) for name, scores in found.items()],
         **{heading: [] for heading in ("ranked", "pairs", "operating_points", "baselines")},
     }
-    content |= measured | {"notes": notes, "within_across": within_and_across(protocol, embedding, metric)}
+    content |= measured | {
+        "notes": notes,
+        "within_across": within_and_across(protocol, embedding, metric, device),
+    }
     if config.expand.k:
         content["expand"] = vars(config.expand)
     if config.rerank:

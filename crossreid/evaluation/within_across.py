@@ -18,9 +18,10 @@ MOST = 30_000  # images; of more, so many are drawn
 PLURALS = {"modality": "modalities", "domain": "domains"}
 
 
-def within_and_across(protocol, embedding: Embedding, metric: Metric) -> list[dict]:
+def within_and_across(protocol, embedding: Embedding, metric: Metric, device=None) -> list[dict]:
     """What ``evaluation.json`` holds: for the modality and for the domain, where the images have more than one,
-    ``{"by": "modality", "metric": ..., "edges": [...], "histogram": {kind: [...]}}``."""
+    ``{"by": "modality", "metric": ..., "edges": [...], "histogram": {kind: [...]}}``.
+    device: where the distances are computed."""
     from crossreid.evaluation.scoring import distance_blocks
 
     names = ("identity", "camera", "modality", "domain")
@@ -37,7 +38,7 @@ def within_and_across(protocol, embedding: Embedding, metric: Metric) -> list[di
     if not keys:
         return []
     some = embedding[chosen]
-    blocks = distance_blocks(metric, some, some)
+    blocks = distance_blocks(metric, some, some, device)
     found = []
     for key in keys:
         edges, counts = histograms(labels, key, lambda start, stop: blocks(start, stop).cpu().numpy())

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 from crossreid.images.labels import plain
 from crossreid.images.timestamps import check_taken
@@ -15,7 +14,6 @@ from crossreid.records import MODALITIES, UserError
 Value = str | float | int | bool
 # Bytes of UTF-8, so that every store can hold every entry.
 LIMITS = {"key": 128, "path": 4096, "camera": 256, "identity": 256, "columns": 32768}
-NOTHING: Mapping[str, Value] = MappingProxyType({})
 # Columns of an entry that hold the box of a person in a frame.
 EDGES = ("left", "top", "right", "bottom")
 

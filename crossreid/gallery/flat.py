@@ -148,8 +148,8 @@ class Flat:
         """Of the fragments of the newest version."""
         return [fragment.name for fragment in _fragments(manifest.newest(self._table))]
 
-    def keep(self, read: Read, least: int = LOOSE) -> None:
-        """Part what has no copy, if it is more than ``least`` rows, and remove copies that no longer count. The caller
+    def keep(self, read: Read) -> None:
+        """Part what has no copy, if it is more than ``LOOSE`` rows, and remove copies that no longer count. The caller
         holds the lock."""
         fragments, coding = _fragments(manifest.newest(self._table)), self._coding()
         copies = self._found(fragments, coding)

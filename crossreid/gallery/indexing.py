@@ -37,13 +37,11 @@ class Filled:
     """What ``fill`` did.
 
     new: images that were added. known: that were there before, or twice among those given.
-    assumed: of which nothing said whether they are visible or infrared, and that count as visible.
     bad: path and reason of each that was left out. notes: what is wrong with the features, sentences.
     """
 
     new: int
     known: int
-    assumed: int
     bad: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
 
@@ -178,8 +176,7 @@ def fill(
                 new += add()
             shown.update(len(batch))
         new += add()
-    assumed = sum(not image.modality for image in images)
-    return Filled(new, len(images) - new - len(bad), assumed, tuple(bad), tuple(notes))
+    return Filled(new, len(images) - new - len(bad), tuple(bad), tuple(notes))
 
 
 def _entry(frame: np.ndarray, image: Image, path: str) -> Entry:

@@ -48,6 +48,11 @@ def read(path: Path, pause: int) -> list[Track]:
     found: dict[str, dict[int, Box]] = defaultdict(dict)
     twice = ignored = 0
     for line, (frame, name, box, counted) in _lines(path):
+        if name == "-1":
+            raise UserError(
+                f"{path}, line {line}: the id is -1: these are detections that no tracker has followed; give the text "
+                "that your tracker wrote"
+            )
         if not counted:
             ignored += 1
         elif frame in found[name]:
@@ -72,7 +77,7 @@ def read(path: Path, pause: int) -> list[Track]:
 
 
 def sequence(folder: Path) -> MOTSequence:
-    """A folder of MOTChallenge: ``seqinfo.ini``, and boxes in ``det``, ``gt`` or beside it."""
+    """A folder of MOTChallenge: ``seqinfo.ini``, and tracks in ``gt`` or beside it; those in ``det`` have no ids."""
     parser = configparser.ConfigParser()
     try:
         parser.read_string((folder / "seqinfo.ini").read_text(encoding="utf-8"))
@@ -84,11 +89,11 @@ def sequence(folder: Path) -> MOTSequence:
             f"{folder}: seqinfo.ini cannot be read ({error}); expected a folder of MOTChallenge, or the text of the "
             "boxes and --frames"
         ) from error
-    boxes = [folder / "gt" / "gt.txt", folder / "det" / "det.txt", folder / f"{folder.name}.txt"]
+    boxes = [folder / "gt" / "gt.txt", folder / f"{folder.name}.txt"]
     found = next((path for path in boxes if path.is_file()), None)
     if found is None:
         raise UserError(
-            f"{folder} holds neither gt/gt.txt nor det/det.txt: give the text that your tracker wrote"
+            f"{folder} holds neither gt/gt.txt nor {folder.name}.txt: give the text that your tracker wrote"
         )
     images = folder / about.get("imDir", fallback="img1")
     return MOTSequence(

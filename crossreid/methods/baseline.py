@@ -95,6 +95,7 @@ class Baseline(Method):
             config.variant,
             nonlocal_width=1 if config.attention else None,
             gradient_checkpointing=config.gradient_checkpointing,
+            not_negative=config.pooling.startswith("gem"),
         )
         width = self.backbone.channels
         self.pool = LAYERS[config.pooling]()
@@ -155,6 +156,11 @@ class Baseline(Method):
     def feature_map(self, images: torch.Tensor, modality=None) -> torch.Tensor:
         """The last map (N, C, H, W) before pooling."""
         return self.backbone(images)
+
+    def leaves_out(self) -> bool:
+        # The neck serves the losses behind it alone.
+        behind = any(loss.on_logits or loss.feature == "bn" for loss in self.losses)
+        return super().leaves_out() or (self.neck is not None and not behind)
 
     def parameter_groups(self) -> dict[str, list[dict]]:
         """The backbone apart from the rest."""

@@ -73,7 +73,7 @@ class MetaBINConfig:
     pretrained: pretrained weights, see ``crossreid.nn.backbones.start``; the published MobileNet's are the path of
         deep-person-reid's file ``mobilenetv2_1.4.pth`` or ``mobilenetv2_1.0.pth``; null for random ones.
     norm: ``bin``, each branch with its own affine pair; ``bin_shared``, one pair; ``bin_early``, as ``bin`` but only
-        behind the narrowing layers of the first stages of a MobileNet, for half the time; without gates ``bn``,
+        behind the narrowing layers of the first stages of a MobileNet; without gates ``bn``,
         ``in``, or ``half`` (half of the channels each), which need ``meta`` off.
     gate_init: how gates begin: ``one`` (batch normalisation), ``zero``, ``half`` or ``random``.
     pretrained_norms: what normalisation layers take over from the pretrained network, from ``PRETRAINED_NORMS``;
@@ -147,7 +147,12 @@ class MetaBIN(Method):
         norm = NORMS[config.norm]
         if config.norm in GATED:
             norm = partial(norm, gates=config.gate_init)
-        made = partial(backbones.backbone, config.backbone, config.last_stride)
+        made = partial(
+            backbones.backbone,
+            config.backbone,
+            config.last_stride,
+            not_negative=config.pooling.startswith("gem"),
+        )
         if config.norm == "bin_early":
             self.backbone = made(early_norm=norm)
         else:

@@ -85,8 +85,6 @@ def backbone(
 
     Raises UserError where the network lacks what is asked of it.
     """
-    if not name.startswith("timm:") and not outside.named(name):
-        check_choice("method.backbone", name, (*NAMES, "timm:NAME", "package.module:Name"))
     asked = {
         STAGES: nonlocal_width is not None,
         NORM: norm is not None,
@@ -124,14 +122,14 @@ def body(
 ) -> ResNet:
     """A network without its first layers, of which ``new_stem`` makes as many as a method has streams."""
     if name not in NETWORKS:
-        if not name.startswith("timm:") and not outside.named(name):
-            check_choice("method.backbone", name, (*NAMES, "timm:NAME", "package.module:Name"))
         _check(name, [STEM])
     return resnet(name, last_stride, variant, None, False, nonlocal_width, gradient_checkpointing)
 
 
 def _check(name: str, asked: list[str]) -> None:
-    """Raise UserError unless the network has all that is asked of it."""
+    """Raise UserError unless there is such a network and it has all that is asked of it."""
+    if not name.startswith("timm:") and not outside.named(name):
+        check_choice("method.backbone", name, (*NAMES, "timm:NAME", "package.module:Name"))
     has = {STEM, STAGES, NORM, VARIANT, NOT_NEGATIVE}
     if name in NETWORKS and name not in PLAIN:
         has = has - {NORM}

@@ -116,14 +116,18 @@ def _program(config: Mapping) -> str:
         "pooling": "average",
         "last_stride": 1,
     }
-    made |= {"embedding": 0, **config}
+    made |= {"embedding": 0, "attention": False, **config}
     if made["variant"] in ("fastreid", "strong_baseline"):
         return made["variant"]
-    if made["neck"] and made["backbone"] == "resnet50_ibn_a" and made["pooling"] == "average":
+    plain = made["variant"] == "torchvision" and made["pooling"] == "average" and not made["attention"]
+    if plain and made["neck"] and made["backbone"] == "resnet50_ibn_a":
         return "strong_baseline"
     stride = 2 if made["backbone"].startswith(("resnet", "mobilenet")) and not made["embedding"] else 1
-    of_torchreid = made["backbone"].startswith(("resnet", "osnet", "mobilenet_v2_1.")) and not made["neck"]
-    if of_torchreid and made["pooling"] == "average" and made["last_stride"] == stride:
+    known = made["backbone"].startswith(("resnet", "osnet", "mobilenet_v2_1."))
+    # Its OSNet always has the layer behind the pooling, and timm's width 1.4 has other channels.
+    known = known and not made["backbone"].endswith("_timm")
+    known = known and bool(made["embedding"] or not made["backbone"].startswith("osnet"))
+    if plain and known and not made["neck"] and made["last_stride"] == stride:
         return "torchreid"
     raise UserError(
         f"no published program has a baseline of these settings ({made['backbone']}, variant {made['variant']}, "

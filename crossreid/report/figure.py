@@ -12,6 +12,7 @@ import csv
 import io
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -198,13 +199,16 @@ def slug(text: str) -> str:
 
 def write(figures: Sequence[Plot], folder: Path | str) -> list[Path]:
     """Writes ``NAME.svg``, ``NAME.png``, ``NAME.pdf`` and ``NAME.csv`` of each figure into the folder, and returns the
-    paths."""
+    paths. A name that comes again has a number behind it."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
+    seen: Counter[str] = Counter()
     for figure in figures:
+        seen[figure.name] += 1
+        name = figure.name if seen[figure.name] == 1 else f"{figure.name}-{seen[figure.name]}"
         for ending, content in figure.files().items():
-            path = folder / f"{figure.name}.{ending}"
+            path = folder / f"{name}.{ending}"
             with replacing(path) as temporary:
                 temporary.write_bytes(content)
             written.append(path)

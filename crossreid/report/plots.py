@@ -52,8 +52,10 @@ def lines(
     """Lines over one pair of axes.
 
     percent: y holds fractions, shown from 0 to 100 per cent. log_x, log_y: logarithmic axes; every value must then be
-    positive. marks: the x at which points are marked and tell their value; None: all.
+    positive. marks: the x at which points are marked and tell their value; None: all. A line without points, as the
+    mean of runs that share no x, is left out.
     """
+    given = [line for line in given if len(line.x)]
     header = [x]
     for line in given:
         header += [line.label] if line.spread is None else [line.label, f"{line.label}, standard deviation"]
@@ -74,7 +76,7 @@ def lines(
         axes = figure.add_subplot()
         for index, line in enumerate(given):
             _line(figure, axes, index, line, x, percent, marks)
-        low = [100 * line.y[-1] for line in given if len(line.y)]
+        low = [100 * line.y[-1] for line in given]
         _legend(figure, axes, [line.label for line in given], _corner(low) if percent else "best")
         axes.set(xlabel=x, ylabel=f"{y} (%)" if percent else y)
         _scales(axes, given, percent, log_x, log_y, marks)
