@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import unseen_domains
 from study import Scores, Study, main, markdown, spread
 
 from crossreid import data, synthetic
@@ -22,21 +23,9 @@ GATES = {
     "MetaBIN, second order": {"norm": "bin", "second_order": True},
 }
 # Layout on disk -> style of what is rendered.
-DOMAINS = {
-    "market1501": "market1501",
-    "dukemtmc": "dukemtmc",
-    "msmt17": "grid",
-    "cuhk03": "cuhk_sysu",
-    "occluded_duke": "viper",
-}
-TITLES = {
-    "market1501": "campus",
-    "dukemtmc": "street",
-    "msmt17": "station",
-    "cuhk03": "mall",
-    "occluded_duke": "sun",
-}
-IDENTITIES = {"market1501": 240, "dukemtmc": 240, "msmt17": 360, "cuhk03": 240, "occluded_duke": 240}
+DOMAINS = unseen_domains.DOMAINS | {"occluded_duke": "viper"}
+TITLES = unseen_domains.TITLES | {"occluded_duke": "sun"}
+IDENTITIES = unseen_domains.IDENTITIES | {"occluded_duke": 240}
 UNSEEN = ("msmt17", "occluded_duke")
 PEOPLE, IMAGES = 300, 4
 # About 3000 steps.
