@@ -244,7 +244,7 @@ def test_mobilenet_under_a_stem_for_each_modality(kind, settings, tmp_path):
     maps, expected = method.eval().feature_map(images, modality), whole.eval()(images)
     if kind is not MVD:  # which has attention between the stages
         torch.testing.assert_close(maps, expected)
-        infrared = getattr(method.stems.infrared, "conv1").conv.weight
+        infrared = method.stems.infrared.conv1.conv.weight
         torch.nn.init.zeros_(infrared)
         changed = method.feature_map(images, modality)
         assert torch.equal(changed[::2], maps[::2]) and not torch.equal(changed[1::2], maps[1::2])
