@@ -390,7 +390,8 @@ def _read_run(folder):
     found = [results.section(groups), settings_and_cost.settings(groups[0].runs)]
     # Drawing takes nearly all the time: one of ten pages is drawn.
     content = b"".join(path.read_bytes() for path in sorted((folder / "run").glob("*.*")))
-    page(groups, sections(groups, Choice()) if zlib.crc32(content) % 10 == 0 else found, {})
+    drawn = zlib.crc32(content) % 10 == 0
+    page(groups, sections(groups, Choice(), saving=True) if drawn else found, {}, {})
 
 
 def _make_settings(folder):
