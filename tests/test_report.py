@@ -367,7 +367,9 @@ def test_a_figure_is_drawn_once_as_each_kind_of_file(tmp_path, monkeypatch):
     folder = make(tmp_path / "run", names=("all",), features=False)
     page = report.write([folder], tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(drawn) == len(set(drawn)) and ("cmc-all", "svg") in drawn
-    assert not [name for name, _ in drawn if name.startswith("ranked-")]  # is shown by the page in its own way
+    assert not [
+        name for name, _ in drawn if name.startswith("ranked-")
+    ]  # is shown by the page in its own way
     drawn.clear()
     report.write([folder], tmp_path / "again.html", figures_to=tmp_path / "figures")
     assert len(drawn) == len(set(drawn)) and ("ranked-run-all", "pdf") in drawn

@@ -121,7 +121,9 @@ def test_the_evaluation_keeps_them_for_the_report():
     found = within_across.within_and_across(protocol, embedding, Metric("cosine"))
     assert [each["by"] for each in found] == ["modality", "domain"]
     values = distance.cosine(torch.from_numpy(vectors), torch.from_numpy(vectors)).numpy()
-    edges, counts = within_across.histograms(labels, "modality", lambda start, stop: values[start:stop, start:])
+    edges, counts = within_across.histograms(
+        labels, "modality", lambda start, stop: values[start:stop, start:]
+    )
     assert found[0]["edges"] == edges.tolist()
     assert found[0]["histogram"] == {kind: each.tolist() for kind, each in counts.items()}
     labels["modality"][:], labels["domain"][:] = "visible", 0

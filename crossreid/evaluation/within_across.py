@@ -82,7 +82,7 @@ def histograms(
         mine, after = slice(start, stop), slice(start, None)
         kind = (person[mine, None] != person[after]) * np.int8(2) + (group[mine, None] != group[after])
         kind[camera[mine, None] == camera[after]] = -1
-        kind[np.tri(*kind.shape, dtype=bool)] = -1  # each pair once
+        kind[np.arange(stop - start)[:, None] >= np.arange(count - start)] = -1  # each pair once
         values = np.asarray(rows(start, stop), np.float32)
         for number, sample in enumerate(samples):
             sample.add(values[kind == number])

@@ -27,11 +27,10 @@ def measured(run: Run, features: Features | None) -> tuple[list[dict], list[dict
     evaluation = run.evaluation
     kept = evaluation.get("pairs")
     known = features is None or features.name == evaluation.get("feature")
-    told = features is not None and features.protocol is not None and features.metric is not None
-    if kept and known and ("within_across" in evaluation or not told):
-        return kept, evaluation.get("within_across") or []
-    if not told:
-        return None
+    if features is None or features.protocol is None or features.metric is None:
+        return (kept, evaluation.get("within_across") or []) if kept and known else None
+    if kept and known and "within_across" in evaluation:
+        return kept, evaluation["within_across"] or []
     import torch
 
     from crossreid.evaluation import EvaluateConfig, score_subsets

@@ -185,7 +185,13 @@ def _shown(plot: Plot, drawn: Mapping[Plot, Mapping[str, bytes]], files: bool) -
     kept = {"csv": plot.csv().encode("utf-8", "backslashreplace")} if plot.shows_images else made
     saved = {kind: data_uri(KINDS[kind], content) for kind, content in kept.items()} if files else {}
     wide = bool(plot.get_figwidth() > WIDE)
-    return {"title": plot.title, "name": plot.name, "svg": plot.in_page(made.get("svg")), "files": saved, "wide": wide}
+    return {
+        "title": plot.title,
+        "name": plot.name,
+        "svg": plot.in_page(made.get("svg")),
+        "files": saved,
+        "wide": wide,
+    }
 
 
 def _facts(run: Run) -> dict:

@@ -197,7 +197,9 @@ def write_table(runs: Sequence[Path], group_by: str | None = None) -> str:
 def save_table(runs: Sequence[Path], path: Path, group_by: str | None = None) -> None:
     """Writes the table by the ending of its name: ``.md`` (Markdown), ``.csv``, or ``.tex`` (LaTeX with booktabs)."""
     check_table(path)
-    text = {".md": _markdown, ".csv": _csv, ".tex": _tex}[path.suffix.lower()](grouped(read_all(runs), group_by))
+    text = {".md": _markdown, ".csv": _csv, ".tex": _tex}[path.suffix.lower()](
+        grouped(read_all(runs), group_by)
+    )
     with replacing(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
