@@ -27,7 +27,7 @@ from crossreid.synthetic.styles import style
 from crossreid.synthetic.variation import KINDS, NONE
 
 DOMAINS, IDENTITIES, IMAGES = 10, 40, 2
-PLAN = pairs.Schedule(sizes=((200, (96, 48)),), lr=2e-3, gates_lr=0.005, warmup=40, people=10)
+PLAN = pairs.Schedule(sizes=((400, (96, 48)),), lr=2e-3, gates_lr=0.005, warmup=40, people=10)
 # Varied ones, tidy ones, and a station that is far from all others.
 UNSEEN = ("viper", "prid450s", "market1501", "grid")
 WAYS = ("all", "none", *(f"no {kind}" for kind in KINDS))
