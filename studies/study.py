@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from crossreid import __version__, config, evaluation, training
+from crossreid.data.provenance import LAYOUT_OF
 from crossreid.files import replacing
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
@@ -61,9 +62,11 @@ class Scores:
 
     def of(self, training: str, evaluation: str, row: str | None = None, part: str = "rows") -> list[dict]:
         return [
-            next(line for line in run["evaluations"][evaluation][part] if row in (None, line["subset"]))[
-                "numbers"
-            ]
+            next(
+                line
+                for line in run["evaluations"][evaluation][part]
+                if row in (None, line["subset"].removeprefix(LAYOUT_OF))
+            )["numbers"]
             for (name, _), run in sorted(self.runs.items())
             if name == training
         ]
