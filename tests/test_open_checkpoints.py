@@ -181,6 +181,16 @@ def test_what_another_program_would_compute_otherwise_is_not_written_in_its_form
         theirs(made(settings), tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:.*does not record")
+def test_centers_serve_training_alone(tmp_path):
+    losses = ("cross_entropy", "triplet", {"name": "center", "weight": 5e-4})
+    method = made(FILES["strong baseline"][0] | {"losses": losses})
+    assert method.centers.shape == (5, 512) and "centers" not in theirs(method, tmp_path)
+    images = torch.randn(2, 3, 64, 32)
+    again = crossreid.load(tmp_path / "theirs.pth")
+    assert torch.equal(again.embed(images).feature, method.embed(images).feature)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_an_embedder_takes_the_file_as_it_is(tmp_path):
     method = made(FILES["torchreid osnet"][0])

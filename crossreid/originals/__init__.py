@@ -89,6 +89,7 @@ def to_original(
     path = Path(path)
     if name == "baseline":
         name = _program(config or {})
+        state = {key: value for key, value in state.items() if key != "centers"}  # which serve training alone
     check_choice("the method of an official checkpoint", name, SYSTEMS)
     if path.suffix == ".ckpt":
         write = getattr(_system(name), "write_mindspore", None)
