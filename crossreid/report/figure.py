@@ -20,8 +20,9 @@ from xml.etree import ElementTree
 
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from crossreid.files import replacing
+from crossreid.files import printable, replacing
 from crossreid.images.decode import decode
 from crossreid.report.style import VARIABLES, styled
 
@@ -51,6 +52,7 @@ class Plot(Figure):
         images: bool = False,
         layout: Literal["constrained"] | None = "constrained",
     ):
+        title = shown(title)
         self.title, self.name, self.shows_images = title, name, images
         self.description = f"{title}."
         self.header, self.rows = list(header), [list(row) for row in rows]
@@ -85,13 +87,18 @@ class Plot(Figure):
         return file.getvalue()
 
     def savefig(self, *given, **named) -> None:
+        scales = [axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis) if axis.get_scale() == "log"]
+        powers = {label for axis in scales for label in axis.get_ticklabels(which="both")}
+        for text in set(self.findobj(Text)) - powers:
+            text.set_text(shown(text.get_text()))
+            text.set_parse_math(False)  # a dollar sign in a name is one
         with styled():
             super().savefig(*given, **named)
 
     def files(self) -> dict[str, bytes]:
         """Ending -> content of ``svg``, ``png``, ``pdf`` and ``csv``."""
         return {
-            "svg": _text(self._tree(), xlink=True).encode("utf-8", "backslashreplace"),
+            "svg": _text(self._tree(), xlink=True).encode(),
             "png": self._saved("png"),
             "pdf": self._saved("pdf", metadata={"CreationDate": None, "Title": self.title}),
             "csv": self.csv().encode("utf-8", "backslashreplace"),
@@ -109,7 +116,7 @@ class Plot(Figure):
         top = 72 * self._above
         root.set("viewBox", f"0 {top:g} {width:g} {height - top:g}")
         root.set("role", "img")
-        root.set("aria-label", self.description)
+        root.set("aria-label", shown(self.description))
         text = _text(root, xlink=False)
         for value, variable in VARIABLES.items():
             text = text.replace(f": {value}", f": var(--{variable})")
@@ -151,6 +158,12 @@ class Plot(Figure):
         return root
 
 
+def shown(text: str) -> str:
+    """Text for a figure: names of files and identities may hold characters that no SVG file can, which are written
+    out."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
 def _hint(part: ElementTree.Element, texts: Sequence[str]) -> None:
     """Put texts as titles: into each mark of a group of marks, else into the part itself."""
     marks = list(part.iter(f"{{{SVG}}}use"))
@@ -163,7 +176,7 @@ def _hint(part: ElementTree.Element, texts: Sequence[str]) -> None:
 
 def _title(part: ElementTree.Element, text: str) -> None:
     title = ElementTree.Element(f"{{{SVG}}}title")
-    title.text = text
+    title.text = shown(text)
     part.insert(0, title)
 
 

@@ -16,7 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, NullLocator
 
 from crossreid.report import style
-from crossreid.report.figure import WIDTH, Plot
+from crossreid.report.figure import WIDTH, Plot, shown
 
 Corner = Literal["best", "lower right", "upper left"]
 HEIGHT = 2.8  # inches of a chart without its title
@@ -229,22 +229,22 @@ def heatmap(
         axes.grid(False)
         axes.spines[:].set_visible(False)
         small = 7.5 if line > 0.15 else 6
-        axes.set_yticks(np.arange(len(rows)) + 0.5, rows, fontsize=small, color=style.INK)
+        axes.set_yticks(np.arange(len(rows)) + 0.5, list(map(shown, rows)), fontsize=small, color=style.INK)
         every = max(1, math.ceil(len(columns) / 10))
         every = next(step for step in (1, 2, 5, 10, 20, 50, every) if step >= every)
-        shown = np.arange(0 if edges else every - 1, len(columns), every)
-        axes.set_xticks(shown + (0 if edges else 0.5), [columns[int(at)] for at in shown])
+        places = np.arange(0 if edges else every - 1, len(columns), every)
+        axes.set_xticks(places + (0 if edges else 0.5), [shown(columns[int(at)]) for at in places])
         axes.set_xlabel(x)
         if beside:
             other = axes.secondary_yaxis("right")
-            other.set_yticks(np.arange(len(rows)) + 0.5, beside, fontsize=small, color=style.INK)
+            other.set_yticks(np.arange(len(rows)) + 0.5, list(map(shown, beside)), fontsize=small, color=style.INK)
             other.spines[:].set_visible(False)
             axes.set_title(beside_title, loc="right", fontsize=small)
         bar = figure.colorbar(
             drawn, ax=axes, location="top", fraction=0.05, shrink=0.4, anchor=(0, 0), aspect=12
         )
         bar.outline.set_visible(False)
-        bar.set_ticks([0, 1], labels=key)
+        bar.set_ticks([0, 1], labels=list(map(shown, key)))
     return figure
 
 
