@@ -21,8 +21,8 @@ from crossreid.losses.scatter import intra_domain_scatter
 from crossreid.records import UserError
 
 # Of a batch's ``logits`` (N, C) or ``features`` (N, D), and of what else they name: ``targets`` (N,), ``domains``
-# (N,), ``count``, the number of domains there can be, and the method's ``centers`` (C, D), which are learned. All further
-# parameters are options.
+# (N,), ``count``, the number of domains there can be, and the method's ``centers`` (C, D), which are learned. All
+# further parameters are options.
 LOSSES: dict[str, Callable] = {
     "cross_entropy": smoothed_identity,
     "focal": focal,
@@ -93,8 +93,8 @@ def chosen(
     with_centers = [loss for loss in losses if loss.takes("centers")]
     if with_centers and not centers:
         raise UserError(
-            f"{where}: the loss {with_centers[0].name} wants centers that are learned, which this method does not have: "
-            "leave it out, or take the method baseline"
+            f"{where}: the loss {with_centers[0].name} wants centers that are learned, which this method does not "
+            "have: leave it out, or take the method baseline"
         )
     if len(with_centers) > 1 or any(loss.weight <= 0 for loss in with_centers):
         raise UserError(f"{where}: a loss with centers is given once, with a weight above 0, or left out")

@@ -12,6 +12,7 @@ from torch import nn
 
 from crossreid import outside
 from crossreid.nn import mobilenet, osnet
+from crossreid.nn import resnet as resnets
 from crossreid.nn.maps import Backbone
 from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.nn.osnet import OSNet
@@ -195,19 +196,8 @@ def _adapt(name: str, network: nn.Module) -> Callable | None:
     if name in osnet.NETWORKS:
         return osnet.named_as_ours
     if name in NETWORKS and name not in PLAIN:
-        return _ibn_names
+        return resnets.named_as_ours
     return _dense_names if name == "densenet121" else None
-
-
-def _ibn_names(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """IBN-Net's names of mixed normalisations -> ours."""
-    for pattern, ours in (
-        (r"\.bn1\.IN\.", ".bn1.instance."),
-        (r"\.bn1\.BN\.", ".bn1.batch."),
-        (r"\.IN\.", ".after."),
-    ):
-        values = {re.sub(pattern, ours, key): value for key, value in values.items()}
-    return dict(values)
 
 
 def _dense_names(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
