@@ -90,6 +90,11 @@ FILES = {
         ["base.layer1.0.conv1.weight", "bottleneck.running_var", "classifier.weight"],
         None,
     ),
+    "transreid": (
+        {"backbone": "transreid_deit_small_stride12", "pooling": "token"},
+        ["base.pos_embed", "base.blocks.11.attn.qkv.bias", "base.fc.weight", "bottleneck.running_var"],
+        None,
+    ),
 }
 
 
@@ -110,7 +115,7 @@ def theirs(method, folder):
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.filterwarnings("ignore:.*does not record")
+@pytest.mark.filterwarnings("ignore:.*does not record", "ignore:.*NECK_FEAT")
 def test_a_program_s_file_is_recognised_and_gives_the_same_features(name, tmp_path):
     settings, names, key = FILES[name]
     method = made(settings)
@@ -161,6 +166,22 @@ def test_older_names_of_fast_reid_and_its_pixels(tmp_path):
 def test_models_of_fast_reid_that_no_method_is_are_refused_by_name(more, reason, tmp_path):
     state = dict(theirs(made(FILES["fast-reid bag of tricks"][0]), tmp_path)["model"]) | more
     torch.save({"model": state}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=reason):
+        crossreid.load(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
+    "more, reason",
+    [
+        ({"base.sie_embed": torch.ones(6, 1, 384)}, "an embedding of cameras"),
+        ({"b1.0.norm1.weight": torch.ones(384)}, "jigsaw branch"),
+        ({"base.pos_embed": torch.ones(1, 100, 384)}, "99 patches is none of those known"),
+    ],
+)
+def test_models_of_transreid_that_no_method_is_are_refused_by_name(more, reason, tmp_path):
+    state = {"base.cls_token": torch.ones(1, 1, 384), "base.pos_embed": torch.ones(1, 129, 384)}
+    state |= {"bottleneck.running_mean": torch.ones(384)} | more
+    torch.save(state, tmp_path / "other.pth")
     with pytest.raises(UserError, match=reason):
         crossreid.load(tmp_path / "other.pth")
 

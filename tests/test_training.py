@@ -272,6 +272,7 @@ def _relabelling(rank, tree, run):
     torch.save([dict(method.named_parameters()), loaders["train"].state(), method.seen], f"{run}-{rank}.pt")
 
 
+@pytest.mark.slow
 def test_two_processes_learn_from_the_labels_of_the_first(experiment, tmp_path):
     tree = experiment | {"method": {"name": Relabelled, "backbone": "tiny", "pretrained": None}}
     tree = config.load(tree).to_dict()

@@ -33,7 +33,8 @@ class BaselineConfig:
     pretrained: pretrained weights, see ``crossreid.nn.backbones.start``; null for random ones.
     last_stride, variant: see ``crossreid.nn.backbones.backbone``.
     attention: AGW's non-local blocks between the stages of a residual network, of inner width 1.
-    pooling: from maps to a vector, a name of ``crossreid.nn.pooling.LAYERS``.
+    pooling: from maps to a vector, a name of ``crossreid.nn.pooling.LAYERS``; or ``token``, a transformer's token of
+        the class in their place (TransReID).
     embedding: width of a linear layer with batch normalisation and rectifier behind the pooling, as OSNet has it; 0
         for none.
     neck: batch normalisation without a bias behind that, whose output is classified and searched with.
@@ -79,7 +80,7 @@ class Baseline(Method):
 
     def __init__(self, config: BaselineConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
-        check_choice("method.pooling", config.pooling, LAYERS)
+        check_choice("method.pooling", config.pooling, (*LAYERS, "token"))
         check_choice("method.classifier", config.classifier, CLASSIFIERS)
         check_choice("method.metric", config.metric, ("cosine", "euclidean"))
         self.unit_length = config.metric == "cosine"
@@ -98,9 +99,10 @@ class Baseline(Method):
             nonlocal_width=1 if config.attention else None,
             gradient_checkpointing=config.gradient_checkpointing,
             not_negative=config.pooling.startswith("gem"),
+            token=config.pooling == "token",
         )
         width = self.backbone.channels
-        self.pool = LAYERS[config.pooling]()
+        self.pool = None if config.pooling == "token" else LAYERS[config.pooling]()
         self.embedding = None
         if config.embedding:
             self.embedding = nn.Sequential(
@@ -184,5 +186,5 @@ class Baseline(Method):
         return found
 
     def _global(self, images: torch.Tensor) -> torch.Tensor:
-        pooled = self.pool(self.feature_map(images))
+        pooled = self.backbone.token(images) if self.pool is None else self.pool(self.feature_map(images))
         return pooled if self.embedding is None else self.embedding(pooled)
