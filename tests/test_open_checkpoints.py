@@ -5,9 +5,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PILImage
 
 import crossreid
 from crossreid import Embedder, checkpoint
+from crossreid.__main__ import main
 from crossreid.methods.baseline import Baseline, BaselineConfig
 from crossreid.records import UserError
 
@@ -200,6 +202,44 @@ def test_models_of_transreid_that_no_method_is_are_refused_by_name(more, reason,
 def test_what_another_program_would_compute_otherwise_is_not_written_in_its_form(settings, tmp_path):
     with pytest.raises(UserError, match="no published program has a baseline of these settings"):
         theirs(made(settings), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["torchreid osnet", "fast-reid sbs", "strong baseline"])
+def test_every_command_takes_the_file_as_it_is(name, tmp_path, capsys):
+    for needed in ("onnx", "onnxscript", "onnxruntime", "lancedb", "fastapi"):
+        pytest.importorskip(needed)
+    from starlette.testclient import TestClient
+
+    from crossreid.gallery import Gallery
+    from crossreid.serve import create_app
+
+    theirs(made(FILES[name][0]), tmp_path)
+    random = np.random.default_rng(1)
+    for side in ("query", "gallery"):
+        for person in range(3):
+            (tmp_path / side).mkdir(exist_ok=True)
+            pixels = random.integers(0, 99, (64, 32, 3), np.uint8) + np.uint8(50 * person)
+            PILImage.fromarray(pixels).save(tmp_path / side / f"{person:04d}_c{1 + (side == 'query')}.png")
+    file, model, place = (str(tmp_path / each) for each in ("theirs.pth", "model", "people.gallery"))
+    sides = ["--query", str(tmp_path / "query"), "--gallery", str(tmp_path / "gallery")]
+    assert main(["export", file, model]) == 0
+    tables = []
+    for each in (file, model):
+        assert main(["evaluate", each, *sides, "--device", "cpu"]) == 0
+        tables.append(re.findall(r"^.*gallery +\d.*$", capsys.readouterr().out, re.M))
+    assert tables[0] and tables[0] == tables[1]
+    assert main(["index", file, str(tmp_path / "gallery"), "--gallery", place, "--device", "cpu"]) == 0
+    embedder = Embedder(file, "cpu")
+    with Gallery.open(place, fingerprint=embedder.fingerprint, read_only=True) as gallery:
+        client = TestClient(create_app(gallery, embedder, images=tmp_path), base_url="http://127.0.0.1")
+        image = tmp_path / "gallery" / "0001_c1.png"
+        answer = client.post(
+            "/api/search", files={"image": (image.name, image.read_bytes())}, data={"top": "3"}
+        )
+        hits = answer.json()["hits"]
+    assert len(hits) == 3 and hits[0]["entry"]["path"].endswith(image.name)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not record")
