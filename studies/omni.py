@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import pairs
 from study import Scores, Study, main, markdown, spread
 
-from crossreid import data, synthetic
+from crossreid import data, outside, synthetic
 from crossreid.files import replacing
+
+outside.load_module("pairs")  # which the settings name
 
 DOMAINS, IDENTITIES, IMAGES = 12, 80, 3
 # An epoch shows every person once.
@@ -27,7 +28,7 @@ GATED = {
     "meta": False,
 }
 AGW = {"name": "agw", "attention": False, "pooling": "average", "loss": "hard"}
-CONTRAST = {"base_losses": ["cross_entropy", "triplet", {"name": pairs.contrast, "feature": "bn"}]}
+CONTRAST = {"base_losses": ["cross_entropy", "triplet", {"name": "pairs:contrast", "feature": "bn"}]}
 # Name -> method, table that it learns from, sampler.
 TRAININGS = {
     "AGW, visible": (AGW | {"streams": 1}, "visible", "identity"),
@@ -38,8 +39,8 @@ TRAININGS = {
     "joint: one stem": (AGW | {"streams": 1}, "all", "cross_modal_once"),
     "joint: gates": (GATED, "all", "cross_modal_once"),
     "joint: gates, grey, exchange": (GATED, "all", "cross_modal_once"),
-    "joint: gates, two styles": (GATED | CONTRAST, "all", pairs.TwoStyles),
-    "joint: gates, two styles, grey, exchange": (GATED | CONTRAST, "all", pairs.TwoStyles),
+    "joint: gates, two styles": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
+    "joint: gates, two styles, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
 }
 
 
@@ -106,7 +107,7 @@ def _table(path: Path, roots: dict[str, Path], takes, split: str | None = None) 
 def settings(folder: Path, name: str) -> dict:
     method, table, sampler = TRAININGS[name]
     schedule = {"name": "cosine", "unit": "iteration", "warmup": 1, "end": 0.01}
-    adam = {"name": "adam", "lr": 3.5e-4, "weight_decay": 5e-4, "schedule": schedule}
+    adam = {"name": "adam", "lr": 2e-3, "weight_decay": 5e-4, "schedule": schedule}
     gates = {"name": "sgd", "lr": 0.1, "momentum": 0, "weight_decay": 0, "schedule": {"name": "constant"}}
     start = {"backbone": "mobilenet_v2_1.0", "pretrained": str(folder / "mobilenet_v2.pth")}
     factor = {} if method["name"] == "metabin" else {"backbone_lr_factor": 1.0}

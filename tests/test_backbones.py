@@ -206,7 +206,7 @@ def test_patches_that_overlap_take_the_positions_of_a_square_image(tmp_path):
 
 @pytest.mark.parametrize("name", ["tiny", "osnet_x0_25", "timm:convnext_atto"])
 def test_a_network_without_a_token_is_refused_where_one_is_asked_for(name):
-    with pytest.raises(UserError, match=f"a token of the class: {name} lacks that.*method.pooling average"):
+    with pytest.raises(UserError, match=f"a class token: {name} lacks that.*method.pooling average"):
         backbones.backbone(name, token=True)
 
 

@@ -43,7 +43,7 @@ NORM = "normalisation that can be replaced"
 EARLY = "narrow layers in its first stages"
 VARIANT = "the padding and normalisation of another framework"
 NOT_NEGATIVE = "maps that are never negative, which generalised-mean pooling needs"
-TOKEN = "a token of the class"
+TOKEN = "a class token"
 _HELP = {
     STEM: "or a method and settings without streams of their own (agw and ddag: method.streams 1)",
     STAGES: "or method.attention false",
