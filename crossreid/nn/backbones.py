@@ -82,7 +82,7 @@ def backbone(
         1/16 always, and networks of timm and from elsewhere have strides of their own.
     variant, norm, nonlocal_width, gradient_checkpointing: see ``crossreid.nn.resnet.resnet``. MobileNetV2 takes a
         ``norm`` too, and it alone an ``early_norm``, see there; networks of timm gradient checkpointing.
-    not_negative: whether the method raises the map to a power. token: whether it takes a transformer's token of the
+    not_negative: whether the method raises the map to a power. token: whether it takes a transformer's class token
         class in the place of a map.
 
     The map of ``densenet121`` (Huang et al. 2017) is that of its last normalisation, before any rectifier, as

@@ -15,5 +15,5 @@ class Backbone(nn.Module):
         return super().__call__(images)
 
     def token(self, images: torch.Tensor) -> torch.Tensor:
-        """The token of the class (N, channels), of transformers that have one."""
-        raise NotImplementedError(f"{type(self).__name__} has no token of the class")
+        """The class token (N, channels), of transformers that have one."""
+        raise NotImplementedError(f"{type(self).__name__} has no class token")

@@ -60,7 +60,7 @@ class TimmMap(Backbone):
 
     @property
     def has_token(self) -> bool:
-        """Whether it is a transformer with a token of the class."""
+        """Whether it is a transformer with a class token."""
         return getattr(self.body, "cls_token", None) is not None
 
     def token(self, images: torch.Tensor) -> torch.Tensor:
