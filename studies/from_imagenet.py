@@ -5,22 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import unseen_domains
+import visible_infrared
 from study import Scores, Study, main, markdown, spread
 
 from crossreid import data, synthetic
 
 ACROSS = {
     "AGW": {"name": "agw", "attention": False, "pooling": "average", "loss": "hard"},
-    "DDAG, neither attention": {"name": "ddag", "part": 0, "graph": False},
-    "DDAG, part attention": {"name": "ddag", "graph": False},
-    "DDAG, graph attention": {"name": "ddag", "part": 0},
-    "DDAG, both": {"name": "ddag"},
+    **{name: method for name, method in visible_infrared.METHODS.items() if name.startswith("DDAG")},
 }
 GATES = {
-    "BN": {"norm": "bn", "meta": False},
-    "BIN without meta-learning": {"norm": "bin", "meta": False},
-    "MetaBIN, first order": {"norm": "bin"},
-    "MetaBIN, second order": {"norm": "bin", "second_order": True},
+    name: unseen_domains.VARIANTS[name]
+    for name in ("BN", "BIN without meta-learning", "MetaBIN, first order", "MetaBIN, second order")
 }
 # Layout on disk -> style of what is rendered.
 DOMAINS = unseen_domains.DOMAINS | {"occluded_duke": "viper"}
@@ -80,11 +76,7 @@ def across_settings(folder: Path, method: dict) -> dict:
         "data": {
             "name": "sysu_mm01",
             "roots": {"sysu_mm01": str(folder / "sysu_mm01")},
-            "size": [96, 48],
-            "flip": 0.5,
-            "padding": 6,
-            "grey": 0.5,
-            "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.3, "hue": 0.1},
+            **visible_infrared.IMAGES_AS,
             "loaders": {"train": {"sampler": "cross_modal", "identities": 12, "instances": 2}},
         },
         "protocol": {"name": "sysu_mm01"},
@@ -94,7 +86,6 @@ def across_settings(folder: Path, method: dict) -> dict:
 
 def gates_settings(folder: Path, unseen: str, method: dict) -> dict:
     adam = {"name": "adam", "lr": 3.5e-4, "weight_decay": 5e-4, "schedule": SCHEDULE}
-    gates = {"name": "sgd", "lr": 0.1, "momentum": 0, "weight_decay": 0, "schedule": {"name": "constant"}}
     loaders = {"train": {"sampler": "identity_chunks", "identities": 9, "instances": 4}}
     if method.get("meta", True):
         loaders["meta"] = {"sampler": "domain_balanced", "identities": 12, "instances": 4}
@@ -112,7 +103,8 @@ def gates_settings(folder: Path, unseen: str, method: dict) -> dict:
         "protocol": {"name": "generalization", "targets": list(DOMAINS)},
         "train": {
             "epochs": EPOCHS["gates"],
-            "optimizers": {"main": adam} | ({"gates": gates} if method["norm"] == "bin" else {}),
+            "optimizers": {"main": adam}
+            | ({"gates": unseen_domains.gates(0.1)} if method["norm"] == "bin" else {}),
             "channels_last": True,
         },
     }
