@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pairs
 from study import Scores, Study, joined, main, markdown, spread
 
-from crossreid import synthetic
+from crossreid import outside, synthetic
 from crossreid.records import INFRARED, MODALITIES, VISIBLE
+
+outside.load_module("pairs")  # which the settings name
 
 DOMAINS, IDENTITIES, IMAGES = 12, 80, 3
 # An epoch shows every person once.
@@ -26,7 +27,7 @@ GATED = {
     "meta": False,
 }
 AGW = {"name": "agw", "attention": False, "pooling": "average", "loss": "hard"}
-CONTRAST = {"base_losses": ["cross_entropy", "triplet", {"name": pairs.contrast, "feature": "bn"}]}
+CONTRAST = {"base_losses": ["cross_entropy", "triplet", {"name": "pairs:contrast", "feature": "bn"}]}
 # Name -> method, table that it learns from, sampler.
 TRAININGS = {
     "AGW, visible": (AGW | {"streams": 1}, "visible", "identity"),
@@ -37,8 +38,8 @@ TRAININGS = {
     "joint: one stem": (AGW | {"streams": 1}, "all", "cross_modal_once"),
     "joint: gates": (GATED, "all", "cross_modal_once"),
     "joint: gates, grey, exchange": (GATED, "all", "cross_modal_once"),
-    "joint: gates, two styles": (GATED | CONTRAST, "all", pairs.TwoStyles),
-    "joint: gates, two styles, grey, exchange": (GATED | CONTRAST, "all", pairs.TwoStyles),
+    "joint: gates, two styles": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
+    "joint: gates, two styles, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
 }
 
 
@@ -96,7 +97,7 @@ def _seen(splits: dict, split: str | None = None, modalities=MODALITIES) -> list
 def settings(folder: Path, name: str) -> dict:
     method, table, sampler = TRAININGS[name]
     schedule = {"name": "cosine", "unit": "iteration", "warmup": 1, "end": 0.01}
-    adam = {"name": "adam", "lr": 3.5e-4, "weight_decay": 5e-4, "schedule": schedule}
+    adam = {"name": "adam", "lr": 2e-3, "weight_decay": 5e-4, "schedule": schedule}
     gates = {"name": "sgd", "lr": 0.1, "momentum": 0, "weight_decay": 0, "schedule": {"name": "constant"}}
     start = {"backbone": "mobilenet_v2_1.0", "pretrained": str(folder / "mobilenet_v2.pth")}
     factor = {} if method["name"] == "metabin" else {"backbone_lr_factor": 1.0}

@@ -91,8 +91,7 @@ def lines_of(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple[
                     )
                     raise UserError(
                         f"{table}, line {reader.line_num}: {counted(len(fields), 'field')}, but "
-                        f"{counted(len(columns), 'column')} "
-                        f"({', '.join(columns)}). {mend}"
+                        f"{counted(len(columns), 'column')} ({', '.join(columns)}). {mend}"
                     )
                 yield reader.line_num, dict(zip(columns, (files.uncelled(field.strip()) for field in fields)))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -144,8 +143,7 @@ def _box(line: Mapping[str, str], where: str) -> tuple[int, int, int, int] | Non
         ) from error
     if right <= left or bottom <= top:
         raise UserError(
-            f"{where}: the box {', '.join(given)} is empty: expected x0 < x1 and y0 < y1, the edges in pixels; "
-            "of boxes "
-            "with width and height, x1 is x0 + width and y1 is y0 + height"
+            f"{where}: the box {', '.join(given)} is empty: expected x0 < x1 and y0 < y1, the edges in "
+            "pixels; of boxes with width and height, x1 is x0 + width and y1 is y0 + height"
         )
     return left, top, right, bottom
