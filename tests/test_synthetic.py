@@ -19,7 +19,6 @@ from crossreid.synthetic.styles import STYLES, style
 from crossreid.synthetic.tubes import NUMBER, PARTS, Maps
 from crossreid.synthetic.variation import KINDS, NONE, Variation, body_light, climate, long_shadow
 
-
 # Identity, camera and modality.
 SEEN = ((0, 1, VISIBLE), (1, 2, INFRARED))
 
