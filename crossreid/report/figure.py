@@ -13,7 +13,7 @@ import io
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
@@ -106,9 +106,12 @@ class Plot(Figure):
             "csv": self.csv().encode("utf-8", "backslashreplace"),
         }
 
-    def in_page(self) -> str:
-        """The SVG element for a page: without its title, which stands above it there, and in the page's colours."""
-        root = self._tree()
+    def in_page(self, svg: bytes | None = None) -> str:
+        """The SVG element for a page: without its title, which stands above it there, and in the page's colours.
+
+        svg: that of ``files``, where it is there already; None draws it.
+        """
+        root = self._tree() if svg is None else ElementTree.fromstring(svg)
         above = {part: parent for parent in root.iter() for part in parent}
         for part in [part for part in root.iter() if part.get("id") == f"{self.name}-heading"]:
             above[part].remove(part)
@@ -212,9 +215,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "figure"
 
 
-def write(figures: Sequence[Plot], folder: Path | str) -> list[Path]:
+def write(
+    figures: Sequence[Plot], folder: Path | str, drawn: Mapping[Plot, Mapping[str, bytes]] | None = None
+) -> list[Path]:
     """Writes ``NAME.svg``, ``NAME.png``, ``NAME.pdf`` and ``NAME.csv`` of each figure into the folder, and returns the
-    paths. A name that comes again has a number behind it."""
+    paths. A name that comes again has a number behind it. drawn: figure -> its ``files``, where they are there already.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -222,7 +228,8 @@ def write(figures: Sequence[Plot], folder: Path | str) -> list[Path]:
     for figure in figures:
         seen[figure.name] += 1
         name = figure.name if seen[figure.name] == 1 else f"{figure.name}-{seen[figure.name]}"
-        for ending, content in figure.files().items():
+        files = drawn[figure] if drawn is not None else figure.files()
+        for ending, content in files.items():
             path = folder / f"{name}.{ending}"
             with replacing(path) as temporary:
                 temporary.write_bytes(content)
