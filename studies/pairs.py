@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
 from crossreid import checkpoint
-from crossreid.data.sampling import CrossModalOnceSampler
+from crossreid.data.sampling import IdentitySampler
 from crossreid.files import replacing, write_json
+from crossreid.images.decode import decode
+from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.records import Labels
 
@@ -86,8 +87,7 @@ class People:
             if not path.exists():
                 whole = np.empty((len(self.paths), *size, 3), np.uint8)
                 for number, name in enumerate(self.paths):
-                    image = Image.open(self.folder / name).convert("RGB")
-                    whole[number] = image.resize(size[::-1], Image.Resampling.BILINEAR)
+                    whole[number] = fit(decode(self.folder / name), size, "bilinear")
                 with replacing(path) as temporary, open(temporary, "wb") as file:
                     np.save(file, whole)
             self.loaded[size] = np.load(path, mmap_mode="r")
@@ -138,26 +138,39 @@ def contrast(features: torch.Tensor, targets: torch.Tensor, temperature: float =
     return -(shares * same).sum(1).div(same.sum(1)).mean()
 
 
-class TwoStyles(CrossModalOnceSampler):
-    """Batches like ``cross_modal_once``, of people of two styles only: of those whom the same two infrared cameras have
-    seen. As many batches an epoch as there would be without that."""
+class TwoStyles(IdentitySampler):
+    """Batches of people of two styles only, those whom the same two infrared cameras have seen, K images each of
+    whatever modality. As many batches an epoch as there would be without that."""
 
     def __init__(self, labels: Labels, identities: int, instances: int):
         super().__init__(labels, identities, instances)
-        seen_by = labels.camera[[rows[0] for rows in self.infrared]]
-        self.styles = [np.flatnonzero(seen_by == camera) for camera in np.unique(seen_by)]
+        seen_by = [labels.camera[rows[labels.modality[rows] == 1][0]] for rows in self.rows]
+        self.styles = [np.flatnonzero(np.equal(seen_by, camera)) for camera in np.unique(seen_by)]
 
     def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
         for _ in range(len(self)):
             two = rng.choice(len(self.styles), 2, replace=False)
             chosen = [rng.choice(self.styles[style], self.identities // 2, replace=False) for style in two]
-            count = self.instances // 2
-            yield [
-                int(row)
-                for side in (self.visible, self.infrared)
-                for person in np.concatenate(chosen)
-                for row in rng.choice(side[person], count, replace=len(side[person]) < count)
-            ]
+            yield self.images(np.concatenate(chosen), rng)
+
+    def images(self, people: np.ndarray, rng: np.random.Generator) -> list[int]:
+        return [row for person in people for row in _drawn(rng, self.rows[person], self.instances)]
+
+
+class TwoStylesAcross(TwoStyles):
+    """The same with half of the images of each person visible, which come first, and half infrared."""
+
+    def __init__(self, labels: Labels, identities: int, instances: int):
+        super().__init__(labels, identities, instances)
+        self.sides = [[rows[labels.modality[rows] == side] for rows in self.rows] for side in (0, 1)]
+
+    def images(self, people: np.ndarray, rng: np.random.Generator) -> list[int]:
+        half = self.instances // 2
+        return [row for side in self.sides for person in people for row in _drawn(rng, side[person], half)]
+
+
+def _drawn(rng: np.random.Generator, rows: np.ndarray, count: int) -> list[int]:
+    return rng.choice(rows, count, replace=len(rows) < count).tolist()
 
 
 def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule) -> Path:
