@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from crossreid.records import UserError
+from crossreid.records import UserError, pip_install
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -55,10 +55,46 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def is_address(name: object) -> bool:
+    """Whether a name is an address such as ``s3://bucket/people``, and not a place in a folder."""
+    return "://" in str(name)
+
+
+def place(name: str | Path) -> Path:
+    """A path; of an address one of universal_pathlib, which fsspec opens. Only names that a user has given are made
+    places; text that is an address is otherwise the name of a file, and nothing is fetched.
+
+    Raises UserError where what this kind of address needs is not installed."""
+    if not is_address(name):
+        return Path(name)
+    try:
+        from upath import UPath
+
+        found = UPath(str(name))
+        _ = found.fs  # is what needs the package of this kind of address
+    except Exception as error:
+        raise UserError(
+            f"{name} is an address that cannot be reached ({' '.join(str(error).split())[:300]}): "
+            f"{pip_install('ray')}, or copy the files to a folder"
+        ) from error
+    return cast(Path, found)
+
+
 @contextmanager
 def opened(path: str | Path) -> Iterator[BinaryIO]:
     """A file to be read in binary. Raises UserError where there is none, or where it is a pipe or a device, which could
     keep whoever reads it waiting for ever."""
+    if not isinstance(path, str | Path) and is_address(path):
+        try:
+            remote = path.open("rb")
+        except Exception as error:  # each kind of store has its own
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(
+                f"{path}: cannot be opened ({reason}); check the address, and whether you may read it"
+            ) from error
+        with remote:
+            yield remote
+        return
     descriptor = -1
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
@@ -180,6 +216,15 @@ def clear_dead(path: Path) -> None:
         writer = leftover.name.split(".")[-2]
         if writer.isdecimal() and not psutil.pid_exists(int(writer)):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. In a store that has an address an object only ever appears whole."""
+    if is_address(path):
+        path.write_bytes(content)
+        return
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value) -> None:

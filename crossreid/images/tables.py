@@ -7,15 +7,18 @@ import difflib
 import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from crossreid import files
 from crossreid.images import decode, labels, timestamps
-from crossreid.records import Image, UserError, counted
+from crossreid.records import Image, UserError, counted, pip_install
 
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
 KNOWN = ("path", "identity", "camera", "modality", "split", "time", *BOX_COLUMNS)
-SUFFIXES = (".csv", ".tsv")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".lance")
+# Stores of objects to which a line of a table may lead, wherever the table lies.
+STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss")
 # What is told by fields of an image is not repeated as text.
 _FIELDS = ("modality", "time", *BOX_COLUMNS)
 
@@ -23,7 +26,8 @@ _FIELDS = ("modality", "time", *BOX_COLUMNS)
 def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> list[tuple[int, Image]]:
     """The number of the line and the image of each line that is not blank, in the order of the table.
 
-    table: a text file in UTF-8 whose first line names the columns, with commas, semicolons or tabs between them.
+    table: a text file in UTF-8 whose first line names the columns, with commas, semicolons or tabs between them; a
+        Parquet file; or a Lance data set. Of the last two, lines are numbered from 1.
         ``path`` (relative to the table) must be there; ``identity``, ``camera``, ``modality``, ``split``, ``time`` and
         a box in pixels, ``x0``, ``y0``, ``x1``, ``y1``, may be. Other columns are kept in ``Image.extra``, and a
         warning names them.
@@ -58,7 +62,10 @@ def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> 
 
 
 def path_of(table: Path, text: str) -> Path:
-    """The file that a line of a table names; backslashes are those of Windows where no file has them in its name."""
+    """The file that a line of a table names, or the address of an object; backslashes are those of Windows where no
+    file has them in its name."""
+    if text.partition("://")[0] in STORES and files.is_address(text):
+        return files.place(text)
     path = table.parent / text
     if "\\" not in text or path.exists():
         return path
@@ -67,11 +74,14 @@ def path_of(table: Path, text: str) -> Path:
 
 
 def lines_of(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, column -> text) for each line of a CSV file that is not blank; columns in small letters.
+    """(line number, column -> text) for each line that is not blank; columns in small letters.
 
     check: is given the columns first, and raises UserError where they will not do. Raises UserError for a file that is
     no such table.
     """
+    if table.suffix.lower() in (".parquet", ".lance"):
+        yield from _rows(table, check)
+        return
     try:
         # Spreadsheets begin with a byte order mark.
         with files.opened(table) as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as file:
@@ -100,6 +110,56 @@ def lines_of(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple[
         ) from error
     except OSError as error:
         raise UserError(f"{table} cannot be opened ({error.strerror or error}): check the path") from error
+
+
+def _rows(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The lines of a Parquet file or a Lance data set, as somebody would write them into a CSV file; columns of lists
+    or bytes are left out."""
+    number, columns = 0, None
+    for batch in _batches(table):
+        if columns is None:
+            columns = [name.strip().lower() for name in batch.schema.names]
+            check(columns)
+        for values in zip(*(column.to_pylist() for column in batch.columns)):
+            number += 1
+            yield number, {name: _text(value) for name, value in zip(columns, values)}
+
+
+def _batches(table: Path) -> Iterator:
+    expected = "expected a table with a column path; write it again, or give a CSV file"
+    if table.suffix.lower() == ".parquet":
+        try:
+            import pyarrow.parquet
+        except ImportError as error:
+            raise UserError(f"{table} needs pyarrow, which is not installed: {pip_install('ray')}") from error
+        with files.opened(table) as file, files.understood(table, expected):
+            content = pyarrow.parquet.ParquetFile(file)
+            yield from content.iter_batches(columns=_told(content.schema_arrow))
+        return
+    try:
+        import lancedb
+    except ImportError as error:
+        raise UserError(f"{table} needs LanceDB, which is not installed: {pip_install('search')}") from error
+    with files.understood(table, f"{expected}, and a folder that Lance wrote"):
+        rows = lancedb.connect(str(table.parent)).open_table(table.stem)
+        yield from rows.search().select(_told(rows.schema)).to_batches()
+
+
+def _told(schema) -> list[str]:
+    """The columns that hold neither lists nor bytes."""
+    from pyarrow import types
+
+    kinds = (types.is_nested, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+    return [field.name for field in schema if not any(kind(field.type) for kind in kinds)]
+
+
+def _text(value: object) -> str:
+    # pandas makes fractions of a column of whole numbers of which one is missing, which then is not a number.
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value).strip()
 
 
 def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
