@@ -45,6 +45,7 @@ def run(words: list[str]) -> None:
     )
     for act in (check, prepare):
         act.epilog = "Settings of the data set's reader follow as --settings.NAME VALUE."
+    parsing.show_examples(acts, "data", __doc__)
     chosen, rest = parsing.parse(parser, words)
     settings = parsing.reader_settings(rest)
     if chosen.act == "list":

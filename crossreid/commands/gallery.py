@@ -1,7 +1,8 @@
-"""Say what a gallery holds, delete from it, or prepare it for approximate search.
+"""Show what a gallery holds, change or delete entries, or prepare approximate search.
 
 examples:
     crossreid gallery info people.gallery
+    crossreid gallery update people.gallery --camera 3 --set camera=door
     crossreid gallery delete people.gallery --older-than 30 --yes
     crossreid gallery index people.gallery
 """
@@ -48,6 +49,7 @@ def run(words: list[str]) -> None:
     )
     delete.add_argument("--all", action="store_true", help="every entry")
     delete.add_argument("--yes", action="store_true", help="do it, and not only say how many they are")
+    parsing.show_examples(acts, "gallery", __doc__)
     chosen = parser.parse_args(words)
     if (chosen.place is None) == (chosen.gallery is None):
         raise UserError(f"which gallery? Name one: crossreid gallery {chosen.act} --gallery PLACE")
@@ -63,10 +65,8 @@ def run(words: list[str]) -> None:
         elif chosen.act == "update":
             print(f"{counted(_update(gallery, chosen), 'entry')} changed")
         elif chosen.act == "index":
-            print(
-                f"approximate search finds {gallery.build_index():.1%} of the true first 20; "
-                "use it with --approximate"
-            )
+            gallery.build_index()
+            print(f"approximate search finds {_found(gallery.info())}; use it with --approximate")
         elif not chosen.yes:
             print(f"{counted(gallery.count(condition), 'entry')} would be deleted; --yes deletes them")
         else:
@@ -133,9 +133,14 @@ def _described(info) -> str:
         "columns": _few(info.columns),
         "index": "none, search is exact"
         if info.recall is None
-        else f"finds {info.recall:.1%} of the true first 20 when asked for with --approximate",
+        else f"finds {_found(info)} when asked for with --approximate",
     }
     return "\n".join(f"{name:<12} {value}" for name, value in lines.items())
+
+
+def _found(info) -> str:
+    within = "" if info.recall_within is None else f", {info.recall_within:.1%} within a filter"
+    return f"{info.recall:.1%} of the true first 20{within}"
 
 
 def _few(names, limit: int = 20) -> str:
