@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,6 +115,14 @@ def weights(run: Run) -> Path | None:
         if (run.folder / name).is_file():
             return run.folder / name
     return None
+
+
+def with_model(runs: Sequence[Run]) -> Iterator[tuple[Run, Sequence[dict]]]:
+    """The runs that hold ranked lists and a trained model, each with its lists."""
+    for run in runs:
+        lists = run.evaluation.get("ranked") or ()
+        if lists and weights(run) is not None:
+            yield run, lists
 
 
 def model(run: Run):
