@@ -57,7 +57,7 @@ def features(run: Run, name: str | None = None) -> Features | None:
     """The stored vectors of the run; with ``name`` those of that feature, embedded again where another one is
     stored. None where nothing is stored and nothing was asked for."""
     stored = read_features(run.features, run.evaluation.get("feature")) if run.features else None
-    return stored if name is None or (stored is not None and stored.name == name) else embed(run, name)
+    return stored if name is None or (stored is not None and stored.name == name) else embed_again(run, name)
 
 
 def read_features(path: Path, name: str | None = None) -> Features:
@@ -93,7 +93,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
     return Features(vectors, stripes, labels, split, name, stored.protocol, stored.choose()[1])
 
 
-def embed(run: Run, name: str) -> Features:
+def embed_again(run: Run, name: str) -> Features:
     """Vectors of all of the protocol's images by the run's checkpoint."""
     from crossreid import evaluation
     from crossreid.engine import Engine
