@@ -40,7 +40,8 @@ In the unseen domain the order of [the study from random weights](unseen-domains
 every layer, lose to batch normalisation. Probably because the instance branches have no ImageNet weights and the gates
 learn from the first step, which disturbs the pretrained network before it has learned anything: gates in the early
 layers alone, with ImageNet's affine pairs and begun at one half, did not suffer ([omni](omni.md), 445 steps).
-Whether the meta step pays stays open: one of the two ways of leaving a domain out was begun, and nothing was repeated.
+With the meta step, whose steps count too, the score is lower still: in so short a training it does not pay. One of
+the two ways of leaving a domain out was run, once; whether it pays after a long training stays open.
 """
 
 
