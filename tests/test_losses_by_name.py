@@ -371,5 +371,10 @@ def test_wrong_lists_of_losses_are_explained(entries, said):
 def test_gradients(name, features):
     entry = {"name": name, "bandwidth": 1.0} if name == "mmd" else name
     (loss,) = chosen("x", [entry], ("global",), {}, centers=True)
-    given = {"targets": TARGETS, "domains": DOMAINS, "count": 3, "centers": torch.eye(4, 5, dtype=torch.float64)}
+    given = {
+        "targets": TARGETS,
+        "domains": DOMAINS,
+        "count": 3,
+        "centers": torch.eye(4, 5, dtype=torch.float64),
+    }
     assert torch.autograd.gradcheck(lambda v: loss(features=v, **given), features.requires_grad_(), atol=1e-6)
