@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from crossreid.records import UserError
+from crossreid.records import UserError, pip_install
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -55,10 +55,67 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def address(path: str | Path) -> str | None:
+    """What fsspec calls a file elsewhere, such as ``s3://bucket/people.csv``, from the path that was made of it; None
+    for one of this computer."""
+    found = _ADDRESS.fullmatch(str(path))
+    return f"{found[1]}://{found[2]}" if found else None
+
+
+# A Path makes one stroke of two, and one that was joined to others begins with them.
+_ADDRESS = re.compile(r"(?:.*/)?([a-z][a-z0-9]+):/+(.*)", re.DOTALL)
+
+
+def elsewhere(place: str):
+    """fsspec's file system of an ``address``, and what it calls the file."""
+    try:
+        import fsspec
+    except ImportError as error:
+        raise UserError(
+            f"{place} lies elsewhere, which needs fsspec, not installed here: {pip_install('remote')}"
+        ) from error
+    try:
+        return fsspec.core.url_to_fs(place)
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"{place} cannot be opened ({error}): install what fsspec needs for such addresses"
+        ) from error
+
+
+def piece(path: str | Path, start: int, length: int) -> bytes:
+    """At most so many bytes of a file from a place on; of a file elsewhere only these are fetched."""
+    if place := address(path):
+        system, name = elsewhere(place)
+        with _answering(place):
+            return system.cat_file(name, start=start, end=start + length)
+    with opened(path) as file:
+        file.seek(start)
+        return file.read(length)
+
+
+@contextmanager
+def _answering(place: str) -> Iterator[None]:
+    """Whatever an object store answers, as a UserError; what uses the answer stands outside."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{place}: cannot be read ({reason[:300]}); check the address, and whether you may read it"
+        ) from error
+
+
 @contextmanager
 def opened(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to be read in binary. Raises UserError where there is none, or where it is a pipe or a device, which could
-    keep whoever reads it waiting for ever."""
+    """A file to be read in binary, perhaps from elsewhere, see ``address``. Raises UserError where there is none, or
+    where it is a pipe or a device, which could keep whoever reads it waiting for ever."""
+    if place := address(path):
+        system, name = elsewhere(place)
+        with _answering(place):
+            file = system.open(name, "rb")
+        with file:
+            yield file
+        return
     descriptor = -1
     try:
         if stat.S_ISREG(os.stat(path).st_mode):

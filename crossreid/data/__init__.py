@@ -44,7 +44,7 @@ from crossreid.data.sets import (
 )
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.data.splitting import hold_out
-from crossreid.files import as_path
+from crossreid.files import address, as_path
 from crossreid.records import Image, UserError, counted, did_you_mean
 
 SOURCES: dict[str, Source] = {
@@ -120,7 +120,7 @@ def locate(name: str, roots: Mapping[str, str | Path] | None = None) -> Path:
     source = get(name)
     if roots and roots.get(name):
         root = Path(roots[name]).expanduser()
-        if not root.exists():
+        if not root.exists() and not address(root):
             raise UserError(f"{source.title}: {root}, given as data.roots.{name}, does not exist.")
         return root
     both = f"set data.roots.{name} to its folder, or CROSSREID_DATA to the folder that holds {source.folder}"

@@ -1,4 +1,5 @@
-"""Images listed in a table: the one reader of CSV files, for training, evaluation, embedding and indexing."""
+"""Images listed in a table, a CSV file or a Lance data set: its one reader, for training, evaluation, embedding and
+indexing."""
 
 from __future__ import annotations
 
@@ -10,14 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from crossreid import files
-from crossreid.images import decode, labels, timestamps
+from crossreid.images import decode, labels, lance, tars, timestamps
 from crossreid.records import Image, UserError, counted
 
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
-KNOWN = ("path", "identity", "camera", "modality", "split", "time", *BOX_COLUMNS)
-SUFFIXES = (".csv", ".tsv")
+KNOWN = ("path", "identity", "camera", "modality", "split", "time", *BOX_COLUMNS, "offset")
+SUFFIXES = (".csv", ".tsv", lance.SUFFIX)
 # What is told by fields of an image is not repeated as text.
-_FIELDS = ("modality", "time", *BOX_COLUMNS)
+_FIELDS = ("modality", "time", *BOX_COLUMNS, "offset")
 
 
 def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> list[tuple[int, Image]]:
@@ -25,15 +26,19 @@ def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> 
 
     table: a text file in UTF-8 whose first line names the columns, with commas, semicolons or tabs between them.
         ``path`` (relative to the table) must be there; ``identity``, ``camera``, ``modality``, ``split``, ``time`` and
-        a box in pixels, ``x0``, ``y0``, ``x1``, ``y1``, may be. Other columns are kept in ``Image.extra``, and a
-        warning names them.
+        a box in pixels, ``x0``, ``y0``, ``x1``, ``y1``, may be; ``offset`` where the path is that of a tar, see
+        ``crossreid.images.tars``. Other columns are kept in ``Image.extra``, and a warning names them. Or a Lance data
+        set (``.lance``) with such columns, and ``image``, the bytes of the file, in the place of ``path``.
     needed: columns that must be there, with something in every line.
     modality: of images whose line does not give one.
 
     Identities and cameras that are not all whole numbers are numbered in sorted order; as they were written they stand
     in ``extra``, like ``path`` and ``split``. Raises UserError that gives the line.
     """
-    lines = list(_lines(table, needed))
+    packed = table.suffix.lower() == lance.SUFFIX
+    if packed:
+        needed = [name for name in needed if name != "path"]
+    lines = list(_rows(table, needed) if packed else _lines(table, needed))
     if not lines:
         raise UserError(
             f"{table} lists no images: a line for each is expected below the line of the columns."
@@ -45,10 +50,12 @@ def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> 
             if not line[column]:
                 raise UserError(f"{where}: no {column} is given. Fill it in, or remove the line.")
         word, when = line.get("modality"), line.get("time")
+        path = table if packed else path_of(table, line["path"])
         image = Image(
-            path_of(table, line["path"]),
+            path,
             modality=labels.modality(word, where) if word else modality,
             time=timestamps.taken(when, f"{where}: time") if when else None,
+            array_index=number if packed else _offset(path, line.get("offset", ""), where),
             box=_box(line, where),
             extra={name: text for name, text in line.items() if name not in _FIELDS},
         )
@@ -97,6 +104,29 @@ def _lines(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, 
         ) from error
     except OSError as error:
         raise UserError(f"{table} cannot be opened ({error.strerror or error}): check the path") from error
+
+
+def _rows(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The same for each row of a Lance data set, with what it calls the row."""
+    columns, rows = lance.labels(table)
+    _check_columns(table, columns, needed)
+    yield from rows
+
+
+def _offset(path: Path, text: str, where: str) -> int | None:
+    """Where in a tar the image lies."""
+    if path.suffix.lower() != tars.SUFFIX:
+        if text:
+            raise UserError(
+                f"{where}: an offset is given, but {path.name} is not a tar: give the path of one, or leave it empty"
+            )
+        return None
+    if not text.isascii() or not text.isdecimal():
+        raise UserError(
+            f"{where}: the offset in {path.name} is {text!r}, but a whole number was expected: make the table with "
+            "`crossreid data index`"
+        )
+    return int(text)
 
 
 def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
