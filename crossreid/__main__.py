@@ -53,6 +53,8 @@ def main(words: list[str] | None = None) -> int:
         return _fail(f"unknown command {words[0]!r}{hint}: choose one of {', '.join(COMMANDS)}.", 2)
     try:
         with warnings.catch_warnings():
+            # Our own are sentences of the command, which are printed whatever is done with warnings elsewhere.
+            warnings.filterwarnings("default", category=UserWarning, module=r"crossreid\b")
             warnings.showwarning = partial(_warn, warnings.showwarning)
             _command(words[0]).run(_imported(words[1:]))
     except UserError as error:

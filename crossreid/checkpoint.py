@@ -99,8 +99,8 @@ def save(path: Path, content: dict) -> None:
             why = "the disk is full" if cause.errno in FULL else cause.strerror or str(cause)
         was = "the checkpoint written before it is intact" if path.exists() else "there was none before it"
         raise UserError(
-            f"could not save {path}: {why}; {was}. Mend that, for example by freeing some space, then continue with "
-            "--resume."
+            f"could not save {path}: {why}; {was}. Mend that, for example by freeing some space, "
+            "then continue with --resume."
         ) from error
 
 

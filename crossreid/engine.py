@@ -70,9 +70,8 @@ class Engine:
             wanted = torch.device(asked)
             if wanted.type != self.device.type or wanted.index not in (None, self.device.index):
                 raise UserError(
-                    f"the device {asked!r} was asked for, but this process works on {self.device}, which an "
-                    "earlier run in it, its launcher or a variable named ACCELERATE_... chose: use one device in a "
-                    "process"
+                    f"the device {asked!r} was asked for, but this process works on {self.device}, which an earlier "
+                    "run in it, its launcher or a variable named ACCELERATE_... chose: use one device in a process"
                 )
         if processes > 1 and self.world == 1:
             raise UserError(

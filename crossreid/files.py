@@ -180,9 +180,10 @@ def path_of(name: str) -> Path:
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: what would move its cursor or change its colours is written out, line ends too."""
+    """Text for a terminal or a page: what would move its cursor, change its colours, or has no place in an SVG file is
+    written out, line ends too."""
     return re.sub(
-        "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]",
+        "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]",
         lambda found: found[0].encode("unicode_escape").decode("ascii"),
         text,
     )

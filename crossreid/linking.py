@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.evaluation import thresholds
-from crossreid.files import cell, legible, replacing, uncelled
+from crossreid.files import cell, legible, replacing
 from crossreid.gallery import Entry, Filter, Gallery
 from crossreid.gallery.entries import EDGES
 from crossreid.images.labels import plain, whole_number
+from crossreid.images.tables import lines_of
 from crossreid.ops.linking import average_linkage
 from crossreid.records import UserError
 from crossreid.tracklets import Tracklet, Tracklets
@@ -185,14 +186,24 @@ def _entry(key: str, tracklet: Tracklet, identity: str) -> Entry:
 def read_travel(path: Path) -> dict[tuple[str, str], float]:
     """The travel times of a CSV file with the columns ``from``, ``to`` and ``seconds``."""
     expected = "a CSV file with the columns from, to and seconds was expected, such as 1,4,30"
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.DictReader(file))
-        found = {(uncelled(line["from"]), uncelled(line["to"])): float(line["seconds"]) for line in lines}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: {expected} ({error})") from error
-    if not found or not all(np.isfinite(seconds) and seconds >= 0 for seconds in found.values()):
-        raise UserError(f"{path}: {expected}, with seconds from 0")
+
+    def check(columns: list[str]) -> None:
+        if not {"from", "to", "seconds"} <= set(columns):
+            raise UserError(f"{path}, line 1: the columns are {', '.join(columns) or '(none)'}: {expected}")
+
+    found = {}
+    for number, line in lines_of(path, check):
+        try:
+            seconds = float(line["seconds"])
+        except ValueError:
+            seconds = np.nan
+        if not 0 <= seconds < np.inf:
+            raise UserError(
+                f"{path}, line {number}: seconds are {line['seconds']!r}: expected a number from 0"
+            )
+        found[line["from"], line["to"]] = seconds
+    if not found:
+        raise UserError(f"{path} has no lines below that of its columns: {expected}")
     return found
 
 

@@ -146,9 +146,13 @@ class Labels:
 
     def cameras_as_domains(self) -> Labels:
         """The same labels with every camera (of every data set) as a domain of its own, numbered from 0."""
-        pairs = np.stack([self.domain, self.camera], axis=1)
-        dense = np.unique(pairs, axis=0, return_inverse=True)[1]
-        return replace(self, domain=dense.reshape(-1).astype(np.int64))
+        return replace(self, domain=dense_numbers(self.domain, self.camera))
+
+
+def dense_numbers(*columns) -> np.ndarray:
+    """(N,) int64 from 0: equal for two rows exactly if all of the columns, (N,) each, are."""
+    rows = np.stack([np.asarray(column) for column in columns], axis=1)
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def take(tensor: torch.Tensor, rows: np.ndarray) -> torch.Tensor:

@@ -23,6 +23,8 @@ import numpy as np
 from crossreid.evaluation import thresholds
 from crossreid.files import replacing, understood
 from crossreid.formats.arrays import read_npz
+from crossreid.formats.shape import NOTHING, NUMBER, TEXT, WHOLE, unlike
+from crossreid.formats.text import parse_json
 from crossreid.images import video
 from crossreid.images.decode import crop
 from crossreid.images.labels import whole_number
@@ -30,12 +32,43 @@ from crossreid.images.mot import Track
 from crossreid.images.reading import ahead, bar, batches
 from crossreid.images.resize import fit
 from crossreid.images.thumbnail import thumbnail
-from crossreid.records import VISIBLE, Image, UserError, counted
+from crossreid.records import MODALITIES, VISIBLE, Image, UserError, counted
 
 # Crops that are embedded for each of those that count.
 CANDIDATES = 3
 # Share of boxes that may lie outside of the frames before their resolution is doubted.
 OUTSIDE = 0.1
+
+
+def _crop_form(value) -> bool:
+    """A path, and a box or none."""
+    if not isinstance(value, list) or len(value) != 2 or not TEXT(value[0]):
+        return False
+    return value[1] is None or (not unlike(value[1], [WHOLE]) and len(value[1]) == 4)
+
+
+_CURVE = {"false_positive": [NUMBER], "true_positive": [NUMBER], "threshold": [NUMBER]}
+_POINT = {
+    "subset": TEXT,
+    "modalities": [TEXT],
+    **{kind: {"pairs": WHOLE} for kind in ("genuine", "impostor")},
+    "curve": _CURVE,
+}
+_FORM = {
+    "model": TEXT,
+    "fingerprint": TEXT,
+    "operating_points": [_POINT],
+    "tracklets": [
+        {
+            "camera": TEXT,
+            "name": TEXT,
+            **dict.fromkeys(("start", "end"), (NUMBER, NOTHING)),
+            "frames": WHOLE,
+            "modality": lambda value: value in MODALITIES,
+            "crops": lambda value: isinstance(value, list) and bool(value) and all(map(_crop_form, value)),
+        }
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +105,8 @@ class Tracklets:
         """A name for each that is the same whenever it is made of the same images by the same model."""
         return [
             hashlib.sha256(
-                f"{each.camera}\0{each.name}\0{each.start}\0{each.end}".encode() + vector.tobytes()
+                f"{each.camera}\0{each.name}\0{each.start}\0{each.end}".encode("utf-8", "surrogateescape")
+                + vector.tobytes()
             ).hexdigest()
             for each, vector in zip(self.items, self.vectors)
         ]
@@ -391,10 +425,17 @@ def load(path: Path) -> Tracklets:
     expected = "a file that `crossreid tracklets` wrote was expected"
     with understood(path, expected):
         arrays = read_npz(path, expected)
-        about = json.loads(bytes(arrays["about"]))
+        missing = [name for name in ("vectors", "about", "small", "ends") if name not in arrays]
+        if missing:
+            raise ValueError(f"it has no {' and no '.join(missing)}")
+        about = parse_json(bytes(arrays["about"]).decode())
+        if wrong := unlike(about, _FORM):
+            raise ValueError(f"look at {wrong}")
         content, ends = bytes(arrays["small"]), arrays["ends"].tolist()
         items = []
         for at, each in enumerate(about["tracklets"]):
+            for text in (each["camera"], each["name"], *(name for name, _ in each["crops"])):
+                text.encode("utf-8", "surrogateescape")
             first, last = (np.nan if each[name] is None else float(each[name]) for name in ("start", "end"))
             crops = tuple(
                 Image(Path(name), box=None if box is None else tuple(box)) for name, box in each["crops"]
@@ -407,8 +448,10 @@ def load(path: Path) -> Tracklets:
             )
         vectors = np.asarray(arrays["vectors"], np.float32)
         if vectors.ndim != 2 or len(vectors) != len(items) or not np.isfinite(vectors).all():
-            raise UserError(f"{path}: {expected}, with a vector for each tracklet")
-    return Tracklets(tuple(items), vectors, about["model"], about["fingerprint"], about["operating_points"])
+            raise ValueError("it has not a vector for each tracklet")
+        points = about["operating_points"]
+        thresholds.thresholds(points, 1.0)
+    return Tracklets(tuple(items), vectors, about["model"], about["fingerprint"], points)
 
 
 def joined(parts: Sequence[Tracklets]) -> Tracklets:

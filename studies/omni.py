@@ -7,35 +7,57 @@ from pathlib import Path
 
 from study import Scores, Study, main, markdown, spread
 
-from crossreid import data, synthetic
+from crossreid import data, outside, synthetic
 from crossreid.files import replacing
 
+outside.load_module("pairs")  # which the settings name
+
 DOMAINS, IDENTITIES, IMAGES = 12, 80, 3
-# An epoch shows every person once, or every image across modalities: about equal steps.
-EPOCHS = {"identity": 48, "cross_modal": 12}
+# An epoch shows every person once.
+EPOCHS = 5
 # Styles that nothing is trained on; together they are the mixed gallery.
 UNSEEN = ("dukemtmc", "grid", "viper")
 TASKS = {"visible": "market1501", "across": "sysu_mm01"}
 PEOPLE = {"market1501": 120, "sysu_mm01": 300}
 MIXED = 60
-START = {"backbone": "tiny", "pretrained": None}
-GATED = {"name": "metabin", "norm": "bin", "meta": False} | START
+GATED = {
+    "name": "metabin",
+    "norm": "bin_early",
+    "gate_init": "half",
+    "pretrained_norms": ["batch_affine", "batch_statistics", "instance_affine"],
+    "meta": False,
+}
+AGW = {"name": "agw", "attention": False, "pooling": "average", "loss": "hard"}
+CONTRAST = {"base_losses": ["cross_entropy", "triplet", {"name": "pairs:contrast", "feature": "bn"}]}
 # Name -> method, table that it learns from, sampler.
 TRAININGS = {
-    "AGW, visible": ({"name": "agw", "streams": 1, "loss": "hard"} | START, "visible", "identity"),
-    "AGW, across": ({"name": "agw", "loss": "hard"} | START, "all", "cross_modal"),
-    "DDAG": ({"name": "ddag"} | START, "all", "cross_modal"),
-    "MVD": ({"name": "mvd", "width": 128} | START, "all", "cross_modal"),
-    "MetaBIN, visible": (GATED, "visible", "identity"),
-    "joint: gates": (GATED, "all", "cross_modal"),
-    "joint: gates, grey": (GATED, "all", "cross_modal"),
-    "joint: one stem, no gates": (
-        {"name": "agw", "streams": 1, "loss": "hard"} | START,
-        "all",
-        "cross_modal",
-    ),
+    "AGW, visible": (AGW | {"streams": 1}, "visible", "identity"),
+    "AGW, across": (AGW, "all", "cross_modal_once"),
+    "DDAG": ({"name": "ddag"}, "all", "cross_modal_once"),
+    "MVD": ({"name": "mvd", "width": 128}, "all", "cross_modal_once"),
+    "MetaBIN's gates, visible": (GATED, "visible", "identity"),
+    "joint: one stem": (AGW | {"streams": 1}, "all", "cross_modal_once"),
+    "joint: gates": (GATED, "all", "cross_modal_once"),
+    "joint: gates, two styles": (GATED | CONTRAST, "all", "pairs:TwoStylesAcross"),
+    "joint: gates, two styles, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStylesAcross"),
+    "joint: gates, two styles, any images": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
 }
-GREY = {"joint: gates, grey": 0.5}
+
+
+CONCLUSION = """
+**The goal was missed:** a joint model above every specialist by five points of mAP on the mixed task and within one on
+their own. The best joint training leads across modalities, by two points over DDAG. On visible images it is far behind
+those that saw nothing else, and on the mixed task behind them too; probably because there the nearest images of a
+person are of the query's own modality, so that what is lost among visible images is not won back across.
+
+In each batch of the joint training half of the images are infrared. It therefore sees half as many visible pairs in as
+many steps, and 445 steps are early in all of these trainings: visible scores differ by up to 15 points of mAP between
+seeds. Whether the gap closes with more steps is not answered here. What can be read from the table: gates lead AGW
+by about the spread over seeds; a first layer for each modality is not visibly better than one for both; telling apart
+the people of two styles at a time is the largest gain of the joint trainings on the mixed task, from one seed.
+
+A step of MVD takes more than four times as long as one of the others; it was begun and not brought to its end.
+"""
 
 
 def build(folder: Path) -> Study:
@@ -45,19 +67,23 @@ def build(folder: Path) -> Study:
         "One model for cameras, modalities and domains",
         f"""
 Every training sees people of the same {DOMAINS} rendered styles, drawn at random ({IDENTITIES} people each, three
-visible cameras and an infrared one), in batches of 64; those called visible get no infrared
-images. The network is `tiny` from random weights. The tasks are on people and styles that nothing was trained on:
-visible cameras (Market-1501's layout), infrared against visible (SYSU-MM01's layout), and mixed: visible and infrared
-queries against visible and infrared images of {", ".join(UNSEEN)} in one gallery.
+visible cameras and an infrared one), by equal steps with batches of 32 images of 64 x 32, 8 people each; those called
+visible get no infrared images. All start from MobileNetV2 with torchvision's ImageNet weights, of which MVD has three;
+`AGW, across` and `DDAG` have its first layer once for each modality. The tasks are on people and styles that nothing
+was trained on: visible cameras (Market-1501's layout), infrared against visible (SYSU-MM01's layout), and mixed:
+visible and infrared queries against visible and infrared images of {", ".join(UNSEEN)} in one gallery.
 """,
         prepare,
         {name: settings(folder, name) for name in TRAININGS},
         lambda name: evaluations(folder),
         tables,
+        conclusion=CONCLUSION,
     )
 
 
 def prepare(folder: Path) -> None:
+    if not (folder / "mobilenet_v2.pth").exists():
+        raise SystemExit(f"copy torchvision's mobilenet_v2 .pth to {folder / 'mobilenet_v2.pth'} first")
     for domain in range(DOMAINS):
         if not (where := folder / "people" / str(domain)).exists():
             synthetic.write(
@@ -98,25 +124,28 @@ def _table(path: Path, roots: dict[str, Path], takes, split: str | None = None) 
 def settings(folder: Path, name: str) -> dict:
     method, table, sampler = TRAININGS[name]
     schedule = {"name": "cosine", "unit": "iteration", "warmup": 1, "end": 0.01}
-    adam = {"name": "adam", "lr": 0.003, "weight_decay": 5e-4, "schedule": schedule}
+    adam = {"name": "adam", "lr": 2e-3, "weight_decay": 5e-4, "schedule": schedule}
     gates = {"name": "sgd", "lr": 0.1, "momentum": 0, "weight_decay": 0, "schedule": {"name": "constant"}}
+    start = {"backbone": "mobilenet_v2_1.0", "pretrained": str(folder / "mobilenet_v2.pth")}
     factor = {} if method["name"] == "metabin" else {"backbone_lr_factor": 1.0}
-    batch = {"identities": 16, "instances": 4 if sampler == "identity" else 2}
     return {
-        "method": method | factor,
+        "method": method | start | factor,
         "data": {
             "name": "csv",
             "roots": {"csv": str(folder / f"{table}.csv")},
-            "size": [96, 48],
-            "padding": 6,
+            "size": [64, 32],
+            "padding": 4,
             "flip": 0.5,
-            "grey": GREY.get(name, 0.1),
+            "grey": 0.4 if "grey" in name else 0.1,
+            "grey_modality": "visible",
+            "augment": ["channel_exchange"] if "exchange" in name else [],
             "jitter": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.05},
-            "loaders": {"train": {"sampler": sampler} | batch},
+            "loaders": {"train": {"sampler": sampler, "identities": 8, "instances": 4}},
         },
         "protocol": {"name": "single_query"},
         "train": {
-            "epochs": EPOCHS[sampler],
+            "epochs": EPOCHS,
+            "channels_last": True,
             "optimizers": {"main": adam} | ({"gates": gates} if method["name"] == "metabin" else {}),
         },
     }

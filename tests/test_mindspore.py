@@ -46,7 +46,7 @@ def file(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("kind, dtype", mindspore.TYPES.items())
+@pytest.mark.parametrize("kind, dtype", [*mindspore.TYPES.items()])
 def test_every_type(tmp_path, kind, dtype):
     values = (np.arange(6).reshape(2, 3) % 2).astype(dtype)
     path = tmp_path / "a.ckpt"

@@ -355,6 +355,28 @@ def test_figures_can_be_saved_with_their_data(whole):
     } <= saved.keys()
 
 
+def test_a_figure_is_drawn_once_as_each_kind_of_file(tmp_path, monkeypatch):
+    drawn = []
+    save = figure.Plot.savefig
+
+    def counting(plot, file, **given):
+        drawn.append((plot.name, given["format"]))
+        save(plot, file, **given)
+
+    monkeypatch.setattr(figure.Plot, "savefig", counting)
+    folder = make(tmp_path / "run", names=("all",), features=False)
+    page = report.write([folder], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(drawn) == len(set(drawn)) and ("cmc-all", "svg") in drawn
+    assert not [
+        name for name, _ in drawn if name.startswith("ranked-")
+    ]  # is shown by the page in its own way
+    drawn.clear()
+    report.write([folder], tmp_path / "again.html", figures_to=tmp_path / "figures")
+    assert len(drawn) == len(set(drawn)) and ("ranked-run-all", "pdf") in drawn
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
+    assert (tmp_path / "figures" / "ranked-run-all.svg").is_file()
+
+
 def test_text_of_files_is_escaped(tmp_path):
     folder = make(tmp_path / "run", names=("<script>alert(1)</script>",), features=False)
     change(

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from test_report import features, make, write_features, written
+from test_report import change, features, make, write_features, written
 
-from crossreid.evaluation import EvaluateConfig, score_subsets, within_across
+from crossreid.evaluation import EvaluateConfig, score_subsets, scoring, within_across
 from crossreid.ops import distance
 from crossreid.records import Embedding, Image, Metric, Trial
 
@@ -99,7 +99,7 @@ def test_pairs_within_and_across():
     values = distance.cosine(torch.from_numpy(vectors), torch.from_numpy(vectors)).numpy()
     person, camera = labels["identity"] * 10 + labels["domain"], labels["camera"] * 10 + labels["domain"]
     for key in ("modality", "domain"):
-        _, found = within_across.histograms(labels, key, lambda start, stop: values[start:stop])
+        _, found = within_across.histograms(labels, key, lambda start, stop: values[start:stop, start:])
         sums = {}
         for i in range(len(vectors)):
             for j in range(i + 1, len(vectors)):
@@ -121,11 +121,33 @@ def test_the_evaluation_keeps_them_for_the_report():
     found = within_across.within_and_across(protocol, embedding, Metric("cosine"))
     assert [each["by"] for each in found] == ["modality", "domain"]
     values = distance.cosine(torch.from_numpy(vectors), torch.from_numpy(vectors)).numpy()
-    edges, counts = within_across.histograms(labels, "modality", lambda start, stop: values[start:stop])
+    edges, counts = within_across.histograms(
+        labels, "modality", lambda start, stop: values[start:stop, start:]
+    )
     assert found[0]["edges"] == edges.tolist()
     assert found[0]["histogram"] == {kind: each.tolist() for kind, each in counts.items()}
     labels["modality"][:], labels["domain"][:] = "visible", 0
     assert within_across.within_and_across(Protocol(labels, list(trials(labels))), embedding, Metric()) == []
+
+
+def test_half_of_the_matrix_is_computed_and_a_block_of_it_kept(monkeypatch):
+    vectors, labels = noisy(people=8, each=40)
+    protocol, embedding = Protocol(labels, list(trials(labels))), Embedding(torch.from_numpy(vectors))
+    whole = within_across.within_and_across(protocol, embedding, Metric("cosine"))
+    made = []
+    blocks = scoring.distance_blocks
+
+    def counting(metric, query, gallery, device=None):
+        made.append((len(query), len(gallery)))
+        return blocks(metric, query, gallery, device)
+
+    monkeypatch.setattr(scoring, "distance_blocks", counting)
+    monkeypatch.setattr(within_across, "BLOCK_BYTES", 4 * 2000)
+    assert within_across.within_and_across(protocol, embedding, Metric("cosine")) == whole
+    count = len(vectors)
+    assert max(one * other for one, other in made) <= 2000
+    half, slack = count * (count + 1) / 2, 2000 * count / 10
+    assert sum(one * other for one, other in made) <= 2 * (half + slack)  # by modality, and by domain
 
 
 def test_stripes_count_where_the_method_compares_them():
@@ -151,3 +173,13 @@ def test_page_shows_them_with_their_numbers(tmp_path):
     assert "ROC" in text and "TPR<br>@FPR=0.01" in text and "Distances within and across modalities" in text
     several = written(tmp_path, folder, make(tmp_path / "other", images=False))
     assert "ROC, all" in several and "Distances of other, all" in several
+
+
+def test_pairs_that_the_evaluation_kept_are_drawn_whatever_else_there_is(tmp_path):
+    vectors, labels = noisy(people=8, each=6)
+    folder = make(tmp_path / "run", images=False, features=False)
+    change(folder, pairs=[measured(labels, list(trials(labels)), vectors)[1]])
+    # Vectors that do not say who was searched for: none can be compared again.
+    np.savez(folder / "features.npz", vectors=vectors, feature="bn", **labels)
+    text = written(tmp_path, folder)
+    assert "ROC" in text and "Distances, all" in text and "within and across" not in text

@@ -35,6 +35,20 @@ def test_histogram_draws_shares_and_tells_counts():
     assert shares == [[75, 25, 0], [0, 25, 75]]
 
 
+def test_any_name_can_stand_in_a_figure():
+    name = "\x1b[2J \x00 \udcff \ufffe <b> & $x^$\nnext"
+    line = plots.Line(name, [1, 10, 100], [0.1, 0.5, 0.9])
+    table = plots.heatmap(
+        "t", name, name, [name, "b"], [name, "d"], np.eye(2), (name, "k"), ([name], [[name]]), beside=[name, "e"]
+    )
+    for drawn in (plots.lines("n", name, name, name, [line, line], log_x=True, note=name), table):
+        files = drawn.files()
+        shown = "".join(ElementTree.fromstring(files["svg"]).itertext())
+        assert "\\x1b[2J \\x00 \\udcff \\ufffe <b> & $x^$" in shown
+        ElementTree.fromstring(drawn.in_page())
+        assert "mathdefault" not in shown
+
+
 def test_pages_have_their_own_colours_and_files_have_plain_ones():
     plot = histogram()
     page, alone = plot.in_page(), plot.files()["svg"].decode()

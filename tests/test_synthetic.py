@@ -266,8 +266,8 @@ def test_a_shadow_on_the_body_lies_below_what_throws_it():
         warm=(1, 1, 1),
     )
     throws = np.isin(PARTS, ("sleeve",))
-    lit = body_light(maps, where, still, still + 1, still, here, throws, generator("x")).reshape(64, 32, 3)
-    assert lit[21, 15, 0] > 2 * lit[25, 15, 0] and np.allclose(lit[60, 15], lit[21, 15])
+    lit = body_light(maps, where, still, still + 1, still, here, throws, generator("x")).reshape(3, 64, 32)
+    assert lit[0, 21, 15] > 2 * lit[0, 25, 15] and np.allclose(lit[:, 60, 15], lit[:, 21, 15])
 
 
 def test_variation_in_infrared_stays_grey():

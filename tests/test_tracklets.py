@@ -1,7 +1,9 @@
 """From boxes and crops to tracklets, and from tracklets to people across cameras."""
 
 import csv
+import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,7 +122,10 @@ def test_a_frame_that_breaks_off_or_is_missing_costs_its_own_crops(camera):
 
 def test_boxes_of_another_resolution_are_noticed_and_scaled(camera):
     text, folder = camera
-    tracks = mot.scaled(mot.read(text, 50), 3, 3)
+    tracks = [
+        replace(track, boxes=tuple(tuple(3 * edge for edge in box) for box in track.boxes))
+        for track in mot.read(text, 50)
+    ]
     with pytest.raises(UserError, match=r"boxes lie outside .* 120 x 80: .* --resolution WIDTH HEIGHT"):
         of_tracks(tracks, folder, MeanColour(), camera="1", rate=10.0)
     plain = of_tracks(mot.read(text, 50), folder, MeanColour(), camera="1", rate=10.0)
@@ -128,10 +133,9 @@ def test_boxes_of_another_resolution_are_noticed_and_scaled(camera):
     assert again.vectors == pytest.approx(plain.vectors, abs=1e-6)
 
 
-def test_videos_are_read_and_empty_ones_refused(tmp_path, camera):
+def film(folder, path):
+    """The twenty frames as a video of ten a second."""
     av = pytest.importorskip("av", reason="PyAV is not installed")
-    text, folder = camera
-    path = tmp_path / "cam1.mp4"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 120, 80, "yuv420p"
@@ -139,6 +143,42 @@ def test_videos_are_read_and_empty_ones_refused(tmp_path, camera):
             pixels = np.asarray(PILImage.open(folder / f"{number:06d}.png"))
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         out.mux(stream.encode())
+    return path
+
+
+def test_times_count_by_the_rate_of_the_video(tmp_path, camera, monkeypatch, capsys):
+    text, folder = camera
+    monkeypatch.setattr("crossreid.commands.tracklets._embedder", lambda chosen: MeanColour())
+    path, out = film(folder, tmp_path / "front.mp4"), tmp_path / "front.npz"
+    for words, seconds, said in (
+        ((str(path),), 2.0, "10 frames a second"),
+        ((str(path), "--fps", "5"), 4.0, ""),
+        ((str(folder),), 0.8, "25 are taken (--fps)"),
+    ):
+        assert main(["tracklets", "small", str(text), "--out", str(out), "--frames", *words]) == 0
+        assert tracklets.load(out).items[0].end == pytest.approx(seconds)
+        printed = capsys.readouterr().err
+        assert said in printed and (said or "a second" not in printed)
+    for content in (b"", b"no video at all" * 100):
+        path.write_bytes(content)
+        assert main(["tracklets", "small", str(text), "--out", str(out), "--frames", str(path)]) == 2
+        assert "cannot be read as a video" in capsys.readouterr().err
+
+
+def test_infrared_images_are_not_for_a_model_that_knows_visible_ones(tmp_path, camera, monkeypatch, capsys):
+    text, folder = camera
+    model = MeanColour()
+    model.trained, model.device = {"modalities": ["visible"]}, "cpu"
+    monkeypatch.setattr("crossreid.embedder.Embedder", lambda *given: model)
+    words = ["tracklets", "small", str(text), "--frames", str(folder), "--out", str(tmp_path / "x.npz")]
+    assert main([*words, "--modality", "infrared"]) == 2
+    assert "was trained on visible images alone" in capsys.readouterr().err
+    assert main([*words, "--modality", "visible"]) == 0
+
+
+def test_videos_are_read_and_empty_ones_refused(tmp_path, camera):
+    text, folder = camera
+    path = film(folder, tmp_path / "cam1.mp4")
     made = of_tracks(mot.read(text, 50), path, MeanColour(), camera="1", rate=10.0)
     plain = of_tracks(mot.read(text, 50), folder, MeanColour(), camera="1", rate=10.0)
     assert (made.vectors * plain.vectors).sum(axis=1).min() > 0.97
@@ -294,3 +334,67 @@ def test_the_commands_make_link_and_write(tmp_path, camera, monkeypatch, capsys)
     ):
         assert main(words) == 2
         assert expected in capsys.readouterr().err
+
+
+def test_a_damaged_file_of_tracklets_is_told(tmp_path):
+    path = tmp_path / "some.npz"
+    tracklets.save(path, made_of([("1", "a", 0.0, "red"), ("1", "b", 0.0, "green")]))
+    whole = dict(np.load(path))
+    about = json.loads(whole["about"].tobytes())
+    assert len(tracklets.load(path)) == 2
+
+    def told(**changes):
+        np.savez(path, **{name: each for name, each in (whole | changes).items() if each is not None})
+        with pytest.raises(UserError, match="a file that `crossreid tracklets` wrote was expected") as found:
+            tracklets.load(path)
+        return str(found.value)
+
+    def changed(**more):
+        return np.frombuffer(json.dumps({**about, **more}).encode(), np.uint8)
+
+    assert "it has no about" in told(about=None)
+    assert "it has not a vector for each tracklet" in told(vectors=whole["vectors"][:1])
+    assert "look at fingerprint" in told(about=changed(fingerprint=None))
+    assert "look at tracklets[0].crops" in told(
+        about=changed(tracklets=[about["tracklets"][0] | {"crops": []}])
+    )
+    assert "surrogates not allowed" in told(
+        about=changed(tracklets=[about["tracklets"][0] | {"name": "\ud800"}])
+    )
+
+
+def test_times_of_travel_are_a_table(tmp_path):
+    path = tmp_path / "travel.csv"
+    path.write_text("\ufeffFrom;To;Seconds;why\n1;4;30;a bridge\n\n2;'-3;0.5;\n", encoding="utf-8")
+    assert linking.read_travel(path) == {("1", "4"): 30.0, ("2", "-3"): 0.5}
+    for text, words in (
+        (
+            "from,to\n1,2\n",
+            "line 1: the columns are from, to: a CSV file with the columns from, to and seconds",
+        ),
+        ("from,to,seconds\n", "no lines below"),
+        ("from,to,seconds\n1,2,3\n1,4,soon\n", "line 3: seconds are 'soon'"),
+        ("from,to,seconds\n1,4,-1\n", "line 2: seconds are '-1'"),
+        ("from,to,seconds\n1,4\n", "line 2: 2 fields, but 3 columns"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=words):
+            linking.read_travel(path)
+
+
+def test_a_folder_of_motchallenge_names_its_own_frames_alone(tmp_path):
+    folder = tmp_path / "street"
+    (folder / "gt").mkdir(parents=True)
+    (folder / "gt" / "gt.txt").write_text("1,7,0,0,5,5")
+    for said, words in (
+        ("[Sequence]\nimDir=../private", "names frames outside of it"),
+        ("[Sequence]\nimDir=/etc", "names frames outside of it"),
+        ("[Sequence]\nframeRate=fast", "seqinfo.ini cannot be read .*fast"),
+        ("[Sequence\n", r"seqinfo.ini cannot be read [^\n]*expected a folder of MOTChallenge"),
+    ):
+        (folder / "seqinfo.ini").write_text(said)
+        with pytest.raises(UserError, match=words):
+            mot.sequence(folder)
+    (folder / "seqinfo.ini").write_text("[Sequence]\nname=a%b\nimDir=img\nframeRate=30\nimWidth=4\nimHeight=3")
+    found = mot.sequence(folder)
+    assert (found.name, found.images, found.rate, found.size) == ("a%b", folder / "img", 30.0, (4, 3))

@@ -119,9 +119,9 @@ def decision(distance: float, found: list[Threshold], rate: float, source: str) 
     ]
     for each in found:
         lines.append(
-            f"  {each.subset}: threshold {each.distance:.4f} accepts {_share(each.true_positive, each.genuine)} "
-            f"pairs of one "
-            f"person and at most {100 * each.false_positive:.2g} % of {each.impostor} pairs of two people"
+            f"  {each.subset}: threshold {each.distance:.4f} accepts "
+            f"{_share(each.true_positive, each.genuine)} pairs of one person and at most "
+            f"{100 * each.false_positive:.2g} % of {each.impostor} pairs of two people"
         )
     return "\n".join([*lines, f"Measured in {source}."])
 

@@ -68,10 +68,9 @@ def run(words: list[str]) -> None:
         import torch  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError(
-            f"scoring needs torch and the other packages of a whole installation ({error}): install crossreid with its "
-            "dependencies. Without them an exported model embeds, compares, indexes and searches, and the features "
-            "that "
-            "`crossreid embed` writes can be scored elsewhere"
+            f"scoring needs torch and the other packages of a whole installation ({error}): install "
+            "crossreid with its dependencies. Without them an exported model embeds, compares, indexes and "
+            "searches, and the features that `crossreid embed` writes can be scored elsewhere"
         ) from error
     if chosen.device:
         overrides += ["--train.device", chosen.device]

@@ -74,8 +74,8 @@ def run(words: list[str]) -> None:
             left = gallery.count(condition)
             if left:
                 raise UserError(
-                    f"{count} entries were deleted, and {left} that match came in meanwhile: stop what adds them, and "
-                    "delete again"
+                    f"{count} entries were deleted, and {left} that match came in meanwhile: stop what "
+                    "adds them, and delete again"
                 )
             remain = gallery.info().entries
             if count:

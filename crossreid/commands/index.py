@@ -147,8 +147,8 @@ def _images(chosen):
             raise UserError("--split chooses among the splits of a data set: name the data set with --source")
         if chosen.settings:
             raise UserError(
-                f"--settings.{next(iter(chosen.settings))} is for the reader of a data set: name the data set with "
-                "--source"
+                f"--settings.{next(iter(chosen.settings))} is for the reader of a data set: name "
+                "the data set with --source"
             )
         time = None if chosen.time is None else taken(chosen.time, "--time")
         pattern = _remembered(chosen.gallery) if chosen.pattern is None else chosen.pattern

@@ -7,6 +7,7 @@ examples:
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from crossreid.commands import parsing
@@ -27,7 +28,7 @@ def run(words: list[str]) -> None:
     parser.add_argument("--frames", type=Path, help="folder or video that the boxes were made on")
     parser.add_argument("--camera", help="its name (default: that of the source)")
     parser.add_argument(
-        "--fps", type=float, help="frames a second of the video (default: of seqinfo.ini, or 25)"
+        "--fps", type=float, help="frames a second (default: what seqinfo.ini or the video says, else 25)"
     )
     parser.add_argument(
         "--start", help="when the video begins: 2026-11-21T04:30:00 (UTC), or seconds since 1970"
@@ -81,13 +82,14 @@ def _embedder(chosen):
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
+    parsing.check_modality(embedder, [chosen.modality])
     parsing.tell_device(embedder)
     return embedder
 
 
 def _boxes(chosen):
     from crossreid import tracklets
-    from crossreid.images import mot
+    from crossreid.images import mot, video
     from crossreid.images.timestamps import taken
 
     source, frames, size, rate = Path(chosen.source), chosen.frames, None, chosen.fps
@@ -95,14 +97,20 @@ def _boxes(chosen):
     if source.is_dir():
         found = mot.sequence(source)
         name, source, size = found.name, found.boxes, found.size
-        frames, rate = frames or found.images, rate or found.rate
+        frames, rate = frames or found.images, found.rate if rate is None else rate
     if frames is None:
         raise UserError(
             f"the boxes of {source} lie in frames: say where these are, with --frames FOLDER or --frames VIDEO"
         )
     if not frames.exists():
         raise UserError(f"there is nothing at {frames}: the frames of the boxes are expected there")
-    rate = rate or 25.0
+    if rate is None and frames.is_file():
+        rate = video.rate(frames)
+        if rate is not None:
+            print(f"{frames} has {rate:g} frames a second, by which times count", file=sys.stderr)
+    if rate is None:
+        rate = 25.0
+        print("nothing says how many frames a second there are: 25 are taken (--fps)", file=sys.stderr)
     if not 0 < rate < 1e4 or not chosen.pause > 0:
         raise UserError(f"--fps is {rate:g} and --pause {chosen.pause:g}: expected numbers above 0")
     if chosen.resolution is not None:

@@ -48,8 +48,8 @@ def read_numbers(path: Path) -> list[int]:
     if not numbers:
         begin = f"begins with {content.strip().splitlines()[0][:60]!r}" if content.strip() else "is empty"
         raise UserError(
-            f"{path} {begin}: numbers with commas or line ends between them were expected. Copy it again from the data "
-            "set's archive."
+            f"{path} {begin}: numbers with commas or line ends between them were expected. Copy it again "
+            "from the data set's archive."
         )
     return numbers
 

@@ -199,8 +199,7 @@ SAMPLERS: dict[str, Callable[[Labels, int, int], Sampler]] = {
 def _check(labels: Labels, identities: int, instances: int) -> None:
     if identities < 1 or instances < 1:
         raise UserError(
-            f"a batch of {identities} identities with {instances} images each is empty: both must be 1 or "
-            f"more"
+            f"a batch of {identities} identities with {instances} images each is empty: both must be 1 or more"
         )
     if len(labels) == 0:
         raise UserError(

@@ -25,8 +25,8 @@ def stripes_size(path: Path, shape, half: bool) -> str:
     other = "" if half else ", half of it with float16"
     count, stripes, channels = shape
     return (
-        f"the stripes of {count} images ({stripes} x {channels} numbers each) make {path} {size / 1e6:.0f} MB "
-        f"larger{other}"
+        f"the stripes of {count} images ({stripes} x {channels} numbers each) make {path} "
+        f"{size / 1e6:.0f} MB larger{other}"
     )
 
 

@@ -37,9 +37,9 @@ def notes(protocol) -> list[str]:
                 pairs.append((protocol.images[index].path, protocol.images[trial.gallery[allowed[0]]].path))
         if pairs:
             found.append(
-                f"{name}: {len(pairs)} of {len(trial.query)} queries lie in the gallery as byte-identical copies, the "
-                f"first is {pairs[0][0]}, the same as {pairs[0][1]}. They are found by any model: take them out of one "
-                "side."
+                f"{name}: {len(pairs)} of {len(trial.query)} queries lie in the gallery as byte-identical "
+                f"copies, the first is {pairs[0][0]}, the same as {pairs[0][1]}. They are found by any "
+                "model: take them out of one side."
             )
     return found
 

@@ -107,9 +107,8 @@ def _alike(arrays, names: Sequence[str]) -> None:
     sizes = [each["vectors"].shape[1] for each in arrays]
     if sizes[0] != sizes[1]:
         raise UserError(
-            f"the vectors in {names[0]} have {sizes[0]} numbers and those in {names[1]} {sizes[1]}: embed both with "
-            f"the "
-            "same model and feature"
+            f"the vectors in {names[0]} have {sizes[0]} numbers and those in {names[1]} {sizes[1]}: embed "
+            "both with the same model and feature"
         )
     prints = [str(each["fingerprint"]) for each in arrays if "fingerprint" in each]
     if len(set(prints)) > 1:

@@ -45,9 +45,8 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
         }
     if vectors.ndim != 2 or len(lines) != len(vectors):
         raise UserError(
-            f"{rows} has {len(lines)} lines, but {path} an array of shape {vectors.shape}: one line for each vector "
-            f"was "
-            "expected"
+            f"{rows} has {len(lines)} lines, but {path} an array of shape {vectors.shape}: one line "
+            "for each vector was expected"
         )
     if set(BOX_COLUMNS) <= set(columns):
         edges = [np.where(columns[edge] == "", "-1", columns.pop(edge)) for edge in BOX_COLUMNS]

@@ -44,17 +44,16 @@ def read_result(
     missing = [name for name in RESULT if name not in arrays]
     if missing:
         raise UserError(
-            f"{path} holds {', '.join(sorted(arrays))}, but {', '.join(missing)} of the result file is missing: "
-            f"query and "
-            "gallery each need their features (f), identities (label) and cameras (cam)"
+            f"{path} holds {', '.join(sorted(arrays))}, but {', '.join(missing)} of the result file is "
+            "missing: query and gallery each need their features (f), identities (label) and cameras (cam)"
         )
     labels, embeddings = [], []
     for side in SIDES:
         features, people, cameras = (np.asarray(arrays[f"{side}_{what}"]) for what in ("f", "label", "cam"))
         if features.ndim != 2 or features.dtype.kind not in "fiu" or not features.size:
             raise UserError(
-                f"{path}: {side}_f is of the type {features.dtype} and the shape {features.shape}: numbers (N, D) "
-                f"are expected"
+                f"{path}: {side}_f is of the type {features.dtype} and the shape {features.shape}: "
+                "numbers (N, D) are expected"
             )
         people, cameras = people.reshape(-1), cameras.reshape(-1)
         for name, values in (("label", people), ("cam", cameras)):
@@ -125,18 +124,16 @@ def _inference(folder: Path) -> tuple[list[Image], Embedding]:
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         raise UserError(
-            f"{folder} lacks {', '.join(missing)}: the folders query_result_Files and gallery_result_Files of an "
-            f"inference "
-            f"are expected, each with {', '.join(_FILES)} and perhaps {_LOCAL}"
+            f"{folder} lacks {', '.join(missing)}: the folders query_result_Files and gallery_result_Files "
+            f"of an inference are expected, each with {', '.join(_FILES)} and perhaps {_LOCAL}"
         )
     feature, people, cameras = (_numbers(folder / name) for name in _FILES)
     count = len(people)
     if not count or len(cameras) != count or len(feature) % count or not len(feature):
         raise UserError(
-            f"{folder} holds {count} identities, {len(cameras)} cameras and {len(feature)} numbers of features: as "
-            f"many "
-            "cameras as identities, and for each the same count of numbers, are expected. Inference adds to the files "
-            "that it finds: remove them and run it again."
+            f"{folder} holds {count} identities, {len(cameras)} cameras and {len(feature)} numbers of "
+            "features: as many cameras as identities, and for each the same count of numbers, are expected. "
+            "Inference adds to the files that it finds: remove them and run it again."
         )
     channels = len(feature) // count
     stripes = None
@@ -144,9 +141,8 @@ def _inference(folder: Path) -> tuple[list[Image], Embedding]:
         local = _numbers(folder / _LOCAL)
         if len(local) % (count * channels) or not len(local):
             raise UserError(
-                f"{folder / _LOCAL} holds {len(local)} numbers, which {count} images with {channels} channels do "
-                f"not divide: "
-                "stripes of the same images are expected"
+                f"{folder / _LOCAL} holds {len(local)} numbers, which {count} images with {channels} "
+                "channels do not divide: stripes of the same images are expected"
             )
         # Channel by channel, with the height last.
         stripes = torch.from_numpy(local.reshape(count, channels, -1).transpose(0, 2, 1).copy())

@@ -140,9 +140,9 @@ def expanded(metric: Metric, query: Embedding, gallery: Embedding, config) -> tu
         return query, gallery
     if metric.stripes is not None:
         raise UserError(
-            "evaluate.expand replaces features by means of their neighbours', which stripes do not have, but this "
-            "feature "
-            "is compared by stripes too: choose one without (evaluate.feature global), or leave evaluate.expand out"
+            "evaluate.expand replaces features by means of their neighbours', which stripes do not have, "
+            "but this feature is compared by stripes too: choose one without (evaluate.feature global), or "
+            "leave evaluate.expand out"
         )
     how = {"k": config.expand.k, "alpha": config.expand.alpha, "times": config.expand.times}
     sides = rerank.expand_features(

@@ -35,9 +35,8 @@ class Stored:
         name = feature or self.feature
         if name not in self.metrics:
             raise UserError(
-                f"evaluate.feature is {name!r}, but these features serve {', '.join(self.metrics)}: choose one of "
-                f"them, or "
-                "embed the images again with the checkpoint and that feature"
+                f"evaluate.feature is {name!r}, but these features serve {', '.join(self.metrics)}: choose "
+                "one of them, or embed the images again with the checkpoint and that feature"
             )
         return name, self.metrics[name]
 

@@ -44,8 +44,8 @@ def read(path: Path, protocol) -> Stored:
     files = cameras(path)
     if not files:
         raise UserError(
-            f"{path} is not in the exchange format of SYSU-MM01: files such as NAME_cam1.mat to NAME_cam6.mat were "
-            "expected"
+            f"{path} is not in the exchange format of SYSU-MM01: files such as NAME_cam1.mat to "
+            "NAME_cam6.mat were expected"
         )
     cells, order, features = {}, {}, []
     for image in protocol.images:
@@ -66,9 +66,8 @@ def read(path: Path, protocol) -> Stored:
             matrix = matrix.T
         if matrix.ndim != 2 or len(matrix) != count:
             raise UserError(
-                f"{files[image.camera]} has the shape {matrix.shape} for identity {image.identity}, of whom "
-                f"{folder} holds {count} images: a row for each was expected. Features and data set do not belong "
-                "together."
+                f"{files[image.camera]} has the shape {matrix.shape} for identity {image.identity}, of whom {folder} "
+                f"holds {count} images: a row for each was expected. Features and data set do not belong together."
             )
         features.append(matrix[order[folder][image.path.name]])
     lengths = {len(each) for each in features}

@@ -89,9 +89,8 @@ def thresholds(
         if at < 0:
             raise UserError(
                 f"a false positive rate of {false_positive:g} was asked for, but {each['subset']} has "
-                f"{each['impostor']['pairs']} pairs of two people, which can tell rates from {rates[0]:.2g} on: ask "
-                f"for a "
-                "larger rate, or evaluate on more images"
+                f"{each['impostor']['pairs']} pairs of two people, which can tell rates from {rates[0]:.2g} "
+                "on: ask for a larger rate, or evaluate on more images"
             )
         found.append(
             Threshold(

@@ -11,10 +11,11 @@ from collections.abc import Callable
 import numpy as np
 
 from crossreid.evaluation.verification import Sample, histogram, histogram_edges
-from crossreid.records import Embedding, Metric
+from crossreid.records import Embedding, Metric, dense_numbers
 
 BLOCK_BYTES = 16 * 2**20
 MOST = 30_000  # images; of more, so many are drawn
+KEPT = 2**24  # distances of a kind that are kept as they are: 64 MiB
 PLURALS = {"modality": "modalities", "domain": "domains"}
 
 
@@ -26,7 +27,7 @@ def within_and_across(protocol, embedding: Embedding, metric: Metric, device=Non
 
     names = ("identity", "camera", "modality", "domain")
     labels = {name: np.array([getattr(image, name) for image in protocol.images]) for name in names}
-    person = _numbers(labels["domain"], labels["identity"])
+    person = dense_numbers(labels["domain"], labels["identity"])
     queries = [np.asarray(trial.query) for trial in protocol.trials()]
     if not queries:
         return []
@@ -38,10 +39,16 @@ def within_and_across(protocol, embedding: Embedding, metric: Metric, device=Non
     if not keys:
         return []
     some = embedding[chosen]
-    blocks = distance_blocks(metric, some, some, device)
+    if device is not None:  # once, and not for each block
+        stripes = None if some.stripes is None else some.stripes.to(device)
+        some = Embedding(some.feature.to(device), stripes)
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        return distance_blocks(metric, some[start:stop], some[start:])(0, stop - start).cpu().numpy()
+
     found = []
     for key in keys:
-        edges, counts = histograms(labels, key, lambda start, stop: blocks(start, stop).cpu().numpy())
+        edges, counts = histograms(labels, key, rows)
         if counts:
             found.append(
                 {
@@ -60,33 +67,28 @@ def histograms(
     """Histograms of all pairs of images by different cameras, within one modality or domain and across two; each pair
     once: edges (B + 1,) and, by the kind of pair, counts (B,).
 
-    key: ``modality`` or ``domain``. rows: the distances (stop - start, N) of these images to all.
+    key: ``modality`` or ``domain``. rows: the distances (stop - start, N - start) of these images to themselves and
+        those after them.
     """
-    person = _numbers(labels["domain"], labels["identity"])
-    camera = _numbers(labels["domain"], labels["camera"])
-    group = np.unique(labels[key], return_inverse=True)[1].reshape(-1)
+    person = dense_numbers(labels["domain"], labels["identity"])
+    camera = dense_numbers(labels["domain"], labels["camera"])
+    group = dense_numbers(labels[key])
     places = (f"within a {key}", f"across {PLURALS[key]}")
     names = [f"{kind}, {where}" for kind in ("genuine", "impostor") for where in places]
-    samples = [Sample() for _ in names]
-    count = len(person)
-    step = max(1, BLOCK_BYTES // (4 * max(1, count)))
-    for start in range(0, count, step):
-        stop = min(start + step, count)
-        mine = slice(start, stop)
-        kind = (person[mine, None] != person).astype(np.int64) * 2 + (group[mine, None] != group)
-        kind[camera[mine, None] == camera] = -1
-        kind[np.arange(start, stop)[:, None] >= np.arange(count)] = -1  # each pair once
+    samples = [Sample(limit=KEPT) for _ in names]
+    count, start = len(person), 0
+    while start < count:
+        stop = min(count, start + max(1, BLOCK_BYTES // (4 * (count - start))))
+        mine, after = slice(start, stop), slice(start, None)
+        kind = (person[mine, None] != person[after]) * np.int8(2) + (group[mine, None] != group[after])
+        kind[camera[mine, None] == camera[after]] = -1
+        kind[np.arange(stop - start)[:, None] >= np.arange(count - start)] = -1  # each pair once
         values = np.asarray(rows(start, stop), np.float32)
         for number, sample in enumerate(samples):
             sample.add(values[kind == number])
+        start = stop
     filled = {name: sample for name, sample in zip(names, samples) if sample.total}
     if not filled:
         return np.zeros(0), {}
     edges = histogram_edges(list(filled.values()), [[each] for each in filled.values()])
     return edges, {name: histogram(sample, edges) for name, sample in filled.items()}
-
-
-def _numbers(domain, number) -> np.ndarray:
-    """Equal numbers for equal numbers of one domain."""
-    pairs = np.stack([np.asarray(domain), np.asarray(number)], axis=1)
-    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)

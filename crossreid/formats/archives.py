@@ -27,9 +27,9 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         swollen = sum(member.file_size for member in members)
         if swollen > room(path) or len(members) > MEMBERS:
             raise UserError(
-                f"{path} was refused: its {len(members)} members would unpack to {swollen / 2**20:.0f} MiB, and the "
-                f"file has {path.stat().st_size / 2**20:.2f}: an archive of weights or features is about as large as "
-                "what it holds"
+                f"{path} was refused: its {len(members)} members would unpack to {swollen / 2**20:.0f} MiB, "
+                f"and the file has {path.stat().st_size / 2**20:.2f}: an archive of weights or features is "
+                "about as large as what it holds"
             )
         yield archive
 

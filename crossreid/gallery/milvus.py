@@ -350,9 +350,9 @@ def _values(name: str, row: Row) -> dict:
         length = len(values[what].encode("utf-8"))
         if length > TEXT or len(values["tags"]) > TAGS:
             raise UserError(
-                f"the {what} of {entry.path or entry.key!r} takes {length} bytes and it has {len(values['tags'])} "
-                f"columns: Milvus keeps at most {TEXT} bytes and {TAGS} columns; make it smaller, or keep the gallery "
-                "in a folder"
+                f"the {what} of {entry.path or entry.key!r} takes {length} bytes and it has "
+                f"{len(values['tags'])} columns: Milvus keeps at most {TEXT} bytes and {TAGS} columns; make "
+                "it smaller, or keep the gallery in a folder"
             )
     return values
 

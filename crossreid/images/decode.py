@@ -186,8 +186,8 @@ class _refusing:
             else " ".join(str(error).split()) or type(error).__name__
         )
         raise UserError(
-            f"{self.name}: is not a readable image ({reason}); restore the file, save it again as JPEG or PNG, or "
-            "leave it out"
+            f"{self.name}: is not a readable image ({reason}); restore the file, save it again as "
+            "JPEG or PNG, or leave it out"
         ) from error
 
 

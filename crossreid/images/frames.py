@@ -63,8 +63,8 @@ def crops(images: Iterable, boxes: Iterable | None, order: str, box_format: str)
         if image is missing or rows is missing:
             what = "frames" if image is missing else "lists of boxes"
             raise UserError(
-                f"there are {place} {what} and more of the other: expected a list of boxes, perhaps an empty one, for "
-                "each frame"
+                f"there are {place} {what} and more of the other: expected a list of boxes, perhaps an "
+                "empty one, for each frame"
             )
         frame, blue_first = _pixels(image, order)
         for number, box in enumerate(corners(rows, box_format)):

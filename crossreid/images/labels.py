@@ -82,10 +82,9 @@ def not_junk(identities: Sequence[str | int | None], where: str, keep: bool = Fa
     kept = [at for at, identity in enumerate(identities) if keep or not is_junk(identity)]
     if len(kept) < len(identities):
         warnings.warn(
-            f"{where}: {len(identities) - len(kept)} of {counted(len(identities), 'image')} have the identity "
-            "-1 (junk) and are "
-            "left out; --keep-junk of a command, or keep_junk in data.settings, takes them as an identity "
-            "like any other",
+            f"{where}: {len(identities) - len(kept)} of {counted(len(identities), 'image')} have the "
+            "identity -1 (junk) and are left out; --keep-junk of a command, or keep_junk in data.settings, "
+            "takes them as an identity like any other",
             stacklevel=2,
         )
     return kept
@@ -186,8 +185,8 @@ def named(expression: re.Pattern[str], name: str, where: str) -> dict[str, str]:
     match = expression.search(name) or expression.search(name.rpartition("/")[2])
     if match is None or not match["identity"]:
         raise UserError(
-            f"{where}: the pattern {expression.pattern!r} finds no identity in {name}: correct the pattern, or take "
-            "the image away"
+            f"{where}: the pattern {expression.pattern!r} finds no identity in {name}: correct the "
+            "pattern, or take the image away"
             if expression.pattern != _FILE
             else f"{where}: the name {name} does not say whom the image shows: names such as 0002_c1s1_000451_03.jpg "
             "were expected, or a pattern with the groups identity and camera"
@@ -202,8 +201,8 @@ def told_by(expression: re.Pattern[str], path: str, where: str) -> dict[str, str
     match = expression.search(path) or expression.search(path.rpartition("/")[2])
     if match is None:
         raise UserError(
-            f"{where}: the pattern {expression.pattern!r} does not fit {path}: correct the pattern, or take the image "
-            "away"
+            f"{where}: the pattern {expression.pattern!r} does not fit {path}: correct the "
+            "pattern, or take the image away"
         )
     whole_groups(match, where)
     return {group: text for group, text in match.groupdict().items() if text}

@@ -42,8 +42,8 @@ def image_names(folder: str | os.PathLike[str]) -> list[str]:
                     names.append(entry.name)
                 elif entry.is_symlink() and not os.path.exists(entry.path):
                     raise UserError(
-                        f"{entry.path} is a link to {os.readlink(entry.path)}, which does not exist: mend or "
-                        f"remove it."
+                        f"{entry.path} is a link to {os.readlink(entry.path)}, which does not "
+                        "exist: mend or remove it."
                     )
     except OSError as error:
         raise unreadable(folder, error) from error

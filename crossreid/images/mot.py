@@ -6,11 +6,11 @@ import configparser
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from crossreid import files
+from crossreid.formats.text import read_text
 from crossreid.records import UserError
 
 Box = tuple[float, float, float, float]
@@ -78,24 +78,22 @@ def read(path: Path, pause: int) -> list[Track]:
 
 def sequence(folder: Path) -> MOTSequence:
     """A folder of MOTChallenge: ``seqinfo.ini``, and tracks in ``gt`` or beside it; those in ``det`` have no ids."""
-    parser = configparser.ConfigParser()
-    try:
-        parser.read_string((folder / "seqinfo.ini").read_text(encoding="utf-8"))
+    parser = configparser.ConfigParser(interpolation=None)
+    expected = "expected a folder of MOTChallenge, or the text of the boxes and --frames"
+    with files.understood(folder / "seqinfo.ini", expected):
+        parser.read_string(read_text(folder / "seqinfo.ini", expected))
         about = parser["Sequence"]
         rate = about.getfloat("frameRate", fallback=None)
         width, height = (about.getint(name, fallback=0) for name in ("imWidth", "imHeight"))
-    except (OSError, UnicodeDecodeError, configparser.Error, KeyError, ValueError) as error:
-        raise UserError(
-            f"{folder}: seqinfo.ini cannot be read ({error}); expected a folder of MOTChallenge, or the text of the "
-            "boxes and --frames"
-        ) from error
+        images = folder / about.get("imDir", fallback="img1")
+        if not images.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{folder}: seqinfo.ini names frames outside of it, {images}: give them by --frames")
     boxes = [folder / "gt" / "gt.txt", folder / f"{folder.name}.txt"]
     found = next((path for path in boxes if path.is_file()), None)
     if found is None:
         raise UserError(
             f"{folder} holds neither gt/gt.txt nor {folder.name}.txt: give the text that your tracker wrote"
         )
-    images = folder / about.get("imDir", fallback="img1")
     return MOTSequence(
         about.get("name", fallback=folder.name),
         found,
@@ -139,16 +137,4 @@ def _parts(name: str, boxes: dict[int, Box], pause: int) -> list[Track]:
     return [
         Track(name if number == 1 else f"{name}.{number}", tuple(part), tuple(boxes[frame] for frame in part))
         for number, part in enumerate(parts, 1)
-    ]
-
-
-def scaled(tracks: Sequence[Track], x: float, y: float) -> list[Track]:
-    """The tracks with their boxes in pixels of frames that are x times as wide and y times as high."""
-    return [
-        Track(
-            track.name,
-            track.frames,
-            tuple((left * x, top * y, right * x, bottom * y) for left, top, right, bottom in track.boxes),
-        )
-        for track in tracks
     ]

@@ -181,8 +181,7 @@ def _from_array(path: Path, position: int) -> np.ndarray:
     array = _memory_map(str(path), changed)
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != 3):
         raise UserError(
-            f"{path}: holds {array.dtype} of shape {array.shape}; expected uint8 of shape (images, height, "
-            f"width, 3)"
+            f"{path}: holds {array.dtype} of shape {array.shape}; expected uint8 of shape (images, height, width, 3)"
         )
     if not 0 <= position < len(array):
         raise UserError(

@@ -7,7 +7,7 @@ import csv
 import difflib
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from crossreid import files
@@ -38,7 +38,11 @@ def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> 
     packed = table.suffix.lower() == lance.SUFFIX
     if packed:
         needed = [name for name in needed if name != "path"]
-    lines = list(_rows(table, needed) if packed else _lines(table, needed))
+    lines = list(
+        _rows(table, needed)
+        if packed
+        else lines_of(table, lambda columns: _check_columns(table, columns, needed))
+    )
     if not lines:
         raise UserError(
             f"{table} lists no images: a line for each is expected below the line of the columns."
@@ -73,8 +77,12 @@ def path_of(table: Path, text: str) -> Path:
     return known if known != path else table.parent / text.replace("\\", "/")
 
 
-def _lines(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, column -> text) for each line that is not blank; columns in small letters."""
+def lines_of(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, column -> text) for each line of a CSV file that is not blank; columns in small letters.
+
+    check: is given the columns first, and raises UserError where they will not do. Raises UserError for a file that is
+    no such table.
+    """
     try:
         # Spreadsheets begin with a byte order mark.
         with files.opened(table) as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as file:
@@ -82,7 +90,7 @@ def _lines(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, 
             file.seek(0)
             reader = csv.reader(file, delimiter=max(",;\t", key=header.count))
             columns = [column.strip().lower() for column in next(reader, [])]
-            _check_columns(table, columns, needed)
+            check(columns)
             for fields in reader:
                 if not any(field.strip() for field in fields):
                     continue
@@ -94,8 +102,7 @@ def _lines(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, 
                     )
                     raise UserError(
                         f"{table}, line {reader.line_num}: {counted(len(fields), 'field')}, but "
-                        f"{counted(len(columns), 'column')} "
-                        f"({', '.join(columns)}). {mend}"
+                        f"{counted(len(columns), 'column')} ({', '.join(columns)}). {mend}"
                     )
                 yield reader.line_num, dict(zip(columns, (files.uncelled(field.strip()) for field in fields)))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -170,8 +177,7 @@ def _box(line: Mapping[str, str], where: str) -> tuple[int, int, int, int] | Non
         ) from error
     if right <= left or bottom <= top:
         raise UserError(
-            f"{where}: the box {', '.join(given)} is empty: expected x0 < x1 and y0 < y1, the edges in pixels; "
-            "of boxes "
-            "with width and height, x1 is x0 + width and y1 is y0 + height"
+            f"{where}: the box {', '.join(given)} is empty: expected x0 < x1 and y0 < y1, the edges in "
+            "pixels; of boxes with width and height, x1 is x0 + width and y1 is y0 + height"
         )
     return left, top, right, bottom

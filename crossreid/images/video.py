@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from crossreid.records import UserError, pip_install
 _NUMBER = re.compile(r"\d+")
 
 
-def frames(path: Path, wanted: set[int]) -> Iterator[tuple[int, np.ndarray | Path | UserError]]:
-    """The number and the pixels (H, W, 3) uint8 RGB of each wanted frame, in order, or what is wrong with it; what a
-    folder has is given by its path, for it to be found again. Frames that are not there are passed over.
+def frames(path: Path, wanted: set[int]) -> Iterator[tuple[int, np.ndarray | Path]]:
+    """The number and the pixels (H, W, 3) uint8 RGB of each wanted frame, in order; what a folder has is given by its
+    path, for it to be found again. Frames that are not there, or of a video that cannot be decoded, are passed over.
 
     path: a folder of images, whose last number in the name is that of the frame (or whose place is, where names have no
         numbers); or a video, which needs PyAV.
@@ -45,42 +46,35 @@ def folder_frames(folder: Path) -> dict[int, Path]:
     return {number: folder / name for number, name in zip(numbers, names) if number is not None}
 
 
-def _video(path: Path, wanted: set[int]) -> Iterator[tuple[int, np.ndarray | UserError]]:
-    try:
-        import av
-    except ImportError as error:
-        raise UserError(
-            f"{path} is a video, which needs PyAV, not installed here: {pip_install('video')}; or write its "
-            "frames into a folder"
-        ) from error
+def rate(path: Path) -> float | None:
+    """Frames a second of a video, None where it does not say. Raises UserError for a file that is no video."""
+    with _opened(path) as (_, stream):
+        return float(stream.average_rate) if stream.average_rate else None
+
+
+def _video(path: Path, wanted: set[int]) -> Iterator[tuple[int, np.ndarray]]:
     last, number, lost = max(wanted, default=0), 0, 0
-    try:
-        with av.open(str(path)) as video:
-            if not video.streams.video:
-                raise UserError(f"{path} has no picture: expected a video")
-            stream = video.streams.video[0]
-            stream.thread_type = "AUTO"
-            rate, first = float(stream.average_rate or 0), None
-            for packet in video.demux(stream):
-                try:
-                    decoded = packet.decode()
-                except av.error.FFmpegError:
-                    lost += 1
-                    continue
-                for frame in decoded:
-                    number += 1
-                    # By its time, so that one that was lost does not move those after it.
-                    if frame.time is not None and rate:
-                        first = frame.time if first is None else first
-                        number = max(number, round((frame.time - first) * rate) + 1)
-                    if number in wanted:
-                        yield number, frame.to_ndarray(format="rgb24")
-                if number >= last:
-                    break
-    except av.error.FFmpegError as error:
-        raise UserError(
-            f"{path} cannot be read as a video ({error}): copy it again, or write its frames into a folder"
-        ) from error
+    with _opened(path) as (video, stream):
+        from av.error import FFmpegError
+
+        stream.thread_type = "AUTO"
+        speed, first = float(stream.average_rate or 0), None
+        for packet in video.demux(stream):
+            try:
+                decoded = packet.decode()
+            except FFmpegError:
+                lost += 1
+                continue
+            for frame in decoded:
+                number += 1
+                # By its time, so that one that was lost does not move those after it.
+                if frame.time is not None and speed:
+                    first = frame.time if first is None else first
+                    number = max(number, round((frame.time - first) * speed) + 1)
+                if number in wanted:
+                    yield number, frame.to_ndarray(format="rgb24")
+            if number >= last:
+                break
     if not number:
         raise UserError(f"{path} has no frames: it is empty, or none of it can be decoded")
     if lost:
@@ -89,8 +83,27 @@ def _video(path: Path, wanted: set[int]) -> Iterator[tuple[int, np.ndarray | Use
         )
 
 
-def pixels(frame: np.ndarray | Path | UserError) -> np.ndarray:
-    """What ``frames`` gave, decoded. Raises the UserError that it is."""
-    if isinstance(frame, UserError):
-        raise frame
+@contextmanager
+def _opened(path: Path):
+    """The video and its stream of pictures."""
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(
+            f"{path} is a video, which needs PyAV, not installed here: {pip_install('video')}; or write its "
+            "frames into a folder"
+        ) from error
+    try:
+        with av.open(str(path)) as video:
+            if not video.streams.video:
+                raise UserError(f"{path} has no picture: expected a video")
+            yield video, video.streams.video[0]
+    except av.error.FFmpegError as error:
+        raise UserError(
+            f"{path} cannot be read as a video ({error}): copy it again, or write its frames into a folder"
+        ) from error
+
+
+def pixels(frame: np.ndarray | Path) -> np.ndarray:
+    """What ``frames`` gave, decoded. Raises UserError for an image that cannot be."""
     return decode(frame) if isinstance(frame, Path) else frame

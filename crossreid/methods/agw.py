@@ -29,8 +29,8 @@ from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, check_choic
 class AGWConfig:
     """Settings of AGW.
 
-    backbone: a residual network; with one stream, without attention and with average pooling any that
-        ``crossreid.nn.backbones.backbone`` knows, ``timm:vit_small_patch16_224`` too.
+    backbone: a residual network, without attention a MobileNetV2 too; with one stream, without attention and with
+        average pooling any that ``crossreid.nn.backbones.backbone`` knows, ``timm:vit_small_patch16_224`` too.
     pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; null for random ones.
     streams: 2 gives each modality a stem of its own (visible-infrared), 1 treats all images alike.
     last_stride: stride of the last stage.

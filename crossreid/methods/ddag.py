@@ -35,7 +35,7 @@ from crossreid.records import MODALITIES, VISIBLE, Batch, Embedding, UserError, 
 class DDAGConfig:
     """Settings of DDAG.
 
-    backbone: a residual network; with one stream any that ``crossreid.nn.backbones.backbone`` knows.
+    backbone: a residual network or a MobileNetV2; with one stream any that ``crossreid.nn.backbones.backbone`` knows.
     pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; null for random ones.
     part: horizontal parts of the attention inside an image; 0 for no such attention.
     graph: the attention between images, in training.

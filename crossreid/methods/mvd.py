@@ -106,7 +106,7 @@ class MVDConfig:
     profile: authors (what the released program really computes), paper (divergences as they are written
         there), conventional (the paper's metric: an information bottleneck that is sampled) or mindspore
         (the port: another network, no distillation). See ``PROFILES``.
-    backbone: a residual network; each of the three branches is one, with attention between its stages.
+    backbone: a residual network or a MobileNetV2; each of the three branches is one, with attention between its stages.
     pretrained: pretrained weights, see ``crossreid.nn.pretrained.load_pretrained``; null for random ones.
     width: of z.
     normalize: joint brings the four parts of an embedding to unit length together, parts one by one (the
@@ -149,7 +149,7 @@ class MVDConfig:
 
 
 class Encoder(nn.Module):
-    """A whole residual network, its neck and its classifier: images to an observation v and its logits."""
+    """A whole network, its neck and its classifier: images to an observation v and its logits."""
 
     def __init__(self, config: MVDConfig, profile: Profile, classes: int):
         super().__init__()

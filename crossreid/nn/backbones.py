@@ -99,10 +99,7 @@ def backbone(
         if gradient_checkpointing:
             network.set_gradient_checkpointing()
         return network
-    if gradient_checkpointing:
-        raise UserError(
-            f"method.gradient_checkpointing is for residual networks and timm's: {name} has none, set it to false"
-        )
+    _check_spared(name, gradient_checkpointing)
     if outside.named(name):
         return outside.find(name)()
     if name in MOBILENETS:
@@ -119,11 +116,22 @@ def body(
     variant: str = "torchvision",
     nonlocal_width: int | str | None = None,
     gradient_checkpointing: bool = False,
-) -> ResNet:
+) -> ResNet | MobileNetV2:
     """A network without its first layers, of which ``new_stem`` makes as many as a method has streams."""
-    if name not in NETWORKS:
-        _check(name, [STEM])
+    asked = {STEM: True, STAGES: nonlocal_width is not None, VARIANT: variant != "torchvision"}
+    _check(name, [what for what, wanted in asked.items() if wanted])
+    if name in MOBILENETS:
+        _check_spared(name, gradient_checkpointing)
+        width, multiple = MOBILENETS[name]
+        return MobileNetV2(width, last_stride=last_stride, multiple=multiple, stem=False)
     return resnet(name, last_stride, variant, None, False, nonlocal_width, gradient_checkpointing)
+
+
+def _check_spared(name: str, gradient_checkpointing: bool) -> None:
+    if gradient_checkpointing:
+        raise UserError(
+            f"method.gradient_checkpointing is for residual networks and timm's: {name} has none, set it to false"
+        )
 
 
 def _check(name: str, asked: list[str]) -> None:
@@ -134,7 +142,7 @@ def _check(name: str, asked: list[str]) -> None:
     if name in NETWORKS and name not in PLAIN:
         has = has - {NORM}
     elif name in MOBILENETS:
-        has = {NORM, EARLY, NOT_NEGATIVE}
+        has = {STEM, NORM, EARLY, NOT_NEGATIVE}
     elif name in (*osnet.NETWORKS, "shufflenet_v2_1.0"):
         has = {NOT_NEGATIVE}
     elif name not in NETWORKS:
@@ -142,7 +150,7 @@ def _check(name: str, asked: list[str]) -> None:
     if lacking := [what for what in asked if what not in has]:
         kinds = (
             "residual networks and MobileNetV2"
-            if lacking == [NORM]
+            if lacking in ([NORM], [STEM])
             else "MobileNetV2"
             if lacking == [EARLY]
             else f"residual networks ({', '.join(PLAIN)})"

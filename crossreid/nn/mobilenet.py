@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 import torch
@@ -19,6 +20,8 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+# Numbers of the layers that make the stages 1 to 4: maps of 1/4, 1/8, 1/16 of the image, and what follows.
+_STAGED = (range(2, 4), range(4, 5), range(5, 7), range(7, 10))
 
 
 class ConvNorm(nn.Module):
@@ -61,6 +64,7 @@ class MobileNetV2(Backbone):
         of the image's height or more; ``norm`` if None.
     multiple: the channels are rounded to multiples of this; 8 as in the paper's program and timm, 1 as in
         deep-person-reid. At width 1 both are the same network.
+    stem: whether the network has its first layer; without it, ``forward`` takes the map of a ``new_stem``.
     Layers are named as in the ImageNet files of deep-person-reid, ``mobilenetv2_1.0.pth`` and
     ``mobilenetv2_1.4.pth``, from which MetaBIN starts. ``channels`` is C.
     """
@@ -72,6 +76,7 @@ class MobileNetV2(Backbone):
         last_stride: int = 1,
         multiple: int = 1,
         early: Callable | None = None,
+        stem: bool = True,
     ):
         super().__init__()
         tenths = round(width * 10)  # whole numbers: int(32 * 1.4) must not hang on a rounding error
@@ -79,8 +84,10 @@ class MobileNetV2(Backbone):
         def scaled(channels: int) -> int:
             return (channels * tenths // 10 + multiple // 2) // multiple * multiple
 
-        inputs = scaled(32)
-        self.conv1 = ConvNorm(3, inputs, 3, norm, stride=2)
+        inputs = self.base = scaled(32)
+        self.norm, self.first = norm, 1 if stem else 2
+        if stem:
+            self.conv1 = ConvNorm(3, inputs, 3, norm, stride=2)
         for number, (expansion, channels, blocks, stride) in enumerate(STAGES, start=2):
             outputs = scaled(channels)
             stride = last_stride if channels == 160 else stride
@@ -94,8 +101,22 @@ class MobileNetV2(Backbone):
         self.conv9 = ConvNorm(inputs, self.channels, 1, norm)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = images
-        for number in range(1, 10):
+        return self._through(range(self.first, 10), images)
+
+    def new_stem(self) -> nn.Module:
+        """Another first layer that fits this network: (N, 3, H, W) to (N, base, H/2, W/2)."""
+        return nn.Sequential(OrderedDict(conv1=ConvNorm(3, self.base, 3, self.norm, stride=2)))
+
+    def stage(self, number: int, maps: torch.Tensor) -> torch.Tensor:
+        """One of the stages 1 to 4, each but the first from where the map gets smaller, as in a residual network."""
+        return self._through(_STAGED[number - 1], maps)
+
+    def run(self, module: nn.Module, maps: torch.Tensor) -> torch.Tensor:
+        """``module(maps)``; see ``ResNet.run``."""
+        return module(maps)
+
+    def _through(self, numbers: range, maps: torch.Tensor) -> torch.Tensor:
+        for number in numbers:
             maps = getattr(self, f"conv{number}")(maps)
         return maps
 

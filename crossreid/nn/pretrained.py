@@ -64,9 +64,8 @@ def load_pretrained(
         used |= _fill(module, values, source, name)
     if unknown := sorted(set(values) - used):
         raise UserError(
-            f"{source} holds {len(unknown)} weights that the backbone {name} does not have (first: "
-            f"{unknown[0]}): it belongs to another network. Give the weights of a {name}, or change the "
-            "backbone."
+            f"{source} holds {len(unknown)} weights that the backbone {name} does not have (first: {unknown[0]}): it "
+            f"belongs to another network. Give the weights of a {name}, or change the backbone."
         )
     return left_out
 
@@ -83,11 +82,10 @@ def from_timm(model: str) -> dict[str, torch.Tensor]:
         return timm.create_model(model, pretrained=True).state_dict()
     except Exception as error:
         raise UserError(
-            f"the pretrained weights {model} of timm could not be had ({type(error).__name__}: "
-            f"{first_line(error)}). On a computer without network, copy the file model.safetensors of "
-            f"timm/{model}, or torchvision's .pth of the same network, from another computer to any folder "
-            "and set method.pretrained to its path; or set method.pretrained to null to start from random "
-            "weights."
+            f"the pretrained weights {model} of timm could not be had ({type(error).__name__}: {first_line(error)}). "
+            f"On a computer without network, copy the file model.safetensors of timm/{model}, or torchvision's .pth "
+            "of the same network, from another computer to any folder and set method.pretrained to its path; or set "
+            "method.pretrained to null to start from random weights."
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = offline

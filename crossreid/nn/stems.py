@@ -6,18 +6,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.nn.resnet import ResNet
 from crossreid.records import take
 
 
 class Stems(nn.Module):
-    """The first layers of a residual network twice, for visible and for infrared images.
+    """The first layers of a network twice, for visible and for infrared images.
 
     An image goes through the stem of its modality, whatever its place in the batch or its role in a search.
     The body that follows sees both modalities mixed.
     """
 
-    def __init__(self, body: ResNet):
+    def __init__(self, body: ResNet | MobileNetV2):
         super().__init__()
         self.visible, self.infrared = body.new_stem(), body.new_stem()
 

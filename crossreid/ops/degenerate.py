@@ -25,9 +25,8 @@ def notes(features: np.ndarray, names: Sequence[object], least: int = 2) -> list
         finite = np.isfinite(part).all(axis=1)
         if not finite.all():
             raise UserError(
-                f"the feature of {names[start + int(np.argmin(finite))]} is not a finite number: look at that "
-                f"image, and "
-                "at the training that gave these weights"
+                f"the feature of {names[start + int(np.argmin(finite))]} is not a finite number: look at "
+                "that image, and at the training that gave these weights"
             )
         zero += (start + np.flatnonzero(~part.any(axis=1))).tolist()
         # What rounding leaves between images that the model sees alike.
@@ -36,9 +35,8 @@ def notes(features: np.ndarray, names: Sequence[object], least: int = 2) -> list
     found = []
     if zero:
         found.append(
-            f"The features of {len(zero)} of {counted(len(features), 'image')} are all zero, the first is that of "
-            f"{names[zero[0]]}: "
-            "nothing can be said of them."
+            f"The features of {len(zero)} of {counted(len(features), 'image')} are all zero, the first is "
+            f"that of {names[zero[0]]}: nothing can be said of them."
         )
     if equal and len(zero) < len(features):
         found.append(

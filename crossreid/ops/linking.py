@@ -91,7 +91,7 @@ class _Clusters:
             if number >= 0:
                 self.of[at] = first.setdefault(number, at)
         self.alive = {int(each) for each in self.of}
-        self.known = {at: number for number, at in first.items()}
+        self.known = set(first.values())  # clusters that have a number, which no other may join that has one
         self.members: dict[int, list[int]] = {cluster: [] for cluster in self.alive}
         for at, cluster in enumerate(self.of.tolist()):
             self.members[cluster].append(at)
@@ -155,7 +155,8 @@ class _Clusters:
         self.sums[kept] += self.sums[gone]
         self.alive.discard(gone)
         if gone in self.known:
-            self.known[kept] = self.known.pop(gone)
+            self.known.remove(gone)
+            self.known.add(kept)
         for cluster in self.near.pop(gone):
             self.near[cluster].discard(gone)
             if cluster != kept:

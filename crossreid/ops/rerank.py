@@ -135,8 +135,8 @@ def expand_features(
     """
     if k < 1 or times < 1 or alpha < 0:
         raise UserError(
-            f"query expansion with k {k}, times {times} and alpha {alpha}: k and times must be at least 1, alpha at "
-            f"least 0"
+            f"query expansion with k {k}, times {times} and alpha {alpha}: k and times must be at "
+            "least 1, alpha at least 0"
         )
     query, gallery = _two(query, gallery, 2, "features", None)
     for _ in range(times):

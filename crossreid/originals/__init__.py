@@ -131,9 +131,8 @@ def _program(config: Mapping) -> str:
         return "torchreid"
     raise UserError(
         f"no published program has a baseline of these settings ({made['backbone']}, variant {made['variant']}, "
-        f"pooling "
-        f"{made['pooling']}, {'a' if made['neck'] else 'no'} neck, last stride {made['last_stride']}): what loaded the "
-        "weights would compute something else with them; keep our own checkpoint"
+        f"pooling {made['pooling']}, {'a' if made['neck'] else 'no'} neck, last stride {made['last_stride']}): what "
+        "loaded the weights would compute something else with them; keep our own checkpoint"
     )
 
 

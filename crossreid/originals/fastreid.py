@@ -89,9 +89,8 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Turn our weights into theirs, as the program's present version has them; the inverse of ``read``."""
     if "neck.weight" not in state or any(name.startswith("embedding.") for name in state):
         raise UserError(
-            "baselines of fast-reid have a neck and no embedding layer with a rectifier: this model cannot be "
-            "written in "
-            "its form; keep our own checkpoint"
+            "baselines of fast-reid have a neck and no embedding layer with a rectifier: this model cannot "
+            "be written in its form; keep our own checkpoint"
         )
     theirs, _ = rename(state, _BACK, (), "our baseline")
     for pattern, ours in IBN_BACK:
@@ -112,6 +111,6 @@ def _refuse_others(state: Mapping[str, torch.Tensor]) -> None:
             )
     if "heads.bottleneck.0.weight" in state and state["heads.bottleneck.0.weight"].ndim > 1:
         raise UserError(
-            "the checkpoint of fast-reid has an embedding layer before its neck (EMBEDDING_DIM), which no method "
-            "here has"
+            "the checkpoint of fast-reid has an embedding layer before its neck "
+            "(EMBEDDING_DIM), which no method here has"
         )

@@ -35,9 +35,9 @@ def residual_network(state: Mapping[str, torch.Tensor], prefix: str, program: st
     grouped = wide in state and state[wide].shape[1] != state[wide].shape[0]
     if kind not in _DEPTHS or grouped:
         raise UserError(
-            f"the checkpoint is of {program}, but its backbone is none of those known here (ResNet 18 to 152, IBN "
-            f"too): "
-            f"its third stage has {len(blocks)} blocks{' of grouped convolutions' if grouped else ''}"
+            f"the checkpoint is of {program}, but its backbone is none of those known here (ResNet 18 to "
+            f"152, IBN too): its third stage has {len(blocks)} "
+            f"blocks{' of grouped convolutions' if grouped else ''}"
         )
     form = ""
     if f"{prefix}layer1.0.bn1.IN.weight" in state:
@@ -72,8 +72,7 @@ def rename(
         else:
             raise UserError(
                 f"the checkpoint looks like one of {system}, but that system has no weight {name!r}: it was "
-                f"made by a "
-                "changed program. Remove what was added before converting it."
+                "made by a changed program. Remove what was added before converting it."
             )
         if new in weights:
             raise UserError(f"two weights of the checkpoint mean the same: {name!r} is {new!r} once more")

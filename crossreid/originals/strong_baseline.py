@@ -61,9 +61,8 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     normalisation insist on."""
     if any(name.startswith(("embedding.", "pool.", "backbone.nonlocal")) for name in state):
         raise UserError(
-            "reid-strong-baseline has no attention, no pooling with weights and no embedding layer: this model "
-            "cannot be "
-            "written in its form; keep our own checkpoint"
+            "reid-strong-baseline has no attention, no pooling with weights and no embedding layer: this "
+            "model cannot be written in its form; keep our own checkpoint"
         )
     back = ((r"backbone\.", "base."), (r"neck\.", "bottleneck."), (r"classifier\.", "classifier."))
     theirs, _ = rename(state, back, (), "our baseline")

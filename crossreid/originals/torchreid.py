@@ -77,9 +77,8 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     back = ((r"embedding\.", "fc."), (r"classifier\.", "classifier."), (r"backbone\.", ""))
     if any(name.startswith("neck.") for name in state) or "classifier.bias" not in state:
         raise UserError(
-            "networks of torchreid have no neck, and a classifier with a bias: a model with method.neck cannot be "
-            "written "
-            "in its form; keep our own checkpoint"
+            "networks of torchreid have no neck, and a classifier with a bias: a model with method.neck "
+            "cannot be written in its form; keep our own checkpoint"
         )
     theirs, _ = rename(state, back, (), "our baseline")
     if "conv2.0.gate.fc1.weight" in theirs:

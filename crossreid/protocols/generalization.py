@@ -57,8 +57,7 @@ class Generalization(Protocol):
             raise UserError(f"protocol generalization: folds is {folds}, expected 1 to {split_files.SPLITS}.")
         if not viper_variants or not set(viper_variants) <= set(viper.VARIANTS):
             raise UserError(
-                f"protocol generalization: viper_variants is {viper_variants!r}, expected some of the "
-                "letters abcd."
+                f"protocol generalization: viper_variants is {viper_variants!r}, expected some of the letters abcd."
             )
         self.images = []
         self._searches: list[tuple[str, np.ndarray, np.ndarray]] = []

@@ -58,12 +58,11 @@ class LLCM(Protocol):
             else "in both directions by the literal definition"
         )
         self.description = (
-            f"{self.called}, {'one trial' if trials == 1 else f'mean of {trials} trials'}, {how}. Every image "
-            "of one modality "
-            f"of the {split} identities is a query; the gallery is one image of each identity in each camera of the "
-            "other, drawn by Python's generator seeded with the number of the trial. Images of the query's identity "
-            "from the query's camera are left out, and queries without a match. The curve counts identities, the "
-            "average precision images."
+            f"{self.called}, {'one trial' if trials == 1 else f'mean of {trials} trials'}, {how}. Every "
+            f"image of one modality of the {split} identities is a query; the gallery is one image of each "
+            "identity in each camera of the other, drawn by Python's generator seeded with the number of the "
+            "trial. Images of the query's identity from the query's camera are left out, and queries without "
+            "a match. The curve counts identities, the average precision images."
         )
 
     def trials(self) -> list[Trial]:

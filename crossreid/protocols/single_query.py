@@ -146,9 +146,8 @@ def _no_match(title: str, query: Sequence[Image], gallery: Sequence[Image], same
     shared = len(identities[0] & identities[1])
     if not shared or not same_camera:
         return (
-            f"{counts}: query and gallery have {shared} identities in common, apart from a query's own file. "
-            f"The same person needs the same name or number in both; correct the folders, the pattern or the "
-            f"table."
+            f"{counts}: query and gallery have {shared} identities in common, apart from a query's own file. The same "
+            "person needs the same name or number in both; correct the folders, the pattern or the table."
         )
     cameras = Counter(image.camera for image in [*query, *gallery])
     found = ", ".join(

@@ -55,9 +55,8 @@ class SysuMM01(Protocol):
         file = sysu_mm01.permutations(root)
         if gallery == "official" and file is None:
             raise UserError(
-                f"the official galleries of SYSU-MM01 need rand_perm_cam.mat, which is neither in {root} nor "
-                f"in its folder exp: copy it there from the owner's evaluation code, or set protocol.gallery "
-                f"to python."
+                f"the official galleries of SYSU-MM01 need rand_perm_cam.mat, which is neither in {root} nor in its "
+                "folder exp: copy it there from the owner's evaluation code, or set protocol.gallery to python."
             )
         chosen = None if gallery == "python" else file
         if split == "test":
@@ -71,9 +70,8 @@ class SysuMM01(Protocol):
         if not places:
             raise UserError(
                 f"SYSU-MM01 in {root}: no {split} identity has an image in the gallery cameras "
-                f"{', '.join(map(str, CAMERAS[mode]))} of mode {mode!r}. The validation identities were "
-                f"taken outdoors only: use mode 'all'; otherwise complete the copy (crossreid data check "
-                f"sysu_mm01)."
+                f"{', '.join(map(str, CAMERAS[mode]))} of mode {mode!r}. The validation identities were taken "
+                "outdoors only: use mode 'all'; otherwise complete the copy (crossreid data check sysu_mm01)."
             )
         counts = {key: len(found) for key, found in places.items()}
         if chosen is not None:

@@ -19,8 +19,6 @@ from crossreid.report.groups import Group
 from crossreid.report.runs import Run
 from crossreid.report.section import Section, mean_line
 
-OPERATING = (1e-2, 1e-3, 1e-4)
-
 
 def measured(run: Run, features: Features | None) -> tuple[list[dict], list[dict]] | None:
     """The pairs of each subset, and those within and across modalities, as ``evaluation.json`` holds them, or, where it
@@ -29,10 +27,10 @@ def measured(run: Run, features: Features | None) -> tuple[list[dict], list[dict
     evaluation = run.evaluation
     kept = evaluation.get("pairs")
     known = features is None or features.name == evaluation.get("feature")
-    if kept and known and (features is None or "within_across" in evaluation):
-        return kept, evaluation.get("within_across") or []
     if features is None or features.protocol is None or features.metric is None:
-        return None
+        return (kept, evaluation.get("within_across") or []) if kept and known else None
+    if kept and known and "within_across" in evaluation:
+        return kept, evaluation["within_across"] or []
     import torch
 
     from crossreid.evaluation import EvaluateConfig, score_subsets
@@ -65,7 +63,7 @@ def section(groups: Sequence[Group], stored: Mapping[str, Features | None]) -> S
         folded[run.name] = _histograms(run, *found, feature, f" of {run.name}" if len(runs) > 1 else "")
     if not drawn:
         return Section("Distances", "silent.html" if silent else "", {"silent": silent})
-    about = {"silent": silent, "rates": OPERATING, "lines": _operating_points(drawn)}
+    about = {"silent": silent, "rates": plots.OPERATING, "lines": _operating_points(drawn)}
     return Section("Distances", "distances.html", about, _curves(groups, drawn), folded)
 
 
@@ -124,15 +122,10 @@ def _curves(groups: Sequence[Group], drawn: dict[str, list[dict]]) -> list[Plot]
             line = mean_line(group.name if several else subset, parts)
             charts.setdefault(subset if several else "", []).append(line)
     return [
-        plots.lines(
+        plots.roc(
+            {line.label: (line.x, line.y, line.spread) for line in lines},
             f"roc-{slug(subset)}" if subset else "roc",
             f"ROC, {subset}" if subset else "ROC",
-            "False positive rate",
-            "True positive rate",
-            lines,
-            percent=True,
-            log_x=True,
-            marks=OPERATING,
         )
         for subset, lines in charts.items()
     ]
@@ -145,7 +138,7 @@ def _operating_points(drawn: dict[str, list[dict]]) -> list[dict]:
     for run, pairs in drawn.items():
         for each in pairs:
             cells = []
-            for rate in OPERATING:
+            for rate in plots.OPERATING:
                 at = np.flatnonzero(np.isclose(each["false_positive"], rate, rtol=1e-6))
                 cells.append((each["true_positive"][at[0]], each["threshold"][at[0]]) if len(at) else None)
             label = f"{run}, {each['subset']}" if len(drawn) > 1 else str(each["subset"])

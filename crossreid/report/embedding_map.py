@@ -9,7 +9,7 @@ import numpy as np
 
 from crossreid.records import MODALITIES
 from crossreid.report import plots
-from crossreid.report.evidence import Features, identity_numbers
+from crossreid.report.evidence import Features
 from crossreid.report.figure import Plot, slug
 from crossreid.report.section import Section
 
@@ -62,7 +62,7 @@ def embedding_map(features: Features, identities: int = IDENTITIES, seed: int = 
     """
     rng = np.random.default_rng(seed)
     labels = features.labels
-    person, searched = identity_numbers(labels["domain"], labels["identity"]), features.searched()
+    person, searched = features.people(), features.searched()
     kinds = np.unique(person[searched])
     chosen = rng.permutation(kinds)[:identities]
     rows = np.flatnonzero(np.isin(person, chosen))

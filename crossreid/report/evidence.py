@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossreid.formats.arrays import read_npz
-from crossreid.records import MODALITIES, Metric, UserError
+from crossreid.records import MODALITIES, Metric, UserError, dense_numbers
 from crossreid.report.runs import Run, image_of
 
 if TYPE_CHECKING:
@@ -39,20 +39,18 @@ class Features:
     protocol: Protocol | Recorded | None = None
     metric: Metric | None = None
 
+    def people(self) -> np.ndarray:
+        """(N,) a number for each person; the same identity in two domains is two people."""
+        return dense_numbers(self.labels["domain"], self.labels["identity"])
+
     def searched(self) -> np.ndarray:
         """(N,) whether the image shows a person who is searched for. Others need not be a person at all: the
         distractors of Market-1501 have one number in common."""
         if self.protocol is None:
             return np.ones(len(self.vectors), bool)
-        person = identity_numbers(self.labels["domain"], self.labels["identity"])
+        person = self.people()
         queries = np.concatenate([np.asarray(trial.query) for trial in self.protocol.trials()])
         return np.isin(person, person[queries])
-
-
-def identity_numbers(domain, number) -> np.ndarray:
-    """Equal numbers for equal numbers of one domain."""
-    pairs = np.stack([np.asarray(domain), np.asarray(number)], axis=1)
-    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def features(run: Run, name: str | None = None) -> Features | None:

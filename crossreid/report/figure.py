@@ -13,15 +13,16 @@ import io
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from crossreid.files import replacing
+from crossreid.files import printable, replacing
 from crossreid.images.decode import decode
 from crossreid.report.style import VARIABLES, styled
 
@@ -51,6 +52,7 @@ class Plot(Figure):
         images: bool = False,
         layout: Literal["constrained"] | None = "constrained",
     ):
+        title = shown(title)
         self.title, self.name, self.shows_images = title, name, images
         self.description = f"{title}."
         self.header, self.rows = list(header), [list(row) for row in rows]
@@ -85,21 +87,29 @@ class Plot(Figure):
         return file.getvalue()
 
     def savefig(self, *given, **named) -> None:
+        scales = [axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis) if axis.get_scale() == "log"]
+        powers = {label for axis in scales for label in axis.get_ticklabels(which="both")}
+        for text in set(self.findobj(Text)) - powers:
+            text.set_text(shown(text.get_text()))
+            text.set_parse_math(False)  # a dollar sign in a name is one
         with styled():
             super().savefig(*given, **named)
 
     def files(self) -> dict[str, bytes]:
         """Ending -> content of ``svg``, ``png``, ``pdf`` and ``csv``."""
         return {
-            "svg": _text(self._tree(), xlink=True).encode("utf-8", "backslashreplace"),
+            "svg": _text(self._tree(), xlink=True).encode(),
             "png": self._saved("png"),
             "pdf": self._saved("pdf", metadata={"CreationDate": None, "Title": self.title}),
             "csv": self.csv().encode("utf-8", "backslashreplace"),
         }
 
-    def in_page(self) -> str:
-        """The SVG element for a page: without its title, which stands above it there, and in the page's colours."""
-        root = self._tree()
+    def in_page(self, svg: bytes | None = None) -> str:
+        """The SVG element for a page: without its title, which stands above it there, and in the page's colours.
+
+        svg: that of ``files``, where it is there already; None draws it.
+        """
+        root = self._tree() if svg is None else ElementTree.fromstring(svg)
         above = {part: parent for parent in root.iter() for part in parent}
         for part in [part for part in root.iter() if part.get("id") == f"{self.name}-heading"]:
             above[part].remove(part)
@@ -109,7 +119,7 @@ class Plot(Figure):
         top = 72 * self._above
         root.set("viewBox", f"0 {top:g} {width:g} {height - top:g}")
         root.set("role", "img")
-        root.set("aria-label", self.description)
+        root.set("aria-label", shown(self.description))
         text = _text(root, xlink=False)
         for value, variable in VARIABLES.items():
             text = text.replace(f": {value}", f": var(--{variable})")
@@ -151,6 +161,12 @@ class Plot(Figure):
         return root
 
 
+def shown(text: str) -> str:
+    """Text for a figure: names of files and identities may hold characters that no SVG file can, which are written
+    out."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
 def _hint(part: ElementTree.Element, texts: Sequence[str]) -> None:
     """Put texts as titles: into each mark of a group of marks, else into the part itself."""
     marks = list(part.iter(f"{{{SVG}}}use"))
@@ -163,7 +179,7 @@ def _hint(part: ElementTree.Element, texts: Sequence[str]) -> None:
 
 def _title(part: ElementTree.Element, text: str) -> None:
     title = ElementTree.Element(f"{{{SVG}}}title")
-    title.text = text
+    title.text = shown(text)
     part.insert(0, title)
 
 
@@ -197,9 +213,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "figure"
 
 
-def write(figures: Sequence[Plot], folder: Path | str) -> list[Path]:
+def write(
+    figures: Sequence[Plot], folder: Path | str, drawn: Mapping[Plot, Mapping[str, bytes]] | None = None
+) -> list[Path]:
     """Writes ``NAME.svg``, ``NAME.png``, ``NAME.pdf`` and ``NAME.csv`` of each figure into the folder, and returns the
-    paths. A name that comes again has a number behind it."""
+    paths. A name that comes again has a number behind it. drawn: figure -> its ``files``, where they are there already.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -207,7 +226,8 @@ def write(figures: Sequence[Plot], folder: Path | str) -> list[Path]:
     for figure in figures:
         seen[figure.name] += 1
         name = figure.name if seen[figure.name] == 1 else f"{figure.name}-{seen[figure.name]}"
-        for ending, content in figure.files().items():
+        files = drawn[figure] if drawn is not None else figure.files()
+        for ending, content in files.items():
             path = folder / f"{name}.{ending}"
             with replacing(path) as temporary:
                 temporary.write_bytes(content)

@@ -76,17 +76,19 @@ def write(
     for folder in (out.parent, figures_to):
         if folder is not None:
             check_folder(Path(folder))
-    found = sections(groups, choice)
-    text = page(groups, found, links or {})
+    found = sections(groups, choice, saving=figures_to is not None)
+    figures = [each for section in found for each in section.every]
+    drawn = {} if figures_to is None else {each: each.files() for each in figures}
+    text = page(groups, found, links or {}, drawn)
     with replacing(out) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
     if figures_to is not None:
-        figure.write([each for section in found for each in section.every], figures_to)
+        figure.write(figures, figures_to, drawn)
     return out
 
 
-def sections(groups: Sequence[Group], choice: Choice) -> list[Section]:
-    """The parts of the page that have something to say, in its order."""
+def sections(groups: Sequence[Group], choice: Choice, saving: bool) -> list[Section]:
+    """The parts of the page that have something to say, in its order. saving: with the figures that are files only."""
     runs = [run for group in groups for run in group.runs]
     stored = {run.name: evidence.features(run, choice.feature) for run in runs}
     found = [
@@ -94,7 +96,7 @@ def sections(groups: Sequence[Group], choice: Choice) -> list[Section]:
         Section("CMC curves", figures=curves.found_by_rank(groups)),
         Section("Training", figures=curves.training(groups)),
         gates.section(groups),
-        rankings.section(runs),
+        rankings.section(runs, saving),
         activations.section(runs, choice.feature),
         stripes.section(runs, choice.feature),
         distances.section(groups, stored),
@@ -106,7 +108,13 @@ def sections(groups: Sequence[Group], choice: Choice) -> list[Section]:
     return [section for section in found if section]
 
 
-def page(groups: Sequence[Group], found: Sequence[Section], links: Mapping[str, str]) -> str:
+def page(
+    groups: Sequence[Group],
+    found: Sequence[Section],
+    links: Mapping[str, str],
+    drawn: Mapping[Plot, Mapping[str, bytes]],
+) -> str:
+    """The page's HTML. drawn: figure -> its files, where they are there already."""
     runs = [run for group in groups for run in group.runs]
     versions = dict.fromkeys(
         ", ".join(f"{name} {version}" for name, version in each.items())
@@ -126,9 +134,10 @@ def page(groups: Sequence[Group], found: Sequence[Section], links: Mapping[str, 
                 "id": slug(each.title),
                 "template": each.template,
                 "about": each.about,
-                "figures": [_shown(one, files=True) for one in _open(each, len(runs) > 1)],
+                "figures": [_shown(one, drawn, files=True) for one in _open(each, len(runs) > 1)],
                 "folded": {
-                    name: [_shown(one, files=False) for one in part] for name, part in each.folded.items()
+                    name: [_shown(one, drawn, files=False) for one in part]
+                    for name, part in each.folded.items()
                 }
                 if len(runs) > 1
                 else {},
@@ -169,16 +178,20 @@ def _open(section: Section, several: bool) -> list[Plot]:
     return [*section.figures, *(each for part in section.folded.values() for each in part)]
 
 
-def _shown(plot: Plot, files: bool) -> dict:
+def _shown(plot: Plot, drawn: Mapping[Plot, Mapping[str, bytes]], files: bool) -> dict:
     """A figure for the template. files: with its files behind links; images would carry themselves three times over, so
     these have their data alone."""
-    saved = {}
-    if files and not plot.shows_images:
-        saved = {kind: data_uri(KINDS[kind], content) for kind, content in plot.files().items()}
-    elif files:
-        saved = {"csv": data_uri(KINDS["csv"], plot.csv().encode("utf-8", "backslashreplace"))}
+    made = drawn.get(plot) or (plot.files() if files and not plot.shows_images else {})
+    kept = {"csv": plot.csv().encode("utf-8", "backslashreplace")} if plot.shows_images else made
+    saved = {kind: data_uri(KINDS[kind], content) for kind, content in kept.items()} if files else {}
     wide = bool(plot.get_figwidth() > WIDE)
-    return {"title": plot.title, "name": plot.name, "svg": plot.in_page(), "files": saved, "wide": wide}
+    return {
+        "title": plot.title,
+        "name": plot.name,
+        "svg": plot.in_page(made.get("svg")),
+        "files": saved,
+        "wide": wide,
+    }
 
 
 def _facts(run: Run) -> dict:

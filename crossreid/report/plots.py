@@ -16,11 +16,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, NullLocator
 
 from crossreid.report import style
-from crossreid.report.figure import WIDTH, Plot
+from crossreid.report.figure import WIDTH, Plot, shown
 
 Corner = Literal["best", "lower right", "upper left"]
 HEIGHT = 2.8  # inches of a chart without its title
 RANKS = (1, 5, 10, 15, 20)
+OPERATING = (1e-2, 1e-3, 1e-4)  # false positive rates
 # From 0 over 1/2 to 1: one colour, nearly none, another; and from light to dark.
 BETWEEN = LinearSegmentedColormap.from_list("between", ["#c9500b", "#f4f1ea", "#2159c5"])
 SHADES = LinearSegmentedColormap.from_list("shades", ["#f6f6f3", "#8cace2", "#163e8f"])
@@ -80,7 +81,7 @@ def lines(
         _legend(figure, axes, [line.label for line in given], _corner(low) if percent else "best")
         axes.set(xlabel=x, ylabel=f"{y} (%)" if percent else y)
         _scales(axes, given, percent, log_x, log_y, marks)
-        _note(figure, axes, note)
+        _note(figure, note)
     return figure
 
 
@@ -96,12 +97,12 @@ def ranks(name: str, title: str, given: Sequence[Line]) -> Plot:
 
 
 def roc(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    curves: Mapping[str, tuple],
     name: str = "roc",
     title: str = "ROC",
-    marks: Sequence[float] | None = (1e-2, 1e-3, 1e-4),
+    marks: Sequence[float] | None = OPERATING,
 ) -> Plot:
-    """label -> false positive rates (above 0) and true positive rates."""
+    """label -> false positive rates (above 0) and true positive rates, perhaps with the spread of these over runs."""
     given = [Line(label, *curve) for label, curve in curves.items()]
     axes = ("False positive rate", "True positive rate")
     return lines(name, title, *axes, given, percent=True, log_x=True, marks=marks)
@@ -137,7 +138,7 @@ def distances(
         axes.set_ylim(bottom=0)
         axes.set(xlabel=x, ylabel="Share of the kind's pairs (%)")
         _legend(figure, axes, list(counts), None)
-        _note(figure, axes, note)
+        _note(figure, note)
     return figure
 
 
@@ -186,7 +187,7 @@ def scatter(
         axes.legend(
             loc="lower left", bbox_to_anchor=(0, 1), ncols=entries, handletextpad=0.1, columnspacing=0.7
         )
-        _note(figure, axes, note)
+        _note(figure, note)
     return figure
 
 
@@ -229,22 +230,22 @@ def heatmap(
         axes.grid(False)
         axes.spines[:].set_visible(False)
         small = 7.5 if line > 0.15 else 6
-        axes.set_yticks(np.arange(len(rows)) + 0.5, rows, fontsize=small, color=style.INK)
+        axes.set_yticks(np.arange(len(rows)) + 0.5, list(map(shown, rows)), fontsize=small, color=style.INK)
         every = max(1, math.ceil(len(columns) / 10))
         every = next(step for step in (1, 2, 5, 10, 20, 50, every) if step >= every)
-        shown = np.arange(0 if edges else every - 1, len(columns), every)
-        axes.set_xticks(shown + (0 if edges else 0.5), [columns[int(at)] for at in shown])
+        places = np.arange(0 if edges else every - 1, len(columns), every)
+        axes.set_xticks(places + (0 if edges else 0.5), [shown(columns[int(at)]) for at in places])
         axes.set_xlabel(x)
         if beside:
             other = axes.secondary_yaxis("right")
-            other.set_yticks(np.arange(len(rows)) + 0.5, beside, fontsize=small, color=style.INK)
+            other.set_yticks(np.arange(len(rows)) + 0.5, list(map(shown, beside)), fontsize=small, color=style.INK)
             other.spines[:].set_visible(False)
             axes.set_title(beside_title, loc="right", fontsize=small)
         bar = figure.colorbar(
             drawn, ax=axes, location="top", fraction=0.05, shrink=0.4, anchor=(0, 0), aspect=12
         )
         bar.outline.set_visible(False)
-        bar.set_ticks([0, 1], labels=key)
+        bar.set_ticks([0, 1], labels=list(map(shown, key)))
     return figure
 
 
@@ -266,10 +267,9 @@ def _line(figure: Plot, axes: Axes, index: int, line: Line, x: str, percent: boo
     across, up = [line.x[at] for at in chosen], values[chosen]
     if marks is not None or len(line.x) <= 25:
         axes.plot(across, up, linestyle="none", marker=style.marker(index), color=colour)
-    scatter = "" if line.spread is None else " ± {}"
     hints = [
         f"{line.label}, {x.lower()} {line.x[at]:g}: {_value(line.y[at], percent)}"
-        + (scatter.format(_value(line.spread[at], percent)) if line.spread is not None else "")
+        + ("" if line.spread is None else f" ± {_value(line.spread[at], percent)}")
         for at in chosen
     ]
     (reach,) = axes.plot(across, up, linestyle="none", marker="o", markersize=11, color=colour, alpha=0)
@@ -327,7 +327,7 @@ def _plane(axes: Axes) -> None:
     axes.spines[:].set(visible=True, color=style.LINE)
 
 
-def _note(figure: Plot, axes: Axes, note: str) -> None:
+def _note(figure: Plot, note: str) -> None:
     if note:
         figure.supxlabel(note, fontsize=7.5, color=style.MUTED)
 

@@ -18,8 +18,8 @@ from crossreid.report.section import Section
 KINDS = {"good": "Good queries", "median": "Median queries", "worst": "Worst queries"}
 
 
-def section(runs: Sequence[Run]) -> Section:
-    """The lists as text and images for reading, which a phone shows too, and as figures for saving."""
+def section(runs: Sequence[Run], saving: bool) -> Section:
+    """The lists as text and images for reading, which a phone shows too. saving: also as figures for files."""
     shown = []
     saved: dict[str, list[Plot]] = {}
     for run in runs:
@@ -35,7 +35,8 @@ def section(runs: Sequence[Run]) -> Section:
                     described = [_described(run, each) for each in chosen]
                     kinds.append({"title": KINDS.get(kind, str(kind)), "lists": described})
             subsets.append({"title": subset, "kinds": kinds})
-            saved.setdefault(run.name, []).append(_figure(run, lists, subset, len(runs) > 1))
+            if saving:
+                saved.setdefault(run.name, []).append(_figure(run, lists, subset, len(runs) > 1))
         shown.append({"run": run.name, "subsets": subsets})
     template = "rankings.html" if shown else ""
     return Section("Ranked lists", template, {"runs": shown, "several": len(runs) > 1}, saved=saved)

@@ -191,16 +191,15 @@ def write_table(runs: Sequence[Path], group_by: str | None = None) -> str:
     evaluation has one line of dashes. Runs that differ only in ``group_by``, or by default in fold or seed, have one
     line, mean ± standard deviation over the runs. The best of several is in bold.
     """
-    read = read_all(runs)
-    return _markdown(read, grouped(read, group_by))
+    return _markdown(grouped(read_all(runs), group_by))
 
 
 def save_table(runs: Sequence[Path], path: Path, group_by: str | None = None) -> None:
     """Writes the table by the ending of its name: ``.md`` (Markdown), ``.csv``, or ``.tex`` (LaTeX with booktabs)."""
     check_table(path)
-    read = read_all(runs)
-    groups = grouped(read, group_by)
-    text = {".md": _markdown, ".csv": _csv, ".tex": _tex}[path.suffix.lower()](read, groups)
+    text = {".md": _markdown, ".csv": _csv, ".tex": _tex}[path.suffix.lower()](
+        grouped(read_all(runs), group_by)
+    )
     with replacing(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
@@ -214,7 +213,7 @@ def check_table(path: Path) -> None:
     check_folder(path.absolute().parent)
 
 
-def _markdown(runs: Sequence[Run], groups: Sequence[Group]) -> str:
+def _markdown(groups: Sequence[Group]) -> str:
     found = all_results(groups)
     marked = best(found, list(MEASURES))
     lines = [["Run", "Subset", *MEASURES.values(), "Trials"]]
@@ -226,7 +225,8 @@ def _markdown(runs: Sequence[Run], groups: Sequence[Group]) -> str:
         lines.append([result.label, str(result.row["subset"]), *cells, result.times])
     lines += [
         [run.name, "not evaluated", *["–"] * len(MEASURES), "–"]
-        for run in runs
+        for group in groups
+        for run in group.runs
         if not run.evaluation.get("rows")
     ]
     lines = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in lines]
@@ -242,7 +242,7 @@ def _markdown(runs: Sequence[Run], groups: Sequence[Group]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in padded) + "\n"
 
 
-def _csv(runs: Sequence[Run], groups: Sequence[Group]) -> str:
+def _csv(groups: Sequence[Group]) -> str:
     """One line for each result, in per cent; a column of standard deviations behind each measure."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -269,7 +269,7 @@ _TEX = {
 }  # fmt: skip
 
 
-def _tex(runs: Sequence[Run], groups: Sequence[Group]) -> str:
+def _tex(groups: Sequence[Group]) -> str:
     """A tabular for the package booktabs, a part for each subset."""
     found = all_results(groups)
     marked = best(found, list(MEASURES))

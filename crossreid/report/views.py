@@ -11,7 +11,7 @@ import numpy as np
 from crossreid.records import MODALITIES, VISIBLE, UserError
 from crossreid.report import evidence, style
 from crossreid.report.embedding_map import plane
-from crossreid.report.evidence import Features, identity_numbers
+from crossreid.report.evidence import Features
 from crossreid.report.figure import Plot
 from crossreid.report.images import panels
 from crossreid.report.runs import Run
@@ -92,7 +92,7 @@ def section(runs: Sequence[Run], identities: int, seed: int) -> Section:
 def _rows(found: Features, view: str, identities: int, seed: int) -> np.ndarray:
     """Indices of the images of a view, of so many of the identities that are searched for."""
     rng = np.random.default_rng(seed)
-    person = identity_numbers(found.labels["domain"], found.labels["identity"])
+    person = found.people()
     chosen = rng.permutation(np.unique(person[found.searched()]))[:identities]
     modality = found.labels.get("modality", np.full(len(person), VISIBLE))
     seen = modality == view if len(np.unique(modality)) > 1 else np.ones(len(person), bool)

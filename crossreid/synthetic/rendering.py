@@ -218,6 +218,7 @@ def _paint(
     more: np.random.Generator,
 ) -> np.ndarray:
     """Colour times coverage, and coverage: (H, W, 4) for visible light, (H, W, 2) for infrared, linear."""
+    # Colours are planes (C, N): numpy is slow where the last axis has three places.
     shape = maps.part.shape
     where = np.flatnonzero(maps.part)
     part = maps.part.ravel()[where]
@@ -225,7 +226,7 @@ def _paint(
     along = maps.along.ravel()[where]
     across = maps.across.ravel()[where]
     channels = 1 if infrared else 3
-    first, second = np.zeros((len(PARTS), channels), np.float32), np.zeros((len(PARTS), channels), np.float32)
+    first, second = np.zeros((channels, len(PARTS)), np.float32), np.zeros((channels, len(PARTS)), np.float32)
     folds, gloss, creases = (np.zeros(len(PARTS), np.float32) for _ in range(3))
     weight = np.zeros(len(where), np.float32)
     present = np.bincount(part, minlength=len(PARTS))
@@ -234,8 +235,8 @@ def _paint(
         if not present[number]:
             continue
         # Reflectances are linear already, colours are as displayed.
-        first[number] = material.infrared if infrared else np.square(material.colour)
-        second[number] = max(0.03, material.second_infrared) if infrared else np.square(material.second)
+        first[:, number] = material.infrared if infrared else np.square(material.colour)
+        second[:, number] = max(0.03, material.second_infrared) if infrared else np.square(material.second)
         folds[number], gloss[number], creases[number] = material.folds, material.gloss, material.creases
         if material.pattern != "plain":
             rows = np.flatnonzero(part == number)
@@ -260,15 +261,17 @@ def _paint(
         shade = ambient * (0.55 + 0.45 * depth) + (1 - ambient) * 1.15 * np.maximum(lit, 0)
         shade *= (1 + 0.24 * crease * folds[part]) * (0.86 + 0.2 * along)
     shade = np.maximum(shade, 0.03)
-    colour = first[part]
-    colour += (second - first)[part] * weight[:, None]
-    colour *= shade[:, None]
+    colour = first.take(part, 1)
+    colour += (second - first).take(part, 1) * weight
+    colour *= shade
     if here.direct > 0 and not infrared:
         colour *= body_light(maps, where, across, depth, along, here, _THROWS, more)
-    shine = gloss[part] * depth**8 * np.float32(0.35)
-    colour += shine[:, None]
+    shiny = np.flatnonzero(gloss[part])
+    colour[:, shiny] += gloss[part[shiny]] * depth[shiny] ** 8 * np.float32(0.35)
     paint = np.zeros((shape[0] * shape[1], channels + 1), np.float32)
-    paint[where, :channels] = np.minimum(colour, 1.2)
+    colour = np.minimum(colour, 1.2)
+    for channel in range(channels):
+        paint[where, channel] = colour[channel]
     paint[where, channels] = 1
     return paint.reshape(*shape, channels + 1)
 

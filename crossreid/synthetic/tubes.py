@@ -15,6 +15,20 @@ _EVEN = {count: np.linspace(0, 1, count) for count in range(2, 16)}
 _PI = np.float32(np.pi)
 
 
+def _turned(angle: np.ndarray) -> np.ndarray:
+    """The same angles from -pi to pi: bit for bit ``(angle + pi) % (2 pi) - pi``, whose remainder takes long."""
+    angle = angle + _PI
+    low, high = angle.min(), angle.max()
+    if low < -2 * _PI or high >= 4 * _PI:
+        return angle % (2 * _PI) - _PI
+    if low < 0:
+        np.add(angle, 2 * _PI, out=angle, where=angle < 0)
+    if high >= 2 * _PI:
+        np.subtract(angle, 2 * _PI, out=angle, where=angle >= 2 * _PI)
+    angle -= _PI
+    return angle
+
+
 class Maps:
     """What each pixel of a (height, width) image shows.
 
@@ -48,9 +62,9 @@ class Maps:
         t = _GRID * np.float32(last - first) + np.float32(first)
         table = np.interp(t, _EVEN[len(radii)], radii).astype(np.float32)
         if caps[0] > 0:
-            table *= np.sqrt(np.clip(1 - (np.minimum(t, 0) / first) ** 2, 0, 1))
+            table *= np.sqrt(np.maximum(1 - np.square(np.minimum(t, 0) / first), 0))
         if caps[1] > 0:
-            table *= np.sqrt(np.clip(1 - (np.maximum(t - 1, 0) / (last - 1)) ** 2, 0, 1))
+            table *= np.sqrt(np.maximum(1 - np.square(np.maximum(t - 1, 0) / (last - 1)), 0))
         table = np.maximum(table, 0.05)
         reach = float(table.max()) + 1
         left, right = sorted((ax - ux * caps[0], bx + ux * caps[1]))
@@ -74,7 +88,7 @@ class Maps:
         angle = np.arcsin(s) - np.float32(turn)
         height_on_body = t * np.float32(along[1] - along[0]) + np.float32(along[0])
         if window is not None or details:
-            angle = (angle + _PI) % (2 * _PI) - _PI
+            angle = _turned(angle)
         if window is not None:
             inside &= window(angle, height_on_body)
         box = np.s_[y0:y1, x0:x1]

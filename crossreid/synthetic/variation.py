@@ -126,16 +126,22 @@ MORE_PATTERNS = {
 }
 
 
+# Kinds of colours: how frequent, and value, chroma and hue from least to most.
+_TONES = {"dark": 3.4, "light": 1.6, "muted": 2.6, "blue": 1.4, "strong": 2.2}
+_SPANS = {
+    "dark": ((0.04, 0.28), (0, 0.2), (0, 1)),
+    "light": ((0.62, 0.97), (0, 0.14), (0, 1)),
+    "muted": ((0.25, 0.75), (0.1, 0.4), (0, 1)),
+    "blue": ((0.18, 0.6), (0.3, 0.65), (0.54, 0.68)),
+    "strong": ((0.35, 0.92), (0.45, 0.85), (0, 1)),
+}
+
+
 def colour(rng: np.random.Generator) -> tuple[float, float, float]:
     """A garment's displayed colour as streets have them: dark and neutral mostly, any hue at times."""
-    kind = pick(rng, {"dark": 3.4, "light": 1.6, "muted": 2.6, "blue": 1.4, "strong": 2.2})
-    value, chroma, hue = {
-        "dark": (between(rng, 0.04, 0.28), between(rng, 0, 0.2), rng.random()),
-        "light": (between(rng, 0.62, 0.97), between(rng, 0, 0.14), rng.random()),
-        "muted": (between(rng, 0.25, 0.75), between(rng, 0.1, 0.4), rng.random()),
-        "blue": (between(rng, 0.18, 0.6), between(rng, 0.3, 0.65), between(rng, 0.54, 0.68)),
-        "strong": (between(rng, 0.35, 0.92), between(rng, 0.45, 0.85), rng.random()),
-    }[kind]
+    kind = pick(rng, _TONES)
+    draws = rng.random((len(_TONES), 3)).tolist()[list(_TONES).index(kind)]
+    value, chroma, hue = (low + (high - low) * draw for (low, high), draw in zip(_SPANS[kind], draws))
     wheel = [abs((hue * 6 + shift) % 6 - 3) - 1 for shift in (0, 4, 2)]
     red, green, blue = (value * (1 - chroma * (1 - min(1.0, max(0.0, part)))) for part in wheel)
     return red, green, blue
@@ -257,7 +263,7 @@ def body_light(
     maps, where: Pixels, across: Pixels, depth: Pixels, along: Pixels, here: Climate, near: Pixels,
     rng: np.random.Generator,
 ) -> Pixels:  # fmt: skip
-    """Factors (N, 3) for the pixels ``where`` of the figure: the sun's side, the sky's side, and the shadows that
+    """Factors (3, N) for the pixels ``where`` of the figure: the sun's side, the sky's side, and the shadows that
     arms, head and bags throw on what is behind them.
 
     near: for the number of each part, whether it throws them.
@@ -281,7 +287,8 @@ def body_light(
     direct = np.float32(here.direct)
     warm, sky = np.array(here.warm, np.float32), np.array(here.sky, np.float32)
     open_sky = np.float32(0.75) + np.float32(0.25) * depth
-    return (1 - direct) * open_sky[:, None] * sky + (direct * np.float32(1.5)) * lit[:, None] * warm
+    open_sky, lit = (1 - direct) * open_sky, (direct * np.float32(1.5)) * lit
+    return np.stack([open_sky * blue + lit * yellow for blue, yellow in zip(sky, warm)])
 
 
 def shade(image: Pixels, here: Climate, much: Variation, rng: np.random.Generator) -> None:

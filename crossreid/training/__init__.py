@@ -362,7 +362,7 @@ def _refuse_without_effect(settings, content: dict, run: Path) -> None:
 
     if done > wanted or lasting(settings.to_dict()) != lasting(content["settings"]):
         raise UserError(
-            f"the run {run} has trained {done} epochs and train.epochs is {wanted}: nothing is left to train, and "
-            "other settings would only falsify its record. Give more epochs to go on, or score it with crossreid "
-            "evaluate"
+            f"the run {run} has trained {done} epochs and train.epochs is {wanted}: nothing is left to "
+            "train, and other settings would only falsify its record. Give more epochs to go on, or score "
+            "it with crossreid evaluate"
         )

@@ -53,8 +53,8 @@ class RunFolder:
             return str(error)
         except Timeout:
             return (
-                f"another run writes to {self.path} right now: wait until it has ended, or choose another name with "
-                "--run"
+                f"another run writes to {self.path} right now: wait until it has ended, or "
+                "choose another name with --run"
             )
         return None
 

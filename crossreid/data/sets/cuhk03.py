@@ -128,8 +128,8 @@ def check(root: Path) -> list[Finding]:
             different = len({image.identity for image in images})
             if (different, len(images)) != (identities, number):
                 text = (
-                    f"{part}: {different} identities and {len(images)} images found, {identities} and {number} "
-                    "expected."
+                    f"{part}: {different} identities and {len(images)} images found, "
+                    f"{identities} and {number} expected."
                 )
                 findings.append(Finding("error", text))
     return findings
@@ -163,8 +163,7 @@ def _image(folder: Path, name: str) -> Image:
     match = _NAME.match(name)
     if match is None:
         raise UserError(
-            f"{folder / name}: names such as 1_001_1_01.png (pair, person, view, column) are expected. "
-            "Remove it."
+            f"{folder / name}: names such as 1_001_1_01.png (pair, person, view, column) are expected. Remove it."
         )
     return Image(folder / name, int(match[1]) * PERSONS_PER_PAIR + int(match[2]), int(match[3]))
 

@@ -137,9 +137,8 @@ def _image(folder: Path, name: str) -> Image:
 def _appearances(path: Path) -> list[Appearance]:
     if not path.is_file():
         raise UserError(
-            f"{path} is missing, and without it nobody knows which persons are in which scene. Some "
-            "downloads lack the annotation of identities: take the archive of the person search data set, "
-            "which has it."
+            f"{path} is missing, and without it nobody knows which persons are in which scene. Some downloads lack "
+            "the annotation of identities: take the archive of the person search data set, which has it."
         )
     persons = matlab.read_variables(path, ["Person"])["Person"]
     appearances = []

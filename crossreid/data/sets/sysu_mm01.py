@@ -118,9 +118,9 @@ def read_ids(root: Path, part: str) -> list[int]:
     folder = root / "exp"
     found = ", ".join(sorted(os.listdir(folder))) if folder.is_dir() else "no folder exp"
     raise UserError(
-        f"SYSU-MM01 in {root} does not say which identities are its {part} part: looked for exp/{part}_id.txt "
-        f"and exp/{part}_id.mat, found {found or 'an empty folder exp'}. Copy the folder exp of the data set "
-        f"there."
+        f"SYSU-MM01 in {root} does not say which identities are its {part} part: looked for "
+        f"exp/{part}_id.txt and exp/{part}_id.mat, found {found or 'an empty folder exp'}. Copy the folder "
+        "exp of the data set there."
     )
 
 
