@@ -15,7 +15,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
 from crossreid.images.tables import BOX_COLUMNS
 from crossreid.ops import degenerate, memory
-from crossreid.records import Image, UserError
+from crossreid.records import Embedding, Image, UserError
 
 OUTPUTS = (".npz", ".csv", ".npy")
 # Names in the output that a table's own columns must not take.
@@ -94,27 +94,20 @@ def embed_files(
     """
     out = Path(out)
     check_output(out)
-    _check_columns(images)
+    check_columns(images)
     if len(embedder.modalities) > 1:
         images = with_modalities(images, needed=True)
     vectors = np.zeros((len(images), embedder.dimension), np.float32)
     stripes = _room_for_stripes(len(images), embedder, out, half_stripes, log)
 
-    def at_size(frame: np.ndarray, image: Image) -> np.ndarray:
-        # Here, and not in the embedder, so that no more than a frame for each thread is held at its full size.
-        return fit(cut(frame, image), embedder.size, embedder.interpolation)
-
     with _Part(part_of(out), embedder.fingerprint, embedder.dimension, stripes) as part:
-        keys = [_key(image) for image in images]
+        keys = [key_of(image) for image in images]
         done = part.fill(vectors, stripes, keys)
         kept, skipped = int(done.sum()), {}
         begun = time.monotonic()
         waiting = np.flatnonzero(~done).tolist()
-        found = zip(waiting, ahead([images[at] for at in waiting], at_size))
         with bar("embed", len(images), initial=kept) as progress:
-            for some in batches(found, batch):
-                good = {at: pixels for at, (_, pixels) in some if not isinstance(pixels, UserError)}
-                bad = {at: str(error) for at, (_, error) in some if at not in good}
+            for good, bad in decoded(images, waiting, embedder, batch):
                 skipped.update(bad)
                 if bad and not skip_bad:
                     raise UserError(
@@ -123,16 +116,13 @@ def embed_files(
                         "such images out"
                     )
                 if good:
-                    chosen, modalities = list(good), [images[at].modality for at in good]
-                    embedding = embedder.embed(
-                        list(good.values()), modality=modalities if all(modalities) else None
-                    )
+                    chosen, embedding = list(good), embedded(images, good, embedder)
                     vectors[chosen], done[chosen] = embedding.feature, True
                     if stripes is not None:
                         stripes[chosen] = embedding.stripes
                     added = [keys[at] for at in chosen], vectors[chosen]
                     part.add(*added, None if stripes is None else stripes[chosen])
-                progress.update(len(some))
+                progress.update(len(good) + len(bad))
         seconds = time.monotonic() - begun
         if not done.any():
             raise UserError(f"no image can be read, the first because {skipped[min(skipped)]}")
@@ -140,12 +130,35 @@ def embed_files(
         rows = np.flatnonzero(done)
         if len(rows) < len(images):
             vectors, stripes = vectors[rows], None if stripes is None else stripes[rows]
-        table = _columns([images[at] for at in rows.tolist()])
+        shown = [images[at] for at in rows.tolist()]
+        table = table_of(shown, columns_of(shown))
         for note in degenerate.notes(vectors, table["path"]):
             log(f"mind: {note}")
         _write(out, vectors, stripes, table, listed_bad, embedder, part)
     part.remove()
     return Embedded(out, len(rows), kept, seconds, listed_bad)
+
+
+def decoded(
+    images: Sequence[Image], waiting: Sequence[int], embedder, batch: int
+) -> Iterator[tuple[dict[int, np.ndarray], dict[int, str]]]:
+    """The images at the positions in ``waiting``, so many at once, in order: position -> pixels (H, W, 3) uint8 at the
+    model's size, and position -> reason of those that cannot be read."""
+
+    def at_size(frame: np.ndarray, image: Image) -> np.ndarray:
+        # Here, and not in the embedder, so that no more than a frame for each thread is held at its full size.
+        return fit(cut(frame, image), embedder.size, embedder.interpolation)
+
+    found = zip(waiting, ahead([images[at] for at in waiting], at_size))
+    for some in batches(found, batch):
+        good = {at: pixels for at, (_, pixels) in some if not isinstance(pixels, UserError)}
+        yield good, {at: str(error) for at, (_, error) in some if at not in good}
+
+
+def embedded(images: Sequence[Image], good: Mapping[int, np.ndarray], embedder) -> Embedding:
+    """What the embedder makes of one batch of ``decoded``."""
+    modalities = [images[at].modality for at in good]
+    return embedder.embed(list(good.values()), modality=modalities if all(modalities) else None)
 
 
 def _room_for_stripes(count: int, embedder, out: Path, half: bool, log) -> np.ndarray | None:
@@ -167,7 +180,7 @@ def _room_for_stripes(count: int, embedder, out: Path, half: bool, log) -> np.nd
 # The part file
 
 
-def _key(image: Image) -> bytes:
+def key_of(image: Image) -> bytes:
     """Sixteen bytes that change when the image's file, the box or the modality does."""
     try:
         known = image.path.stat()
@@ -273,7 +286,8 @@ class _Part:
 # Writing
 
 
-def _check_columns(images: Sequence[Image]) -> None:
+def check_columns(images: Sequence[Image]) -> None:
+    """Raise UserError where a table has a column with a name that the output needs."""
     taken = sorted({name for image in images for name in image.extra if name in TAKEN})
     if taken:
         raise UserError(
@@ -281,18 +295,36 @@ def _check_columns(images: Sequence[Image]) -> None:
         )
 
 
-def _columns(images: Sequence[Image]) -> dict[str, list]:
-    """What is known of each image, by column; only columns of which something is known."""
-    table: dict[str, list] = {"path": [name_of(image) for image in images]}
-    if any(image.modality for image in images):
-        table["modality"] = [image.modality for image in images]
-    if any(image.box for image in images):
-        table["box"] = [image.box for image in images]
-    if any(image.time is not None for image in images):
-        table["time"] = [image.time for image in images]
-    for name in dict.fromkeys(name for image in images for name in image.extra):
-        table.setdefault(name, [image.extra.get(name, "") for image in images])
-    return table
+def columns_of(images: Sequence[Image]) -> list[str]:
+    """The columns of which something is known."""
+    known = {
+        "path": True,
+        "modality": any(image.modality for image in images),
+        "box": any(image.box for image in images),
+        "time": any(image.time is not None for image in images),
+    }
+    return list(
+        dict.fromkeys(
+            [
+                *(name for name, there in known.items() if there),
+                *(name for image in images for name in image.extra),
+            ]
+        )
+    )
+
+
+def table_of(images: Sequence[Image], columns: Sequence[str]) -> dict[str, list]:
+    """What is known of each image, by column."""
+    fields: dict[str, Callable[[Image], Any]] = {
+        "path": name_of,
+        "modality": lambda image: image.modality,
+        "box": lambda image: image.box,
+        "time": lambda image: image.time,
+    }
+    return {
+        name: [fields[name](image) if name in fields else image.extra.get(name, "") for image in images]
+        for name in columns
+    }
 
 
 def _array(name: str, values: list) -> np.ndarray:
@@ -332,7 +364,7 @@ def _write(
     kind = out.suffix.lower()
     try:
         if kind != ".npz":
-            _write_list(Path(f"{out}.skipped.csv"), ("path", "reason"), skipped)
+            write_list(Path(f"{out}.skipped.csv"), ("path", "reason"), skipped)
         if kind == ".npz":
             arrays: dict[str, Any] = {name: _array(name, values) for name, values in table.items()}
             about: dict[str, Any] = {
@@ -349,7 +381,7 @@ def _write(
                 np.savez(file, vectors=vectors, **arrays, **about)
         elif kind == ".npy":
             names, lines = _lines(table)
-            _write_list(Path(f"{out}.rows.csv"), names, lines, always=True)
+            write_list(Path(f"{out}.rows.csv"), names, lines, always=True)
             with replacing(out) as temporary, open(temporary, "wb") as file:
                 np.save(file, vectors)
         else:
@@ -360,7 +392,7 @@ def _write(
                 [*line, *(f"{value:.9g}" for value in vector)]
                 for line, vector in zip(lines, vectors.tolist())
             )
-            _write_list(out, [*names, *numbers], wide, always=True)
+            write_list(out, [*names, *numbers], wide, always=True)
     except OSError as error:
         raise UserError(
             f"{out} could not be written ({error.strerror or error}): the vectors are kept in {part.path}; make room "
@@ -382,7 +414,7 @@ def _lines(table: dict) -> tuple[list[str], Iterator[list]]:
     return names, lines()
 
 
-def _write_list(path: Path, names: Sequence[str], lines: Iterable[Sequence], always: bool = False) -> None:
+def write_list(path: Path, names: Sequence[str], lines: Iterable[Sequence], always: bool = False) -> None:
     """A CSV file; without a line there is none, and an earlier one goes."""
     lines = iter(lines)
     first = next(lines, None)

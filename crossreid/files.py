@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from crossreid.records import UserError, pip_install
 
@@ -55,66 +55,42 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def address(path: str | Path) -> str | None:
-    """What fsspec calls a file elsewhere, such as ``s3://bucket/people.csv``, from the path that was made of it; None
-    for one of this computer."""
-    found = _ADDRESS.fullmatch(str(path))
-    return f"{found[1]}://{found[2]}" if found else None
+def is_address(name: object) -> bool:
+    """Whether a name is an address such as ``s3://bucket/people``, and not a place in a folder."""
+    return "://" in str(name)
 
 
-# A Path makes one stroke of two, and one that was joined to others begins with them.
-_ADDRESS = re.compile(r"(?:.*/)?([a-z][a-z0-9]+):/+(.*)", re.DOTALL)
+def place(name: str | Path) -> Path:
+    """A path; of an address one of universal_pathlib, which fsspec opens. Only names that a user has given are made
+    places; text that is an address is otherwise the name of a file, and nothing is fetched.
 
-
-def elsewhere(place: str):
-    """fsspec's file system of an ``address``, and what it calls the file."""
+    Raises UserError where what this kind of address needs is not installed."""
+    if not is_address(name):
+        return Path(name)
     try:
-        import fsspec
-    except ImportError as error:
-        raise UserError(
-            f"{place} lies elsewhere, which needs fsspec, not installed here: {pip_install('remote')}"
-        ) from error
-    try:
-        return fsspec.core.url_to_fs(place)
-    except (ImportError, ValueError) as error:
-        raise UserError(
-            f"{place} cannot be opened ({error}): install what fsspec needs for such addresses"
-        ) from error
+        from upath import UPath
 
-
-def piece(path: str | Path, start: int, length: int) -> bytes:
-    """At most so many bytes of a file from a place on; of a file elsewhere only these are fetched."""
-    if place := address(path):
-        system, name = elsewhere(place)
-        with _answering(place):
-            return system.cat_file(name, start=start, end=start + length)
-    with opened(path) as file:
-        file.seek(start)
-        return file.read(length)
-
-
-@contextmanager
-def _answering(place: str) -> Iterator[None]:
-    """Whatever an object store answers, as a UserError; what uses the answer stands outside."""
-    try:
-        yield
+        found = UPath(str(name))
+        _ = found.fs  # is what needs the package of this kind of address
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{place}: cannot be read ({reason[:300]}); check the address, and whether you may read it"
+            f"{name} is an address that cannot be reached ({' '.join(str(error).split())[:300]}): "
+            f"{pip_install('ray')}, or copy the files to a folder"
         ) from error
+    return cast(Path, found)
 
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to be read in binary, perhaps from elsewhere, see ``address``. Raises UserError where there is none, or
-    where it is a pipe or a device, which could keep whoever reads it waiting for ever."""
-    if place := address(path):
-        system, name = elsewhere(place)
-        with _answering(place):
-            file = system.open(name, "rb")
-        with file:
-            yield file
+    """A file to be read in binary. Raises UserError where there is none, or where it is a pipe or a device, which could
+    keep whoever reads it waiting for ever."""
+    if not isinstance(path, str | Path) and is_address(path):
+        try:
+            remote = path.open("rb")
+        except Exception as error:  # each kind of store has its own
+            raise _unanswered(path, error) from error
+        with remote:
+            yield remote
         return
     descriptor = -1
     try:
@@ -150,6 +126,23 @@ def understood(path: str | Path, expected: str) -> Iterator[None]:
         if not reason or isinstance(error, (LookupError, TypeError, AttributeError)):
             reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
         raise UserError(f"{path} cannot be read ({reason}): {expected}") from error
+
+
+def piece(path: str | Path, start: int, length: int) -> bytes:
+    """At most so many bytes of a file from a place on; of a file at an address only these are fetched."""
+    if not isinstance(path, str | Path) and is_address(path):
+        try:
+            return path.fs.cat_file(path.path, start=start, end=start + length)
+        except Exception as error:
+            raise _unanswered(path, error) from error
+    with opened(path) as file:
+        file.seek(start)
+        return file.read(length)
+
+
+def _unanswered(path: object, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return UserError(f"{path}: cannot be opened ({reason}); check the address, and whether you may read it")
 
 
 def as_path(value: object, what: str) -> Path:
@@ -237,6 +230,15 @@ def clear_dead(path: Path) -> None:
         writer = leftover.name.split(".")[-2]
         if writer.isdecimal() and not psutil.pid_exists(int(writer)):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. In a store that has an address an object only ever appears whole."""
+    if is_address(path):
+        path.write_bytes(content)
+        return
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value) -> None:

@@ -5,23 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import unseen_domains
+import visible_infrared
 from study import Scores, Study, main, markdown, spread
 
 from crossreid import data, synthetic
 
 ACROSS = {
     "AGW": {"name": "agw", "attention": False},
-    "DDAG, neither attention": {"name": "ddag", "part": 0, "graph": False},
-    "DDAG, part attention": {"name": "ddag", "graph": False},
-    "DDAG, graph attention": {"name": "ddag", "part": 0},
-    "DDAG, both": {"name": "ddag"},
+    **{name: method for name, method in visible_infrared.METHODS.items() if name.startswith("DDAG")},
     "MVD": {"name": "mvd"},
 }
 GATES = {
-    "BN": {"norm": "bn", "meta": False},
-    "BIN without meta-learning": {"norm": "bin", "meta": False},
-    "MetaBIN, first order": {"norm": "bin"},
-    "MetaBIN, second order": {"norm": "bin", "second_order": True},
+    name: unseen_domains.VARIANTS[name]
+    for name in ("BN", "BIN without meta-learning", "MetaBIN, first order", "MetaBIN, second order")
 }
 # Layout on disk -> style of what is rendered.
 DOMAINS = unseen_domains.DOMAINS | {"occluded_duke": "viper"}
@@ -84,11 +80,9 @@ def across_settings(folder: Path, method: dict) -> dict:
         "data": {
             "name": "sysu_mm01",
             "roots": {"sysu_mm01": str(folder / "sysu_mm01")},
+            **visible_infrared.IMAGES_AS,
             "size": [64, 32],
-            "flip": 0.5,
             "padding": 4,
-            "grey": 0.5,
-            "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.3, "hue": 0.1},
             "loaders": {"train": {"sampler": "cross_modal_once", "identities": 8, "instances": 4}},
         },
         "protocol": {"name": "sysu_mm01"},
@@ -99,7 +93,6 @@ def across_settings(folder: Path, method: dict) -> dict:
 def gates_settings(folder: Path, unseen: str, method: dict) -> dict:
     schedule = SCHEDULE | {"warmup": 0.2}
     adam = {"name": "adam", "lr": LR, "weight_decay": 5e-4, "schedule": schedule}
-    gates = {"name": "sgd", "lr": 0.1, "momentum": 0, "weight_decay": 0, "schedule": {"name": "constant"}}
     loaders = {"train": {"sampler": "identity_chunks", "identities": 8, "instances": 4}}
     if method.get("meta", True):
         loaders["meta"] = {"sampler": "domain_balanced", "identities": 8, "instances": 4}
@@ -117,7 +110,8 @@ def gates_settings(folder: Path, unseen: str, method: dict) -> dict:
         "protocol": {"name": "generalization", "targets": [unseen]},
         "train": {
             "epochs": EPOCHS["gates"],
-            "optimizers": {"main": adam} | ({"gates": gates} if method["norm"] == "bin" else {}),
+            "optimizers": {"main": adam}
+            | ({"gates": unseen_domains.gates(0.1)} if method["norm"] == "bin" else {}),
             "channels_last": True,
         },
     }

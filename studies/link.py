@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from study import RESULTS, markdown
 
 import crossreid
 from crossreid import synthetic
@@ -27,7 +27,6 @@ from crossreid.images.resize import fit
 from crossreid.ops.linking import average_linkage
 from crossreid.tracklets import mean_of_best, sharpness
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results" / "link.md"
 CAMERAS, VISITS, CROPS, BEST = 6, 4, 6, 5
 GAPS, FALSE_POSITIVES = (1, 10, 60), (1e-2, 1e-3, 1e-4)
 # People and cameras that the bundled model was not trained on: of another seed.
@@ -148,7 +147,7 @@ def run(people: int, seed: int) -> tuple[dict[str, list[float]], dict[str, list[
 
 def table(head: list[str], runs: list[dict[str, list[float]]], counts: int) -> list[str]:
     """Means and standard deviations over seeds in percent; the last ``counts`` columns are numbers of people."""
-    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    rows = []
     for name in runs[0]:
         values = np.array([run[name] for run in runs])
         mean, spread = values.mean(axis=0), values.std(axis=0)
@@ -158,15 +157,15 @@ def table(head: list[str], runs: list[dict[str, list[float]]], counts: int) -> l
             else f"{100 * mean[at]:.1f} ± {100 * spread[at]:.1f}"
             for at in range(len(mean))
         ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
+        rows.append([name, *cells])
+    return markdown(head, rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=60)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--write", action="store_true", help=f"also write {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help="also write docs/results/link.md")
     given = parser.parse_args()
     runs = [run(given.people, seed) for seed in given.seeds]
     columns = [f"{measure}, {gap} s" for gap in GAPS for measure in ("Rank-1", "mAP")]
@@ -195,17 +194,15 @@ def main() -> None:
         *table(
             ["limit", "pairwise F1", "B-cubed F1", "IDF1", "people found"], [linked for linked, _ in runs], 1
         ),
-        "",
         "## Found again after a gap",
         "",
         "Among all tracklets that begin within the gap and half a minute more, by anybody and before any camera.",
         "",
         *table(["compared by", *columns], [again for _, again in runs], 0),
-        "",
     ]
     print("\n".join(lines))
     if given.write:
-        with replacing(RESULTS) as temporary:
+        with replacing(RESULTS / "link.md") as temporary:
             temporary.write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-from study import Scores, Study, main, markdown, spread
+from study import Scores, Study, joined, main, markdown, spread
 
-from crossreid import data, outside, synthetic
-from crossreid.files import replacing
+from crossreid import outside, synthetic
+from crossreid.records import INFRARED, MODALITIES, VISIBLE
 
 outside.load_module("pairs")  # which the settings name
 
@@ -96,29 +95,20 @@ def prepare(folder: Path) -> None:
         if not (where := folder / "mixed" / style).exists():
             synthetic.write("csv", where, identities=MIXED, images=2, domain=style, seed=8)
     everything = {str(domain): folder / "people" / str(domain) for domain in range(DOMAINS)}
-    _table(folder / "all.csv", everything, lambda image: True, "train")
-    _table(folder / "visible.csv", everything, lambda image: image.modality == "visible", "train")
-    _table(folder / "mixed.csv", {style: folder / "mixed" / style for style in UNSEEN}, lambda image: True)
+    joined(folder / "all.csv", everything, lambda splits: _seen(splits, "train"))
+    joined(folder / "visible.csv", everything, lambda splits: _seen(splits, "train", (VISIBLE,)))
+    joined(folder / "mixed.csv", {style: folder / "mixed" / style for style in UNSEEN}, _seen)
 
 
-def _table(path: Path, roots: dict[str, Path], takes, split: str | None = None) -> None:
-    """One table of several copies; people and cameras of different styles are different ones."""
-    if path.exists():
-        return
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["path", "identity", "camera", "modality", "split"])
-        for style, root in roots.items():
-            splits = data.read("csv", root / "images.csv")
-            # Those whom the infrared camera has seen: the same people for every training.
-            seen = {
-                each.identity for images in splits.values() for each in images if each.modality == "infrared"
-            }
-            for own, images in splits.items():
-                for image in (each for each in images if each.identity in seen and takes(each)):
-                    where = image.path.relative_to(path.parent)
-                    person, camera = f"{style}-{image.identity}", f"{style}-{image.camera}"
-                    table.writerow([where, person, camera, image.modality, split or own])
+def _seen(splits: dict, split: str | None = None, modalities=MODALITIES) -> list:
+    """The images of those whom the infrared camera has seen, the same people for every training, with their split."""
+    people = {each.identity for images in splits.values() for each in images if each.modality == INFRARED}
+    return [
+        (image, split or own)
+        for own, images in splits.items()
+        for image in images
+        if image.identity in people and image.modality in modalities
+    ]
 
 
 def settings(folder: Path, name: str) -> dict:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
 from crossreid import checkpoint
 from crossreid.data.sampling import IdentitySampler
 from crossreid.files import replacing, write_json
+from crossreid.images.decode import decode
+from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.records import Labels
 
@@ -86,8 +87,7 @@ class People:
             if not path.exists():
                 whole = np.empty((len(self.paths), *size, 3), np.uint8)
                 for number, name in enumerate(self.paths):
-                    image = Image.open(self.folder / name).convert("RGB")
-                    whole[number] = image.resize(size[::-1], Image.Resampling.BILINEAR)
+                    whole[number] = fit(decode(self.folder / name), size, "bilinear")
                 with replacing(path) as temporary, open(temporary, "wb") as file:
                     np.save(file, whole)
             self.loaded[size] = np.load(path, mmap_mode="r")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import json
 import os
 import platform
@@ -20,8 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crossreid import __version__, config, evaluation, training
+from crossreid import __version__, config, data, evaluation, training
 from crossreid.files import replacing
+from crossreid.records import Image
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 
@@ -87,6 +89,34 @@ def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     head = list(head)
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def joined(
+    table: Path,
+    copies: dict[str, Path],
+    taken: Callable[[dict[str, list[Image]]], Iterable[tuple[Image, str]]],
+) -> None:
+    """One table of several rendered copies, where it is not there yet; people and cameras of different copies are
+    different ones.
+
+    copies: name -> the folder of one, below that of the table. taken: from the splits of a copy to the images that the
+        table lists, each with its split.
+    """
+    if table.exists():
+        return
+    with replacing(table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(["path", "identity", "camera", "modality", "split"])
+        for name, folder in copies.items():
+            for image, split in taken(data.read("csv", folder / "images.csv")):
+                person, camera = f"{name}-{image.identity}", f"{name}-{image.camera}"
+                lines.writerow([image.path.relative_to(table.parent), person, camera, image.modality, split])
+
+
+def everybody(splits: dict[str, list[Image]]) -> list[tuple[Image, str]]:
+    """All images of a copy, by their names, to learn from."""
+    found = (image for images in splits.values() for image in images)
+    return [(image, "train") for image in sorted(found, key=lambda image: image.path)]
 
 
 def merged(tree: dict, changes: dict) -> dict:

@@ -6,13 +6,13 @@ own, are what is scored.
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
-from crossreid import checkpoint, config, data, evaluation, synthetic
+from study import everybody, joined
+
+from crossreid import checkpoint, config, evaluation, synthetic
 from crossreid.data.provenance import LAYOUT_OF
-from crossreid.files import replacing
 from crossreid.protocols import PROTOCOLS
 
 DOMAINS, IDENTITIES, IMAGES = 110, 56, 2
@@ -46,18 +46,8 @@ def render(folder: Path, domains: int = DOMAINS, identities: int = IDENTITIES, w
                 seed=1000 + domain,
                 workers=workers,
             )
-    if not (folder / "people.csv").exists():
-        with replacing(folder / "people.csv") as temporary, open(temporary, "w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["path", "identity", "camera", "modality", "split"])
-            for domain in range(domains):
-                root = folder / "people" / str(domain)
-                everyone = {
-                    image for split in data.read("csv", root / "images.csv").values() for image in split
-                }
-                for image in sorted(everyone, key=lambda image: image.path):
-                    person, camera = f"{domain}-{image.identity}", f"{domain}-{image.camera}"
-                    table.writerow([image.path.relative_to(folder), person, camera, image.modality, "train"])
+    copies = {str(domain): folder / "people" / str(domain) for domain in range(domains)}
+    joined(folder / "people.csv", copies, everybody)
     for layout, count in TESTS.items():
         if not (folder / "tests" / layout).exists():
             synthetic.write(

@@ -73,16 +73,14 @@ def prepare(folder: Path) -> None:
             )
 
 
+def gates(lr: float) -> dict:
+    """The optimizer of the gates."""
+    return {"name": "sgd", "lr": lr, "momentum": 0, "weight_decay": 0, "schedule": {"name": "constant"}}
+
+
 def settings(folder: Path, unseen: str, method: dict, gates_rate: float) -> dict:
     schedule = {"name": "cosine", "unit": "iteration", "warmup": 1, "warmup_start": 0.01, "end": 0.01}
     main = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": schedule}
-    gates = {
-        "name": "sgd",
-        "lr": gates_rate,
-        "momentum": 0,
-        "weight_decay": 0,
-        "schedule": {"name": "constant"},
-    }
     common = {"backbone": "tiny", "pretrained": None, "meta_train_domains": 2, "inner_ratio": [0.001, 0.1]}
     return {
         "method": {"name": "metabin"} | common | method,
@@ -102,7 +100,7 @@ def settings(folder: Path, unseen: str, method: dict, gates_rate: float) -> dict
         "protocol": {"name": "generalization", "targets": list(DOMAINS)},
         "train": {
             "epochs": EPOCHS,
-            "optimizers": {"main": main} | ({"gates": gates} if method["norm"] == "bin" else {}),
+            "optimizers": {"main": main} | ({"gates": gates(gates_rate)} if method["norm"] == "bin" else {}),
         },
     }
 

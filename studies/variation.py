@@ -10,7 +10,6 @@ complete is not done again.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 import pairs
 import styles
 import torch
-from study import RESULTS, markdown
+from study import RESULTS, everybody, joined, markdown
 
 from crossreid import checkpoint, synthetic
 from crossreid.files import replacing
@@ -56,7 +55,6 @@ do not, and `grid` is far from all others.
 
 def render(folder: Path, way: str) -> None:
     """``people.csv`` below ``folder``, rendered in one way."""
-    table = []
     for domain in range(DOMAINS):
         where, look = folder / str(domain), style(domain, 3000 + domain)
         vary = {"all": look.vary, "none": NONE}.get(way) or replace(
@@ -67,14 +65,7 @@ def render(folder: Path, way: str) -> None:
             synthetic.write(
                 "csv", where, identities=IDENTITIES, images=IMAGES, domain=look, seed=3000 + domain
             )
-        with open(where / "images.csv", newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                row |= {"path": f"{domain}/{row['path']}", "identity": f"{domain}-{row['identity']}"}
-                table.append(row)
-    with replacing(folder / "people.csv") as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, table[0])
-        writer.writeheader()
-        writer.writerows(table)
+    joined(folder / "people.csv", {str(domain): folder / str(domain) for domain in range(DOMAINS)}, everybody)
 
 
 def learn(folder: Path, way: str, seed: int) -> None:

@@ -21,6 +21,13 @@ METHODS = {
 IDENTITIES = {"sysu_mm01": 300, "regdb": 412}
 IMAGES = {"sysu_mm01": 4, "regdb": 10}
 EPOCHS = {"sysu_mm01": 5, "regdb": 12}
+IMAGES_AS = {
+    "size": [96, 48],
+    "flip": 0.5,
+    "padding": 6,
+    "grey": 0.5,
+    "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.3, "hue": 0.1},
+}
 
 
 def build(folder: Path) -> Study:
@@ -75,11 +82,7 @@ def settings(folder: Path, layout: str, method: dict, times: int) -> dict:
             "name": layout,
             "fold": 1 if layout == "regdb" else None,
             "roots": {layout: str(folder / layout)},
-            "size": [96, 48],
-            "flip": 0.5,
-            "padding": 6,
-            "grey": 0.5,
-            "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.3, "hue": 0.1},
+            **IMAGES_AS,
             "loaders": {"train": {"sampler": "cross_modal", "identities": 16, "instances": 2}},
         },
         "protocol": {"name": layout},

@@ -1,6 +1,7 @@
 """Files that MindSpore itself wrote, read without it; and where it is installed, both ways and MINDIR with it.
 
-``python -m pytest -m mindspore`` runs the second half, in an environment of its own (CONTRIBUTING.md).
+``python -m pytest tests/test_mindspore_files.py -m mindspore`` runs the second half, in an environment of its own
+(CONTRIBUTING.md).
 """
 
 import sys

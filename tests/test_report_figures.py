@@ -39,7 +39,15 @@ def test_any_name_can_stand_in_a_figure():
     name = "\x1b[2J \x00 \udcff \ufffe <b> & $x^$\nnext"
     line = plots.Line(name, [1, 10, 100], [0.1, 0.5, 0.9])
     table = plots.heatmap(
-        "t", name, name, [name, "b"], [name, "d"], np.eye(2), (name, "k"), ([name], [[name]]), beside=[name, "e"]
+        "t",
+        name,
+        name,
+        [name, "b"],
+        [name, "d"],
+        np.eye(2),
+        (name, "k"),
+        ([name], [[name]]),
+        beside=[name, "e"],
     )
     for drawn in (plots.lines("n", name, name, name, [line, line], log_x=True, note=name), table):
         files = drawn.files()

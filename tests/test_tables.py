@@ -1,6 +1,7 @@
 """The one reader of tables."""
 
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,75 @@ def test_paths_are_relative_to_the_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ((_, image),) = tables.read(write(tmp_path, "path\na.jpg\n").relative_to(tmp_path))
     assert image.path == Path("a.jpg")
+
+
+def rows(count=5000):
+    """The columns of a table that the reader is given by other programs, and what it should make of a row."""
+    numbers = range(count)
+    return {
+        "path": [f"{n}.jpg" for n in numbers],
+        "identity": [n % 7 for n in numbers],
+        "camera": [None if n == 1 else float(n % 3) for n in numbers],
+        "time": [datetime(2025, 6, 1, 12, 0, n % 60, tzinfo=UTC) for n in numbers],
+        "x0": [1] * count,
+        "y0": [2] * count,
+        "x1": [5.0] * count,
+        "y1": [8 if n % 2 else None for n in numbers],
+        "image": [bytes(n % 9) for n in numbers],
+        "vectors": [[0.5, 1.0] for n in numbers],
+    }
+
+
+def test_parquet_files_and_lance_data_sets_say_what_a_csv_file_would(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    lancedb = pytest.importorskip("lancedb")
+    from pyarrow import parquet
+
+    columns = rows()
+    columns["x0"] = [None if y1 is None else 1 for y1 in columns["y1"]]
+    columns["y0"], columns["x1"] = columns["x0"], [None if y1 is None else 5.0 for y1 in columns["y1"]]
+    content = pa.table(columns)
+    parquet.write_table(content, tmp_path / "people.parquet", row_group_size=700)
+    store = lancedb.connect(tmp_path).create_table("people", content.slice(0, 2000))
+    store.add(content.slice(2000))
+    text = pa.table({name: columns[name] for name in columns if name not in ("image", "vectors")}).to_pylist()
+    lines = [
+        [
+            line["path"],
+            line["identity"],
+            "" if line["camera"] is None else int(line["camera"]),
+            line["time"].isoformat(),
+            *("" if line[edge] is None else line[edge] for edge in ("x0", "y0", "x1", "y1")),
+        ]
+        for line in text
+    ]
+    written = "\n".join(",".join(map(str, line)) for line in lines)
+    (tmp_path / "people.csv").write_text("path,identity,camera,time,x0,y0,x1,y1\n" + written)
+    wanted = [image for _, image in tables.read(tmp_path / "people.csv")]
+    assert len(wanted) == 5000 and wanted[1].box == (1, 1, 5, 8) and wanted[0].box is None
+    for name in ("people.parquet", "people.lance"):
+        found = listing.listed([tmp_path / name])
+        assert found == wanted and [image.extra for image in found] == [image.extra for image in wanted]
+
+
+def test_parquet_files_that_are_none_or_lack_a_path(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(UserError, match=r"a.parquet cannot be read .*expected a table with a column path"):
+        tables.read(tmp_path / "a.parquet")
+    parquet.write_table(pa.table({"file": ["a.jpg"]}), tmp_path / "b.parquet")
+    with pytest.raises(UserError, match=r"b.parquet, line 1: the columns are file \(missing path\)"):
+        tables.read(tmp_path / "b.parquet")
+    with pytest.raises(UserError, match=r"there.parquet: cannot be opened"):
+        tables.read(tmp_path / "there.parquet")
+
+
+def test_lines_lead_to_objects_and_never_elsewhere(tmp_path):
+    pytest.importorskip("upath")
+    pytest.importorskip("s3fs")
+    lines = ["s3://bucket/a.jpg", "http://host/a.jpg", "file:///etc/a.jpg", "memory://b/a.jpg"]
+    one, *others = [image for _, image in tables.read(write(tmp_path, "\n".join(["path", *lines])))]
+    assert str(one.path) == "s3://bucket/a.jpg" and not isinstance(one.path, Path)
+    assert all(isinstance(image.path, Path) for image in others)

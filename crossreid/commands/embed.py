@@ -5,6 +5,7 @@ Goes on where it was when it is given again after an interruption.
 examples:
     crossreid embed small people --out vectors.npz
     crossreid embed runs/agw/last.pt boxes.csv --out vectors.csv --skip-bad
+    crossreid embed runs/agw/last.pt s3://bucket/people --out vectors --ray head:6379
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from crossreid.commands.parsing import check_modality, modality, parser, several, tell_device
+from crossreid.commands.parsing import add_ray, check_modality, modality, parser, several, tell_device
 from crossreid.records import UserError, counted
 
 
@@ -27,14 +28,14 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     words_of.add_argument(
         "images",
         nargs="+",
-        help="images, folders, patterns such as 'shop/*.jpg', or CSV tables with a column path and perhaps identity, "
-        "camera, time, modality, x0, y0, x1, y1 (a box in pixels), and any others, which are carried over",
+        help="images, folders, patterns such as 'shop/*.jpg', or tables (CSV, Parquet, Lance) with a column path and "
+        "perhaps identity, camera, time, modality, x0, y0, x1, y1 (a box in pixels), and any others, which are carried "
+        "over; or addresses of these, such as s3://bucket/people",
     )
     words_of.add_argument(
         "--out",
-        type=Path,
         required=True,
-        help="what to write: .npz (everything), .csv, or .npy (vectors alone)",
+        help="what to write: .npz (everything), .csv, or .npy (vectors alone); with --ray a folder of Parquet files",
     )
     words_of.add_argument(
         "--modality",
@@ -56,6 +57,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     words_of.add_argument(
         "--skip-bad", action="store_true", help="leave out images that cannot be read, and list them"
     )
+    add_ray(words_of)
     return words_of.parse_args(words)
 
 
@@ -63,6 +65,10 @@ def run(words: list[str]) -> None:
     chosen = _parsed(words)
     if chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: expected 1 or more")
+    if chosen.ray is not None:
+        _run_on_ray(chosen)
+        return
+    chosen.out = Path(chosen.out)
     from crossreid.embedding_files import check_output, embed_files, part_of
     from crossreid.images.listing import listed
     from crossreid.images.reading import unreadable
@@ -111,5 +117,52 @@ def run(words: list[str]) -> None:
         reasons = several([reason for _, reason in done.skipped])
         print(
             f"left out {len(done.skipped)} of {len(images)} images, listed in {where}: {reasons}",
+            file=sys.stderr,
+        )
+
+
+def _run_on_ray(chosen: argparse.Namespace) -> None:
+    from crossreid import on_ray
+    from crossreid.embedder import Embedder
+    from crossreid.files import place
+    from crossreid.images.listing import listed
+
+    folder = place(chosen.out).absolute()
+    with on_ray.connected(chosen.ray):
+        from crossreid.fragments import SKIPPED, embed_fragments
+
+        images = listed(chosen.images, chosen.modality, chosen.keep_junk)
+        embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
+        check_modality(embedder, [chosen.modality])
+        try:
+            done = embed_fragments(
+                images,
+                embedder,
+                on_ray.maker(embedder, chosen.model, chosen.device, chosen.batch, chosen.feature),
+                folder,
+                batch=chosen.batch,
+                half_stripes=chosen.half,
+                accelerators=on_ray.takes_accelerators(embedder, chosen.device),
+            )
+        except KeyboardInterrupt:
+            print(
+                f"\nthe fragments made so far are kept in {folder}; give the same command again to go on",
+                file=sys.stderr,
+            )
+            raise
+    made = done.rows - done.kept
+    kept = f"; {done.kept} of them by an earlier run" if done.kept else ""
+    machines = len({machine for machine, _ in done.workers})
+    by = f"{counted(len(done.workers), 'process')} on {counted(machines, 'machine')}"
+    print(
+        f"wrote {chosen.out}: {counted(done.rows, 'vector')} of {embedder.dimension} numbers in "
+        f"{counted(len(done.fragments), 'fragment')} ({made} in {done.seconds:.1f} s by {by}{kept})"
+    )
+    for note in done.notes[:3]:
+        print(f"mind: {note}")
+    if done.skipped:
+        reasons = several([reason for _, reason in done.skipped])
+        print(
+            f"left out {len(done.skipped)} of {len(images)} images, listed in {folder / SKIPPED}: {reasons}",
             file=sys.stderr,
         )

@@ -5,6 +5,7 @@ Images that are in it already are passed over, so the same command goes on where
 examples:
     crossreid index small people --gallery people.gallery --camera front
     crossreid index small market --source market1501 --split gallery --gallery market.gallery
+    crossreid index small s3://bucket/people --gallery /shared/people.gallery --ray head:6379
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "images",
         nargs="+",
-        help="images, folders, patterns such as 'shop/*.jpg', or CSV tables with a column path and perhaps camera, "
-        "time, identity, modality, x0, y0, x1, y1 (a box in pixels), and others; with --source a data set's folder",
+        help="images, folders, patterns such as 'shop/*.jpg', or tables (CSV, Parquet, Lance) with a column path "
+        "and perhaps camera, time, identity, modality, x0, y0, x1, y1 (a box in pixels), and others; or addresses, "
+        "such as s3://bucket/people; with --source a data set's folder",
     )
     parser.add_argument("--gallery", required=True, help=f"{filters.PLACE}; made if it is not there")
     parser.add_argument("--source", help="the images are a data set of this name: see `crossreid data list`")
@@ -54,6 +56,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
+    parsing.add_ray(parser)
     chosen, rest = parsing.parse(parser, words)
     chosen.settings = parsing.reader_settings(rest)
     return chosen
@@ -64,14 +67,14 @@ def run(words: list[str]) -> None:
     if chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: expected 1 or more")
     from crossreid.gallery import Gallery
-    from crossreid.gallery.indexing import fill
     from crossreid.gallery.store import NoGallery
 
     images = _images(chosen)
     from crossreid.embedder import Embedder
 
     embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
-    parsing.tell_device(embedder)
+    if chosen.ray is None:
+        parsing.tell_device(embedder)
     parsing.check_modality(embedder, [chosen.modality])
     new = False
     try:
@@ -88,7 +91,7 @@ def run(words: list[str]) -> None:
         with gallery:
             if chosen.pattern is not None and chosen.pattern != gallery.pattern:
                 gallery.remember(chosen.pattern)
-            done = fill(gallery, embedder, images, root=chosen.root, thumbnails=not chosen.no_thumbnails)
+            done = _fill(chosen, gallery, embedder, images)
             total = gallery.info().entries
     except KeyboardInterrupt:
         print("\nwhat was added stays in the gallery; give the same command again to go on", file=sys.stderr)
@@ -110,6 +113,28 @@ def run(words: list[str]) -> None:
         print(
             f"left out {len(done.bad)} of {len(images)} images: {reasons}",
             file=sys.stderr,
+        )
+
+
+def _fill(chosen: argparse.Namespace, gallery, embedder, images):
+    from crossreid.gallery.indexing import fill, fill_on_ray
+
+    settings = {"root": chosen.root, "thumbnails": not chosen.no_thumbnails}
+    if chosen.ray is None:
+        return fill(gallery, embedder, images, **settings)
+    from crossreid import on_ray
+
+    # Other processes have other folders.
+    place = chosen.gallery if ":" in chosen.gallery else str(Path(chosen.gallery).expanduser().absolute())
+    with on_ray.connected(chosen.ray):
+        return fill_on_ray(
+            gallery,
+            embedder,
+            on_ray.maker(embedder, chosen.model, chosen.device, chosen.batch, chosen.feature),
+            place,
+            images,
+            accelerators=on_ray.takes_accelerators(embedder, chosen.device),
+            **settings,
         )
 
 

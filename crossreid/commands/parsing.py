@@ -42,6 +42,16 @@ def parser(name: str, doc: str, epilog: str = "") -> argparse.ArgumentParser:
     )
 
 
+def add_ray(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="by the machines of the Ray cluster with this address, or by all processors of this machine; given last",
+    )
+
+
 def complete(argument: argparse.Action, names: Iterable[str]) -> None:
     """Have the shell offer these names for an argument, beside files."""
 

@@ -114,18 +114,28 @@ def _scale(pixels, scale, shift, out):
 
 
 @compiled
-def _copy(array, out, up, left, flip):
-    """Each channel of an image that has ``out``'s size already, moved and mirrored as ``place`` says."""
+def _seen(out, up, left, flip):
+    """The first row and the end of the rows of an image of ``out``'s size that are seen where it is moved and mirrored
+    as ``place`` says, the same of its columns, and the column of ``out`` where these begin; black is what is left."""
     height, width = out.shape[1], out.shape[2]
+    top, bottom = max(up, 0), min(height + up, height)
     start, end = max(left, 0), min(width + left, width)
     margin = width - end + left if flip else start - left
     for y in range(height):
-        if not 0 <= y + up < height:
+        if top <= y + up < bottom:
+            out[:, y, :margin] = 0
+            out[:, y, margin + end - start :] = 0
+        else:
             out[:, y] = 0
-            continue
-        out[:, y, :margin] = 0
-        out[:, y, margin + end - start :] = 0
-        pixels = array[y + up, start:end]
+    return top, bottom, start, end, margin
+
+
+@compiled
+def _copy(array, out, up, left, flip):
+    """Each channel of an image that has ``out``'s size already, moved and mirrored as ``place`` says."""
+    top, bottom, start, end, margin = _seen(out, up, left, flip)
+    for row in range(top, bottom):
+        y, pixels = row - up, array[row, start:end]
         # Of one channel each, with plain steps of one, because only so are these loops compiled to vector instructions.
         red, green, blue = (
             out[0, y, margin : margin + end - start],
@@ -144,12 +154,8 @@ def _copy(array, out, up, left, flip):
 @compiled
 def _resample(array, out, columns, column_weights, rows, row_weights, up, left, flip):
     """Resized, moved and mirrored as ``place`` says: across for the rows that count, then down."""
-    height, width = out.shape[1], out.shape[2]
-    top, bottom = max(up, 0), min(height + up, height)
-    start, end = max(left, 0), min(width + left, width)
-    margin = width - end + left if flip else start - left
+    top, bottom, start, end, margin = _seen(out, up, left, flip)
     if top >= bottom or start >= end:
-        out[:] = 0
         return
     first = rows[top, 0]
     between = _across(
@@ -159,20 +165,15 @@ def _resample(array, out, columns, column_weights, rows, row_weights, up, left, 
         flip,
     )
     sums = np.empty(end - start, np.int32)
-    for y in range(height):
-        if not 0 <= y + up < height:
-            out[:, y] = 0
-            continue
-        out[:, y, :margin] = 0
-        out[:, y, margin + end - start :] = 0
+    for row in range(top, bottom):
         for channel in range(3):
             sums[:] = _ONE >> 1
-            for place in range(rows[y + up, 1]):
-                weight = row_weights[y + up, place]
-                pixels = between[channel, rows[y + up, 0] - first + place]
+            for place in range(rows[row, 1]):
+                weight = row_weights[row, place]
+                pixels = between[channel, rows[row, 0] - first + place]
                 for x in range(len(sums)):
                     sums[x] += np.int32(pixels[x]) * weight
-            _round(sums, out[channel, y, margin : margin + end - start])
+            _round(sums, out[channel, row - up, margin : margin + end - start])
 
 
 @compiled

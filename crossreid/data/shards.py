@@ -84,7 +84,7 @@ def index(places: Sequence[str | Path], out: Path) -> Path:
     paths = [path for place in places for path in _tars(place)]
     lines: list[dict] = []
     for path in paths:
-        name = files.address(path) or os.path.relpath(path, out.parent)
+        name = str(path) if files.is_address(path) else os.path.relpath(path, out.parent)
         lines += ({"path": name.replace(os.sep, "/"), **line} for line in _lines(path))
     if not lines:
         raise UserError(f"there are no images in {', '.join(map(str, paths))}: expected JPEG, PNG, ...")
@@ -124,15 +124,10 @@ def _labels(split: str, image: Image) -> dict:
 
 
 def _tars(place: str | Path) -> list[Path]:
-    if Path(place).suffix.lower() == tars.SUFFIX:
-        return [Path(place)]
-    if address := files.address(place):
-        system, name = files.elsewhere(address)
-        found = [
-            Path(system.unstrip_protocol(each)) for each in system.glob(f"{name.rstrip('/')}/*{tars.SUFFIX}")
-        ]
-    else:
-        found = [path for path in Path(place).glob(f"*{tars.SUFFIX}") if path.name[0] != "."]
+    folder = files.place(place)
+    if folder.suffix.lower() == tars.SUFFIX:
+        return [folder]
+    found = [path for path in folder.glob(f"*{tars.SUFFIX}") if path.name[0] != "."]
     if not found:
         raise UserError(f"{place} holds no shards: expected files that end in {tars.SUFFIX}")
     return sorted(found)

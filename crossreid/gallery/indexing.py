@@ -9,8 +9,9 @@ goes on where it was.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,10 @@ from crossreid.ops import degenerate
 from crossreid.records import INFRARED, VISIBLE, Image, UserError
 
 BATCH, ADD = 64, 512
+# An entry with its vector and small image. Of some images those that are new, path and reason of those that cannot be
+# read, and how many there were.
+Ready = tuple[Entry, np.ndarray, bytes | None]
+Found = tuple[list[Ready], list[tuple[str, str]], int]
 # Of what ``Image.extra`` may hold, what an entry has fields for.
 _FIELDS = ("path", "identity", "camera")
 
@@ -138,18 +143,96 @@ def fill(
     An image that cannot be read is left out, and listed in what is returned. What was added stays when this is
     interrupted. Raises UserError when the gallery is of another model, or the model must be told modalities and cannot.
     """
-    gallery.require(embedder.fingerprint)
-    images = with_modalities(images, len(embedder.modalities) > 1 or embedder.modalities == (INFRARED,))
+    images = _told_apart(images, embedder)
+    found = _found(images, embedder, gallery.known, root, thumbnails)
+    return _add(gallery, embedder, len(images), found, progress)
+
+
+def fill_on_ray(
+    gallery: Gallery,
+    embedder,
+    make: Callable,
+    place: str,
+    images: Sequence[Image],
+    *,
+    root: Path | None = None,
+    thumbnails: bool = True,
+    progress: bool | None = None,
+    accelerators: bool = False,
+) -> Filled:
+    """The same on the Ray cluster that ``crossreid.on_ray.connected`` has reached, whose processes embed and this one
+    adds.
+
+    make: makes the embedder in other processes. place: of the gallery; all machines must reach it, and the images,
+    by the same name.
+    """
+    from crossreid import on_ray
+
+    images = _told_apart(images, embedder)
+    pieces = on_ray.pieces(images, embedder.batch)
+    work = partial(_worker, make, place, root and root.absolute(), thumbnails)
+    found = (each for _, each, _ in on_ray.mapped(pieces, work, accelerators))
+    return _add(gallery, embedder, len(images), found, progress)
+
+
+def _worker(
+    make: Callable, place: str, root: Path | None, thumbnails: bool
+) -> Callable[[int, list[Image]], Found]:
+    embedder = make()
+
+    def work(number: int, images: list[Image]) -> Found:
+        with Gallery.open(place, read_only=True) as gallery:
+            parts = list(_found(images, embedder, gallery.known, root, thumbnails))
+        return (
+            [row for part in parts for row in part[0]],
+            [each for part in parts for each in part[1]],
+            len(images),
+        )
+
+    return work
+
+
+def _told_apart(images: Sequence[Image], embedder) -> list[Image]:
+    return with_modalities(images, len(embedder.modalities) > 1 or embedder.modalities == (INFRARED,))
+
+
+def _found(
+    images: Sequence[Image],
+    embedder,
+    known: Callable[[Sequence[str]], set[str]],
+    root: Path | None,
+    thumbnails: bool,
+) -> Iterator[Found]:
+    """What is new among the images, a batch at a time."""
     paths = {image.path: _path(image.path, root) for image in images}
-    ready: list[tuple[Entry, np.ndarray, bytes | None]] = []
-    bad, new = [], 0
-    notes: list[str] = []
 
     def made(frame: np.ndarray, image: Image) -> tuple[Entry, np.ndarray, bytes | None]:
         entry = checked(_entry(frame, image, paths[image.path]), None)
         part = cut(frame, image)
         small = thumbnail(part) if thumbnails else None
         return entry, fit(part, embedder.size, embedder.interpolation), small
+
+    for batch in batches(ahead(images, made), getattr(embedder, "batch", BATCH)):
+        bad = [(paths[image.path], str(error)) for image, error in batch if isinstance(error, UserError)]
+        good = [each for _, each in batch if not isinstance(each, UserError)]
+        there = known([entry.key for entry, _, _ in good])
+        fresh = [each for each in good if each[0].key not in there]
+        rows: list[Ready] = []
+        if fresh:
+            features = embedder(
+                [pixels for _, pixels, _ in fresh], modality=[entry.modality for entry, _, _ in fresh]
+            )
+            rows = [(entry, feature, small) for (entry, _, small), feature in zip(fresh, features)]
+        yield rows, bad, len(batch)
+
+
+def _add(gallery: Gallery, embedder, count: int, found: Iterable[Found], progress: bool | None) -> Filled:
+    """Add what is found, in portions."""
+    gallery.require(embedder.fingerprint)
+    ready: list[Ready] = []
+    bad: list[tuple[str, str]] = []
+    notes: list[str] = []
+    new = 0
 
     def add() -> int:
         if not ready:
@@ -161,22 +244,15 @@ def fill(
         notes.extend(degenerate.notes(stacked, [entry.path for entry in entries], least=10))
         return gallery.add(entries, stacked, small)
 
-    with bar("index", len(images), progress) as shown:
-        for batch in batches(ahead(images, made), getattr(embedder, "batch", BATCH)):
-            bad += [(paths[image.path], str(error)) for image, error in batch if isinstance(error, UserError)]
-            good = [each for _, each in batch if not isinstance(each, UserError)]
-            known = gallery.known([entry.key for entry, _, _ in good])
-            fresh = [each for each in good if each[0].key not in known]
-            if fresh:
-                features = embedder(
-                    [pixels for _, pixels, _ in fresh], modality=[entry.modality for entry, _, _ in fresh]
-                )
-                ready += [(entry, feature, small) for (entry, _, small), feature in zip(fresh, features)]
+    with bar("index", count, progress) as shown:
+        for rows, lost, seen in found:
+            ready += rows
+            bad += lost
             if len(ready) >= ADD:
                 new += add()
-            shown.update(len(batch))
+            shown.update(seen)
         new += add()
-    return Filled(new, len(images) - new - len(bad), tuple(bad), tuple(notes))
+    return Filled(new, count - new - len(bad), tuple(bad), tuple(notes))
 
 
 def _entry(frame: np.ndarray, image: Image, path: str) -> Entry:

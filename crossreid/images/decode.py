@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image as PILImage
@@ -112,8 +113,7 @@ def check(
     name = name or str(source)
     opened = io.BytesIO(source) if isinstance(source, bytes) else files.opened(source)
     with _refusing(name), opened as file:
-        _check_bytes(file.seek(0, io.SEEK_END), limit_bytes, name)
-        file.seek(0)
+        _check_bytes(_length(file), limit_bytes, name)
         with PILImage.open(file, formats=FORMATS) as image:
             _check_size(image.size, limit_pixels, name)
             _check_mode(image.mode, name)
@@ -193,10 +193,10 @@ class _refusing:
 
 def _content(source, limit: int, name: str | None) -> tuple[bytes, str]:
     """The bytes of the file, and what to call it."""
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, Path)) or hasattr(source, "as_posix"):
         name = str(source)
         with _refusing(name), files.opened(source) as file:
-            _check_bytes(os.fstat(file.fileno()).st_size, limit, name)
+            _check_bytes(_length(file), limit, name)
             return file.read(), name
     if isinstance(source, (bytes, bytearray, memoryview)):
         name = name or f"the given image of {len(source)} bytes"
@@ -214,6 +214,12 @@ def _content(source, limit: int, name: str | None) -> tuple[bytes, str]:
         f"an image was given as {type(source).__name__}: expected a path, the bytes of a file, a Pillow image, or "
         "an array of (height, width, 3) uint8, red first"
     )
+
+
+def _length(file: BinaryIO) -> int:
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return length
 
 
 def _check_bytes(count: int, limit: int, name: str) -> None:

@@ -1,23 +1,22 @@
-"""Images in a Lance data set: a column ``image`` with the bytes of their files, and columns as tables have them."""
+"""Lance data sets, as LanceDB's tables: images in a column ``image``, the bytes of their files."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from crossreid.files import address, understood
+from crossreid.files import is_address, understood
 from crossreid.records import UserError, pip_install
 
 SUFFIX = ".lance"
-# Columns of which nobody wants the text.
-_NOT_TEXT = ("image", "vector", "vectors", "stripes")
+# What LanceDB calls the column of row ids, which stay when other rows are deleted.
+ROW = "_rowid"
 
 
 def opened(path: Path):
-    """The data set of a path, perhaps elsewhere, as LanceDB's table."""
-    return _opened(str(path), os.getpid())
+    """The data set of a path, as it was when this process opened it first."""
+    return _opened(str(path if is_address(path) else path.absolute()), os.getpid())
 
 
 @functools.lru_cache(maxsize=16)
@@ -26,50 +25,23 @@ def _opened(path: str, process: int):
     try:
         import lancedb
     except ImportError as error:
-        raise UserError(
-            f"{path} is a Lance data set, which needs LanceDB, not installed here: {pip_install('search')}"
-        ) from error
-    place, _, name = (address(path) or os.path.abspath(path)).rpartition("/")
-    with understood(path, "expected a Lance data set, the folder that ends in .lance; check the path"):
-        return lancedb.connect(place).open_table(name.removesuffix(SUFFIX))
+        raise UserError(f"{path} needs LanceDB, which is not installed: {pip_install('search')}") from error
+    folder, _, name = path.replace(os.sep, "/").rpartition("/")
+    with understood(path, "expected a Lance data set, a folder that ends in .lance and that Lance wrote"):
+        return lancedb.connect(folder).open_table(name.removesuffix(SUFFIX))
 
 
-def text_columns(table) -> list[str]:
-    """The columns of a data set that are not those of images and features."""
-    return [name for name in table.schema.names if name.lower() not in _NOT_TEXT]
-
-
-def texts(column) -> list[str]:
-    """The values of a column of Arrow; empty where there is none."""
-    return ["" if value is None else str(value).strip() for value in column.to_pylist()]
-
-
-def labels(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """The columns in small letters, without those of images and features, and for each row its id and their text."""
-    table = opened(path)
-    names = text_columns(table)
-    if "image" not in table.schema.names:
-        raise UserError(
-            f"{path} has the columns {', '.join(table.schema.names)}: expected image, the bytes of an image file, "
-            "beside columns such as identity and camera"
-        )
-
-    def rows() -> Iterator[tuple[int, dict[str, str]]]:
-        with understood(path, "write the data set again"):
-            for batch in table.search().select(names).with_row_id(True).to_batches():
-                columns = [texts(batch[name]) for name in names]
-                ids = batch["_rowid"].to_pylist()
-                for row, values in zip(ids, zip(*columns) if columns else ((),) * len(ids)):
-                    yield row, dict(zip(map(str.lower, names), values))
-
-    return [name.lower() for name in names], rows()
+def holds_images(path: Path) -> bool:
+    """Whether it is a Lance data set with the images themselves, and no ``path`` that leads to their files."""
+    if path.suffix.lower() != SUFFIX:
+        return False
+    names = opened(path).schema.names
+    return "image" in names and "path" not in [name.lower() for name in names]
 
 
 def content(path: Path, row: int) -> bytes:
     """The file of the image with that row id. Raises UserError where there is none."""
-    remedy = (
-        "the data set was changed since its rows were listed, or is damaged: begin again, or write it again"
-    )
+    remedy = "the data set was changed since its rows were listed, or is damaged: begin again, or write it again"
     with understood(path, remedy):
         found = opened(path).take_row_ids([row]).select(["image"]).to_arrow()
         if len(found) != 1 or found["image"][0].as_py() is None:

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from crossreid.files import is_address, place
 from crossreid.images import labels, tables, timestamps
 from crossreid.records import Image, UserError, counted
 
@@ -107,8 +109,8 @@ def passed_over(folder: Path) -> str:
 def listed(
     sources: Sequence[str | Path], modality: str | None = None, keep_junk: bool = False
 ) -> list[Image]:
-    """The images that files, folders (with all below them), glob patterns and tables (``.csv``, ``.tsv``; see
-    ``tables.read``) name.
+    """The images that files, folders (with all below them), glob patterns and tables (``.csv``, ``.tsv``, ``.parquet``,
+    ``.lance``; see ``tables.read``) name, here or at addresses such as ``s3://bucket/people``.
 
     modality: of every image whose line in a table does not give one; any of the words for it (rgb, ir, thermal, ...).
     keep_junk: also those lines of a table that have the identity -1.
@@ -121,7 +123,7 @@ def listed(
     images: list[Image] = []
     seen: set[Path] = set()
     for source in sources:
-        path = Path(source)
+        path = place(source)
         if path.suffix.lower() in tables.SUFFIXES:
             lines = [image for _, image in tables.read(path, modality=known)]
             images += labels.without_junk(lines, str(path), keep_junk)
@@ -209,6 +211,8 @@ def name_of(image: Image) -> str:
 
 
 def _found(source: str | Path) -> list[Path]:
+    if is_address(source):
+        return _found_at(str(source))
     path = Path(source)
     if path.is_dir():
         found = [each for each in files_below(path) if is_image(each.name)]
@@ -232,3 +236,29 @@ def _found(source: str | Path) -> list[Path]:
             return found
         raise UserError(f"no image fits the pattern {source}: check it, from the folder {Path.cwd()}")
     raise UserError(f"there is nothing at {path}: expected an image, a folder, a pattern or a table (.csv)")
+
+
+def _found_at(address: str) -> list[Path]:
+    """The images at an address, in the order in which those of a folder come."""
+    base: Any = place(address)
+    try:
+        if glob.has_magic(address):
+            names = base.fs.glob(base.path)
+        else:
+            names = base.fs.find(base.path)
+    except Exception as error:  # each kind of store has its own
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(
+            f"{address} cannot be listed ({reason}): check the address, and whether you may read it"
+        ) from error
+    depth = len(base.path.rstrip("/").split("/")) if not glob.has_magic(address) else 0
+    found = [parts for name in names if is_image(name) and not _hidden(parts := name.split("/"), depth)]
+    if not found:
+        raise UserError(
+            f"{address} holds no images: expected files that end in {', '.join(sorted(SUFFIXES))}, or a table (.csv)"
+        )
+    return [place(base.fs.unstrip_protocol("/".join(parts))) for parts in sorted(found)]
+
+
+def _hidden(parts: Sequence[str], depth: int) -> bool:
+    return any(part[:1] == "." for part in parts[depth:])

@@ -1,5 +1,4 @@
-"""Images listed in a table, a CSV file or a Lance data set: its one reader, for training, evaluation, embedding and
-indexing."""
+"""Images listed in a table: the one reader of CSV files, for training, evaluation, embedding and indexing."""
 
 from __future__ import annotations
 
@@ -8,41 +7,41 @@ import difflib
 import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from crossreid import files
 from crossreid.images import decode, labels, lance, tars, timestamps
-from crossreid.records import Image, UserError, counted
+from crossreid.records import Image, UserError, counted, pip_install
 
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
 KNOWN = ("path", "identity", "camera", "modality", "split", "time", *BOX_COLUMNS, "offset")
-SUFFIXES = (".csv", ".tsv", lance.SUFFIX)
+SUFFIXES = (".csv", ".tsv", ".parquet", lance.SUFFIX)
+# Stores of objects to which a line of a table may lead, wherever the table lies.
+STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss")
 # What is told by fields of an image is not repeated as text.
-_FIELDS = ("modality", "time", *BOX_COLUMNS, "offset")
+_FIELDS = ("modality", "time", *BOX_COLUMNS, "offset", lance.ROW)
 
 
 def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> list[tuple[int, Image]]:
     """The number of the line and the image of each line that is not blank, in the order of the table.
 
-    table: a text file in UTF-8 whose first line names the columns, with commas, semicolons or tabs between them.
+    table: a text file in UTF-8 whose first line names the columns, with commas, semicolons or tabs between them; a
+        Parquet file; or a Lance data set. Of the last two, lines are numbered from 1.
         ``path`` (relative to the table) must be there; ``identity``, ``camera``, ``modality``, ``split``, ``time`` and
         a box in pixels, ``x0``, ``y0``, ``x1``, ``y1``, may be; ``offset`` where the path is that of a tar, see
-        ``crossreid.images.tars``. Other columns are kept in ``Image.extra``, and a warning names them. Or a Lance data
-        set (``.lance``) with such columns, and ``image``, the bytes of the file, in the place of ``path``.
+        ``crossreid.images.tars``. Other columns are kept in ``Image.extra``, and a warning names them. A Lance data set
+        without ``path`` may have a column ``image``, the bytes of each file.
     needed: columns that must be there, with something in every line.
     modality: of images whose line does not give one.
 
     Identities and cameras that are not all whole numbers are numbered in sorted order; as they were written they stand
     in ``extra``, like ``path`` and ``split``. Raises UserError that gives the line.
     """
-    packed = table.suffix.lower() == lance.SUFFIX
+    packed = lance.holds_images(table)
     if packed:
-        needed = [name for name in needed if name != "path"]
-    lines = list(
-        _rows(table, needed)
-        if packed
-        else lines_of(table, lambda columns: _check_columns(table, columns, needed))
-    )
+        needed = [column for column in needed if column != "path"]
+    lines = list(lines_of(table, lambda columns: _check_columns(table, columns, needed)))
     if not lines:
         raise UserError(
             f"{table} lists no images: a line for each is expected below the line of the columns."
@@ -59,7 +58,7 @@ def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> 
             path,
             modality=labels.modality(word, where) if word else modality,
             time=timestamps.taken(when, f"{where}: time") if when else None,
-            array_index=number if packed else _offset(path, line.get("offset", ""), where),
+            array_index=int(line[lance.ROW]) if packed else _offset(path, line.get("offset", ""), where),
             box=_box(line, where),
             extra={name: text for name, text in line.items() if name not in _FIELDS},
         )
@@ -69,7 +68,10 @@ def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> 
 
 
 def path_of(table: Path, text: str) -> Path:
-    """The file that a line of a table names; backslashes are those of Windows where no file has them in its name."""
+    """The file that a line of a table names, or the address of an object; backslashes are those of Windows where no
+    file has them in its name."""
+    if text.partition("://")[0] in STORES and files.is_address(text):
+        return files.place(text)
     path = table.parent / text
     if "\\" not in text or path.exists():
         return path
@@ -78,11 +80,14 @@ def path_of(table: Path, text: str) -> Path:
 
 
 def lines_of(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, column -> text) for each line of a CSV file that is not blank; columns in small letters.
+    """(line number, column -> text) for each line that is not blank; columns in small letters.
 
     check: is given the columns first, and raises UserError where they will not do. Raises UserError for a file that is
     no such table.
     """
+    if table.suffix.lower() in (".parquet", ".lance"):
+        yield from _rows(table, check)
+        return
     try:
         # Spreadsheets begin with a byte order mark.
         with files.opened(table) as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as file:
@@ -113,11 +118,51 @@ def lines_of(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple[
         raise UserError(f"{table} cannot be opened ({error.strerror or error}): check the path") from error
 
 
-def _rows(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The same for each row of a Lance data set, with what it calls the row."""
-    columns, rows = lance.labels(table)
-    _check_columns(table, columns, needed)
-    yield from rows
+def _rows(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The lines of a Parquet file or a Lance data set, as somebody would write them into a CSV file; columns of lists
+    or bytes are left out."""
+    number, columns = 0, None
+    for batch in _batches(table):
+        if columns is None:
+            columns = [name.strip().lower() for name in batch.schema.names]
+            check([name for name in columns if name != lance.ROW])
+        for values in zip(*(column.to_pylist() for column in batch.columns)):
+            number += 1
+            yield number, {name: text_of(value) for name, value in zip(columns, values)}
+
+
+def _batches(table: Path) -> Iterator:
+    expected = "expected a table with a column path; write it again, or give a CSV file"
+    if table.suffix.lower() == ".parquet":
+        try:
+            import pyarrow.parquet
+        except ImportError as error:
+            raise UserError(f"{table} needs pyarrow, which is not installed: {pip_install('ray')}") from error
+        with files.opened(table) as file, files.understood(table, expected):
+            content = pyarrow.parquet.ParquetFile(file)
+            yield from content.iter_batches(columns=told(content.schema_arrow))
+        return
+    with files.understood(table, f"{expected}, and a folder that Lance wrote"):
+        rows = lance.opened(table)
+        yield from rows.search().select(told(rows.schema)).with_row_id(lance.holds_images(table)).to_batches()
+
+
+def told(schema) -> list[str]:
+    """The columns that hold neither lists nor bytes."""
+    from pyarrow import types
+
+    kinds = (types.is_nested, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+    return [field.name for field in schema if not any(kind(field.type) for kind in kinds)]
+
+
+def text_of(value: object) -> str:
+    """A value of a column, as somebody would write it into a CSV file."""
+    # pandas makes fractions of a column of whole numbers of which one is missing, which then is not a number.
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value).strip()
 
 
 def _offset(path: Path, text: str, where: str) -> int | None:

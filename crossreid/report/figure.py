@@ -87,7 +87,9 @@ class Plot(Figure):
         return file.getvalue()
 
     def savefig(self, *given, **named) -> None:
-        scales = [axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis) if axis.get_scale() == "log"]
+        scales = [
+            axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis) if axis.get_scale() == "log"
+        ]
         powers = {label for axis in scales for label in axis.get_ticklabels(which="both")}
         for text in set(self.findobj(Text)) - powers:
             text.set_text(shown(text.get_text()))

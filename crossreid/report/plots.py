@@ -238,7 +238,9 @@ def heatmap(
         axes.set_xlabel(x)
         if beside:
             other = axes.secondary_yaxis("right")
-            other.set_yticks(np.arange(len(rows)) + 0.5, list(map(shown, beside)), fontsize=small, color=style.INK)
+            other.set_yticks(
+                np.arange(len(rows)) + 0.5, list(map(shown, beside)), fontsize=small, color=style.INK
+            )
             other.spines[:].set_visible(False)
             axes.set_title(beside_title, loc="right", fontsize=small)
         bar = figure.colorbar(

@@ -158,40 +158,71 @@ SHOE_COLOURS = [
 ]
 
 
+def _garments(rng: np.random.Generator, warm: float) -> tuple[str, str]:
+    """What is worn above and below in a season, 0 cold to 1 warm."""
+    upper = {
+        "tshirt": 0.3 + 2.4 * warm,
+        "sleeveless": 0.8 * warm,
+        "shirt": 1.0,
+        "jumper": 1.2 - 0.8 * warm,
+        "hoodie": 1.0 - 0.6 * warm,
+        "jacket": 1.7 - 1.2 * warm,
+        "coat": 1.7 - 1.6 * warm,
+        "dress": 0.9 * warm + 0.1,
+        "vest": 0.5,
+    }
+    lower = {
+        "trousers": 1.6,
+        "wide": 0.8,
+        "slim": 1.1,
+        "shorts": 0.1 + 1.5 * warm,
+        "skirt": 0.3 + 0.9 * warm,
+        "long_skirt": 0.4,
+        "cropped": 0.1 + 0.4 * warm,
+    }
+    return pick(rng, upper), pick(rng, lower)
+
+
+def _materials(rng: np.random.Generator, palette: list, upper: str) -> dict[str, Material]:
+    """What each part of a figure is made of."""
+    tone = between(rng, 0, 1)
+    skin = (0.93 + (0.36 - 0.93) * tone, 0.76 + (0.24 - 0.76) * tone, 0.66 + (0.18 - 0.66) * tone)
+    shade = pick(rng, HAIR_COLOURS)
+    above = dict(PATTERNS)
+    if upper in ("coat", "jacket", "vest"):
+        above |= {"print": 0.3, "plain": 2.5, "dots": 0.3}
+    main = _cloth(rng, palette, above, {"coat": 0.5, "jacket": 0.6, "vest": 0.8}.get(upper, 0.7))
+    return {
+        "skin": Material(skin, between(rng, 0.50, 0.64), folds=0.05, gloss=0.1),
+        "hair": Material(shade, between(rng, 0.08, 0.34), folds=0.45, gloss=0.25),
+        "upper": main,
+        "sleeve": main if rng.random() < 0.72 else _cloth(rng, palette),
+        "inner": _cloth(rng, palette, {"plain": 2, "stripes": 1, "print": 1}),
+        "lower": main if upper == "dress" else _cloth(rng, palette, LOWER_PATTERNS, 0.6),
+        "shoes": _cloth(rng, SHOE_COLOURS, folds=0.1),
+        "sole": Material(
+            pick(rng, {(0.93, 0.93, 0.91): 1, (0.1, 0.1, 0.1): 1}), between(rng, 0.2, 0.9), folds=0.0
+        ),
+        "socks": _cloth(rng, [(0.92, 0.92, 0.90), (0.1, 0.1, 0.12), (0.6, 0.2, 0.2)], folds=0.2, sober=0.0),
+        "bag": _cloth(rng, PALETTES["summer"], BAG_PATTERNS, 0.3),
+        "strap": _cloth(rng, [(0.08, 0.08, 0.09), (0.42, 0.28, 0.16), (0.62, 0.60, 0.56)], folds=0.1),
+        "headwear": _cloth(rng, palette, {"plain": 2, "stripes": 1}, 0.3),
+        "scarf": _cloth(rng, PALETTES["summer"], {"plain": 1, "stripes": 1, "check": 1}, 0.8),
+        "trim": Material(
+            pick(rng, {(0.08, 0.08, 0.09): 2, (0.85, 0.84, 0.80): 1}), between(rng, 0.1, 0.9), folds=0.0
+        ),
+        "feature": Material((0.42 * skin[0], 0.42 * skin[1], 0.42 * skin[2]), 0.3, folds=0.0),
+    }
+
+
 @lru_cache(maxsize=4096)
 def person(identity: int, seed: int = 0, domain: int | str | Style = "market1501") -> Person:
     """The person with number ``identity`` of a domain: a pure function of the three arguments."""
     look = style(domain, seed)
     rng = generator("person", seed, look.name, identity)
-    palette = PALETTES[look.season]
     warm = {"summer": 1.0, "spring": 0.55, "autumn": 0.25, "winter": 0.06}[look.season]
-    # What is worn.
-    upper = pick(
-        rng,
-        {
-            "tshirt": 0.3 + 2.4 * warm,
-            "sleeveless": 0.8 * warm,
-            "shirt": 1.0,
-            "jumper": 1.2 - 0.8 * warm,
-            "hoodie": 1.0 - 0.6 * warm,
-            "jacket": 1.7 - 1.2 * warm,
-            "coat": 1.7 - 1.6 * warm,
-            "dress": 0.9 * warm + 0.1,
-            "vest": 0.5,
-        },
-    )
-    lower = pick(
-        rng,
-        {
-            "trousers": 1.6,
-            "wide": 0.8,
-            "slim": 1.1,
-            "shorts": 0.1 + 1.5 * warm,
-            "skirt": 0.3 + 0.9 * warm,
-            "long_skirt": 0.4,
-            "cropped": 0.1 + 0.4 * warm,
-        },
-    )
+    # The order of the draws is what makes a person the same whenever it is drawn.
+    upper, lower = _garments(rng, warm)
     hair = pick(rng, HAIR)
     bag = pick(rng, BAGS)
     sleeves = {
@@ -212,41 +243,7 @@ def person(identity: int, seed: int = 0, domain: int | str | Style = "market1501
         "long_skirt": 0.86,
         "cropped": 0.74,
     }
-
-    # What it is made of.
-    tone = between(rng, 0, 1)
-    skin = (0.93 + (0.36 - 0.93) * tone, 0.76 + (0.24 - 0.76) * tone, 0.66 + (0.18 - 0.66) * tone)
-    shade = pick(rng, HAIR_COLOURS)
-    above = dict(PATTERNS)
-    if upper in ("coat", "jacket", "vest"):
-        above |= {"print": 0.3, "plain": 2.5, "dots": 0.3}
-    main = _cloth(rng, palette, above, {"coat": 0.5, "jacket": 0.6, "vest": 0.8}.get(upper, 0.7))
-    materials = {
-        "skin": Material(skin, between(rng, 0.50, 0.64), folds=0.05, gloss=0.1),
-        "hair": Material(shade, between(rng, 0.08, 0.34), folds=0.45, gloss=0.25),
-        "upper": main,
-        "sleeve": main if rng.random() < 0.72 else _cloth(rng, palette),
-        "inner": _cloth(rng, palette, {"plain": 2, "stripes": 1, "print": 1}),
-        "lower": main if upper == "dress" else _cloth(rng, palette, LOWER_PATTERNS, 0.6),
-        "shoes": _cloth(
-            rng,
-            SHOE_COLOURS,
-            folds=0.1,
-        ),
-        "sole": Material(
-            pick(rng, {(0.93, 0.93, 0.91): 1, (0.1, 0.1, 0.1): 1}), between(rng, 0.2, 0.9), folds=0.0
-        ),
-        "socks": _cloth(rng, [(0.92, 0.92, 0.90), (0.1, 0.1, 0.12), (0.6, 0.2, 0.2)], folds=0.2, sober=0.0),
-        "bag": _cloth(rng, PALETTES["summer"], BAG_PATTERNS, 0.3),
-        "strap": _cloth(rng, [(0.08, 0.08, 0.09), (0.42, 0.28, 0.16), (0.62, 0.60, 0.56)], folds=0.1),
-        "headwear": _cloth(rng, palette, {"plain": 2, "stripes": 1}, 0.3),
-        "scarf": _cloth(rng, PALETTES["summer"], {"plain": 1, "stripes": 1, "check": 1}, 0.8),
-        "trim": Material(
-            pick(rng, {(0.08, 0.08, 0.09): 2, (0.85, 0.84, 0.80): 1}), between(rng, 0.1, 0.9), folds=0.0
-        ),
-        "feature": Material((0.42 * skin[0], 0.42 * skin[1], 0.42 * skin[2]), 0.3, folds=0.0),
-    }
-    # The body.
+    materials = _materials(rng, PALETTES[look.season], upper)
     who = Person(
         build=between(rng, 0.76, 1.24),
         shoulders=between(rng, 0.90, 1.12),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crossreid.data import own
 from crossreid.data.source import Source
-from crossreid.files import address
+from crossreid.files import is_address
 from crossreid.images import labels, lance, tables, tars
 from crossreid.images.listing import SUFFIXES, is_image, name_of
 from crossreid.records import VISIBLE, Image, UserError
@@ -51,7 +51,7 @@ def read(
 
 
 def _table(root: Path) -> Path:
-    if root.is_file() or address(root) or root.suffix.lower() == lance.SUFFIX:
+    if is_address(root) or root.is_file() or root.suffix.lower() == lance.SUFFIX:
         return root
     if not root.exists():
         raise UserError(f"the table {root} does not exist: give a CSV file, or the folder that holds one.")
@@ -74,7 +74,7 @@ def _table(root: Path) -> Path:
 
 def _check_file(image: Image, where: str, there: set[Path]) -> None:
     """there: files that were found, to which those of a table are added; files elsewhere are not looked for."""
-    if image.path in there or address(image.path):
+    if image.path in there or is_address(image.path):
         return
     if image.array_index is not None and image.path.exists():
         there.add(image.path)
