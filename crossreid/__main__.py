@@ -14,7 +14,7 @@ from crossreid.files import printable
 from crossreid.records import UserError, did_you_mean
 
 GROUPS = {
-    "first": ("demo",),
+    "start here": ("demo",),
     "train and evaluate": ("data", "train", "evaluate", "report"),
     "use a model": ("embed", "compare", "export", "convert"),
     "search": ("index", "search", "gallery", "serve"),
@@ -40,9 +40,11 @@ def main(words: list[str] | None = None) -> int:
             for name in names:
                 print(f"  {name:<10} {_command(name).__doc__.splitlines()[0]}")
         print(
-            "\n--version prints the version, --debug after any command shows tracebacks, --import MODULE loads code of "
-            "yours. Words are completed in bash "
-            'after:\n  eval "$(register-python-argcomplete crossreid)"'
+            "\nwith any command:\n"
+            "  --debug          show the traceback of an error\n"
+            "  --import MODULE  load code of yours\n"
+            "\n--version prints the version. Completion in bash:\n"
+            '  eval "$(register-python-argcomplete crossreid)"'
         )
         return 0
     if words[0] == "--version":

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.documents
+
 PAGES = Path(__file__).parent.parent / "docs" / "methods"
 CLONES = os.environ.get("CROSSREID_OFFICIAL_PROGRAMS")
 MVD = "Farewell-to-Mutual-Information-Variational-Distiilation-for-Cross-Modal-Person-Re-identification"

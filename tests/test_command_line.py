@@ -31,7 +31,9 @@ def test_help_shows_examples_whose_options_exist(name, capsys):
     assert lines and all(line.startswith(f"crossreid {name}") for line in lines)
     if name in ("data", "gallery"):
         acts = re.search(r"\{?([a-z]+(?:\|[a-z]+)+)\}?", options)[1].split("|")
-        options += "".join(output(capsys, name, act, "--help") for act in acts)
+        helps = {act: output(capsys, name, act, "--help") for act in acts}
+        assert all(f"crossreid {name} {act}" in text.partition("examples:")[2] for act, text in helps.items())
+        options += "".join(helps.values())
     for line in lines:
         for word in shlex.split(line):
             if word.startswith("--") and "." not in word:

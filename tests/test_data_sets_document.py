@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from crossreid.data import SOURCES
 from crossreid.data.source import Counts, Source
 
@@ -53,6 +55,7 @@ def generated() -> str:
     return "\n".join([table(), *map(section, SOURCES.values())])
 
 
+@pytest.mark.documents
 def test_the_document_is_up_to_date():
     text = DOCUMENT.read_text(encoding="utf-8")
     assert text.partition(BEGIN)[2] == "\n" + generated()

@@ -15,6 +15,8 @@ from crossreid.methods import METHODS
 from crossreid.protocols import PROTOCOLS, get
 from crossreid.training import TrainConfig
 
+pytestmark = pytest.mark.documents
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("*.md"))]

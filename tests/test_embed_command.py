@@ -526,10 +526,15 @@ def test_addresses_are_read_like_folders(tmp_path, people, capsys):
             ]
             embed_files(here, Colours(), tmp_path / "here.npz", skip_bad=True)
             embed_files(there, Colours(), tmp_path / "there.npz", skip_bad=True)
-            assert np.array_equal(load(tmp_path / "here.npz")["vectors"], load(tmp_path / "there.npz")["vectors"])
+            assert np.array_equal(
+                load(tmp_path / "here.npz")["vectors"], load(tmp_path / "there.npz")["vectors"]
+            )
             assert list(unreadable(there)) == list(unreadable(here)) == [5]
             assert listed([f"{address}/00[12].png"]) == there[1:3]
-            assert [image.path for image in listed([f"{address}/table.csv"])] == [there[1].path, there[-1].path]
+            assert [image.path for image in listed([f"{address}/table.csv"])] == [
+                there[1].path,
+                there[-1].path,
+            ]
             with pytest.raises(UserError, match="holds no images"):
                 listed([f"{address}/nowhere"])
             # A text is a file's name, of whatever form, until a user gives it as a source.

@@ -276,9 +276,10 @@ def test_files_of_too_many_bytes_are_refused_unread(tmp_path):
     path = tmp_path / "long.bmp"
     with open(path, "wb") as file:
         file.truncate(2**40)
-    for source in (path, open(path, "rb")):
-        with pytest.raises(UserError, match=r"long.bmp: the file has .* MB, more than the 268 MB"):
-            decode(source)
+    with open(path, "rb") as file:
+        for source in (path, file):
+            with pytest.raises(UserError, match=r"long.bmp: the file has .* MB, more than the 268 MB"):
+                decode(source)
     with pytest.raises(UserError, match="more than the 0 MB"):
         decode(stored(blocks(), "PNG"), limit_bytes=10)
 

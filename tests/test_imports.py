@@ -81,6 +81,7 @@ def test_imports_follow_the_order():
     assert not wrong, wrong
 
 
+@pytest.mark.documents
 def test_the_documented_order_is_this_one():
     text = (PACKAGE.parent / "docs" / "project" / "architecture.md").read_text(encoding="utf-8")
     written = text.split("<!-- import order -->")[1].split("```")[1].strip().splitlines()

@@ -110,6 +110,7 @@ def test_names_that_say_nothing_or_only_a_part(pattern, name, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.documents
 def test_documents_show_patterns_that_take_whole_numbers():
     """No page teaches a pattern that would cut a number short or lose the sign of junk."""
     root = Path(__file__).parent.parent

@@ -130,7 +130,7 @@ def test_mmd_of_equal_domains_and_of_one_domain_is_zero():
 
 
 @pytest.mark.parametrize(
-    "within, by_channel, logarithm", itertools.product(("domain", "batch"), (False, True), (False, True))
+    "within, by_channel, logarithm", [*itertools.product(("domain", "batch"), (False, True), (False, True))]
 )
 def test_deviation_slowly(features, within, by_channel, logarithm):
     groups = [features[DOMAINS == domain] for domain in (0, 1, 2)] if within == "domain" else [features]

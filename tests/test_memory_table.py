@@ -40,17 +40,25 @@ def test_what_is_always_there(memory):
     assert memory.standing(method, settings.train.optimizers) == 4 * (weights + 3 * learned) + others  # Adam
 
 
-def test_a_line_of_the_document_comes_out_again(memory):
-    settings = config.load("small_folder")
-    measured = [memory.measure(settings, *mode) for mode in memory.MODES]
+@pytest.fixture(scope="module")
+def measured(memory):
+    return [memory.measure(config.load("small_folder"), *mode) for mode in memory.MODES]
+
+
+def test_half_precision_and_recomputing_keep_less(memory, measured):
     for precision in (0, 2):  # with and without recomputing: half precision keeps less
         assert measured[precision + 1]["image"] < measured[precision]["image"]
     assert measured[2]["image"] < 0.9 * measured[0]["image"]
-    assert measured[0]["image"] == memory.measure(settings, "float32", False)["image"]
+    assert measured[0]["image"] == memory.measure(config.load("small_folder"), "float32", False)["image"]
+
+
+@pytest.mark.documents
+def test_a_line_of_the_document_comes_out_again(memory, measured):
     written = (ROOT / "docs" / "results" / "memory.md").read_text(encoding="utf-8")
-    assert memory.row("small_folder", settings, measured) in written.splitlines()
+    assert memory.row("small_folder", config.load("small_folder"), measured) in written.splitlines()
 
 
+@pytest.mark.documents
 def test_every_visible_infrared_file_has_a_line():
     text = (ROOT / "docs" / "results" / "memory.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.M))

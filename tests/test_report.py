@@ -652,6 +652,12 @@ def test_thumbnails_of_rows_and_boxes(tmp_path):
     assert rankings._shown(run, {"path": tmp_path / "all.npy", "array_index": 7}) is None
 
 
+def test_several_methods_are_told_as_people_do():
+    of = [runs.Run(name, ".", evaluation={"method": name}) for name in ("agw", "ddag", "mvd")]
+    assert report.page.title(of) == "agw, ddag and mvd: 3 runs side by side"
+    assert report.page.title(of[:2]) == "agw and ddag: 2 runs side by side"
+
+
 def test_title_says_method_and_data_and_the_date_is_readable(tmp_path):
     folder = make(tmp_path / "run", images=False, features=False)
     text = written(tmp_path, folder)

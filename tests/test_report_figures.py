@@ -177,3 +177,18 @@ def test_figures_as_files(tmp_path):
     assert np.allclose(shape, 200 * line.get_size_inches(), atol=1)
     content = (folder / "loss.pdf").read_bytes()
     assert content.startswith(b"%PDF-") and b"/Type3" not in content  # which publishers refuse
+
+
+def test_legends_have_room_beside_the_figure_and_lines_differ():
+    long = [f"metabin-second-order-{number}, a name of some length" for number in range(3)]
+    for names in (long, ["baseline, re-ranked", *"abcdefgh"], [" = ".join(long), "other"]):
+        plot = plots.cmc({name: [0.5, 0.6, 0.7] for name in names})
+        plot.files()
+        legend, axes = plot.axes[0].get_legend(), plot.axes[0]
+        told = ["".join(text.get_text().split()) for text in legend.get_texts()]
+        assert told == ["".join(name.split()) for name in names]
+        wide = plot.bbox.width
+        assert legend.get_window_extent().x1 <= wide and axes.get_window_extent().width > 0.75 * wide
+        assert legend.get_window_extent().y1 < plot.bbox.height
+    kinds = {(style.colour(index), str(style.dash(index))) for index in range(64)}
+    assert len(kinds) == 64

@@ -80,7 +80,7 @@ def test_half_precision_form():
     expected = dense(squared(values), 15, half=True)
     got = rerank.k_reciprocal(values[:15], values[15:], precision="float16")
     np.testing.assert_allclose(got, expected, atol=1e-6)
-    assert np.abs(rerank.k_reciprocal(values[:15], values[15:]) - expected).max() > 1e-6
+    assert np.abs(rerank.k_reciprocal(values[:15], values[15:]).numpy() - expected).max() > 1e-6
 
 
 @pytest.mark.parametrize("use", ["stripes", "both"])

@@ -257,6 +257,7 @@ def test_two_plain_folders_score_as_the_layout_does(trained, market, tmp_path, c
     assert "two folders are needed" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:.*have the identity -1", "ignore:.*no camera is known")
 def test_how_two_folders_are_read(tmp_path):
     def make(*names):
         for name in names:
@@ -297,6 +298,7 @@ def test_how_two_folders_are_read(tmp_path):
     assert [image.identity for image in query] == [1]
 
 
+@pytest.mark.filterwarnings("ignore:.*have the identity -1")
 def test_junk_among_names_is_left_out_of_features_too(tmp_path):
     rng = np.random.default_rng(0)
     names = {"q": ["0001_c1_0.jpg", "0002_c1_0.jpg"], "g": ["0001_c2_0.jpg", "0002_c2_0.jpg", "-1_c2_0.jpg"]}

@@ -395,6 +395,8 @@ def test_a_folder_of_motchallenge_names_its_own_frames_alone(tmp_path):
         (folder / "seqinfo.ini").write_text(said)
         with pytest.raises(UserError, match=words):
             mot.sequence(folder)
-    (folder / "seqinfo.ini").write_text("[Sequence]\nname=a%b\nimDir=img\nframeRate=30\nimWidth=4\nimHeight=3")
+    (folder / "seqinfo.ini").write_text(
+        "[Sequence]\nname=a%b\nimDir=img\nframeRate=30\nimWidth=4\nimHeight=3"
+    )
     found = mot.sequence(folder)
     assert (found.name, found.images, found.rate, found.size) == ("a%b", folder / "img", 30.0, (4, 3))

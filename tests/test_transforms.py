@@ -74,10 +74,10 @@ def test_cut_moved_and_mirrored_as_numpy_would(given, larger):
     for seed in range(40):
         rng = np.random.default_rng(seed)
         cut = tuple(int(rng.integers(0, more - wanted + 1)) for more, wanted in zip(larger, size))
-        shift = tuple(int(way) for way in rng.integers(-11, 12, 2))
+        shift = tuple(int(way) for way in rng.integers(-30, 31, 2))
         piece = resized[cut[0] : cut[0] + 24, cut[1] : cut[1] + 12]
-        padded = np.pad(piece, ((12, 12), (12, 12), (0, 0)))
-        moved = padded[12 + shift[0] : 36 + shift[0], 12 + shift[1] : 24 + shift[1]]
+        padded = np.pad(piece, ((30, 30), (30, 30), (0, 0)))
+        moved = padded[30 + shift[0] : 54 + shift[0], 30 + shift[1] : 42 + shift[1]]
         assert (placed(array, size, larger, "bicubic", cut, shift, False) == moved).all()
         assert (placed(array, size, larger, "bicubic", cut, shift, True) == moved[:, ::-1]).all()
 

@@ -1,4 +1,4 @@
-"""Say how alike a model finds two images, and what such a distance was worth in its evaluation.
+"""Compare two images, and say how often a threshold at their distance was right in the model's evaluation.
 
 examples:
     crossreid compare small a.jpg b.jpg

@@ -1,4 +1,4 @@
-"""Turn the checkpoint of a published system into ours, or ours into theirs.
+"""Convert a checkpoint of a published system to ours, or ours to theirs.
 
 examples:
     crossreid convert sysu_best.t ours.pt

@@ -57,6 +57,7 @@ def run(words: list[str]) -> None:
     index.add_argument("--out", type=Path, help="the table (default: index.csv in the folder)")
     for act in (check, prepare, shards):
         act.epilog = "Settings of the data set's reader follow as --settings.NAME VALUE."
+    parsing.show_examples(acts, "data", __doc__)
     chosen, rest = parsing.parse(parser, words)
     settings = parsing.reader_settings(rest)
     if chosen.act == "list":

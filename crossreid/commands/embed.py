@@ -1,6 +1,6 @@
-"""Turn images into vectors in a file.
+"""Write the embeddings of images to a file.
 
-Goes on where it was when it is given again after an interruption.
+Continues after an interruption when it is given again.
 
 examples:
     crossreid embed small people --out vectors.npz

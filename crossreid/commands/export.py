@@ -1,4 +1,4 @@
-"""Write a checkpoint as ONNX files, and MINDIR, compared with it before they are kept.
+"""Export a checkpoint to ONNX and MINDIR, and compare the files with it.
 
 examples:
     crossreid export small model

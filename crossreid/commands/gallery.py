@@ -1,7 +1,8 @@
-"""Say what a gallery holds, delete from it, or prepare it for approximate search.
+"""Show what a gallery holds, change or delete entries, or prepare approximate search.
 
 examples:
     crossreid gallery info people.gallery
+    crossreid gallery update people.gallery --camera 3 --set camera=door
     crossreid gallery delete people.gallery --older-than 30 --yes
     crossreid gallery index people.gallery
 """
@@ -48,6 +49,7 @@ def run(words: list[str]) -> None:
     )
     delete.add_argument("--all", action="store_true", help="every entry")
     delete.add_argument("--yes", action="store_true", help="do it, and not only say how many they are")
+    parsing.show_examples(acts, "gallery", __doc__)
     chosen = parser.parse_args(words)
     if (chosen.place is None) == (chosen.gallery is None):
         raise UserError(f"which gallery? Name one: crossreid gallery {chosen.act} --gallery PLACE")

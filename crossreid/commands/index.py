@@ -1,6 +1,6 @@
-"""Put images into a gallery that can be searched.
+"""Add images to a gallery.
 
-Images that are in it already are passed over, so the same command goes on where it was stopped.
+Images that are in it already are skipped, so the same command continues after an interruption.
 
 examples:
     crossreid index small people --gallery people.gallery --camera front

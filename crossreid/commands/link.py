@@ -1,4 +1,4 @@
-"""Give tracklets of several cameras identities: who of one camera is who of another.
+"""Say which tracklets of several cameras show one person.
 
 examples:
     crossreid link front.npz back.npz --csv people.csv

@@ -42,6 +42,16 @@ def parser(name: str, doc: str, epilog: str = "") -> argparse.ArgumentParser:
     )
 
 
+def show_examples(acts: argparse._SubParsersAction, name: str, doc: str) -> None:
+    """Below the help of each act of ``crossreid NAME``: those examples of the command that are its own."""
+    lines = doc.partition("examples:")[2].splitlines()
+    for act, its_parser in acts.choices.items():
+        own = [line for line in lines if line.strip().startswith(f"crossreid {name} {act}")]
+        below = [its_parser.epilog] if its_parser.epilog else []
+        its_parser.epilog = "\n\n".join([*below, "\n".join(["examples:", *own])])
+        its_parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
 def add_ray(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ray",

@@ -1,4 +1,4 @@
-"""Look for the person of an image in a gallery.
+"""Search a gallery for the person in an image.
 
 examples:
     crossreid search small query.jpg --gallery people.gallery --top 5

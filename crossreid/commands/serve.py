@@ -1,4 +1,4 @@
-"""Show a gallery as a page in the browser, on which a person looks for a person.
+"""Serve a gallery as a search page in the browser.
 
 examples:
     crossreid serve small --gallery people.gallery

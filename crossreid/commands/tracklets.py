@@ -1,4 +1,4 @@
-"""Make tracklets of one camera: one vector for what a tracker followed at a stretch.
+"""Make one embedding of each tracklet that a tracker followed in one camera.
 
 examples:
     crossreid tracklets small boxes.txt --frames front.mp4 --camera front --out front.npz

@@ -120,6 +120,8 @@ def _seen(out, up, left, flip):
     height, width = out.shape[1], out.shape[2]
     top, bottom = max(up, 0), min(height + up, height)
     start, end = max(left, 0), min(width + left, width)
+    if start >= end:  # moved out of sight
+        top = bottom = start = end = 0
     margin = width - end + left if flip else start - left
     for y in range(height):
         if top <= y + up < bottom:
@@ -155,7 +157,7 @@ def _copy(array, out, up, left, flip):
 def _resample(array, out, columns, column_weights, rows, row_weights, up, left, flip):
     """Resized, moved and mirrored as ``place`` says: across for the rows that count, then down."""
     top, bottom, start, end, margin = _seen(out, up, left, flip)
-    if top >= bottom or start >= end:
+    if top >= bottom:
         return
     first = rows[top, 0]
     between = _across(

@@ -87,7 +87,9 @@ def sequence(folder: Path) -> MOTSequence:
         width, height = (about.getint(name, fallback=0) for name in ("imWidth", "imHeight"))
         images = folder / about.get("imDir", fallback="img1")
         if not images.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"{folder}: seqinfo.ini names frames outside of it, {images}: give them by --frames")
+            raise UserError(
+                f"{folder}: seqinfo.ini names frames outside of it, {images}: give them by --frames"
+            )
     boxes = [folder / "gt" / "gt.txt", folder / f"{folder.name}.txt"]
     found = next((path for path in boxes if path.is_file()), None)
     if found is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,8 +152,14 @@ def title(runs: Sequence[Run]) -> str:
     """The methods and the data sets; rendered ones are called so."""
     methods = dict.fromkeys(_method(run) for run in runs if _method(run))
     data = dict.fromkeys(_data(run) for run in runs if _data(run))
-    text = " on ".join(filter(None, [" and ".join(methods), " and ".join(data)])) or runs[0].name
+    text = " on ".join(filter(None, [_and(methods), _and(data)])) or runs[0].name
     return text if len(runs) == 1 else f"{text}: {len(runs)} runs side by side"
+
+
+def _and(names: Iterable[str]) -> str:
+    """As in ``agw, ddag and mvd``."""
+    most, _, last = ", ".join(names).rpartition(", ")
+    return f"{most} and {last}" if most else last
 
 
 def _method(run: Run) -> str:

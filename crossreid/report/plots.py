@@ -6,6 +6,7 @@ Each function returns a ``Plot``, a matplotlib figure with its title and data.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,8 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, NullLocator
 
 from crossreid.report import style
@@ -311,14 +314,25 @@ def _legend(figure: Plot, axes: Axes, labels: Sequence[str], inside: Corner | No
     as there is room for."""
     if len(labels) < 2:
         return
-    longest = max(map(len, labels))
-    if inside and len(labels) <= 4 and longest <= 28:
+    if inside and len(labels) <= 4 and max(map(len, labels)) <= 28:
         axes.legend(loc=inside, handlelength=3)
-    else:
-        columns = min(len(labels), max(1, int(84 / (longest + 8))))
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, handlelength=3)
-        lines = math.ceil(len(labels) / columns)
-        figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + 0.17 * lines)
+        return
+    handles, names = axes.get_legend_handles_labels()
+    # Points, beside the names: the axis and what is written at it, the line before each name, what parts columns.
+    room, before, between = 72 * figure.get_figwidth() - 65, 31, 16
+    longest = max(map(_width, names))
+    columns = max(1, min(len(names), int((room + between) / (before + longest + between))))
+    names = [textwrap.fill(name, max(10, int(len(name) * (room - before) / _width(name)))) for name in names]
+    axes.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, handlelength=3)
+    lines = [name.count("\n") + 1 for name in names]
+    high = sum(lines) if columns == 1 else math.ceil(len(names) / columns)
+    figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + 0.17 * high)
+
+
+def _width(name: str) -> float:
+    """Points that a name takes in a legend."""
+    letters = FontProperties(family=style.STYLE["font.family"], size=style.STYLE["legend.fontsize"])
+    return max(1.0, text_to_path.get_text_width_height_descent(shown(name), letters, ismath=False)[0])
 
 
 def _plane(axes: Axes) -> None:

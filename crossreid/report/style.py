@@ -77,7 +77,8 @@ def colour(index: int) -> str:
 
 
 def dash(index: int):
-    return DASHES[index % len(DASHES)]
+    """Lines of one colour differ in their dashes: 8 colours by 8 ways make 64 different lines."""
+    return DASHES[(index + index // len(SERIES)) % len(DASHES)]
 
 
 def marker(index: int) -> str:
