@@ -3,9 +3,9 @@
     python benchmarks/ray_embed.py
     python benchmarks/ray_embed.py --model run/last.pt --images 300 --address head:6379
 
-So many images, and three times as many, are embedded in one process and by a local cluster. What the second run takes
-more is the cost of the images; the rest is spent once, by starting and loading the model. Of the cluster everything
-counts: the processes that embed, the one that gives the command, and Ray's own on this machine.
+So many images, and three times as many, are embedded in one process and by a local cluster, in turns. What the second
+run takes more is the cost of the images; the rest is spent each time, on starting processes and loading the model. Of
+the cluster everything counts: the processes that embed, the one that gives the command, and Ray's own on this machine.
 """
 
 from __future__ import annotations
@@ -61,48 +61,55 @@ def spent() -> dict[int, float]:
     return times
 
 
+def alone(images, embedder, folder: Path) -> float:
+    begun = time.process_time()
+    embed_files(images, embedder, folder / "vectors.npz", log=lambda text: None)
+    return time.process_time() - begun
+
+
+def on_the_cluster(images, embedder, make, folder: Path) -> float:
+    from crossreid.fragments import embed_fragments
+
+    times = folder / "times"
+    times.mkdir()
+    begun = spent()
+    done = embed_fragments(images, embedder, partial(Timed, make, times), folder / "vectors")
+    assert done.rows == len(images)
+    # Those that embed have ended or will soon; they have said what they took.
+    workers = {int(path.name): float(path.read_text()) for path in times.iterdir()}
+    others = {each: used for each, used in spent().items() if each not in workers}
+    return sum(workers.values()) + sum(used - begun.get(each, 0) for each, used in others.items())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="small")
     parser.add_argument("--images", type=int, default=4096)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--address", default="")
     chosen = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # as Ray sets it
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        images = listed([people(folder / "people", 3 * chosen.images)])
+    with tempfile.TemporaryDirectory() as place, on_ray.connected(chosen.address):
+        images = listed([people(Path(place) / "people", 3 * chosen.images)])
         embedder = Embedder(chosen.model, "cpu")
-        sizes = (chosen.images, 3 * chosen.images)
-
-        alone = []
-        for count in sizes:
-            begun = time.process_time()
-            embed_files(images[:count], embedder, folder / f"{count}.npz", log=lambda text: None)
-            alone.append(time.process_time() - begun)
-
-        make, across = on_ray.maker(embedder, chosen.model, "cpu", 64, None), []
-        with on_ray.connected(chosen.address):
-            from crossreid.fragments import embed_fragments
-
-            for count in sizes:
-                times = folder / f"times-{count}"
-                times.mkdir()
-                begun = spent()
-                done = embed_fragments(
-                    images[:count], embedder, partial(Timed, make, times), folder / f"out-{count}"
-                )
-                # Those that embed have ended or will soon; they have said what they took.
-                workers = {int(path.name): float(path.read_text()) for path in times.iterdir()}
-                ended = spent() | workers
-                across.append(sum(ended[each] - begun.get(each, 0) for each in ended if each not in workers))
-                across[-1] += sum(workers.values())
-                assert done.rows == count
-        rates = []
-        for name, (few, many) in (("one process", alone), ("on Ray", across)):
-            rates.append(2 * chosen.images / (many - few))
-            once = few - (many - few) / 2
-            print(f"{name:<12} {rates[-1]:7.0f} images a second of processor time, and {once:.1f} s once")
-        print(f"ratio        {rates[1] / rates[0]:7.2f}")
+        make = on_ray.maker(embedder, chosen.model, "cpu", 64, None)
+        ways = {"one process": alone, "on Ray": partial(on_the_cluster, make=make)}
+        more, each_time = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0)
+        for turn in range(chosen.rounds + 1):  # the first warms up and is not counted
+            for name, way in ways.items():
+                sizes = (64, 64) if turn == 0 else (chosen.images, 3 * chosen.images)
+                took = []
+                for count in sizes:
+                    with tempfile.TemporaryDirectory(dir=place) as folder:
+                        took.append(way(images[:count], embedder, folder=Path(folder)))
+                if turn:
+                    more[name] += took[1] - took[0]
+                    each_time[name] += (took[0] - (took[1] - took[0]) / 2) / chosen.rounds
+        rates = {name: 2 * chosen.images * chosen.rounds / more[name] for name in ways}
+        for name in ways:
+            rate = f"{rates[name]:7.0f} images a second of processor time"
+            print(f"{name:<12} {rate}, and {each_time[name]:.1f} s each time")
+        print(f"ratio        {rates['on Ray'] / rates['one process']:7.2f}")
 
 
 if __name__ == "__main__":

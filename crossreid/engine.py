@@ -7,7 +7,7 @@ import importlib
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -183,11 +183,11 @@ class Engine:
         torch.distributed.broadcast_object_list(held, 0)
         return held[0]
 
-    def agree(self, method: torch.nn.Module) -> None:
-        """Give every process the buffers (running statistics) of the first one."""
+    def agree(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give every process the values of the first one, such as the running statistics of a method."""
         if self.world > 1:
-            for buffer in method.buffers():
-                torch.distributed.broadcast(buffer, 0)
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor.detach(), 0)
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -143,7 +144,7 @@ def _begin(folder: Path, about: dict) -> None:
     """Raise UserError unless the folder is one of fragments of this model, or empty; from here on it is not whole."""
     if not files.is_address(folder):
         files.check_folder(folder)
-    there = sorted(path.name for path in folder.iterdir() if path.name not in (ABOUT, SKIPPED))
+    there = [name for name in _names(folder) if name not in (ABOUT, SKIPPED)]
     fragments = [name for name in there if _NAME.fullmatch(name)]
     others = [name for name in there if name[:1] != "." and not _NAME.fullmatch(name)]
     if others:
@@ -159,15 +160,29 @@ def _begin(folder: Path, about: dict) -> None:
     (folder / ABOUT).unlink(missing_ok=True)
 
 
+def _names(folder: Any) -> list[str]:
+    """What lies in a folder, or at an address, where there need be nothing."""
+    if not files.is_address(folder):
+        return sorted(path.name for path in folder.iterdir())
+    try:
+        folder.fs.invalidate_cache()  # others have written
+        return sorted(name.rpartition("/")[2] for name in folder.fs.find(folder.path, maxdepth=1))
+    except Exception as error:  # each kind of store has its own
+        raise UserError(
+            f"{folder} cannot be listed ({' '.join(str(error).split())[:300]}): check the address, and whether you may "
+            "write there"
+        ) from error
+
+
 def _end(folder: Path, about: dict, done: Embedded) -> None:
     """Leave the fragments of these images alone, list what was left out, and say that all is there."""
     names = [fragment.name for fragment in done.fragments]
     kept = set(names)
-    for path in list(folder.iterdir()):
+    for name in _names(folder):
         # What a process that was killed had begun to write, and fragments of images that are not meant any more.
-        begun = path.name.startswith(".") and path.name.endswith(".part")
-        if begun or (_NAME.fullmatch(path.name) and path.name not in kept):
-            path.unlink(missing_ok=True)
+        begun = name.startswith(".") and name.endswith(".part")
+        if begun or (_NAME.fullmatch(name) and name not in kept):
+            (folder / name).unlink(missing_ok=True)
     lines = io.StringIO(newline="")
     csv.writer(lines).writerows([("path", "reason"), *(map(files.cell, each) for each in done.skipped)])
     if done.skipped:
@@ -219,7 +234,10 @@ def _fragment(embedder, folder: Path, batch: int, about: dict, number: int, imag
         arrays["stripes"] = _lists(stripes.astype(about["precision"]))
     said = about | {"skipped": skipped, "notes": notes}
     content = io.BytesIO()
-    pq.write_table(pa.table(arrays).replace_schema_metadata({_SAID: json.dumps(said)}), content)
+    # Numbers that are all different only grow in a dictionary.
+    pq.write_table(
+        pa.table(arrays).replace_schema_metadata({_SAID: json.dumps(said)}), content, use_dictionary=False
+    )
     files.write_whole(path, content.getvalue())
     return Fragment(path.name, len(vectors), True, skipped, notes)
 

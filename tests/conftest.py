@@ -1,7 +1,9 @@
 """Rendered copies of data sets, one for all tests of a session, and a small experiment on one of them."""
 
+import logging
 import os
 import time
+import urllib.request
 
 import pytest
 import yaml
@@ -75,3 +77,28 @@ def trained(settings_file, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "trained"
     assert main(["train", str(settings_file), "--run", str(run)]) == 0
     return run
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """The address of a bucket (``s3://...``) on a server of this process."""
+    pytest.importorskip("lancedb")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(
+        ip_address="127.0.0.1", port=0, verbose=False
+    )
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server.start()
+    _, port = server.get_host_and_port()
+    address = f"http://127.0.0.1:{port}"
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in {
+            "AWS_ENDPOINT": address,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test-secret",
+            "AWS_REGION": "us-east-1",
+        }.items():
+            patched.setenv(name, value)
+        urllib.request.urlopen(urllib.request.Request(f"{address}/people", method="PUT")).read()
+        yield "s3://people"
+    server.stop()

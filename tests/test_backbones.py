@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+from torch.nn import functional as F
 from torchvision import models
 
 from crossreid.data.on_device import normalise
@@ -184,6 +186,30 @@ def test_the_patches_of_a_transformer_lie_where_they_are_in_the_image():
     torch.testing.assert_close(maps[0, :, 2, 1], tokens[0, 1 + 2 * 3 + 1])  # behind the class's token
 
 
+def test_patches_that_overlap_take_the_positions_of_a_square_image(tmp_path):
+    torch.manual_seed(5)
+    square = timm.create_model("deit_small_patch16_224", pretrained=False).state_dict()
+    torch.save(square, tmp_path / "deit.pth")
+    network = backbones.backbone("transreid_deit_small_stride12", token=True).eval()
+    backbones.start(network, str(tmp_path / "deit.pth"), "transreid_deit_small_stride12")
+    positions, own = square["pos_embed"], network.body.pos_embed
+    assert own.shape == (1, 1 + 21 * 10, 384) and torch.equal(own[:, :1], positions[:, :1])
+    grid = positions[:, 1:].transpose(1, 2).unflatten(2, (14, 14))
+    expected = F.interpolate(grid, size=(21, 10), mode="bilinear").flatten(2).transpose(1, 2)
+    torch.testing.assert_close(own[:, 1:], expected)
+    images = torch.randn(1, 3, 256, 128)
+    with torch.inference_mode():
+        maps, token = network(images), network.token(images)
+    assert maps.shape == (1, 384, 21, 10) and token.shape == (1, 384)
+    assert not torch.allclose(maps.mean((2, 3)), token, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["tiny", "osnet_x0_25", "timm:convnext_atto"])
+def test_a_network_without_a_token_is_refused_where_one_is_asked_for(name):
+    with pytest.raises(UserError, match=f"a class token: {name} lacks that.*method.pooling average"):
+        backbones.backbone(name, token=True)
+
+
 def test_weights_of_timm_by_name_and_by_file(tmp_path, monkeypatch):
     import timm
 
@@ -277,6 +303,7 @@ def test_a_transformer_under_agw_learns_embeds_maps_and_exports(tmp_path):
     from crossreid import Embedder, checkpoint
     from crossreid.export.writing import export
     from crossreid.methods.base import Progress
+    from crossreid.report.activations import look
 
     pytest.importorskip("onnxruntime")
     torch.manual_seed(3)
@@ -295,6 +322,12 @@ def test_a_transformer_under_agw_learns_embeds_maps_and_exports(tmp_path):
         totals.append(loss.item())
     assert totals[-1] < 0.8 * totals[0]
     assert method.feature_map(batch.images).shape == (4, 192, 4, 2)
+    shown = look(method.eval(), batch.images, none)
+    assert {name: maps.shape for name, maps in shown.items()} == {
+        "activation": (4, 4, 2),
+        "similarity": (4, 4, 2),
+    }
+    assert all(maps.min() >= 0 and maps.max() == 1 and np.ptp(maps[0]) > 0 for maps in shown.values())
     method.input = method.input | {"size": (64, 32)}
     method.trained = {"source": "rendered"}
     checkpoint.save(tmp_path / "vit.pt", checkpoint.describe(method, "agw"))

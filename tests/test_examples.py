@@ -62,11 +62,16 @@ def test_the_plain_loop_learns(market):
     assert trained > untrained + 0.05
 
 
+def test_the_page_shows_the_example_of_pseudo_labels_as_it_is():
+    page = (HERE / "docs" / "howto" / "adding-a-method.md").read_text(encoding="utf-8")
+    example = (HERE / "examples" / "pseudo_labels.py").read_text(encoding="utf-8")
+    assert f"```python\n{example}```" in page and len(example.splitlines()) <= 60
+
+
 @pytest.mark.slow
 def test_pseudo_labels_improve_over_epochs_and_a_stop_changes_nothing(market, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(HERE / "examples")
     example = importlib.import_module("pseudo_labels")
-    assert len((HERE / "examples" / "pseudo_labels.py").read_text().splitlines()) <= 60
     whole = example.main(str(market), str(tmp_path / "whole"), 5)
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     scores = [next(iter(line["rows"].values())) for line in lines if line["kind"] == "evaluation"]

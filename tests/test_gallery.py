@@ -38,7 +38,7 @@ def milvus_file(tmp_path_factory):
     keeper.close()
 
 
-@pytest.fixture(params=["memory", "lancedb", "copied", "table", "milvus", "server"])
+@pytest.fixture(params=["memory", "lancedb", "copied", "table", "bucket", "milvus", "server"])
 def place(request, tmp_path, monkeypatch):
     """Where to create a gallery; ``copied`` and ``table`` are folders with a copy of all rows, and with none."""
     if request.param == "memory":
@@ -51,6 +51,8 @@ def place(request, tmp_path, monkeypatch):
             monkeypatch.setattr(flat.Flat, "snapshot", lambda *given: None)
         return str(tmp_path / "gallery")
     name = f"t{uuid.uuid4().hex}"
+    if request.param == "bucket":
+        return f"{request.getfixturevalue('bucket')}/{name}"
     if request.param == "milvus":
         return f"{request.getfixturevalue('milvus_file')}#{name}"
     if "CROSSREID_MILVUS" not in os.environ:
@@ -191,7 +193,7 @@ def test_info(place):
         info = gallery.info()
         assert (info.entries, info.dimension, info.fingerprint, info.model) == (0, 8, "f" * 64, "toy")
         assert (info.cameras, info.modalities, info.columns) == ((), (), ())
-        assert info.first is info.last is info.recall is None
+        assert info.first is info.last is info.recall is info.recall_within is None
         gallery.add(*people())
         info = gallery.info()
         assert (info.entries, info.first, info.last) == (60, 1.0, 59.0)
@@ -480,7 +482,8 @@ def test_approximate_search_is_asked_for_and_its_recall_is_measured(place):
         with pytest.raises(UserError, match="build_index"):
             gallery.search(vectors[0], approximate=True)
         recall = gallery.build_index()
-        assert 0.8 < recall <= 1 and gallery.info().recall == recall
+        info = gallery.info()
+        assert 0.8 < recall <= 1 and info.recall == recall and 0.8 < info.recall_within <= 1
         shared = 0
         for filter in (Filter(), Filter(cameras=("2",))):
             exact, near = (gallery.search(vectors[::40], 10, filter, approximate=way) for way in (0, 1))

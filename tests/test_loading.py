@@ -99,9 +99,28 @@ def test_new_labels_hold_from_the_next_batch_and_after_a_stop(images):
     for _ in range(5):
         (first, one), (second, other) = next(stream), next(again)
         assert first == second and same(one, other)
-    for wrong in ([0] * 63, [-1] * 64, [0.5] * 64):
+    for wrong in ([0] * 63, [-2] * 64, [0.5] * 64):
         with pytest.raises(UserError, match="expected one whole number from 0 for each of 64 images"):
             stream.relabel(wrong)
+    with pytest.raises(UserError, match="leave out every image"):
+        stream.relabel([-1] * 64)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_of_the_new_label_minus_one_are_left_out(images, workers):
+    target = np.arange(64) // 8
+    target[::3] = -1
+    stream = loader(images, workers=workers)
+    stream.relabel(target)
+    again = loader(images, state=json.loads(json.dumps(stream.state())))
+    rows = [row for batch in stream.sampler.epoch(np.random.default_rng(1)) for row in batch]
+    assert rows and all(target[row] >= 0 for row in rows)
+    seen = set()
+    for _ in range(6):
+        (first, one), (second, other) = next(stream), next(again)
+        assert first == second and same(one, other)
+        seen |= set(one.target.tolist())
+    assert -1 not in seen and len(seen) > 4
 
 
 @pytest.mark.parametrize("workers", [0, 1])

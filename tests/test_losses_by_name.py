@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from crossreid.losses.by_name import LOSSES, chosen
+from crossreid.losses.center import center
 from crossreid.losses.circle import circle
 from crossreid.losses.deviation import deviation
 from crossreid.losses.domain_triplet import domain_triplet
@@ -28,6 +29,45 @@ DOMAINS = torch.tensor([2, 0, 2, 0, 0, 0, 2, 1])
 @pytest.fixture
 def features():
     return torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+# Center
+
+
+def test_center_by_hand():
+    centers = torch.tensor([[0.0, 0], [3, 4]])
+    # 1 + 4 from the first center, 9 + 16 from the second, and one upon it.
+    vectors = torch.tensor([[1.0, 2], [0, 0], [3, 4]])
+    assert center(vectors, torch.tensor([0, 1, 1]), centers).item() == pytest.approx(30 / 3)
+
+
+def test_center_slowly(features):
+    centers = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    total = sum((features[i] - centers[TARGETS[i]]).norm().item() ** 2 for i in range(8))
+    assert center(features, TARGETS, centers).item() == pytest.approx(total / 8, rel=1e-9)
+
+
+def test_centers_learn_without_the_weight_of_their_loss(features):
+    """At the learning rate 0.5 each goes to the mean of its features by twice the rate times its share of the batch."""
+    vectors, targets = features.float().requires_grad_(), torch.tensor([0, 0, 0, 2, 2, 0, 0, 2])
+    centers = torch.zeros(3, 5, requires_grad=True)
+    (loss,) = chosen("method.losses", [{"name": "center", "weight": 5e-4}], ["global"], {}, centers=True)
+    value = loss(features=vectors, targets=targets, centers=centers)
+    assert value.item() == pytest.approx(5e-4 * vectors.square().sum().item() / 8, rel=1e-6)
+    value.backward()
+    assert torch.allclose(vectors.grad, 5e-4 * 2 * vectors / 8)
+    torch.optim.SGD([centers], lr=0.5).step()
+    assert torch.allclose(centers[0], 5 / 8 * vectors[targets == 0].mean(0), atol=1e-6)
+    assert torch.allclose(centers[2], 3 / 8 * vectors[targets == 2].mean(0), atol=1e-6)
+    assert not centers[1].any()
+
+
+@pytest.mark.parametrize("losses", [[{"name": "center", "weight": 0}], ["center", "center"]])
+def test_centers_are_refused_where_nothing_is_learned(losses):
+    with pytest.raises(UserError, match="given once, with a weight above 0"):
+        chosen("method.losses", losses, ["global"], {}, centers=True)
+    with pytest.raises(UserError, match="centers that are learned, which this method does not have"):
+        chosen("method.base_losses", losses, ["global"], {})
 
 
 # Circle
@@ -291,7 +331,8 @@ def test_a_learned_exponent_learns():
 
 def test_every_loss_is_found_by_its_name(features):
     given = {"logits": features, "features": features, "targets": TARGETS, "domains": DOMAINS, "count": 3}
-    for loss in chosen("method.base_losses", list(LOSSES), ("global",), {}):
+    given["centers"] = torch.zeros(4, 5)
+    for loss in chosen("method.losses", list(LOSSES), ("global",), {}, centers=True):
         assert loss(**given).isfinite() and loss.weight == 1
 
 
@@ -328,6 +369,12 @@ def test_wrong_lists_of_losses_are_explained(entries, said):
 
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - {"cross_entropy", "focal", "circle"}))
 def test_gradients(name, features):
-    (loss,) = chosen("x", [{"name": name, "bandwidth": 1.0} if name == "mmd" else name], ("global",), {})
-    given = {"targets": TARGETS, "domains": DOMAINS, "count": 3}
+    entry = {"name": name, "bandwidth": 1.0} if name == "mmd" else name
+    (loss,) = chosen("x", [entry], ("global",), {}, centers=True)
+    given = {
+        "targets": TARGETS,
+        "domains": DOMAINS,
+        "count": 3,
+        "centers": torch.eye(4, 5, dtype=torch.float64),
+    }
     assert torch.autograd.gradcheck(lambda v: loss(features=v, **given), features.requires_grad_(), atol=1e-6)

@@ -18,7 +18,11 @@ CLASSES, DOMAINS, SIZE = 6, 3, (64, 32)
 # The smallest settings of each method; a method without an entry is tested with its defaults.
 SMALL = {
     "agw": {"backbone": "tiny", "pretrained": None},
-    "baseline": {"backbone": "tiny", "pretrained": None},
+    "baseline": {
+        "backbone": "tiny",
+        "pretrained": None,
+        "losses": ["cross_entropy", "triplet", {"name": "center", "weight": 5e-4}],
+    },
     "ddag": {"backbone": "tiny", "pretrained": None},
     "mvd": {"backbone": "tiny", "pretrained": None},
     "alignedreid": {"backbone": "tiny", "pretrained": None},

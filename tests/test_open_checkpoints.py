@@ -5,9 +5,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PILImage
 
 import crossreid
 from crossreid import Embedder, checkpoint
+from crossreid.__main__ import main
 from crossreid.methods.baseline import Baseline, BaselineConfig
 from crossreid.records import UserError
 
@@ -90,6 +92,11 @@ FILES = {
         ["base.layer1.0.conv1.weight", "bottleneck.running_var", "classifier.weight"],
         None,
     ),
+    "transreid": (
+        {"backbone": "transreid_deit_small_stride12", "pooling": "token"},
+        ["base.pos_embed", "base.blocks.11.attn.qkv.bias", "base.fc.weight", "bottleneck.running_var"],
+        None,
+    ),
 }
 
 
@@ -110,7 +117,7 @@ def theirs(method, folder):
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.filterwarnings("ignore:.*does not record")
+@pytest.mark.filterwarnings("ignore:.*does not record", "ignore:.*NECK_FEAT")
 def test_a_program_s_file_is_recognised_and_gives_the_same_features(name, tmp_path):
     settings, names, key = FILES[name]
     method = made(settings)
@@ -166,6 +173,22 @@ def test_models_of_fast_reid_that_no_method_is_are_refused_by_name(more, reason,
 
 
 @pytest.mark.parametrize(
+    "more, reason",
+    [
+        ({"base.sie_embed": torch.ones(6, 1, 384)}, "an embedding of cameras"),
+        ({"b1.0.norm1.weight": torch.ones(384)}, "jigsaw branch"),
+        ({"base.pos_embed": torch.ones(1, 100, 384)}, "99 patches is none of those known"),
+    ],
+)
+def test_models_of_transreid_that_no_method_is_are_refused_by_name(more, reason, tmp_path):
+    state = {"base.cls_token": torch.ones(1, 1, 384), "base.pos_embed": torch.ones(1, 129, 384)}
+    state |= {"bottleneck.running_mean": torch.ones(384)} | more
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=reason):
+        crossreid.load(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         {"backbone": "resnet18"},
@@ -179,6 +202,52 @@ def test_models_of_fast_reid_that_no_method_is_are_refused_by_name(more, reason,
 def test_what_another_program_would_compute_otherwise_is_not_written_in_its_form(settings, tmp_path):
     with pytest.raises(UserError, match="no published program has a baseline of these settings"):
         theirs(made(settings), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["torchreid osnet", "fast-reid sbs", "strong baseline"])
+def test_every_command_takes_the_file_as_it_is(name, tmp_path, capsys):
+    for needed in ("onnx", "onnxscript", "onnxruntime", "lancedb", "fastapi"):
+        pytest.importorskip(needed)
+    from starlette.testclient import TestClient
+
+    from crossreid.gallery import Gallery
+    from crossreid.serve import create_app
+
+    theirs(made(FILES[name][0]), tmp_path)
+    random = np.random.default_rng(1)
+    for side in ("query", "gallery"):
+        for person in range(3):
+            (tmp_path / side).mkdir(exist_ok=True)
+            pixels = random.integers(0, 99, (64, 32, 3), np.uint8) + np.uint8(50 * person)
+            PILImage.fromarray(pixels).save(tmp_path / side / f"{person:04d}_c{1 + (side == 'query')}.png")
+    file, model, place = (str(tmp_path / each) for each in ("theirs.pth", "model", "people.gallery"))
+    sides = ["--query", str(tmp_path / "query"), "--gallery", str(tmp_path / "gallery")]
+    assert main(["export", file, model]) == 0
+    tables = []
+    for each in (file, model):
+        assert main(["evaluate", each, *sides, "--device", "cpu"]) == 0
+        tables.append(re.findall(r"^.*gallery +\d.*$", capsys.readouterr().out, re.M))
+    assert tables[0] and tables[0] == tables[1]
+    assert main(["index", file, str(tmp_path / "gallery"), "--gallery", place, "--device", "cpu"]) == 0
+    embedder = Embedder(file, "cpu")
+    with Gallery.open(place, fingerprint=embedder.fingerprint, read_only=True) as gallery:
+        image = tmp_path / "gallery" / "0001_c1.png"
+        files = {"image": (image.name, image.read_bytes())}
+        with TestClient(create_app(gallery, embedder), base_url="http://127.0.0.1") as client:
+            hits = client.post("/api/search", files=files, data={"top": "3"}).json()["hits"]
+    assert len(hits) == 3 and hits[0]["distance"] == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not record")
+def test_centers_serve_training_alone(tmp_path):
+    losses = ("cross_entropy", "triplet", {"name": "center", "weight": 5e-4})
+    method = made(FILES["strong baseline"][0] | {"losses": losses})
+    assert method.centers.shape == (5, 512) and "centers" not in theirs(method, tmp_path)
+    images = torch.randn(2, 3, 64, 32)
+    again = crossreid.load(tmp_path / "theirs.pth")
+    assert torch.equal(again.embed(images).feature, method.embed(images).feature)
 
 
 @pytest.mark.filterwarnings("ignore")

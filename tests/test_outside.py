@@ -7,17 +7,20 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from crossreid import checkpoint, config, data, methods, outside, synthetic
+from crossreid import checkpoint, config, data, evaluation, methods, outside, synthetic
 from crossreid.data import augmentations
 from crossreid.data.loading import Loader
 from crossreid.methods.base import Progress
-from crossreid.records import Batch, Labels, UserError
+from crossreid.protocols.results import table
+from crossreid.records import Batch, Embedding, Image, Labels, Metric, Trial, UserError
 
 HOWTO = Path(__file__).parent.parent / "docs" / "howto"
 
@@ -71,6 +74,29 @@ def test_a_settings_file_names_transforms(folder):
         config.load(folder / "own.yaml", {"data.augment": [{"name": "own_parts:scratch", "probable": 1}]})
 
 
+def test_a_measure_is_a_column_of_the_results_and_what_it_says_a_heading(folder):
+    """One of two queries has both of its images among its five nearest, the other one of three."""
+    settings = config.load(folder / "own.yaml").evaluate
+    assert settings.measures == ("own_parts:Among5",)
+    kind = outside.find("own_parts:Among5")
+    kind.result = lambda self, scores: {"counts": [sorted(counts) for counts in self.right]}
+    assert type(evaluation.EvaluateConfig(measures=[kind]).measures[0]) is str
+    people = [1, 2, 1, 1, 2, 3, 3, 2, 2]  # two queries at 0, then a gallery at 1 to 7
+    images = [Image(folder / str(place), person, place) for place, person in enumerate(people)]
+    trial = Trial("mine", np.arange(2), np.arange(2, 9), None)
+    protocol = SimpleNamespace(images=images, cmc="image", average="trials", trials=lambda: [trial])
+    embedding = Embedding(torch.tensor([0.0, *range(8)])[:, None])
+    found = evaluation.score_subsets(protocol, embedding, Metric("euclidean"), settings)["mine"]
+    assert found.verification == {"P@5": 1.5 / 5}
+    assert found.results == {"own_parts:Among5": [{"subset": "mine", "counts": [[1, 2]]}]}
+    assert "P@5" in table({"mine": found})
+
+
+def test_a_measure_that_is_none_of_the_user_s_own_is_refused():
+    with pytest.raises(UserError, match="names 'verification': expected measures of your own"):
+        config.load({"method": {"name": "agw"}}, {"evaluate.measures": ["verification"]})
+
+
 def test_a_checkpoint_stores_the_name_and_never_imports_it(folder):
     (folder / "a.yaml").write_text('method: {name: "my_small:Small", width: 8}\n', encoding="utf-8")
     settings = config.load(folder / "a.yaml")
@@ -97,7 +123,9 @@ def test_what_a_file_names_is_not_called_because_its_module_is_loaded(folder, na
     outside.load_module("own_parts")
     made = folder / "made"
     run = {"name": name, "cmd": f"touch {made}"}
+    measured = {"method": {"name": "agw"}, "evaluate": {"measures": [name]}}
     for read in (
+        lambda: config.load(measured),
         lambda: checkpoint.build("baseline", {"backbone": "tiny", "pretrained": None, "losses": [run]}, 4),
         lambda: checkpoint.build("baseline", {"backbone": name}, 4),
         lambda: augmentations.chosen([run]),
@@ -129,42 +157,76 @@ def test_what_cannot_be_had_is_said(folder):
     assert not outside.named("timm:resnet18") and not outside.named("C:/data") and outside.named("a.b:C")
 
 
-@pytest.mark.slow
-def test_the_page_works_with_an_installed_wheel(folder):
-    """In a folder outside of the package, with the package as pip installs it: trained, scored and exported."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder with the package as pip installs it from a wheel."""
     here = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    build = [
-        *pip,
-        "wheel",
-        "--no-deps",
-        *here,
-        "--wheel-dir",
-        str(folder / "wheels"),
-        str(HOWTO.parent.parent),
-    ]
+    made = tmp_path_factory.mktemp("wheel")
+    build = [*pip, "wheel", "--no-deps", *here, "--wheel-dir", str(made), str(HOWTO.parent.parent)]
     built = subprocess.run(build, capture_output=True, text=True)
     if built.returncode:
         pytest.skip(f"no wheel can be built here: {built.stderr.strip().splitlines()[-1:]}")
-    (wheel,) = (folder / "wheels").glob("crossreid-*.whl")
-    site = folder / "site"
-    subprocess.run([*pip, "install", "--no-deps", "--quiet", "--target", str(site), str(wheel)], check=True)
+    (wheel,) = made.glob("crossreid-*.whl")
+    install = [*pip, "install", "--no-deps", "--quiet", "--target", str(made / "site"), str(wheel)]
+    subprocess.run(install, check=True)
+    return made / "site"
 
-    def crossreid(*words):
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["baseline", "my_small:Small"])
+def test_the_page_works_with_an_installed_wheel(folder, site, method):
+    """In a folder outside of the package, with the package as pip installs it: trained, scored, exported and served."""
+
+    def started(*words):
         environment = os.environ | {"PYTHONPATH": str(site)}
+        how = {"cwd": folder, "env": environment, "text": True}
         command = [sys.executable, str(site / "bin" / "crossreid"), *words]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        return done.returncode, done.stdout + done.stderr
+        return subprocess.Popen(command, **how, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-    synthetic.write("market1501", folder / "market", identities=16, seed=1, progress=False)
+    def crossreid(*words, code=0):
+        with started(*words) as done:
+            said = done.communicate()[0]
+        assert done.returncode == code, said
+        return said
+
+    synthetic.write("market1501", folder / "crops", identities=16, seed=1, progress=False)
+    for theirs, ours in (("bounding_box_train", "train"), ("bounding_box_test", "gallery")):
+        (folder / "crops" / theirs).rename(folder / "crops" / ours)
+    settings = yaml.safe_load((folder / "own.yaml").read_text(encoding="utf-8"))
+    needed = ["--import", "own_parts"]
+    if method != "baseline":
+        settings["method"] = {"name": method, "width": 8}
+        needed += ["--import", "my_small"]
+    (folder / "own.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     small = ["--data.size", "[64, 32]", "--data.workers", "1", "--train.epochs", "1"]
-    roots = ["--data.roots", f"{{market1501: {folder / 'market'}}}"]
-    code, said = crossreid("train", "own.yaml", "--run", "run", *roots, *small)
-    assert code == 0 and "own_parts:spread" in said, said
-    code, said = crossreid("evaluate", "run/last.pt")
-    assert code == 2 and "--import own_parts" in said
-    code, said = crossreid("evaluate", "run/last.pt", "--import", "own_parts")
-    assert code == 0 and "Rank-1" in said, said
+    said = crossreid("train", "own.yaml", "--run", "run", *small)
+    assert ("own_parts:spread" in said) == (method == "baseline"), said
+    assert f"--import {needed[-1]}" in crossreid("evaluate", "run/last.pt", code=2)
+    said = crossreid("evaluate", "run/last.pt", *needed)
+    assert re.search(r"Rank-1 .* P@5", said), said
+    if method == "baseline":
+        return
+    models = {"run/last.pt": needed}
     if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxscript"):
-        code, said = crossreid("export", "run/last.pt", "model", "--import", "own_parts")
-        assert code == 0 and (folder / "model" / "model.onnx").is_file(), said
+        crossreid("export", "run/last.pt", "model", *needed)
+        assert re.search(r"Rank-1 .* P@5", crossreid("evaluate", "model", *needed))
+        models["model"] = []
+    if any(importlib.util.find_spec(each) is None for each in ("fastapi", "uvicorn", "lancedb")):
+        return
+    image = next((folder / "crops" / "query").glob("*.jpg"))
+    for model, named in models.items():
+        place = f"{Path(model).name}.gallery"
+        crossreid("index", model, "crops/gallery", "--gallery", place, *named)
+        words = ["serve", model, "--gallery", place, "--port", "0", *named]
+        with started(*words) as server:
+            try:
+                lines = iter(server.stdout.readline, "")
+                address = next(line.split()[2] for line in lines if line.startswith("search page:"))
+                files = {"image": (image.name, image.read_bytes())}
+                answer = httpx.post(
+                    f"{address.rstrip('/')}/api/search", files=files, data={"top": "3"}, timeout=60
+                )
+                assert answer.status_code == 200 and len(answer.json()["hits"]) == 3, answer.text
+            finally:
+                server.terminate()

@@ -113,6 +113,15 @@ def test_browsing_goes_through_all_pages(client, filled):
     }
 
 
+def test_without_torch_re_ranking_is_not_offered(client, monkeypatch):
+    assert client.get("/api/info").json()["rerank"] is True
+    monkeypatch.setattr("crossreid.serve.app.find_spec", lambda name: None)
+    assert client.get("/api/info").json()["rerank"] is False
+    answer = search(client, person(1), rerank="1")
+    assert answer.status_code == 400 and "Re-ranking needs torch" in answer.json()["error"]
+    assert search(client, person(1)).status_code == 200
+
+
 def test_entry_and_info(client):
     key = content_key(person(0, 2))
     assert client.get(f"/api/entries/{key}").json() == {
@@ -406,6 +415,9 @@ def test_a_box_other_cameras_columns_and_what_a_distance_is_worth(filled, root, 
         one = search(client, key=key, other_cameras="1", camera=["1", "2"], top=50).json()["hits"]
         assert {hit["entry"]["camera"] for hit in one} == {"2"}
         assert search(client, person(1), other_cameras="1").status_code == 400
+        with monkeypatch.context() as patched:  # what the gallery holds is kept for a while
+            patched.setattr(filled, "info", None)
+            assert search(client, key=key, other_cameras="1").status_code == 200
         columns = search(client, person(1), column="place==1+1", top=50).json()["hits"]
         assert {hit["entry"]["identity"] for hit in columns} == {"p0"}
         assert search(client, person(1), column="place").status_code == 400

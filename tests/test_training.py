@@ -1,14 +1,17 @@
 """Runs of a few steps: selection, pretrained weights, resume under other settings, faulty data, two processes."""
 
 import json
+import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import two_processes
 
-from crossreid import checkpoint, config, training
+from crossreid import checkpoint, config, outside, training
 from crossreid.data.loading import training_set
+from crossreid.methods.baseline import Baseline
 from crossreid.nn.resnet import resnet
 from crossreid.records import UserError
 from crossreid.training import loop
@@ -234,6 +237,50 @@ def test_two_processes_train_every_fold(experiment, tmp_path):
     two_processes.run(_fold_process, tree, tmp_path / "run")
     scored = sorted(path.parent.name for path in (tmp_path / "run").glob("fold_*/evaluation.json"))
     assert len(scored) == 10
+
+
+class Relabelled(Baseline):
+    """Gives labels, and a classifier, that depend on the process, and leaves out some images; remembers its batches."""
+
+    seen: list
+
+    def epoch_start(self, loaders):
+        rank, self.seen = int(os.environ["RANK"]), []
+        target = np.arange(len(loaders["train"].dataset.images)) % (3 + rank)
+        target[: 2 + rank] = -1
+        loaders["train"].relabel(target)
+        with torch.no_grad():
+            self.classifier.weight.fill_(0.01 * rank)
+
+    def forward(self, batch, phase, progress):
+        self.seen += batch.target.tolist()
+        return super().forward(batch, phase, progress)
+
+
+def _relabelling(rank, tree, run):
+    outside.load_module("test_training")
+    kept = {}
+    fit = training.fit
+
+    def watched(method, loaders, *how, **more):
+        kept["all"] = (method, loaders)
+        return fit(method, loaders, *how, **more)
+
+    training.fit = watched
+    training.train(config.load(tree), run, evaluate=False)
+    method, loaders = kept["all"]
+    torch.save([dict(method.named_parameters()), loaders["train"].state(), method.seen], f"{run}-{rank}.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_the_labels_of_the_first(experiment, tmp_path):
+    tree = experiment | {"method": {"name": Relabelled, "backbone": "tiny", "pretrained": None}}
+    tree = config.load(tree).to_dict()
+    two_processes.run(_relabelling, tree, tmp_path / "run")
+    one, other = (torch.load(f"{tmp_path / 'run'}-{rank}.pt", weights_only=False) for rank in range(2))
+    assert one[1] == other[1] and set(one[1]["target"][:2]) == {-1} and max(one[1]["target"]) == 2
+    assert all(torch.equal(value, other[0][name]) for name, value in one[0].items())
+    assert set(one[2]) | set(other[2]) <= {0, 1, 2} and one[2] and other[2]
 
 
 def test_resume_needs_no_start_weights(experiment, tmp_path):

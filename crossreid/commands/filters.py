@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from crossreid.commands import parsing
 from crossreid.records import UserError
 
-PLACE = "folder of the gallery, or milvus: and the address of a server, such as milvus:http://localhost:19530"
+PLACE = (
+    "folder of the gallery, here or in a bucket (s3://bucket/folder); or milvus: and the address of a server, such as "
+    "milvus:http://localhost:19530"
+)
 
 
 def add_filter(parser: argparse.ArgumentParser, what: str) -> None:

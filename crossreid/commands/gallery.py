@@ -65,10 +65,8 @@ def run(words: list[str]) -> None:
         elif chosen.act == "update":
             print(f"{counted(_update(gallery, chosen), 'entry')} changed")
         elif chosen.act == "index":
-            print(
-                f"approximate search finds {gallery.build_index():.1%} of the true first 20; "
-                "use it with --approximate"
-            )
+            gallery.build_index()
+            print(f"approximate search finds {_found(gallery.info())}; use it with --approximate")
         elif not chosen.yes:
             print(f"{counted(gallery.count(condition), 'entry')} would be deleted; --yes deletes them")
         else:
@@ -135,9 +133,14 @@ def _described(info) -> str:
         "columns": _few(info.columns),
         "index": "none, search is exact"
         if info.recall is None
-        else f"finds {info.recall:.1%} of the true first 20 when asked for with --approximate",
+        else f"finds {_found(info)} when asked for with --approximate",
     }
     return "\n".join(f"{name:<12} {value}" for name, value in lines.items())
+
+
+def _found(info) -> str:
+    within = "" if info.recall_within is None else f", {info.recall_within:.1%} within a filter"
+    return f"{info.recall:.1%} of the true first 20{within}"
 
 
 def _few(names, limit: int = 20) -> str:

@@ -142,7 +142,7 @@ def _remove_empty(place: str) -> None:
     """Take away the folder of a gallery that was made for images none of which came in."""
     from crossreid.gallery import Gallery
 
-    if place.startswith("milvus:"):  # whose empty collections may be somebody's
+    if place.startswith("milvus:") or "://" in place:  # what is empty there may be somebody's
         return
     with Gallery.open(place, read_only=True) as gallery:
         empty = not gallery.count()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import signal
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from crossreid import outside
 from crossreid.data import augmentations, prepared
-from crossreid.data.sampling import SAMPLERS
+from crossreid.data.sampling import SAMPLERS, Sampler
 from crossreid.data.settings import DataConfig, LoaderConfig
 from crossreid.images import lance
 from crossreid.images.reading import read
@@ -92,18 +93,14 @@ class Loader:
             raise ValueError(f"rank {rank} of {world}: expected 0 to {world - 1}")
         make = outside.chosen("data.loaders.*.sampler", loader.sampler, SAMPLERS)
         self._make = lambda labels: make(labels, loader.identities, loader.instances)
-        self.sampler = self._make(labels)
+        self.sampler: Sampler = self._make(labels)
         self._length = len(self.sampler)
         self.seed, self.name, self.rank, self.world = seed, name, rank, world
         self.dataset = _Batches(list(images), labels, config, (seed, zlib.crc32(name.encode())), columns)
         self.workers = config.workers if workers is None else workers
         self.device = device
-        self._state = dict(state or {"batch_index": 0, "epoch": 0, "offset": 0})
-        self._stream: Iterator | None = None
         self._told: set[str] = set()
-        self._new_target: list[int] | None = self._state.pop("target", None)
-        if self._new_target is not None:
-            self._take_labels(self._new_target)
+        self.go_on(state or {"batch_index": 0, "epoch": 0, "offset": 0})
 
     def __len__(self) -> int:
         """Batches in a nominal epoch by the labels that the loader began with, over all ranks together."""
@@ -115,17 +112,31 @@ class Loader:
         new = {} if self._new_target is None else {"target": self._new_target}
         return self._state | new
 
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state`` says, such as that of another process."""
+        self._stream: Iterator | None = None
+        self._state: dict[str, Any] = dict(state)
+        self._new_target: list[int] | None = self._state.pop("target", None)
+        if self._new_target is not None:
+            self._take_labels(self._new_target)
+
     def relabel(self, target: Sequence[int]) -> None:
         """Give the images other classes, such as clusters of their features, from the next batch on, which begins an
-        epoch of the sampler. They are kept in ``state``. The method's own ``classes`` bounds what it can learn.
+        epoch of the sampler. They are kept in ``state``. The method's own ``classes`` bounds what it can learn. In
+        ``Method.epoch_start`` those of the first process hold for all.
 
-        target: N class indices from 0, one for each image. Raises UserError for other numbers, or too few for a batch.
+        target: N class indices from 0, one for each image; -1 leaves an image out. Raises UserError for other numbers,
+            or too few for a batch.
         """
         found = np.asarray(target)
-        if found.shape != (len(self.dataset.images),) or found.dtype.kind not in "iu" or found.min() < 0:
+        if found.shape != (len(self.dataset.images),) or found.dtype.kind not in "iu" or found.min() < -1:
             raise UserError(
                 f"new labels of shape {found.shape} and type {found.dtype} were given: expected one whole number from "
-                f"0 for each of {len(self.dataset.images)} images"
+                f"0 for each of {len(self.dataset.images)} images, or -1 for one that is left out"
+            )
+        if found.max() < 0:
+            raise UserError(
+                "new labels leave out every image (-1): give those that are learned from numbers from 0"
             )
         self._take_labels(found.tolist())
         self._new_target = found.tolist()
@@ -135,7 +146,8 @@ class Loader:
 
     def _take_labels(self, target: list[int]) -> None:
         labels = replace(self.dataset.labels, target=np.array(target, np.int64))
-        self.sampler = self._make(labels)
+        kept = np.flatnonzero(labels.target >= 0)
+        self.sampler = _Among(self._make(labels.take(kept)), kept)
         self.dataset.labels = labels
 
     def __iter__(self) -> Loader:
@@ -220,6 +232,20 @@ def _leave_stopping_to_the_parent(worker: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, first)
+
+
+class _Among:
+    """A sampler that was made for some of the images, as one of all of them. rows: which they are."""
+
+    def __init__(self, sampler: Sampler, rows: np.ndarray):
+        self.sampler, self.rows = sampler, rows
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        for batch in self.sampler.epoch(rng):
+            yield self.rows[batch].tolist()
 
 
 class _Batches:

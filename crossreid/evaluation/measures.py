@@ -2,11 +2,13 @@
 
 A measure is made for one subset of a protocol, and has
 
-    offer(block)     a ``crossreid.ops.ranking.Block``: distances of some queries of one trial, to be left as they are
+    offer(block)     a ``crossreid.ops.ranking.Block``: distances of some queries of one trial, to be left as they are;
+                     several threads may call it at once
     numbers()        for each trial, name -> fraction: columns of the table, beside CMC, mAP and mINP; or an empty list
     result(scores)   heading -> what ``evaluation.json`` holds of this subset under that heading
 
-A new one is a class in a file of its own and a line in ``MEASURES``.
+A new one is a class in a file of its own and a line in ``MEASURES``; one from elsewhere is named in
+``evaluate.measures``, and what its ``result`` gives stands under its name.
 """
 
 from __future__ import annotations
@@ -32,13 +34,15 @@ if TYPE_CHECKING:
 
 
 class Measure(Protocol):
-    """See the module."""
+    """See the module. One that is derived from this needs only what it has to say."""
 
     def offer(self, block: Block) -> None: ...
 
-    def numbers(self) -> list[dict[str, float]]: ...
+    def numbers(self) -> list[dict[str, float]]:
+        return []
 
-    def result(self, scores: Scores) -> dict: ...
+    def result(self, scores: Scores) -> dict:
+        return {}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from crossreid import outside
 from crossreid.evaluation.measures import MEASURES, Measure, Subset, take
 from crossreid.ops import ranking, rerank
 from crossreid.protocols.results import identities_and_cameras, mean_scores
@@ -59,7 +60,8 @@ def score_subsets(
 
     config: an ``EvaluateConfig``. device: where distances are computed.
     measures: names in ``MEASURES`` of what is measured beside the ranks; by default the verification rates where
-        ``config`` asks for them. What they found is in ``Scores.results``.
+        ``config`` asks for them. Those that ``config`` names besides are measured always. What they found is in
+        ``Scores.results``.
     Trials that follow each other with the same queries share one pass over all their gallery images, unless query
     expansion gives each its own features.
     """
@@ -83,7 +85,8 @@ def score_subsets(
 
 def _score(subset: Subset, camera: np.ndarray, protocol, device, measures: Sequence[str]) -> Scores:
     config = subset.config
-    listeners: list[Measure] = [MEASURES[name](subset) for name in measures]
+    own = {name: outside.find(name)(subset) for name in config.measures}
+    listeners: list[Measure] = [*(MEASURES[name](subset) for name in measures), *own.values()]
     how = {"cmc": protocol.cmc, "ranks": config.ranks, "progress": True, "listeners": listeners}
     how["workers"] = workers_of(config, device or subset.embedding.feature.device)
     found: list[Scores] = []
@@ -113,8 +116,10 @@ def _score(subset: Subset, camera: np.ndarray, protocol, device, measures: Seque
             known.update(more)
     found = [replace(scores, verification=more) for scores, more in zip(found, numbers)]
     mean = mean_scores(found, protocol.average)
-    results: dict[str, list] = {}
-    for measure in listeners:
+    results: dict[str, list] = {
+        name: [{"subset": subset.name, **more}] for name, each in own.items() if (more := each.result(mean))
+    }
+    for measure in listeners[: len(measures)]:
         for heading, content in measure.result(mean).items():
             results.setdefault(heading, []).extend(content if isinstance(content, list) else [content])
     return replace(mean, results=results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from crossreid import outside
 from crossreid.records import UserError
 
 SIDES = ("both", "query")
@@ -58,6 +59,7 @@ class EvaluateConfig:
     half_stripes: stripes in that file in float16, half of the size.
     workers: threads that compare and rank, on the CPU; none is as many as torch uses. What comes out is the same to
         the last bit whatever their number.
+    measures: further ones of your own, as ``package.module:Name``; see ``crossreid.evaluation.measures``.
     """
 
     feature: str | None = None
@@ -75,8 +77,17 @@ class EvaluateConfig:
     features: bool = False
     half_stripes: bool = False
     workers: int | None = None
+    measures: tuple[str, ...] = ()
 
     def __post_init__(self):
+        self.measures = tuple(outside.named_in(self.measures))
+        for name in self.measures:
+            if not outside.named(name):
+                raise UserError(
+                    f"evaluate.measures names {name!r}: expected measures of your own, as package.module:Name; those "
+                    "of the library are always there, or have a setting of their own"
+                )
+            outside.find(name)
         if self.metric not in (None, *METRICS):
             raise UserError(f"evaluate.metric is {self.metric!r}: choose one of {', '.join(METRICS)}")
         if self.ranks < 20:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ STEP, SMALL_STEP = 65536, 8192
 WORTH = 2**22
 # One row compared exactly takes as long as the codes of so many.
 CHEAPER = 32
+# So many rows within a filter are compared one by one, rather than through the cells of an index.
+FEW = 10000
 # What is to be found at least of the true first so many.
 TRUE, SHARE = 50, 0.99
 
@@ -96,6 +99,12 @@ def needed(parts: Sequence[Part], coding: Coding, queries: np.ndarray) -> int:
         true = found[[place for _, place in hits]]
         ranks.append(len(found) - np.searchsorted(np.sort(found), true, "left"))
     return int(np.quantile(np.concatenate(ranks), SHARE, method="higher"))
+
+
+def probes(cells: int, rows: int, kept: int) -> int:
+    """How many of the cells of an index over so many rows are looked at: a tenth, and at least 20; where a filter keeps
+    a part of the rows as many times more, since those lie in as many cells, each with fewer of them."""
+    return min(cells, math.ceil(max(20, round(cells / 10)) * rows / max(1, kept)))
 
 
 def _promising(

@@ -118,6 +118,8 @@ class Info:
     store: ``"memory"``, ``"lancedb"`` or ``"milvus"``. where: its folder or address.
     cameras, modalities, columns: those that occur, sorted. first, last: earliest and latest time.
     recall: share of the true first 20 that approximate search found when its index was built, or None.
+    recall_within: the same within a filter, the least of a few that were tried (cameras, modalities, halves of the
+        time); None where no index was built since this is measured, or nothing divides the entries.
     pattern: by which names of images were read into it.
     """
 
@@ -133,6 +135,7 @@ class Info:
     last: float | None = None
     columns: tuple[str, ...] = ()
     recall: float | None = None
+    recall_within: float | None = None
     pattern: str = ""
 
 

@@ -173,7 +173,6 @@ class Flat:
         for name, copy in copies.items():
             if coding is not None and copy.codes is None:
                 codes.write_codes(self._folder / name, codes.codes_of(coding, copy.block.vectors))
-                self._copies.pop(name)
 
     def index(self) -> None:
         """Build the index of what has been copied. The caller holds the lock, and has copied all but a few rows."""
@@ -217,7 +216,7 @@ class Flat:
         for name in ("codes", "factors"):
             for path in self._folder.glob(f"*/{name}"):
                 path.unlink()
-        self._copies, self._latest = {}, None
+        self._latest = None
 
     def clear(self) -> None:
         """Remove all copies."""
@@ -245,11 +244,15 @@ class Flat:
                 copy = self._read(name, named)
             if copy is None or any(fragment.name not in named for fragment in copy.fragments):
                 continue
-            if coding is not None and copy.codes is None:
-                copy = replace(copy, codes=codes.read_codes(self._folder / name, len(copy.block), coding))
-            self._copies[name] = found[name] = copy
+            found[name] = copy
         self._copies = found
-        return dict(found)
+        if coding is None:
+            return dict(found)
+        # Codes are mapped anew each time: another process may have built the index again.
+        return {
+            name: replace(copy, codes=codes.read_codes(self._folder / name, len(copy.block), coding))
+            for name, copy in found.items()
+        }
 
     def _read(self, name: str, named: dict[str, Fragment]) -> Part | None:
         """The copy in a folder, None where it is of other fragments, of another format or damaged."""

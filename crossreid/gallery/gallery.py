@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,12 @@ EVERYTHING = Filter()
 # Of an entry, what can be changed beside its columns.
 FIELDS = ("camera", "identity", "time", "modality", "path")
 CANDIDATES = 200
+# So many keys are asked for at once.
+PAGE = 1000
+# So many of its cameras are tried for what approximate search finds within a filter.
+CAMERAS = 3
+# How places in a bucket of an object store begin.
+SCHEMES = ("s3://", "gs://", "az://")
 DAY = 86400.0
 
 
@@ -43,9 +50,9 @@ class Gallery:
     ) -> Gallery:
         """A new, empty gallery.
 
-        where: None for memory; a folder, which LanceDB fills; or ``"milvus:"`` followed by the address of a
-            server (``milvus:http://localhost:19530``) or a file (``milvus:gallery.db``), and perhaps by ``#`` and
-            the name of a collection.
+        where: None for memory; a folder, which LanceDB fills; a folder of a bucket (``s3://bucket/folder``), which
+            LanceDB fills too; or ``"milvus:"`` followed by the address of a server (``milvus:http://localhost:19530``)
+            or a file (``milvus:gallery.db``), and perhaps by ``#`` and the name of a collection.
         dimension: length of the vectors. fingerprint: of the model that makes them. model: its name, for reading.
         """
         if not isinstance(dimension, int | np.integer) or dimension < 1:
@@ -178,9 +185,11 @@ class Gallery:
 
     def known(self, keys: Sequence[str]) -> set[str]:
         """Those of the keys that are in the gallery."""
-        if not keys:
-            return set()
-        return {entry.key for entry in self._store.select(Filter(keys=tuple(keys)), 0, len(keys))}
+        return {
+            entry.key
+            for start in range(0, len(keys), PAGE)
+            for entry in self._store.select(Filter(keys=tuple(keys[start : start + PAGE])), 0, PAGE)
+        }
 
     def vector(self, key: str) -> np.ndarray | None:
         """The unit vector (D,) float32 of that key."""
@@ -212,8 +221,11 @@ class Gallery:
         """
         self._writable()
         keys = list(changes)
-        entries = self._store.select(Filter(keys=tuple(keys)), 0, len(keys)) if keys else []
-        new = [checked(_changed(entry, changes[entry.key]), entry.added) for entry in entries]
+        new = [
+            checked(_changed(entry, changes[entry.key]), entry.added)
+            for start in range(0, len(keys), PAGE)
+            for entry in self._store.select(Filter(keys=tuple(keys[start : start + PAGE])), 0, PAGE)
+        ]
         return self._store.update(new) if new else 0
 
     def remember(self, pattern: str) -> None:
@@ -239,7 +251,8 @@ class Gallery:
 
     def build_index(self, queries: int = 100, top: int = 20) -> float:
         """Build the index of approximate search and return its recall: the share of the true first ``top`` that it
-        finds, for ``queries`` vectors drawn from the gallery and moved a little. Kept in ``Info.recall``."""
+        finds, for ``queries`` vectors drawn from the gallery and moved a little. Kept in ``Info.recall``, and what it
+        finds within filters in ``Info.recall_within``."""
         self._writable()
         rows = self._store.count(EVERYTHING)
         if not rows:
@@ -251,16 +264,32 @@ class Gallery:
         vectors = np.stack(list(self._store.vectors(sorted(keys)).values()))
         noise = random.standard_normal(vectors.shape).astype(np.float32)
         vectors = _unit(vectors + noise * (0.3 / np.sqrt(vectors.shape[1])))
+        recall = self._recall(vectors, top, EVERYTHING)
+        # Fewer queries will do for each of several filters.
+        within = [self._recall(vectors[::4], top, filter) for filter in self._conditions()]
+        self._store.note(recall, min(within, default=None))
+        return recall
+
+    def _recall(self, vectors: np.ndarray, top: int, filter: Filter) -> float:
+        """What approximate search finds of the true first ``top`` within a filter, all queries together."""
         truth, found = (
-            [
-                {entry.key for _, entry in pairs}
-                for pairs in self._store.nearest(vectors, top, EVERYTHING, way)
-            ]
+            [{entry.key for _, entry in pairs} for pairs in self._store.nearest(vectors, top, filter, way)]
             for way in (False, True)
         )
-        recall = sum(len(one & other) for one, other in zip(truth, found)) / sum(map(len, truth))
-        self._store.note(recall)
-        return recall
+        return sum(len(one & other) for one, other in zip(truth, found)) / sum(map(len, truth))
+
+    def _conditions(self) -> list[Filter]:
+        """Filters that divide the entries, as searches have them: a few cameras, each modality, halves of the time."""
+        summary = self._store.summary()
+        filters = []
+        if len(cameras := summary.cameras) > 1:
+            filters += [Filter(cameras=(camera,)) for camera in cameras[:: math.ceil(len(cameras) / CAMERAS)]]
+        if len(summary.modalities) > 1:
+            filters += [Filter(modality=modality) for modality in summary.modalities]
+        if summary.first is not None and summary.last is not None and summary.first < summary.last:
+            middle = (summary.first + summary.last) / 2
+            filters += [Filter(until=middle), Filter(since=middle)]
+        return filters
 
     def info(self) -> Info:
         """What the gallery holds."""
@@ -272,6 +301,7 @@ class Gallery:
             store=self._store.name,
             where=self._store.where,
             recall=metadata.recall,
+            recall_within=metadata.recall_within,
             pattern=metadata.pattern,
             **vars(self._store.summary()),
         )
@@ -369,6 +399,10 @@ def _kind(where: str | os.PathLike):
         from crossreid.gallery.milvus import MilvusStore
 
         return MilvusStore, where.removeprefix("milvus:")
+    if isinstance(where, str) and where.startswith(SCHEMES):
+        from crossreid.gallery.bucket import BucketStore
+
+        return BucketStore, where
     from crossreid.gallery.lance import LanceStore
 
     return LanceStore, as_path(where, "a gallery").expanduser()

@@ -6,16 +6,14 @@
     lock             held while a process writes
 
 The table decides what is there. Where there is no copy yet, as in a gallery of an earlier version that was not written
-since, the table itself is searched: ``bypass_vector_index``, filter first, ``_distance`` asked for by name.
+since, the table itself is searched, see ``lance_table``.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -27,7 +25,6 @@ from filelock import FileLock, Timeout
 from crossreid.files import sync_folder, write_json
 from crossreid.gallery.blocks import Block, block_from, block_of
 from crossreid.gallery.cleaning import clean
-from crossreid.gallery.comparing import compare
 from crossreid.gallery.entries import Entry, Filter
 from crossreid.gallery.flat import FLAT, Flat, Snapshot
 from crossreid.gallery.lance_rows import (
@@ -40,10 +37,10 @@ from crossreid.gallery.lance_rows import (
     rows_table,
     schema,
 )
+from crossreid.gallery.lance_table import BLOCK, TableStore
 from crossreid.gallery.manifest import Fragment
-from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.sentences import in_sentences, sentence
-from crossreid.gallery.store import Metadata, NoGallery, Row, Summary, metadata_from
+from crossreid.gallery.store import Metadata, NoGallery, Row, metadata_from
 from crossreid.records import UserError
 
 FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
@@ -51,19 +48,14 @@ FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
 MANY, SOME = 1000, 20
 # Seconds that a process waits for another one to finish writing.
 PATIENCE = 60.0
-# From so many vectors on, reading every row once for all of them is quicker than searching one by one.
-MANY_QUERIES, BLOCK = 4, 8192
 
 
-class LanceStore:
+class LanceStore(TableStore):
     """See ``Store``."""
 
-    name = "lancedb"
-
     def __init__(self, folder: Path, table):
-        self.where, self._folder, self._table = str(folder), folder, table
-        self._summary: tuple[int, Summary] | None = None
-        self._wrote = False
+        super().__init__(str(folder), table)
+        self._folder, self._wrote = folder, False
         self._flat = Flat(folder, folder / f"{TABLE}.lance", self.metadata.dimension)
 
     @classmethod
@@ -129,7 +121,7 @@ class LanceStore:
             self._flat.keep(self._blocks)
             snapshot = self._snapshot()
         if snapshot is None:
-            return {entry.key for entry in self._selected(Filter(keys=tuple(keys)), 0, len(keys))}
+            return {entry.key for entry in TableStore.select(self, Filter(keys=tuple(keys)), 0, len(keys))}
         return snapshot.known(keys)
 
     @in_sentences
@@ -138,89 +130,25 @@ class LanceStore:
     ) -> list[list[tuple[float, Entry]]]:
         if (snapshot := self._snapshot()) is not None:
             return snapshot.nearest(vectors, top, filter, approximate)
-        if len(vectors) >= MANY_QUERIES and not approximate:
-            return self._nearest_together(vectors, top, filter)
-        condition = expression(filter)
-        probes = max(20, round(self._cells() / 10)) if approximate else 0
-
-        def search(table, vector):
-            query = (
-                table.search(vector, vector_column_name="vector").limit(top).select([*FIELDS, "_distance"])
-            )
-            if condition is not None:
-                query = query.where(condition, prefilter=True)
-            if approximate:
-                query = query.distance_type("cosine").minimum_nprobes(probes)
-                # More cells are looked at where those hold too few rows within the filter.
-                query = query.maximum_nprobes(0)
-            else:
-                query = query.distance_type("dot").bypass_vector_index()
-            return [(row["_distance"], entry_of(row)) for row in query.to_list()]
-
-        return [self._read(search, vector) for vector in vectors]
-
-    def _nearest_together(
-        self, vectors: np.ndarray, top: int, filter: Filter
-    ) -> list[list[tuple[float, Entry]]]:
-        """The same by reading the rows once for all vectors."""
-
-        def search(table):
-            nearest, keys, count = Nearest(len(vectors), top), [], 0
-            for batch in self._query(table, filter, ("key", "vector")).to_batches(batch_size=BLOCK):
-                compare(nearest, matrix(batch["vector"]), None, vectors, count)
-                keys.append(batch["key"])
-                count += len(batch)
-            return nearest.lists(), keys
-
-        import pyarrow as pa
-
-        lists, keys = self._read(search)
-        keys = pa.chunked_array(keys, pa.string())
-        named = {place: keys[place].as_py() for hits in lists for _, place in hits}
-        names = sorted(set(named.values()))
-        entries = (
-            {entry.key: entry for entry in self._selected(Filter(keys=names), 0, len(names))} if names else {}
-        )
-        # A row that another process has removed in between is no answer any more.
-        return [
-            [(distance, entries[named[place]]) for distance, place in hits if named[place] in entries]
-            for hits in lists
-        ]
+        return super().nearest(vectors, top, filter, approximate)
 
     @in_sentences
     def select(self, filter: Filter, start: int, count: int) -> list[Entry]:
         if (snapshot := self._snapshot()) is not None:
             return snapshot.select(filter, start, count)
-        return self._selected(filter, start, count)
-
-    def _selected(self, filter: Filter, start: int, count: int) -> list[Entry]:
-        def select(table):
-            query = self._query(table, filter, FIELDS).limit(count).offset(start)
-            return [entry_of(row) for row in query.to_list()]
-
-        return self._read(select)
+        return super().select(filter, start, count)
 
     @in_sentences
     def count(self, filter: Filter) -> int:
         if (snapshot := self._snapshot()) is not None:
             return snapshot.count(filter)
-
-        def count(table):
-            # The call that counts rows knows filters as text only.
-            return sum(map(len, self._query(table, filter, ("modality",)).to_batches(batch_size=65536)))
-
-        return self._read(count if filter else lambda table: table.count_rows())
+        return super().count(filter)
 
     @in_sentences
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         if (snapshot := self._snapshot()) is not None:
             return snapshot.vectors(keys)
-
-        def vectors(table):
-            found = self._query(table, Filter(keys=keys), ("key", "vector")).limit(len(keys)).to_arrow()
-            return dict(zip(found["key"].to_pylist(), matrix(found["vector"].combine_chunks())))
-
-        return self._read(vectors) if keys else {}
+        return super().vectors(keys)
 
     @in_sentences
     def image(self, key: str) -> bytes | None:
@@ -235,29 +163,16 @@ class LanceStore:
             found = next(iter(self._read(at)), None)
             if found is not None and found["key"] == key:
                 return found["image"]
-
-        def image(table):
-            return self._query(table, Filter(keys=(key,)), ("image",)).limit(1).to_list()
-
-        return next((row["image"] for row in self._read(image)), None)
+        return super().image(key)
 
     @in_sentences
     def update(self, entries: Sequence[Entry]) -> int:
-        new = {entry.key: entry for entry in entries}
         with self._writing():
-            found = self._query(self._table, Filter(keys=tuple(new)), ("key", "vector", "image")).limit(
-                len(new)
-            )
-            rows = [
-                Row(new[row["key"]], np.array(row["vector"], np.float32), row["image"])
-                for row in found.to_list()
-            ]
-            if rows:
-                merge = self._table.merge_insert("key").when_matched_update_all()
-                merge.execute(rows_table(rows, len(rows[0].vector)))
+            updated = self._put(entries)
+            if updated:
                 # Nothing of what was there before stays.
                 self._settle()
-        return len(rows)
+        return updated
 
     @in_sentences
     def delete(self, filter: Filter) -> int:
@@ -268,7 +183,7 @@ class LanceStore:
                 for index in self._table.list_indices():
                     self._table.drop_index(index.name)
                 self._flat.drop_index()
-                self.note(None)
+                self.note(None, None)
             count = self._table.delete("true" if condition is None else condition).num_deleted_rows
             # The record of the latest version would keep the condition, and with it perhaps a name: have another.
             self._table.add(schema(self.metadata.dimension).empty_table())
@@ -290,35 +205,6 @@ class LanceStore:
         return count
 
     @in_sentences
-    def summary(self) -> Summary:
-        def summary(table):
-            import pyarrow.compute as pc
-
-            version = table.version
-            if self._summary is not None and self._summary[0] == version:
-                return self._summary[1]
-            seen: dict[str, set] = {"camera": set(), "modality": set(), "names": set()}
-            times, count = [], 0
-            for batch in table.search().select([*seen, "time"]).to_batches(batch_size=16384):
-                count += len(batch)
-                times += pc.min_max(batch["time"]).as_py().values()
-                for name, values in seen.items():
-                    values.update(pc.unique(batch[name]).to_pylist())
-            times = [time for time in times if time is not None]
-            found = Summary(
-                count,
-                tuple(sorted(seen["camera"] - {None})),
-                tuple(sorted(seen["modality"])),
-                min(times, default=None),
-                max(times, default=None),
-                tuple(sorted({name for names in seen["names"] for name in json.loads(names)})),
-            )
-            self._summary = version, found
-            return found
-
-        return self._read(summary)
-
-    @in_sentences
     def index(self) -> None:
         with self._writing():
             self._flat.keep(self._blocks)
@@ -327,15 +213,14 @@ class LanceStore:
                 # Of an earlier version.
                 self._table.drop_index(index.name)
 
-    def note(self, recall: float | None) -> None:
-        write_json(
-            self._folder / FACTS, {"store": self.name, **asdict(replace(self.metadata, recall=recall))}
-        )
+    def note(self, recall: float | None, within: float | None) -> None:
+        self._write_metadata(replace(self.metadata, recall=recall, recall_within=within))
 
     def remember(self, pattern: str) -> None:
-        write_json(
-            self._folder / FACTS, {"store": self.name, **asdict(replace(self.metadata, pattern=pattern))}
-        )
+        self._write_metadata(replace(self.metadata, pattern=pattern))
+
+    def _write_metadata(self, metadata: Metadata) -> None:
+        write_json(self._folder / FACTS, {"store": self.name, **asdict(metadata)})
 
     @in_sentences
     def close(self) -> None:
@@ -353,14 +238,6 @@ class LanceStore:
             self._wrote = True
             self._flat.keep(self._blocks)
             sync_folder(self._folder, started)
-
-    def _read(self, function: Callable, *arguments):
-        """The function's value for the latest version of the table."""
-        return again(lambda: function(self._table, *arguments))
-
-    def _query(self, table, filter: Filter, fields: Sequence[str]):
-        query, condition = table.search().select(list(fields)), expression(filter)
-        return query if condition is None else query.where(condition)
 
     def _snapshot(self) -> Snapshot | None:
         return again(lambda: self._flat.snapshot(self._blocks))
@@ -399,9 +276,6 @@ class LanceStore:
 
     def _files(self) -> int:
         return len(_names(self._folder / f"{TABLE}.lance" / "data"))
-
-    def _cells(self) -> int:
-        return max(1, round(math.sqrt(self._read(lambda table: table.count_rows()))))
 
 
 def _refuse_existing(folder: Path) -> None:

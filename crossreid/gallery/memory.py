@@ -95,8 +95,8 @@ class MemoryStore:
     def index(self) -> None:
         """Nothing to build: approximate search is exact here."""
 
-    def note(self, recall: float | None) -> None:
-        self.metadata = replace(self.metadata, recall=recall)
+    def note(self, recall: float | None, within: float | None) -> None:
+        self.metadata = replace(self.metadata, recall=recall, recall_within=within)
 
     def remember(self, pattern: str) -> None:
         self.metadata = replace(self.metadata, pattern=pattern)

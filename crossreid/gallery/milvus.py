@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.gallery.comparing import compare
+from crossreid.gallery.comparing import FEW, compare, probes
 from crossreid.gallery.entries import Entry, Filter, age, tags
 from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.store import Metadata, NoGallery, Row, Summary, metadata_from, summarised
@@ -33,8 +33,6 @@ COLLECTION, FACTS = "crossreid", "_facts"
 TEXT, PAGE, BATCH, TAGS = 65535, 10000, 500, 1024
 # Comparisons with a moment before any other are false, as they are with a time that is not known.
 UNKNOWN = -1e300
-# So many rows are compared one by one, rather than through an index.
-FEW = 10000
 # How many galleries of this process lie in a file, whose engine they share.
 _OPEN: Counter[str] = Counter()
 
@@ -109,10 +107,9 @@ class MilvusStore:
             kept = self.count(filter)
             if kept <= FEW:
                 return self._nearest_of_rows(vectors, top, filter)
-            probes = max(20, round(cells / 10)) if approximate else cells
-            if approximate and filter:
-                # The rows within the filter lie in as many cells, each with fewer of them.
-                probes = math.ceil(probes * self.count(Filter()) / kept)
+            looked_at = cells
+            if approximate:
+                looked_at = probes(cells, self.count(Filter()) if filter else kept, kept)
         found = self._client.search(
             self._collection,
             data=vectors.tolist(),
@@ -121,7 +118,7 @@ class MilvusStore:
             output_fields=["entry"],
             search_params={
                 "metric_type": "COSINE",
-                "params": {"nprobe": min(probes, cells)} if cells else {},
+                "params": {"nprobe": looked_at} if cells else {},
             },
             consistency_level="Strong",
         )
@@ -207,8 +204,8 @@ class MilvusStore:
         self._client.create_index(self._collection, self._index("IVF_FLAT", {"nlist": cells}))
         self._client.load_collection(self._collection)
 
-    def note(self, recall: float | None) -> None:
-        self._write_metadata(replace(self.metadata, recall=recall))
+    def note(self, recall: float | None, within: float | None) -> None:
+        self._write_metadata(replace(self.metadata, recall=recall, recall_within=within))
 
     def remember(self, pattern: str) -> None:
         self._write_metadata(replace(self.metadata, pattern=pattern))

@@ -24,7 +24,7 @@ class NoGallery(UserError):
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a store keeps about all of its rows. recall: of its index, None without one.
+    """What a store keeps about all of its rows. recall, recall_within: of its index, see ``Info``; None without one.
     pattern: by which names of images were read, see ``crossreid.images.labels.compiled_pattern``."""
 
     dimension: int
@@ -32,6 +32,7 @@ class Metadata:
     model: str = ""
     format: int = FORMAT
     recall: float | None = None
+    recall_within: float | None = None
     pattern: str = ""
 
 
@@ -40,6 +41,7 @@ _FACTS = {
     "fingerprint": TEXT,
     "model": TEXT,
     "recall": (NUMBER, NOTHING),
+    "recall_within?": (NUMBER, NOTHING),
     "pattern?": TEXT,
 }
 
@@ -57,7 +59,7 @@ def metadata_from(text: str, where: str) -> Metadata:
     if number <= FORMAT:
         if wrong := unlike(given, _FACTS):
             raise UserError(f"{damaged} ({wrong})")
-        known = {"pattern": "", **given}  # which galleries of before do not say
+        known = {"pattern": "", "recall_within": None, **given}  # which galleries of before do not say
         return Metadata(**{field.name: known[field.name] for field in fields(Metadata)})
     raise UserError(
         f"{where} is of format {number}, written by a newer version of crossreid; this version knows formats up to "
@@ -154,8 +156,8 @@ class Store(Protocol):
     def index(self) -> None:
         """Build what approximate search looks through."""
 
-    def note(self, recall: float | None) -> None:
-        """Keep the recall of that index with the metadata."""
+    def note(self, recall: float | None, within: float | None) -> None:
+        """Keep the recall of that index, and that within filters, with the metadata."""
 
     def remember(self, pattern: str) -> None:
         """Keep the pattern with the metadata."""

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossreid.files import uncelled
 from crossreid.gallery.entries import Filter, Value
 from crossreid.gallery.gallery import Gallery
-from crossreid.images import labels, timestamps
+from crossreid.images import labels, tables, timestamps
 from crossreid.records import UserError
 
 PAGE = 1000
 
 
 def by_table(gallery: Gallery, table: Path) -> int:
-    """Change what a CSV file says of entries, which it names by ``key`` or ``path``; how many were changed.
+    """Change what a table says of entries, which it names by ``key`` or ``path``; how many were changed.
 
     Columns are those of entries (``camera``, ``identity``, ``time``, ``modality``) and any others; an empty field takes
     away what the entry has. Raises UserError that names the first line of an entry that is not there.
     """
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            lines = [(reader.line_num, line) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table} cannot be read as a CSV file in UTF-8 ({error})") from error
-    name = next((each for each in ("key", "path") if lines and each in lines[0][1]), None)
-    if name is None:
-        raise UserError(f"{table}: a column key or path, and a line for each entry, were expected")
-    wanted = {}
-    for number, line in lines:
-        if None in line or None in line.values():
-            raise UserError(f"{table}, line {number}: not as many fields as columns: give each its own")
+    name, wanted = "", {}
+
+    def check(columns: list[str]) -> None:
+        nonlocal name
+        name = next((each for each in ("key", "path") if each in columns), "")
+        if not name or "" in columns or len(set(columns)) < len(columns):
+            raise UserError(
+                f"{table}, line 1: the columns are {', '.join(columns) or '(none)'}: expected key or path and the "
+                "columns to change, each once"
+            )
+
+    for number, line in tables.lines_of(table, check):
         where = f"{table}, line {number}"
-        text = uncelled(line.pop(name).strip())
+        text = line.pop(name)
         line.pop("path", None)
-        wanted[text] = (
-            where,
-            {column: _value(column, uncelled(given.strip()), where) for column, given in line.items()},
-        )
+        wanted[text] = (where, {column: _value(column, given, where) for column, given in line.items()})
     known = _keys(gallery, set(wanted), by_path=name == "path")
     missing = next((text for text in wanted if text not in known), None)
     if missing is not None:
@@ -55,9 +49,7 @@ def by_filter(gallery: Gallery, condition: Filter, texts: Mapping[str, str]) -> 
     while entries := gallery.entries(condition, start, PAGE):
         keys += [entry.key for entry in entries]
         start += len(entries)
-    return sum(
-        gallery.update(dict.fromkeys(keys[at : at + PAGE], changes)) for at in range(0, len(keys), PAGE)
-    )
+    return gallery.update(dict.fromkeys(keys, changes))
 
 
 def _keys(gallery: Gallery, texts: set[str], by_path: bool) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from crossreid import outside
+from crossreid.losses.center import center
 from crossreid.losses.circle import circle
 from crossreid.losses.deviation import deviation
 from crossreid.losses.domain_triplet import domain_triplet, inter_domain_shuffle
@@ -20,7 +21,8 @@ from crossreid.losses.scatter import intra_domain_scatter
 from crossreid.records import UserError
 
 # Of a batch's ``logits`` (N, C) or ``features`` (N, D), and of what else they name: ``targets`` (N,), ``domains``
-# (N,) and ``count``, the number of domains there can be. All further parameters are options.
+# (N,), ``count``, the number of domains there can be, and the method's ``centers`` (C, D), which are learned. All
+# further parameters are options.
 LOSSES: dict[str, Callable] = {
     "cross_entropy": smoothed_identity,
     "focal": focal,
@@ -30,8 +32,9 @@ LOSSES: dict[str, Callable] = {
     "scatter": intra_domain_scatter,
     "deviation": deviation,
     "mmd": mmd,
+    "center": center,
 }
-GIVEN = ("logits", "features", "targets", "domains", "count")
+GIVEN = ("logits", "features", "targets", "domains", "count", "centers")
 
 
 def _function(where: str, name: str) -> Callable:
@@ -54,26 +57,48 @@ class Loss:
 
     def __call__(self, **given) -> torch.Tensor:
         """``given``: values by the names of ``GIVEN``."""
-        function = _function("the loss", self.name)
-        takes = [name for name in inspect.signature(function).parameters if name in GIVEN]
-        return self.weight * function(**{name: given[name] for name in takes}, **self.options)
+        taken = {name: given[name] for name in GIVEN if self.takes(name)}
+        if (centers := taken.get("centers")) is not None:
+            # Their gradient is without the weight, as in reid-strong-baseline: they follow the features at a rate of
+            # their own.
+            taken["centers"] = centers.detach() + (centers - centers.detach()) / self.weight
+        return self.weight * _function("the loss", self.name)(**taken, **self.options)
+
+    def takes(self, name: str) -> bool:
+        """Whether its function asks for what has that name in ``GIVEN``."""
+        return name in inspect.signature(_function("the loss", self.name)).parameters
 
     @property
     def on_logits(self) -> bool:
-        return "logits" in inspect.signature(_function("the loss", self.name)).parameters
+        return self.takes("logits")
 
 
 def chosen(
-    where: str, entries: Sequence[str | Mapping], features: Sequence[str], defaults: Mapping[str, Mapping]
+    where: str,
+    entries: Sequence[str | Mapping],
+    features: Sequence[str],
+    defaults: Mapping[str, Mapping],
+    *,
+    centers: bool = False,
 ) -> tuple[Loss, ...]:
     """The losses that a setting lists: ``name``, or ``{name: ..., weight: ..., feature: ..., OPTION: ...}``.
 
     where: the setting, for messages. features: the method's, the default first. defaults: name -> options of it
-    where the entry does not say. Each is tried on a small batch, so that a wrong option is found before training.
+    where the entry does not say. centers: whether the method learns some for a loss. Each is tried on a small batch, so
+    that a wrong option is found before training.
     """
     if not entries:
         raise UserError(f"{where} is empty: choose one or more of {', '.join(LOSSES)}")
-    return tuple(_one(where, entry, features, defaults) for entry in entries)
+    losses = tuple(_one(where, entry, features, defaults) for entry in entries)
+    with_centers = [loss for loss in losses if loss.takes("centers")]
+    if with_centers and not centers:
+        raise UserError(
+            f"{where}: the loss {with_centers[0].name} wants centers that are learned, which this method does not "
+            "have: leave it out, or take the method baseline"
+        )
+    if len(with_centers) > 1 or any(loss.weight <= 0 for loss in with_centers):
+        raise UserError(f"{where}: a loss with centers is given once, with a weight above 0, or left out")
+    return losses
 
 
 def _one(where, entry, features, defaults) -> Loss:
@@ -97,7 +122,7 @@ def _one(where, entry, features, defaults) -> Loss:
             rows = torch.arange(4.0)
             small = {"logits": torch.stack((rows, -rows), 1), "features": torch.stack((rows, 1 - rows), 1)}
             labels = torch.tensor([0, 0, 1, 1])
-            loss(**small, targets=labels, domains=labels, count=2)
+            loss(**small, targets=labels, domains=labels, count=2, centers=torch.eye(2))
     except (ValueError, TypeError) as error:
         raise UserError(f"{where}: the loss {name} does not take these options: {error}") from error
     return loss

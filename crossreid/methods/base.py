@@ -167,7 +167,8 @@ class Method(nn.Module):
 
     def epoch_start(self, loaders: Mapping[str, Any]) -> None:
         """Called before each epoch, in every process alike, with the loaders by name. It may give their images new
-        labels (``crossreid.data.loading.Loader.relabel``), such as clusters of their features."""
+        labels (``crossreid.data.loading.Loader.relabel``), such as clusters of their features; those of the first
+        process hold for all."""
 
     def epoch_end(self, means: Mapping[str, float]) -> dict | None:
         """Called after each epoch with the mean of every loss over the epoch's steps (and processes), keyed

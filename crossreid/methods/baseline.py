@@ -1,7 +1,7 @@
 """The strong baseline: one network, one vector, identity loss and triplets.
 
 Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification", CVPR Workshops 2019, arXiv
-1903.07071, without its centre loss. With other settings it is what torchreid and fast-reid train: OSNet with an
+1903.07071. With other settings it is what torchreid and fast-reid train: OSNet with an
 embedding layer and no neck, or ResNet-50 with generalised-mean pooling (SBS).
 """
 
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from crossreid.losses.by_name import chosen
 from crossreid.losses.identity import accuracy
 from crossreid.losses.triplet import check_identities
-from crossreid.methods.base import Method, Progress
+from crossreid.methods.base import Method, Phase, Progress
 from crossreid.nn import backbones
 from crossreid.nn.classifiers import CLASSIFIERS
 from crossreid.nn.neck import neck
@@ -27,20 +27,22 @@ from crossreid.records import Batch, Embedding, Metric, UserError, check_choice
 
 @dataclass
 class BaselineConfig:
-    """Settings of the baseline; the defaults are those of the bag of tricks without the centre loss.
+    """Settings of the baseline; the defaults are those of the bag of tricks without the center loss.
 
     backbone: any that ``crossreid.nn.backbones.backbone`` knows.
     pretrained: pretrained weights, see ``crossreid.nn.backbones.start``; null for random ones.
     last_stride, variant: see ``crossreid.nn.backbones.backbone``.
     attention: AGW's non-local blocks between the stages of a residual network, of inner width 1.
-    pooling: from maps to a vector, a name of ``crossreid.nn.pooling.LAYERS``.
+    pooling: from maps to a vector, a name of ``crossreid.nn.pooling.LAYERS``; or ``token``, a transformer's token of
+        the class in their place (TransReID).
     embedding: width of a linear layer with batch normalisation and rectifier behind the pooling, as OSNet has it; 0
         for none.
     neck: batch normalisation without a bias behind that, whose output is classified and searched with.
     classifier: a name of ``crossreid.nn.classifiers.CLASSIFIERS``; without a neck ``linear`` has a bias.
     classifier_margin, classifier_scale: of all classifiers but ``linear``.
     losses: names from ``crossreid.losses.by_name.LOSSES``, or mappings of a name and options such as
-        ``{name: triplet, mining: soft, weight: 0.5, feature: bn}``; their sum is minimised.
+        ``{name: triplet, mining: soft, weight: 0.5, feature: bn}``; their sum is minimised. ``center`` learns centers,
+        under an optimizer of their own, ``train.optimizers.center``, and without its weight.
     smoothing: of the cross entropy's labels; margin: of the triplet loss; each where ``losses`` does not say otherwise.
     metric: how features are compared: cosine, of unit length, or euclidean, as they are (torchreid).
     backbone_lr_factor: share of the learning rate that the backbone gets.
@@ -73,11 +75,12 @@ class Baseline(Method):
     config: BaselineConfig
     features: tuple[str, ...] = ("bn", "global")
     neck: nn.BatchNorm1d | None
+    centers: nn.Parameter | None
     classifier: nn.Module
 
     def __init__(self, config: BaselineConfig, classes: int, domains: int = 1):
         super().__init__(config, classes, domains)
-        check_choice("method.pooling", config.pooling, LAYERS)
+        check_choice("method.pooling", config.pooling, (*LAYERS, "token"))
         check_choice("method.classifier", config.classifier, CLASSIFIERS)
         check_choice("method.metric", config.metric, ("cosine", "euclidean"))
         self.unit_length = config.metric == "cosine"
@@ -88,7 +91,7 @@ class Baseline(Method):
         self.features = ("bn", "global") if config.neck else ("global",)
         trained = ("global", "bn") if config.neck else ("global",)
         defaults = {"cross_entropy": {"smoothing": config.smoothing}, "triplet": {"margin": config.margin}}
-        self.losses = chosen("method.losses", config.losses, trained, defaults)
+        self.losses = chosen("method.losses", config.losses, trained, defaults, centers=True)
         self.backbone = backbones.backbone(
             config.backbone,
             config.last_stride,
@@ -96,9 +99,10 @@ class Baseline(Method):
             nonlocal_width=1 if config.attention else None,
             gradient_checkpointing=config.gradient_checkpointing,
             not_negative=config.pooling.startswith("gem"),
+            token=config.pooling == "token",
         )
         width = self.backbone.channels
-        self.pool = LAYERS[config.pooling]()
+        self.pool = None if config.pooling == "token" else LAYERS[config.pooling]()
         self.embedding = None
         if config.embedding:
             self.embedding = nn.Sequential(
@@ -106,6 +110,10 @@ class Baseline(Method):
             )
             width = config.embedding
         self.neck = neck(width) if config.neck else None
+        # The centers start as reid-strong-baseline's do.
+        self.centers = None
+        if any(loss.takes("centers") for loss in self.losses):
+            self.centers = nn.Parameter(torch.randn(classes, width))
         # A part that no loss reaches must not exist: training on several processes waits for its gradients.
         if not any(loss.on_logits for loss in self.losses):
             self.classifier = nn.Identity()
@@ -125,6 +133,7 @@ class Baseline(Method):
         if self.neck is not None:
             features["bn"] = self.neck(features["global"])
         given = {"targets": batch.target, "domains": batch.domain, "count": self.domains}
+        given["centers"] = self.centers
         logits = None
         if any(loss.on_logits for loss in self.losses):
             last = features["bn" if self.neck is not None else "global"]
@@ -157,19 +166,25 @@ class Baseline(Method):
         """The last map (N, C, H, W) before pooling."""
         return self.backbone(images)
 
+    def phases(self, progress: Progress) -> tuple[Phase, ...]:
+        return (Phase(optimizers=("main",) if self.centers is None else ("main", "center")),)
+
     def leaves_out(self) -> bool:
         # The neck serves the losses behind it alone.
         behind = any(loss.on_logits or loss.feature == "bn" for loss in self.losses)
         return super().leaves_out() or (self.neck is not None and not behind)
 
     def parameter_groups(self) -> dict[str, list[dict]]:
-        """The backbone apart from the rest."""
+        """The backbone apart from the rest, and centers under an optimizer of their own."""
         slow = list(self.backbone.parameters())
-        apart = set(map(id, slow))
+        apart = {id(parameter) for parameter in (*slow, self.centers)}
         others = [p for p in self.parameters() if p.requires_grad and id(p) not in apart]
         groups = [{"params": slow, "name": "backbone", "lr_factor": self.config.backbone_lr_factor}]
-        return {"main": groups + ([{"params": others, "name": "head"}] if others else [])}
+        found = {"main": groups + ([{"params": others, "name": "head"}] if others else [])}
+        if self.centers is not None:
+            found["center"] = [{"params": [self.centers], "name": "centers"}]
+        return found
 
     def _global(self, images: torch.Tensor) -> torch.Tensor:
-        pooled = self.pool(self.feature_map(images))
+        pooled = self.backbone.token(images) if self.pool is None else self.pool(self.feature_map(images))
         return pooled if self.embedding is None else self.embedding(pooled)

@@ -12,12 +12,13 @@ from torch import nn
 
 from crossreid import outside
 from crossreid.nn import mobilenet, osnet
+from crossreid.nn import resnet as resnets
 from crossreid.nn.maps import Backbone
 from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.nn.osnet import OSNet
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import NETWORKS, PLAIN, ResNet, resnet
-from crossreid.nn.timm_maps import TimmMap
+from crossreid.nn.timm_maps import TRANSREID, TimmMap
 from crossreid.records import UserError, check_choice
 
 # Name -> whose file of ImageNet weights fits; the plain residual networks have timm's besides.
@@ -30,6 +31,7 @@ OTHERS = {
     "mobilenet_v2_1.4_timm": "timm's mobilenetv2_140 .safetensors, or 'timm'",
     **{name: f"deep-person-reid's {name}_imagenet.pth" for name in osnet.NETWORKS},
     **{name: f"IBN-Net's {name} .pth" for name in NETWORKS if name not in PLAIN},
+    **{name: f"timm's {model} .safetensors, or 'timm'" for name, (model, _, _) in TRANSREID.items()},
 }
 # Name of a MobileNetV2 -> its width, and of what its channels are multiples.
 MOBILENETS = {"mobilenet_v2_1.0": (1.0, 1), "mobilenet_v2_1.4": (1.4, 1), "mobilenet_v2_1.4_timm": (1.4, 8)}
@@ -41,6 +43,7 @@ NORM = "normalisation that can be replaced"
 EARLY = "narrow layers in its first stages"
 VARIANT = "the padding and normalisation of another framework"
 NOT_NEGATIVE = "maps that are never negative, which generalised-mean pooling needs"
+TOKEN = "a class token"
 _HELP = {
     STEM: "or a method and settings without streams of their own (agw and ddag: method.streams 1)",
     STAGES: "or method.attention false",
@@ -48,6 +51,7 @@ _HELP = {
     EARLY: "or method.norm bin",
     VARIANT: "or method.variant torchvision",
     NOT_NEGATIVE: "or method.pooling average",
+    TOKEN: "or method.pooling average",
 }
 
 
@@ -67,6 +71,7 @@ def backbone(
     nonlocal_width: int | str | None = None,
     gradient_checkpointing: bool = False,
     not_negative: bool = False,
+    token: bool = False,
 ) -> Backbone:
     """A network with fresh weights: images (N, 3, H, W) to maps (N, channels, h, w), ``channels`` its attribute.
 
@@ -77,7 +82,8 @@ def backbone(
         1/16 always, and networks of timm and from elsewhere have strides of their own.
     variant, norm, nonlocal_width, gradient_checkpointing: see ``crossreid.nn.resnet.resnet``. MobileNetV2 takes a
         ``norm`` too, and it alone an ``early_norm``, see there; networks of timm gradient checkpointing.
-    not_negative: whether the method raises the map to a power.
+    not_negative: whether the method raises the map to a power. token: whether it takes a transformer's class token
+        class in the place of a map.
 
     The map of ``densenet121`` (Huang et al. 2017) is that of its last normalisation, before any rectifier, as
     AlignedReID++ uses it. ``shufflenet_v2_1.0`` is Ma et al. 2018, for which trained weights exist; the program of
@@ -90,12 +96,16 @@ def backbone(
         NORM: norm is not None,
         EARLY: early_norm is not None,
         VARIANT: variant != "torchvision",
+        NOT_NEGATIVE: not_negative,
+        TOKEN: token,
     }
-    _check(name, [what for what, wanted in (asked | {NOT_NEGATIVE: not_negative}).items() if wanted])
+    _check(name, [what for what, wanted in asked.items() if wanted])
     if name in NETWORKS:
         return resnet(name, last_stride, variant, norm, True, nonlocal_width, gradient_checkpointing)
-    if name.startswith("timm:"):
-        network = TimmMap(name.removeprefix("timm:"))
+    if name.startswith("timm:") or name in TRANSREID:
+        network = TimmMap(*TRANSREID.get(name, (name.removeprefix("timm:"),)))
+        if token and not network.has_token:
+            _refuse(name, [TOKEN])
         if gradient_checkpointing:
             network.set_gradient_checkpointing()
         return network
@@ -146,19 +156,25 @@ def _check(name: str, asked: list[str]) -> None:
     elif name in (*osnet.NETWORKS, "shufflenet_v2_1.0"):
         has = {NOT_NEGATIVE}
     elif name not in NETWORKS:
-        has = {NOT_NEGATIVE} if outside.named(name) else set()
+        has = {NOT_NEGATIVE} if outside.named(name) else {TOKEN}
     if lacking := [what for what in asked if what not in has]:
-        kinds = (
-            "residual networks and MobileNetV2"
-            if lacking in ([NORM], [STEM])
-            else "MobileNetV2"
-            if lacking == [EARLY]
-            else f"residual networks ({', '.join(PLAIN)})"
-        )
-        raise UserError(
-            f"the settings of this method ask of its backbone {'; '.join(lacking)}: {name} lacks that. Choose one of "
-            f"the {kinds}, {', '.join(_HELP[what] for what in lacking)}"
-        )
+        _refuse(name, lacking)
+
+
+def _refuse(name: str, lacking: list[str]) -> None:
+    kinds = (
+        "residual networks and MobileNetV2"
+        if lacking in ([NORM], [STEM])
+        else "MobileNetV2"
+        if lacking == [EARLY]
+        else "transformers (timm:vit_small_patch16_224, transreid_vit_base, ...)"
+        if lacking == [TOKEN]
+        else f"residual networks ({', '.join(PLAIN)})"
+    )
+    raise UserError(
+        f"the settings of this method ask of its backbone {'; '.join(lacking)}: {name} lacks that. Choose one of "
+        f"the {kinds}, {', '.join(_HELP[what] for what in lacking)}"
+    )
 
 
 def start(
@@ -195,19 +211,8 @@ def _adapt(name: str, network: nn.Module) -> Callable | None:
     if name in osnet.NETWORKS:
         return osnet.named_as_ours
     if name in NETWORKS and name not in PLAIN:
-        return _ibn_names
+        return resnets.named_as_ours
     return _dense_names if name == "densenet121" else None
-
-
-def _ibn_names(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """IBN-Net's names of mixed normalisations -> ours."""
-    for pattern, ours in (
-        (r"\.bn1\.IN\.", ".bn1.instance."),
-        (r"\.bn1\.BN\.", ".bn1.batch."),
-        (r"\.IN\.", ".after."),
-    ):
-        values = {re.sub(pattern, ours, key): value for key, value in values.items()}
-    return dict(values)
 
 
 def _dense_names(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

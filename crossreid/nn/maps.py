@@ -13,3 +13,7 @@ class Backbone(nn.Module):
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         return super().__call__(images)
+
+    def token(self, images: torch.Tensor) -> torch.Tensor:
+        """The class token (N, channels), of transformers that have one."""
+        raise NotImplementedError(f"{type(self).__name__} has no class token")

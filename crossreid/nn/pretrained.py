@@ -12,12 +12,18 @@ import torch
 from torch import nn
 
 from crossreid.formats.pytorch import first_line, read_weights
+from crossreid.nn.timm_maps import TRANSREID
 from crossreid.records import UserError
 
 # Ours -> timm's name, where it is not NAME.tv_in1k (torchvision's first weights).
 TIMM = {
     "mobilenet_v2_1.0": "mobilenetv2_100.ra_in1k",
     "mobilenet_v2_1.4_timm": "mobilenetv2_140.ra_in1k",
+    # Those that TransReID starts from.
+    **{
+        name: {"vit_base_patch16_224": f"{model}.orig_in21k_ft_in1k"}.get(model, f"{model}.fb_in1k")
+        for name, (model, _, _) in TRANSREID.items()
+    },
 }
 # Layers of ImageNet classifiers, of no use here.
 _CLASSIFIERS = ("fc.", "end_point.", "classifier.")

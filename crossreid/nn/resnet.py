@@ -7,7 +7,8 @@ Weights come from timm and torchvision by name (``crossreid.nn.pretrained``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +20,7 @@ from crossreid.nn.batch_instance_norm import HalfInstanceNorm
 from crossreid.nn.gradient_checkpointing import checkpointed
 from crossreid.nn.maps import Backbone
 from crossreid.nn.nonlocal_block import NonLocal
-from crossreid.records import check_choice
+from crossreid.records import UserError, check_choice
 
 
 @dataclass(frozen=True)
@@ -295,3 +296,46 @@ def _stem(module, images):
     if variant.ceil_pool:
         return F.max_pool2d(maps, 3, 2, ceil_mode=True)
     return F.max_pool2d(maps, 3, 2, padding=1)
+
+
+# Names of mixed normalisations in IBN-Net and programs that took it over, and of non-local blocks in AGW's program and
+# fast-reid -> ours, and back.
+_NAMES = (
+    (r"\.bn1\.IN\.", ".bn1.instance."),
+    (r"\.bn1\.BN\.", ".bn1.batch."),
+    (r"(layer\d\.\d+)\.IN\.", r"\1.after."),
+    (r"NL_(\d)\.(\d)\.W\.0\.", r"nonlocal\1.\2.out."),
+    (r"NL_(\d)\.(\d)\.W\.1\.", r"nonlocal\1.\2.norm."),
+    (r"NL_(\d)\.(\d)\.(theta|phi|g)\.(0\.)?", r"nonlocal\1.\2.\3."),
+)
+_BACK = (
+    (r"\.bn1\.instance\.", ".bn1.IN."),
+    (r"\.bn1\.batch\.", ".bn1.BN."),
+    (r"(layer\d\.\d+)\.after\.", r"\1.IN."),
+    (r"nonlocal(\d)\.(\d)\.out\.", r"NL_\1.\2.W.0."),
+    (r"nonlocal(\d)\.(\d)\.norm\.", r"NL_\1.\2.W.1."),
+    (r"nonlocal(\d)\.(\d)\.(theta|phi|g)\.", r"NL_\1.\2.\3."),
+)
+
+
+def named_as_ours(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a residual network with such parts by the names of ``ResNet``, wherever in a larger one it lies;
+    other weights as they are. Raises UserError where two become one."""
+    return _renamed(values, _NAMES)
+
+
+def named_as_theirs(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The inverse of ``named_as_ours``, by the names of fast-reid."""
+    return _renamed(values, _BACK)
+
+
+def _renamed(values, rules):
+    found = {}
+    for key, value in values.items():
+        new = key
+        for pattern, other in rules:
+            new = re.sub(pattern, other, new)
+        if new in found:
+            raise UserError(f"two weights of the checkpoint mean the same: {key!r} is {new!r} once more")
+        found[new] = value
+    return found

@@ -11,17 +11,39 @@ from torch import nn
 from crossreid.nn.maps import Backbone
 from crossreid.records import UserError, did_you_mean
 
+# TransReID's transformers (He et al., arXiv 2102.04378): name -> timm's, the step from patch to patch, and the height
+# and width of the images that the positions are for.
+TRANSREID = {
+    f"transreid_{short}{'_stride12' if stride == 12 else ''}{'_384' if height == 384 else ''}": (
+        model,
+        stride,
+        (height, 128),
+    )
+    for short, model in (("vit_base", "vit_base_patch16_224"), ("deit_small", "deit_small_patch16_224"))
+    for stride in (16, 12)
+    for height in (256, 384)
+}
+
 
 class TimmMap(Backbone):
     """Images (N, 3, H, W) to the last map of a network of timm (N, channels, h, w), which may be negative.
 
     model: its full name there, such as ``vit_small_patch16_224`` or ``convnext_tiny.fb_in1k``. Transformers take images
     of any size that their patches fill: positions are resampled. Tokens that are no patch (the class's) are left out.
+    stride, size: see ``TRANSREID``; by default timm's.
     """
 
-    def __init__(self, model: str):
+    def __init__(self, model: str, stride: int | None = None, size: tuple[int, int] | None = None):
         super().__init__()
         self.body: Any = _created(model)
+        self.stride = stride
+        if stride is not None and size is not None:
+            patches = self.body.patch_embed
+            patches.proj.stride = (stride, stride)
+            patches.grid_size = self._grid(*size)
+            count = patches.grid_size[0] * patches.grid_size[1] + self.body.num_prefix_tokens
+            self.body.pos_embed = nn.Parameter(torch.zeros(1, count, self.body.num_features))
+            nn.init.trunc_normal_(self.body.pos_embed, std=0.02)
         self.channels = self.body.num_features
         # What only its own classifier needs would be a part without a gradient.
         for name in ("head", "head_dist", "fc", "fc_norm", "classifier", "last_linear"):
@@ -31,11 +53,24 @@ class TimmMap(Backbone):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         found = self.body.forward_features(images)
         if found.ndim == 3:
-            down, across = self.body.patch_embed.patch_size
-            height, width = images.shape[2] // down, images.shape[3] // across
+            height, width = self._grid(*images.shape[2:])
             patches = found[:, found.shape[1] - height * width :]
             return patches.transpose(1, 2).unflatten(2, (height, width))
         return found if found.shape[1] == self.channels else found.permute(0, 3, 1, 2)
+
+    @property
+    def has_token(self) -> bool:
+        """Whether it is a transformer with a class token."""
+        return getattr(self.body, "cls_token", None) is not None
+
+    def token(self, images: torch.Tensor) -> torch.Tensor:
+        """See ``Backbone.token``."""
+        return self.body.forward_features(images)[:, 0]
+
+    def _grid(self, height: int, width: int) -> tuple[int, int]:
+        """Patches down and across."""
+        down, across = self.body.patch_embed.patch_size
+        return (height - down) // (self.stride or down) + 1, (width - across) // (self.stride or across) + 1
 
     def set_gradient_checkpointing(self) -> None:
         self.body.set_grad_checkpointing(True)
@@ -45,10 +80,21 @@ class TimmMap(Backbone):
         own = self.body.state_dict()
         if "_conv_stem.weight" in values:
             values = _of_efficientnet(values, own)
+        if self.stride is not None and "pos_embed" in values:
+            # As TransReID starts from positions of square images.
+            values = {**values, "pos_embed": self._resampled(values["pos_embed"])}
         heads = ("head.", "head_dist.", "fc.", "fc_norm.", "classifier.", "last_linear.")
         return {
             f"body.{key}": value for key, value in values.items() if key in own or not key.startswith(heads)
         }
+
+    def _resampled(self, positions: torch.Tensor) -> torch.Tensor:
+        from timm.layers import resample_abs_pos_embed
+
+        if positions.shape == self.body.pos_embed.shape:
+            return positions
+        grid = list(self.body.patch_embed.grid_size)
+        return resample_abs_pos_embed(positions, grid, interpolation="bilinear", antialias=False)
 
 
 def _created(model: str) -> Any:

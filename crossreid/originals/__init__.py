@@ -17,6 +17,7 @@ from crossreid.files import replacing, understood
 from crossreid.formats.mindspore import mindspore_names, write_checkpoint
 from crossreid.formats.pytorch import read_weights, state_dict
 from crossreid.methods import METHODS
+from crossreid.nn.timm_maps import TRANSREID
 from crossreid.records import UserError, check_choice
 
 # Program, by the method that it published or its own name -> the key under which its files keep the weights, None where
@@ -29,6 +30,7 @@ SYSTEMS: dict[str, str | None] = {
     "mvd": "model",
     "fastreid": "model",
     "strong_baseline": None,
+    "transreid": None,
     "torchreid": "state_dict",
 }
 
@@ -89,6 +91,7 @@ def to_original(
     path = Path(path)
     if name == "baseline":
         name = _program(config or {})
+        state = {key: value for key, value in state.items() if key != "centers"}  # which serve training alone
     check_choice("the method of an official checkpoint", name, SYSTEMS)
     if path.suffix == ".ckpt":
         write = getattr(_system(name), "write_mindspore", None)
@@ -119,6 +122,13 @@ def _program(config: Mapping) -> str:
     made |= {"embedding": 0, "attention": False, **config}
     if made["variant"] in ("fastreid", "strong_baseline"):
         return made["variant"]
+    if (
+        made["backbone"] in TRANSREID
+        and made["neck"]
+        and made["pooling"] == "token"
+        and not made["embedding"]
+    ):
+        return "transreid"
     plain = made["variant"] == "torchvision" and made["pooling"] == "average" and not made["attention"]
     if plain and made["neck"] and made["backbone"] == "resnet50_ibn_a":
         return "strong_baseline"

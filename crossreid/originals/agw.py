@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
 
+from crossreid.nn import resnet
 from crossreid.originals.naming import rename
 from crossreid.records import UserError
 
@@ -23,18 +25,7 @@ UNUSED = (
     (r"thermal_module\.thermal\.(layer\d|fc)\.", "only the stem of this module is used"),
     (r"base_resnet\.base\.(conv1|bn1|fc)\.", "only the body of this module is used"),
 )
-_ATTENTION = (
-    (r"NL_(\d)\.(\d)\.(theta|phi)\.", r"backbone.nonlocal\1.\2.\3."),
-    (r"NL_(\d)\.(\d)\.g\.0\.", r"backbone.nonlocal\1.\2.g."),
-    (r"NL_(\d)\.(\d)\.W\.0\.", r"backbone.nonlocal\1.\2.out."),
-    (r"NL_(\d)\.(\d)\.W\.1\.", r"backbone.nonlocal\1.\2.norm."),
-)
-_BACK = (
-    (r"backbone\.nonlocal(\d)\.(\d)\.(theta|phi)\.", r"NL_\1.\2.\3."),
-    (r"backbone\.nonlocal(\d)\.(\d)\.g\.", r"NL_\1.\2.g.0."),
-    (r"backbone\.nonlocal(\d)\.(\d)\.out\.", r"NL_\1.\2.W.0."),
-    (r"backbone\.nonlocal(\d)\.(\d)\.norm\.", r"NL_\1.\2.W.1."),
-)
+_ATTENTION = (r"nonlocal", "backbone.nonlocal")
 TRUNK_BACK = (
     (r"stems\.visible\.", "visible_module.visible."),
     (r"stems\.infrared\.", "thermal_module.thermal."),
@@ -63,7 +54,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
     by our names, and why each name left out was left out. Without non-local blocks the settings are those of
     ``base``.
     """
-    weights, left_out = rename(state, (*_ATTENTION, *TRUNK), UNUSED, "AGW")
+    weights, left_out = rename(resnet.named_as_ours(state), (*TRUNK, _ATTENTION), UNUSED, "AGW")
     attention = "backbone.nonlocal2.0.theta.weight" in weights
     config: dict[str, object] = {"pretrained": None, "attention": attention}
     if attention:
@@ -94,7 +85,10 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             "the non-local blocks of the published AGW program have one channel: a model with another "
             "method.attention_width cannot be written in its form; keep our own checkpoint"
         )
-    weights, _ = rename(state, (*_BACK, *TRUNK_BACK), (), "our AGW")
+    back = ((r"backbone\.nonlocal", "nonlocal"), *TRUNK_BACK)
+    theirs = resnet.named_as_theirs(rename(state, back, (), "our AGW")[0])
+    # There the third of its convolutions is the first of a sequence of one.
+    weights = {re.sub(r"^(NL_\d\.\d\.g)\.", r"\1.0.", name): value for name, value in theirs.items()}
     return with_unused(weights)
 
 

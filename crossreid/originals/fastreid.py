@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import torch
 
-from crossreid.originals.naming import IBN, IBN_BACK, rename, residual_network
+from crossreid.nn import resnet
+from crossreid.originals.naming import rename, residual_network
 from crossreid.records import UserError
 
 _RULES = (
-    (r"backbone\.NL_(\d)\.(\d)\.(theta|phi|g)\.", r"backbone.nonlocal\1.\2.\3."),
-    (r"backbone\.NL_(\d)\.(\d)\.W\.0\.", r"backbone.nonlocal\1.\2.out."),
-    (r"backbone\.NL_(\d)\.(\d)\.W\.1\.", r"backbone.nonlocal\1.\2.norm."),
-    *IBN,
-    (r"backbone\.(?=(conv1|bn1|layer[1-4])\.)", "backbone."),
+    (r"backbone\.(?=(conv1|bn1|layer[1-4]|nonlocal[23])\.)", "backbone."),
     (r"heads\.(bottleneck\.0|bnneck)\.", "neck."),
     (r"heads\.(classifier\.)?weight$", "classifier.weight"),
     (r"heads\.pool_layer\.(0\.)?p$", "pool.power"),
 )
 _UNUSED = ((r"pixel_(mean|std)$", "images are normalised before the network, by the same numbers"),)
 _BACK = (
-    (r"backbone\.nonlocal(\d)\.(\d)\.(theta|phi|g)\.", r"backbone.NL_\1.\2.\3."),
-    (r"backbone\.nonlocal(\d)\.(\d)\.out\.", r"backbone.NL_\1.\2.W.0."),
-    (r"backbone\.nonlocal(\d)\.(\d)\.norm\.", r"backbone.NL_\1.\2.W.1."),
     (r"backbone\.", "backbone."),
     (r"neck\.", "heads.bottleneck.0."),
     (r"classifier\.weight$", "heads.weight"),
@@ -43,7 +36,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
     """See ``crossreid.originals.agw.read``."""
     _refuse_others(state)
     backbone = residual_network(state, "backbone.", "fast-reid")
-    weights, left_out = rename(state, _RULES, _UNUSED, "fast-reid")
+    weights, left_out = rename(resnet.named_as_ours(state), _RULES, _UNUSED, "fast-reid")
     attention = "backbone.nonlocal2.0.theta.weight" in weights
     learned = "pool.power" in weights
     pooling = "gem_learned" if learned else "gem" if attention else "average"
@@ -93,9 +86,7 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             "be written in its form; keep our own checkpoint"
         )
     theirs, _ = rename(state, _BACK, (), "our baseline")
-    for pattern, ours in IBN_BACK:
-        theirs = {re.sub(pattern, ours, name): value for name, value in theirs.items()}
-    return theirs
+    return resnet.named_as_theirs(theirs)
 
 
 def _refuse_others(state: Mapping[str, torch.Tensor]) -> None:

@@ -12,17 +12,6 @@ from crossreid.records import UserError
 # Blocks in the third stage, and whether they have three convolutions, of each residual network.
 _DEPTHS = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
 _DEPTHS[36, True] = "resnet152"
-# Names of mixed normalisations in IBN-Net and the programs that took it over -> ours.
-IBN = (
-    (r"(.*\.bn1)\.IN\.", r"\1.instance."),
-    (r"(.*\.bn1)\.BN\.", r"\1.batch."),
-    (r"(.*layer\d\.\d+)\.IN\.", r"\1.after."),
-)
-IBN_BACK = (
-    (r"\.bn1\.instance\.", ".bn1.IN."),
-    (r"\.bn1\.batch\.", ".bn1.BN."),
-    (r"(layer\d\.\d+)\.after\.", r"\1.IN."),
-)
 
 
 def residual_network(state: Mapping[str, torch.Tensor], prefix: str, program: str) -> str:

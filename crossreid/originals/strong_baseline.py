@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import torch
 
-from crossreid.originals.naming import IBN, IBN_BACK, rename, residual_network
+from crossreid.nn import resnet
+from crossreid.originals.naming import rename, residual_network
 from crossreid.originals.torchreid import INPUT
 from crossreid.records import UserError
 
@@ -32,9 +32,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
     """See ``crossreid.originals.agw.read``. The program's plain residual networks have no rectifier in the stem, those
     with mixed normalisation have one."""
     backbone = residual_network(state, "base.", "reid-strong-baseline")
-    for pattern, ours in IBN:
-        state = {re.sub(pattern, ours, name): value for name, value in state.items()}
-    weights, left_out = rename(state, _RULES, _UNUSED, "reid-strong-baseline")
+    weights, left_out = rename(resnet.named_as_ours(state), _RULES, _UNUSED, "reid-strong-baseline")
     necked = "neck.weight" in weights
     described = {
         "method": "baseline",
@@ -65,9 +63,7 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             "model cannot be written in its form; keep our own checkpoint"
         )
     back = ((r"backbone\.", "base."), (r"neck\.", "bottleneck."), (r"classifier\.", "classifier."))
-    theirs, _ = rename(state, back, (), "our baseline")
-    for pattern, ours in IBN_BACK:
-        theirs = {re.sub(pattern, ours, name): value for name, value in theirs.items()}
+    theirs = resnet.named_as_theirs(rename(state, back, (), "our baseline")[0])
     if "base.layer1.0.bn1.IN.weight" in theirs:
         width = theirs["classifier.weight"].shape[1]
         theirs |= {"base.fc.weight": torch.zeros(1000, width), "base.fc.bias": torch.zeros(1000)}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import torch
 
-from crossreid.nn import osnet
-from crossreid.originals.naming import IBN, IBN_BACK, rename, residual_network
+from crossreid.nn import osnet, resnet
+from crossreid.originals.naming import rename, residual_network
 from crossreid.records import UserError
 
 _HEAD = (
@@ -50,8 +49,7 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
         backbone, last_stride = _WIDTHS[width], 2
     else:
         backbone, last_stride = residual_network(state, "", "torchreid"), 1 if embedding else 2
-        for pattern, ours in IBN:
-            state = {re.sub(pattern, ours, name): value for name, value in state.items()}
+        state = resnet.named_as_ours(state)
     weights, left_out = rename(state, (*_HEAD, *_BODY), (), "torchreid")
     described = {
         "method": "baseline",
@@ -83,9 +81,7 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     theirs, _ = rename(state, back, (), "our baseline")
     if "conv2.0.gate.fc1.weight" in theirs:
         return osnet.named_as_theirs(theirs)
-    for pattern, ours in IBN_BACK:
-        theirs = {re.sub(pattern, ours, name): value for name, value in theirs.items()}
-    return theirs
+    return resnet.named_as_theirs(theirs)
 
 
 def _osnet(state: Mapping[str, torch.Tensor]) -> str:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,7 +22,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 from crossreid import __version__
 from crossreid.embedder import Embedder
 from crossreid.evaluation.thresholds import stats_at
-from crossreid.gallery import Entry, Gallery
+from crossreid.gallery import Entry, Gallery, Info
 from crossreid.images.apart import Closed, Decoders
 from crossreid.records import MODALITIES, VISIBLE, UserError
 from crossreid.serve import upload
@@ -126,6 +127,7 @@ class _Parts:
     limits: dict[str, int]
     uploads: upload.Uploads = field(default_factory=upload.Uploads)
     points: list[dict] = field(default_factory=list)
+    _kept: tuple[float, Info] | None = field(default=None, init=False)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -162,6 +164,10 @@ class _Parts:
             one.get("until", ""),
             [pair for pair in fields.get("column", []) if pair],
         )
+        if one.get("rerank") and not can_rerank():
+            raise Refusal(
+                400, "Re-ranking needs torch, which is not installed on the server: search without it."
+            )
         box = None if not one.get("box") else boxed(one["box"])
         return Search(
             None,
@@ -173,11 +179,17 @@ class _Parts:
             box=box,
         )
 
+    async def about(self) -> Info:
+        """What the gallery holds, as of at most ``INFO_SECONDS`` ago."""
+        if self._kept is None or time.monotonic() - self._kept[0] > INFO_SECONDS:
+            self._kept = time.monotonic(), await anyio.to_thread.run_sync(self.gallery.info)
+        return self._kept[1]
+
     async def others(self, query: Entry | None, cameras: list[str]) -> list[str]:
         """The cameras, of those asked for or of all, that are not the one of the query."""
         if query is None or query.camera is None:
             raise Refusal(400, "Which camera took the image is not known, so that nothing tells the others.")
-        about = await anyio.to_thread.run_sync(self.gallery.info)
+        about = await self.about()
         left = [camera for camera in cameras or about.cameras if camera != query.camera]
         if not left:
             raise Refusal(400, "The gallery has no other camera than that of the image.")
@@ -243,13 +255,10 @@ class _Parts:
 
 def _gallery(app: FastAPI, parts: _Parts) -> None:
     """What the gallery holds: its summary, its entries and their images."""
-    kept_info: dict = {}
 
     @app.get("/api/info", summary="What the gallery holds, and the limits of this server", tags=["gallery"])
     async def info() -> dict:
-        if time.monotonic() - kept_info.get("at", -1e9) > INFO_SECONDS:
-            kept_info.update(about=await anyio.to_thread.run_sync(parts.gallery.info), at=time.monotonic())
-        about = kept_info["about"]
+        about = await parts.about()
         return {
             "entries": about.entries,
             "cameras": about.cameras,
@@ -265,6 +274,7 @@ def _gallery(app: FastAPI, parts: _Parts) -> None:
                 "modalities": parts.modalities if len(parts.modalities) > 1 else (),
             },
             "limits": parts.limits | {"top": LONGEST_LIST, "count": LONGEST_PAGE},
+            "rerank": can_rerank(),
             "read_only": True,
             "token": parts.sessions is not None,
             "version": __version__,
@@ -400,6 +410,11 @@ def _pages(app: FastAPI, parts: _Parts) -> None:
         answer.delete_cookie(COOKIE)
         answer.headers["Clear-Site-Data"] = '"cache"'
         return answer
+
+
+def can_rerank() -> bool:
+    """Whether what re-ranking needs beyond the search page is installed."""
+    return find_spec("torch") is not None
 
 
 async def _waited(request: Request, answer):

@@ -227,7 +227,7 @@ class _Loop:
     def evaluate(self, evaluate: Callable[[int], dict]) -> None:
         self.watch.at("in the evaluation")
         with averaging.exchanged(self.method, self.average):
-            self.engine.agree(self.method)
+            self.engine.agree(self.method.buffers())
             result = evaluate(self.clock.epoch)
         self.clock.evaluated = self.clock.epoch
         if self.config.select != "last" and result["score"] > self.clock.best.get("score", -1.0):
@@ -240,7 +240,7 @@ class _Loop:
         clock, engine = self.clock, self.engine
         if clock.iteration == 0:
             self.watch.at("at the start of an epoch")
-            self.method.epoch_start(self.loaders)
+            self.start_epoch()
         self.method.train()
         self.started, self.counted = time.monotonic(), (clock.iterations, clock.iterating)
         bar = tqdm(  # its end is that of the whole run
@@ -268,6 +268,20 @@ class _Loop:
                 stop_after = None if stop_after is None else stop_after - 1
                 self._pause(stopping, stop_after)
         return stop_after
+
+    def start_epoch(self) -> None:
+        """What the method does before an epoch. Every process goes on with what the first one then has: clusters of the
+        features of each might differ, and weights that follow from them."""
+        method, engine = self.method, self.engine
+        if type(method).epoch_start is Method.epoch_start:
+            return
+        engine.agree(method.buffers())
+        method.epoch_start(self.loaders)
+        engine.agree([*method.parameters(), *method.buffers()])
+        states = engine.share({name: loader.state() for name, loader in self.loaders.items()})
+        for name, loader in self.loaders.items():
+            if loader.state() != states[name]:
+                loader.go_on(states[name])
 
     def log_steps(self) -> None:
         """A line with the means over the last ``log_every`` iterations, of the first process alone."""

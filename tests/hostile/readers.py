@@ -130,6 +130,32 @@ def _read_weights(path):
         value.float().sum()
 
 
+# Files of the published programs: ours that are written in their form.
+_ORIGINALS = {
+    "fastreid": {
+        "backbone": "resnet50_ibn_a",
+        "variant": "fastreid",
+        "attention": True,
+        "pooling": "gem_learned",
+        "classifier": "circle",
+    },
+    "strong_baseline": {"backbone": "resnet18", "variant": "strong_baseline"},
+    "torchreid": {
+        "backbone": "osnet_ain_x0_25",
+        "embedding": 512,
+        "neck": False,
+        "losses": ["cross_entropy"],
+    },
+    "torchreid_ibn": {
+        "backbone": "resnet50_ibn_b",
+        "last_stride": 2,
+        "neck": False,
+        "losses": ["cross_entropy"],
+    },
+    "transreid": {"backbone": "transreid_deit_small", "pooling": "token"},
+}
+
+
 def _make_original(folder):
     from crossreid import checkpoint, originals
 
@@ -141,6 +167,16 @@ def _make_original(folder):
         name: value[:2].clone() if value.numel() > 2000 else value for name, value in state[:40] + state[-20:]
     }
     originals.to_original("metabin", few, folder / "metabin.pth", {})
+    for name, config in _ORIGINALS.items():
+        state = checkpoint.build("baseline", {"pretrained": None} | config, 4).state_dict()
+        small = {key: value for key, value in state.items() if value.numel() <= 4000}
+        small |= {key: _cut(value) for key, value in state.items() if key not in small}
+        originals.to_original("baseline", small, folder / f"{name}.pth", config)
+
+
+def _cut(value):
+    """A few of its numbers, in as many dimensions; as many positions of a transformer as there are."""
+    return (value[..., :2] if value.ndim == 3 else value[:2, :2] if value.ndim > 1 else value[:2]).clone()
 
 
 def _odd_original(path, content, random):
@@ -149,8 +185,7 @@ def _odd_original(path, content, random):
     if random.random() < 0.3:
         return mutate.archive(content, random)
     known = torch.load(io.BytesIO(content), weights_only=True)
-    (key,) = (name for name in known if isinstance(known[name], dict))
-    weights = known[key]
+    weights = next((value for value in known.values() if isinstance(value, dict)), known)
     for _ in range(random.randint(1, 3)):
         name = random.choice(list(weights))
         value = weights[name]

@@ -500,6 +500,7 @@ function prepare() {
   $("modality-line").hidden = info.modalities.length < 2;
   $("times").hidden = !info.first;
   $("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
+  $("rerank-line").hidden = !info.rerank;
   if (narrow()) $("filters").open = false;
   showQuery();
 }

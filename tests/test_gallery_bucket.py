@@ -1,0 +1,197 @@
+"""Galleries in a bucket, beside what every gallery must do (``test_gallery.py``): several who write, deletion to the
+last byte, and what is said where the bucket cannot be reached. The server is moto's, on the loopback interface."""
+
+import os
+import subprocess
+import sys
+import urllib.request
+import uuid
+
+import numpy as np
+import pytest
+
+from crossreid.gallery import Entry, Filter, Gallery, lance_table
+from crossreid.gallery import bucket as stored
+from crossreid.records import UserError
+
+
+@pytest.fixture
+def place(bucket):
+    return f"{bucket}/{uuid.uuid4().hex}"
+
+
+def make(place, dimension=16):
+    return Gallery.create(place, dimension=dimension, fingerprint="f" * 64, model="toy")
+
+
+def vectors(count, seed=0):
+    return np.random.default_rng(seed).standard_normal((count, 16))
+
+
+def objects(place):
+    """The bytes of all objects of a gallery, as the server has them."""
+    from moto.s3.models import s3_backends
+
+    name, _, folder = place.removeprefix("s3://").partition("/")
+    kept = [store for regions in s3_backends.values() for store in regions.values() if name in store.buckets]
+    found = [
+        key.value
+        for store in kept
+        for path, key in store.buckets[name].keys.items()
+        if path.startswith(folder)
+    ]
+    assert found
+    return found
+
+
+def address():
+    return os.environ["AWS_ENDPOINT"]
+
+
+WRITER = """
+import sys, numpy as np
+from crossreid.gallery import Entry, Gallery
+with Gallery.open(sys.argv[1]) as gallery:
+    print("open", flush=True)
+    new = 0
+    for start in range(0, 24, 8):
+        made = np.random.default_rng(start).standard_normal((8, 16))
+        new += gallery.add([Entry(f"k{start + row}") for row in range(8)], made, [b"small"] * 8)
+    print(new)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_write_at_once_and_every_row_is_there_once(place):
+    make(place).close()
+    words = [sys.executable, "-c", WRITER, place]
+    processes = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate()[0].split() for process in processes]
+    with Gallery.open(place, read_only=True) as gallery:
+        found = [entry.key for entry in gallery.entries(count=1000)]
+        assert sorted(found) == sorted(f"k{row}" for row in range(24))
+        assert [word for word, _ in told] == ["open", "open"] and sum(int(new) for _, new in told) == 24
+        assert gallery.image("k7") == b"small"
+
+
+def test_two_who_add_the_same_at_once_add_it_once(place):
+    """Both have seen the same version, and one commits before the other."""
+    entries = [Entry(f"k{row}") for row in range(20)]
+    with make(place) as one, Gallery.open(place) as other:
+        merge = other._store._table.merge_insert
+
+        def late(key):
+            assert one.add(entries[:12], vectors(12)) == 12
+            return merge(key)
+
+        other._store._table.checkout_latest()
+        other._store._table.merge_insert = late
+        assert other.add(entries, vectors(20)) == 8
+        assert one.count() == other.count() == 20
+
+
+def test_what_was_deleted_is_gone_from_the_bucket(place):
+    with make(place) as gallery:
+        for part in range(3):
+            gallery.add(
+                [
+                    Entry(
+                        f"{part}-{row}",
+                        f"secret path {row}",
+                        identity=f"p{row}",
+                        columns={"n": f"note {row}"},
+                    )
+                    for row in range(5)
+                ],
+                vectors(5, part),
+                [b"secret image %d" % row for row in range(5)],
+            )
+        bytes_of = gallery.vector("1-1").tobytes()
+        needles = (b"secret path 1", b"secret image 1", b"note 1", bytes_of)
+
+        def held(needle):
+            return any(needle in content for content in objects(place))
+
+        assert all(map(held, needles)), "the test must be able to see what lies in the bucket"
+        gallery.build_index(queries=10)
+        assert gallery.delete(Filter(identities=("p1",))) == 3
+        assert not any(map(held, needles)) and held(b"secret path 2")
+        assert gallery.info().recall is None and gallery.count() == 12
+        assert gallery.update({"0-2": {"path": "another"}}) == 1
+        assert gallery.get("0-2").path == "another" and gallery.image("0-2") == b"secret image 2"
+        assert gallery.delete(Filter()) == 12 and not held(b"secret") and not held(b"another")
+
+
+def test_a_deletion_that_left_something_is_no_success(place, monkeypatch):
+    monkeypatch.setattr(stored, "TRIES", 2)
+    with make(place) as gallery:
+        gallery.add([Entry("a"), Entry("b")], vectors(2))
+        with monkeypatch.context() as patched:
+            patched.setattr(gallery._store._table, "optimize", lambda **given: None)
+            with pytest.raises(UserError, match=r"earlier versions? of the gallery .* delete again"):
+                gallery.delete(Filter(keys=("a",)))
+        assert gallery.get("a") is None and gallery.delete(Filter(keys=("a",))) == 0
+
+
+def test_approximate_search_looks_at_more_cells_within_a_filter(place, monkeypatch):
+    monkeypatch.setattr(lance_table, "FEW", 50)
+    random = np.random.default_rng(0)
+    made = random.standard_normal((1200, 16))
+    with make(place) as gallery:
+        gallery.add([Entry(str(row), camera=str(row % 4), time=float(row)) for row in range(1200)], made)
+        recall = gallery.build_index(queries=20)
+        info = gallery.info()
+        assert 0.5 < recall == info.recall <= 1 and 0.5 < info.recall_within <= 1
+        filter = Filter(cameras=("2",), since=600.0)
+        exact, near = (gallery.search(made[:20], 10, filter, approximate=way) for way in (False, True))
+        shared = [len({h.entry.key for h in a} & {h.entry.key for h in b}) for a, b in zip(exact, near)]
+        assert sum(shared) > 195 and all(len(hits) == 10 for hits in near)
+
+
+def test_small_files_are_merged(place, monkeypatch):
+    monkeypatch.setattr(stored, "MANY", 6)
+    monkeypatch.setattr(stored, "SOME", 1)
+    with make(place) as gallery:
+        for row in range(9):
+            gallery.add([Entry(str(row))], vectors(1, row))
+            assert gallery._store._table.stats()["fragment_stats"]["num_fragments"] <= 7
+    with Gallery.open(place) as gallery:
+        assert gallery._store._table.stats()["fragment_stats"]["num_fragments"] == 1 and gallery.count() == 9
+
+
+def test_a_process_that_was_killed_while_it_made_a_gallery_is_no_obstacle(place):
+    with make(place, 32) as gallery:
+        gallery._store._database.drop_table("entries")
+    with Gallery.open(place) as gallery:
+        assert gallery.add([Entry("a")], np.ones((1, 32))) == 1
+
+
+def test_buckets_that_cannot_be_reached(bucket, place, monkeypatch):
+    with pytest.raises(UserError, match="no gallery in"):
+        Gallery.open(place)
+    for act in (make, Gallery.open):
+        with pytest.raises(
+            UserError, match=r"s3://no-such-bucket/g cannot be reached.*no such bucket: make it"
+        ):
+            act("s3://no-such-bucket/g")
+    with monkeypatch.context() as patched:
+        patched.setenv("AWS_ENDPOINT", "http://127.0.0.1:9")
+        with pytest.raises(UserError, match="does not answer: look at the network, and at AWS_ENDPOINT"):
+            Gallery.open(place)
+
+
+def test_credentials_that_are_refused(bucket, place):
+    make(place).close()
+    reset = f"{address()}/moto-api/reset-auth"
+
+    def checked_after(requests):
+        urllib.request.urlopen(urllib.request.Request(reset, requests, {"Content-Type": "text/plain"})).read()
+
+    checked_after(b"0")
+    try:
+        with pytest.raises(UserError, match=r"refuses the credentials.*AWS_SECRET_ACCESS_KEY") as told:
+            Gallery.open(place)
+        assert "test-secret" not in str(told.value)
+    finally:
+        checked_after(b"inf")
+    Gallery.open(place).close()
