@@ -93,7 +93,7 @@ def link(
         known,
         _least(cameras, travel or {}),
     )
-    given = _named(clusters, names)
+    given = _identities(clusters, names)
     apart = dict(zip(fresh, _distances(every, clusters)[len(names) :]))
     identity_of |= {keys[at]: identity for at, identity in zip(fresh, given[len(names) :])}
     if gallery is not None and fresh:
@@ -141,7 +141,7 @@ def _least(cameras: Mapping[str, int], travel: Mapping[tuple[str, str], float]) 
     return least
 
 
-def _named(clusters: np.ndarray, names: Sequence[str]) -> list[str]:
+def _identities(clusters: np.ndarray, names: Sequence[str]) -> list[str]:
     """A name for each: that of its cluster where one is known, else the next number."""
     name_of = dict(zip(clusters.tolist(), names))
     free = 1 + max((number for name in names if (number := whole_number(name)) is not None), default=0)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from crossreid import __version__, config, data, evaluation, training
+from crossreid.data.provenance import LAYOUT_OF
 from crossreid.files import replacing
 from crossreid.records import Image
 
@@ -63,9 +64,11 @@ class Scores:
 
     def of(self, training: str, evaluation: str, row: str | None = None, part: str = "rows") -> list[dict]:
         return [
-            next(line for line in run["evaluations"][evaluation][part] if row in (None, line["subset"]))[
-                "numbers"
-            ]
+            next(
+                line
+                for line in run["evaluations"][evaluation][part]
+                if row in (None, line["subset"].removeprefix(LAYOUT_OF))
+            )["numbers"]
             for (name, _), run in sorted(self.runs.items())
             if name == training
         ]

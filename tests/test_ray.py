@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -300,9 +301,20 @@ def test_a_gallery_is_filled_as_by_one_process_also_when_one_is_killed(cluster, 
         done = fill_on_ray(gallery, Colours(), make, str(there), images)
         assert (done.new, done.known) == (29, 19) and sorted(done.bad) == sorted(alone.bad)
         assert entries_of(gallery) == wanted and len(wanted) == alone.new == 48
+    words = ["index", "small", str(people), "--gallery", str(tmp_path / "small"), "--ray", cluster.address]
+    for said in ("48 images added; it holds 48", "0 images added, 48 were there already"):
+        assert main(words) == 0
+        told = capsys.readouterr()
+        assert said in told.out and "left out 2 of 50 images" in told.err
 
 
 def test_what_cannot_be_reached_is_told(capsys, tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        words = ["embed", "small", str(tmp_path), "--out", str(tmp_path / "out"), "--ray", address]
+        assert main(words) == 2
+    assert f"no Ray cluster answers at {address} (" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["embed", "small", str(tmp_path), "--out", str(tmp_path / "out"), "--ray"]) == 2
     assert "--ray needs Ray Data, which is not installed" in capsys.readouterr().err

@@ -66,6 +66,17 @@ def run(words: list[str]) -> None:
     chosen = _parsed(words)
     if chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: expected 1 or more")
+    if chosen.ray is None:
+        _run(chosen)
+        return
+    from crossreid import on_ray
+
+    # First of all, since LanceDB does not like processes to be started once it is loaded.
+    with on_ray.connected(chosen.ray):
+        _run(chosen)
+
+
+def _run(chosen: argparse.Namespace) -> None:
     from crossreid.gallery import Gallery
     from crossreid.gallery.store import NoGallery
 
@@ -126,16 +137,15 @@ def _fill(chosen: argparse.Namespace, gallery, embedder, images):
 
     # Other processes have other folders.
     place = chosen.gallery if ":" in chosen.gallery else str(Path(chosen.gallery).expanduser().absolute())
-    with on_ray.connected(chosen.ray):
-        return fill_on_ray(
-            gallery,
-            embedder,
-            on_ray.maker(embedder, chosen.model, chosen.device, chosen.batch, chosen.feature),
-            place,
-            images,
-            accelerators=on_ray.takes_accelerators(embedder, chosen.device),
-            **settings,
-        )
+    return fill_on_ray(
+        gallery,
+        embedder,
+        on_ray.maker(embedder, chosen.model, chosen.device, chosen.batch, chosen.feature),
+        place,
+        images,
+        accelerators=on_ray.takes_accelerators(embedder, chosen.device),
+        **settings,
+    )
 
 
 def _remove_empty(place: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from crossreid.data.source import Finding
+from crossreid.data.source import Finding, first_of
 from crossreid.data.splitting import hold_out, query_and_gallery
 from crossreid.images.reading import unreadable
 from crossreid.records import Image, UserError, counted
@@ -84,7 +84,7 @@ def _unreadable(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
         findings.append(
             Finding(
                 "error",
-                f"no image can be read of {counted(len(lost), 'identity')}: {_listed(list(lost.values()))}.",
+                f"no image can be read of {counted(len(lost), 'identity')}: {first_of(list(lost.values()))}.",
             )
         )
     return findings
@@ -128,8 +128,3 @@ def _cameras(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
             f"camera in the gallery, the first is {lost[0].path}: they are left out of the scores.",
         )
     ]
-
-
-def _listed(names: Sequence[str], limit: int = 12) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -99,11 +99,11 @@ def find_root(root: str | os.PathLike, wanted: Sequence[str], title: str = "the 
     missing = [name for name in wanted if not os.path.exists(root / name)]
     folders = {name.lower(): name for name in present}
     other_case = [folders[name.lower()] for name in missing if name.lower() in folders]
-    hint = f" The case of letters matters: rename {_listed(other_case)}." if other_case else ""
+    hint = f" The case of letters matters: rename {first_of(other_case)}." if other_case else ""
     raise UserError(
-        f"{title} was not found in {root}: looked for {_listed(wanted)} there and one folder below, missing "
-        f"{_listed(missing)}; found {_listed(present) if present else 'an empty folder'}.{hint} Give the "
-        f"folder that holds {_listed(wanted)}, as the data set is handed out."
+        f"{title} was not found in {root}: looked for {first_of(wanted)} there and one folder below, missing "
+        f"{first_of(missing)}; found {first_of(present) if present else 'an empty folder'}.{hint} Give the "
+        f"folder that holds {first_of(wanted)}, as the data set is handed out."
     )
 
 
@@ -120,8 +120,8 @@ def within(root: str | os.PathLike, wanted: Sequence[str], title: str = "the dat
     found = [root / name for name in _names(root, title) if not name.startswith(".") and fits(root / name)]
     if len({os.path.realpath(folder) for folder in found}) > 1:
         raise UserError(
-            f"{title}: {len(found)} folders in {root} fit, {_listed([folder.name for folder in found])}, and which one "
-            "is meant is not guessed. Give the one that is."
+            f"{title}: {len(found)} folders in {root} fit, {first_of([folder.name for folder in found])}, and which "
+            "one is meant is not guessed. Give the one that is."
         )
     return found[0] if found else None
 
@@ -165,12 +165,13 @@ def _names(root: Path, title: str) -> list[str]:
     except FileNotFoundError as error:
         parent = root.parent
         beside = sorted(os.listdir(parent)) if parent.is_dir() and os.access(parent, os.R_OK) else []
-        found = f"{parent} holds {_listed(beside)}" if beside else f"{parent} is empty or does not exist"
+        found = f"{parent} holds {first_of(beside)}" if beside else f"{parent} is empty or does not exist"
         raise UserError(f"{title}: the folder {root} does not exist ({found}). Correct the path.") from error
     except OSError as error:
         raise unreadable(root, error) from error
 
 
-def _listed(names: Sequence[str], limit: int = 12) -> str:
+def first_of(names: Sequence[str], limit: int = 12) -> str:
+    """The first names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -99,10 +99,7 @@ def section(runs: Sequence[Run], feature: str | None = None) -> Section:
     """Of the first good, median and worst query of each run's first subset."""
     folded: dict[str, list[Plot]] = {}
     failed: dict[str, str] = {}
-    for run in runs:
-        lists = run.evaluation.get("ranked") or ()
-        if not lists or evidence.weights(run) is None:
-            continue
+    for run, lists in evidence.with_model(runs):
         try:
             method = evidence.model(run)
             chosen = feature if feature in method.features else run.evaluation.get("feature")

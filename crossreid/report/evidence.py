@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,7 +57,7 @@ def features(run: Run, name: str | None = None) -> Features | None:
     """The stored vectors of the run; with ``name`` those of that feature, embedded again where another one is
     stored. None where nothing is stored and nothing was asked for."""
     stored = read_features(run.features, run.evaluation.get("feature")) if run.features else None
-    return stored if name is None or (stored is not None and stored.name == name) else embed(run, name)
+    return stored if name is None or (stored is not None and stored.name == name) else embed_again(run, name)
 
 
 def read_features(path: Path, name: str | None = None) -> Features:
@@ -93,7 +93,7 @@ def read_features(path: Path, name: str | None = None) -> Features:
     return Features(vectors, stripes, labels, split, name, stored.protocol, stored.choose()[1])
 
 
-def embed(run: Run, name: str) -> Features:
+def embed_again(run: Run, name: str) -> Features:
     """Vectors of all of the protocol's images by the run's checkpoint."""
     from crossreid import evaluation
     from crossreid.engine import Engine
@@ -115,6 +115,14 @@ def weights(run: Run) -> Path | None:
         if (run.folder / name).is_file():
             return run.folder / name
     return None
+
+
+def with_model(runs: Sequence[Run]) -> Iterator[tuple[Run, Sequence[dict]]]:
+    """The runs that hold ranked lists and a trained model, each with its lists."""
+    for run in runs:
+        lists = run.evaluation.get("ranked") or ()
+        if lists and weights(run) is not None:
+            yield run, lists
 
 
 def model(run: Run):

@@ -28,7 +28,7 @@ def grouped(runs: Sequence[Run], by: str | None = None) -> list[Group]:
     alone.
     """
     keys = {key for run in runs for key in flatten(run.settings)}
-    if by is not None and not any(_named(key, (by,)) for key in keys):
+    if by is not None and not any(_one_of(key, (by,)) for key in keys):
         known = sorted({key.rpartition(".")[2] for key in keys} | keys)
         raise UserError(
             f"--group-by {by}: no run has such a setting{did_you_mean(by, known)}; expected one by which the runs "
@@ -41,7 +41,7 @@ def grouped(runs: Sequence[Run], by: str | None = None) -> list[Group]:
         fixed = {
             key: value
             for key, value in flat.items()
-            if not _named(key, free) and not key.startswith(_ELSEWHERE)
+            if not _one_of(key, free) and not key.startswith(_ELSEWHERE)
         }
         kept = (
             repr((_evaluated(run), sorted(fixed.items(), key=str)))
@@ -70,13 +70,13 @@ def _evaluated(run: Run) -> tuple | None:
     )
 
 
-def _named(key: str, names: Sequence[str]) -> bool:
+def _one_of(key: str, names: Sequence[str]) -> bool:
     return any(key == name or key.endswith(f".{name}") for name in names)
 
 
 def _differ(group: Sequence[Run]) -> bool:
     values = {
-        repr([(k, v) for k, v in flatten(run.settings).items() if _named(k, REPEATED)]) for run in group
+        repr([(k, v) for k, v in flatten(run.settings).items() if _one_of(k, REPEATED)]) for run in group
     }
     return len(group) == len(values)
 
@@ -88,7 +88,7 @@ def _names(groups: Sequence[tuple[Run, ...]]) -> list[str]:
         key
         for key in dict.fromkeys(key for flat in shared for key in flat)
         if key != "method.name"
-        and not _named(key, REPEATED)
+        and not _one_of(key, REPEATED)
         and not key.startswith(_ELSEWHERE)
         and len({repr(flat.get(key)) for flat in shared}) > 1
     ]

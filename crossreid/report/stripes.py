@@ -54,10 +54,7 @@ def stripe_path(left, right) -> StripePath:
 def section(runs: Sequence[Run], feature: str | None = None) -> Section:
     """For methods with stripes: of the first good, median and worst query, the nearest right and wrong image."""
     folded, failed = {}, {}
-    for run in runs:
-        lists = run.evaluation.get("ranked") or ()
-        if not lists or evidence.weights(run) is None:
-            continue
+    for run, lists in evidence.with_model(runs):
         try:
             method = evidence.model(run)
             wanted = [feature, run.evaluation.get("feature"), *method.features]
