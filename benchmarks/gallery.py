@@ -1,12 +1,16 @@
 """Galleries: how fast rows go in, how long a search takes, and what approximate search finds.
 
     python benchmarks/gallery.py [--stores memory lancedb] [--rows 10000 100000 1000000] [--folder FOLDER]
+    OMP_NUM_THREADS=1 python benchmarks/gallery.py --beside-faiss --rows 200000
 
 Vectors of 512 numbers: 20 images of each person around a random direction, at a cosine of about 0.7 to each other,
 from 10 cameras; the filter is one camera and a half of the time. Queries are new images of people in the gallery, the
 first 20 are asked for, and times are medians of single queries. The memory store shows what a plain matrix product
 costs. Each store runs in a process of its own; memory is the largest resident set of that process, less what it held
 before the first row.
+
+With --beside-faiss a gallery in a folder is compared with faiss (``pip install faiss-cpu``) and NumPy in one process,
+by processor time and for the first 50.
 """
 
 from __future__ import annotations
@@ -107,6 +111,74 @@ def measure(store: str, sizes: list[int], folder: str) -> None:
     gallery.close()
 
 
+def beside_faiss(rows: int, folder: str) -> None:
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    vectors = np.concatenate([images(start, min(start + BATCH, rows)) for start in range(0, rows, BATCH)])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    known = entries(0, rows)
+    people = np.random.default_rng(1).integers(0, rows // 20, QUERIES)
+    queries = np.concatenate([images(20 * person, 20 * person + 1, 1) for person in people])
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    kept = np.array([row for row, entry in enumerate(known) if entry.camera == "3" and entry.time < 0.5])
+
+    def used(function, *given, **settings) -> float:
+        started = time.process_time()
+        function(*given, **settings)
+        return time.process_time() - started
+
+    def single(search) -> float:
+        """Milliseconds of processor time of one query."""
+        search(queries[0])
+        return 1e3 * float(np.median([used(search, query) for query in queries]))
+
+    def show(name: str, value: float, other: float | None = None, words: str = "") -> None:
+        ratio = "" if other is None else f"  ratio {value / other:.2f}"
+        print(f"{name:<46} {value:10.1f}{ratio}{words}", flush=True)
+
+    flat = faiss.IndexFlatIP(DIMENSION)
+    flat.add(vectors)
+    few = vectors[kept]
+    gallery = Gallery.create(f"{folder}/beside", dimension=DIMENSION, fingerprint="benchmark")
+    adding = sum(
+        used(gallery.add, known[at : at + BATCH], vectors[at : at + BATCH]) for at in range(0, rows, BATCH)
+    )
+    show("rows added, a second", rows / adding)
+    theirs = single(lambda query: flat.search(query[None], 50))
+    show("faiss flat, ms", theirs)
+    show("NumPy, product and first 50, ms", single(lambda query: np.argpartition(vectors @ query, -50)))
+    show("exact, ms", single(lambda query: gallery.search(query, 50)), theirs)
+    scan = single(lambda query: np.argpartition(vectors[kept] @ query, -50))
+    show(f"NumPy, {len(kept)} rows picked and multiplied, ms", scan)
+    show("NumPy, a copy of these alone, ms", single(lambda query: np.argpartition(few @ query, -50)))
+    show("exact, filter, ms", single(lambda query: gallery.search(query, 50, FILTER)), scan)
+    cells = round(4 * rows**0.5)
+    inverted = faiss.IndexIVFFlat(faiss.IndexFlatIP(DIMENSION), DIMENSION, cells, faiss.METRIC_INNER_PRODUCT)
+    show(
+        "faiss IVF built, s",
+        used(lambda: (inverted.train(vectors[:: max(1, rows // (40 * cells))]), inverted.add(vectors))),
+    )
+    show("index built, s", used(gallery.build_index))
+    truth = flat.search(queries, 50)[1]
+    keys = [{known[place].key for place in places} for places in truth]
+    for inverted.nprobe in (cells // 32, cells // 8):
+        found = inverted.search(queries, 50)[1]
+        shared = np.mean([len({*one} & {*other}) / 50 for one, other in zip(truth, found)])
+        theirs = single(lambda query: inverted.search(query[None], 50))
+        show(
+            f"faiss IVF, {inverted.nprobe} of {cells} cells, ms", theirs, words=f"  recall at 50 {shared:.3f}"
+        )
+    found = [gallery.search(query, 50, approximate=True)[0] for query in queries]
+    shared = np.mean([len({hit.entry.key for hit in hits} & key) / 50 for hits, key in zip(found, keys)])
+    ours = single(lambda query: gallery.search(query, 50, approximate=True))
+    show("approximate, ms", ours, theirs, f"  recall at 50 {shared:.3f}")
+    info = gallery.info()
+    print(f"recall at 20 when the index was built {info.recall:.3f}, within filters {info.recall_within:.3f}")
+    print(f"memory {peak():.2f} GiB at most, faiss's and the vectors' among it")
+    gallery.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stores", nargs="+", default=["memory", "lancedb"])
@@ -114,8 +186,16 @@ def main() -> None:
     parser.add_argument(
         "--folder", help="where galleries are made, and removed again (default: a temporary one)"
     )
+    parser.add_argument(
+        "--beside-faiss", action="store_true", help="a gallery in a folder, faiss and NumPy in one process"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.beside_faiss:
+        for rows in given.rows:
+            with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+                beside_faiss(rows, folder)
+        return
     if given.one:
         measure(given.one, given.rows, given.folder)
         return

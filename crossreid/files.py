@@ -88,10 +88,7 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
         try:
             remote = path.open("rb")
         except Exception as error:  # each kind of store has its own
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UserError(
-                f"{path}: cannot be opened ({reason}); check the address, and whether you may read it"
-            ) from error
+            raise _unanswered(path, error) from error
         with remote:
             yield remote
         return
@@ -129,6 +126,23 @@ def understood(path: str | Path, expected: str) -> Iterator[None]:
         if not reason or isinstance(error, (LookupError, TypeError, AttributeError)):
             reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
         raise UserError(f"{path} cannot be read ({reason}): {expected}") from error
+
+
+def piece(path: str | Path, start: int, length: int) -> bytes:
+    """At most so many bytes of a file from a place on; of a file at an address only these are fetched."""
+    if not isinstance(path, str | Path) and is_address(path):
+        try:
+            return path.fs.cat_file(path.path, start=start, end=start + length)
+        except Exception as error:
+            raise _unanswered(path, error) from error
+    with opened(path) as file:
+        file.seek(start)
+        return file.read(length)
+
+
+def _unanswered(path: object, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return UserError(f"{path}: cannot be opened ({reason}); check the address, and whether you may read it")
 
 
 def as_path(value: object, what: str) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +26,8 @@ from crossreid.records import Image, UserError, pip_install
 
 # Images of a piece, which is what is lost of a process that dies, and the rows of a fragment.
 IMAGES = 1024
+# Seconds that the head of a cluster may take to answer.
+PATIENCE = 30
 
 Piece = tuple[int, list[Image]]
 Work = Callable[[int, list[Image]], Any]
@@ -47,7 +50,10 @@ def connected(address: str) -> Iterator[None]:
         ) from error
     for name in ("ray.data", "ray.data._internal"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit() and "://" not in address:  # Ray itself would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
         ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of as many kinds as Ray has parts
         where = f"at {address}" if address else "on this machine"

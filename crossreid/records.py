@@ -25,12 +25,13 @@ VISIBLE, INFRARED = MODALITIES = ("visible", "infrared")
 class Image:
     """One image of one person, as a reader of a data set yields it.
 
-    path: the file; with ``array_index`` a prepared array (``.npy``), with ``box`` a whole frame.
+    path: the file; with ``array_index`` one that holds many images, with ``box`` a whole frame.
     identity, camera: the data set's own numbers, not class indices; 0 where nobody told them.
     modality: ``"visible"`` or ``"infrared"``; ``""`` where nobody told it, which readers of data sets never give.
     domain: position of the data set among those in use; identities and cameras of different domains never mix.
     time: when it was taken, in seconds since 1970 (UTC), where it is known.
-    array_index: index of the image in the prepared array.
+    array_index: where in that file: the row of a prepared array (``.npy``), the offset of the header in a tar, the row
+        id in a Lance data set (``.lance``).
     box: (left, top, right, bottom) in pixels of the frame.
     others: further files of the tracklet that this one begins, where tracklets and not images are evaluated.
     extra: what else its table or name tells, as text by column: ``path``, ``identity`` and ``camera`` as they were

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -308,6 +309,12 @@ def test_a_gallery_is_filled_as_by_one_process_also_when_one_is_killed(cluster, 
 
 
 def test_what_cannot_be_reached_is_told(capsys, tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        words = ["embed", "small", str(tmp_path), "--out", str(tmp_path / "out"), "--ray", address]
+        assert main(words) == 2
+    assert f"no Ray cluster answers at {address} (" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["embed", "small", str(tmp_path), "--out", str(tmp_path / "out"), "--ray"]) == 2
     assert "--ray needs Ray Data, which is not installed" in capsys.readouterr().err

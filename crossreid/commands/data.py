@@ -1,4 +1,4 @@
-"""List, check, make or prepare data sets.
+"""List, check, make or prepare data sets, or put them into shards.
 
 examples:
     crossreid data list
@@ -6,6 +6,8 @@ examples:
     crossreid data check sysu_mm01 /data/SYSU-MM01
     crossreid data check folder people --settings.pattern '(?P<identity>-?\\d+)_c(?P<camera>\\d+)'
     crossreid data prepare market1501 market --size 256 128
+    crossreid data shards market1501 market shards
+    crossreid data index s3://bucket/shards --out shards.csv
 """
 
 from __future__ import annotations
@@ -18,14 +20,18 @@ from crossreid.records import UserError
 
 def run(words: list[str]) -> None:
     parser = parsing.parser("data", __doc__)
-    acts = parser.add_subparsers(dest="act", required=True, metavar="list|check|make|prepare")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="list|check|make|prepare|shards|index")
     acts.add_parser("list", help="what is known of each data set, and where to apply for it")
     check = acts.add_parser("check", help="compare a copy on disk with what is known of the data set")
     make = acts.add_parser("make", help="write a synthetic copy in the data set's own layout")
     prepare = acts.add_parser(
         "prepare", help="decode images once, into arrays that training maps into memory"
     )
-    for act in (check, make, prepare):
+    shards = acts.add_parser(
+        "shards", help="copy a data set into tars in the layout of WebDataset, with a table of what is where"
+    )
+    index = acts.add_parser("index", help="write the table of the images in such tars, wherever they lie")
+    for act in (check, make, prepare, shards):
         act.add_argument("name", help="name of the data set, as `crossreid data list` shows it")
         act.add_argument("root", type=Path, help="its folder")
     make.add_argument("--identities", type=int, default=40, help="how many people (default: %(default)s)")
@@ -43,7 +49,13 @@ def run(words: list[str]) -> None:
     prepare.add_argument(
         "--interpolation", choices=("bilinear", "bicubic", "lanczos"), help="default: by data set"
     )
-    for act in (check, prepare):
+    shards.add_argument("out", type=Path, help="a new folder for the shards and index.csv")
+    shards.add_argument(
+        "--size", type=float, default=256, metavar="MB", help="of a shard, about (default: %(default)s)"
+    )
+    index.add_argument("places", nargs="+", help="tars, or folders of them; s3://... and the like by fsspec")
+    index.add_argument("--out", type=Path, help="the table (default: index.csv in the folder)")
+    for act in (check, prepare, shards):
         act.epilog = "Settings of the data set's reader follow as --settings.NAME VALUE."
     parsing.show_examples(acts, "data", __doc__)
     chosen, rest = parsing.parse(parser, words)
@@ -75,6 +87,21 @@ def run(words: list[str]) -> None:
         if chosen.images is not None:
             options["images"] = chosen.images
         print(f"wrote {write(chosen.name, chosen.root, workers=chosen.workers, **options)}")
+    elif chosen.act == "shards":
+        from crossreid.data import read
+        from crossreid.data.shards import write as write_shards
+
+        splits = read(chosen.name, chosen.root, **settings)
+        table = write_shards(splits, chosen.out, round(chosen.size * 1e6))
+        print(f"wrote {table}\nTrain from it with --data.name csv --data.roots.csv {table}")
+    elif chosen.act == "index":
+        from crossreid.data.shards import TABLE
+        from crossreid.data.shards import index as list_shards
+
+        beside = Path(chosen.places[0])
+        if chosen.out is None and not beside.is_dir():
+            raise UserError(f"{beside} is no folder of this computer: say with --out where the table goes")
+        print(f"wrote {list_shards(chosen.places, chosen.out or beside / TABLE)}")
     else:
         from crossreid.data.prepare import prepare as decode
 

@@ -44,7 +44,7 @@ from crossreid.data.sets import (
 )
 from crossreid.data.source import Counts, Finding, Source
 from crossreid.data.splitting import hold_out
-from crossreid.files import as_path
+from crossreid.files import as_path, is_address, place
 from crossreid.records import Image, UserError, counted, did_you_mean
 
 SOURCES: dict[str, Source] = {
@@ -104,12 +104,16 @@ def read(
         settings["all_images"] = True
     if held_out and not all_images:
         settings = {**settings, **source.validation}
-    splits = source.read(as_path(root, "the folder of a data set").expanduser(), **settings)
+    splits = source.read(_place(root), **settings)
     if all_images:
         splits = everything(splits)
     if held_out and "validation" not in splits:
         splits["train"], splits["validation"] = hold_out(splits.get("train", []), held_out)
     return splits
+
+
+def _place(root: str | os.PathLike) -> Path:
+    return place(str(root)) if is_address(root) else as_path(root, "the folder of a data set").expanduser()
 
 
 def locate(name: str, roots: Mapping[str, str | Path] | None = None) -> Path:
@@ -119,8 +123,8 @@ def locate(name: str, roots: Mapping[str, str | Path] | None = None) -> Path:
     """
     source = get(name)
     if roots and roots.get(name):
-        root = Path(roots[name]).expanduser()
-        if not root.exists():
+        root = _place(roots[name])
+        if not is_address(root) and not root.exists():
             raise UserError(f"{source.title}: {root}, given as data.roots.{name}, does not exist.")
         return root
     both = f"set data.roots.{name} to its folder, or CROSSREID_DATA to the folder that holds {source.folder}"

@@ -15,6 +15,7 @@ from crossreid import outside
 from crossreid.data import augmentations, prepared
 from crossreid.data.sampling import SAMPLERS, Sampler
 from crossreid.data.settings import DataConfig, LoaderConfig
+from crossreid.images import lance
 from crossreid.images.reading import read
 from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, coded, identities
 
@@ -207,6 +208,8 @@ def _data_loader(dataset, keys, workers: int, device):
     import torch
     from torch.utils.data import DataLoader
 
+    if any(image.path.suffix.lower() == lance.SUFFIX for image in dataset.images):
+        workers = 0  # the threads of LanceDB do not come along into a process that is forked
     return DataLoader(
         dataset,
         batch_size=None,

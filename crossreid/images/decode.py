@@ -101,11 +101,18 @@ def frame(
         yield pixels
 
 
-def check(path: str | Path, *, limit_pixels: int = PIXEL_LIMIT, limit_bytes: int = BYTE_LIMIT) -> None:
-    """Raise the UserError that ``decode`` would, as far as the beginning of the file can tell; takes well under a
-    millisecond. A file that breaks off later passes."""
-    name = str(path)
-    with _refusing(name), files.opened(path) as file:
+def check(
+    source: str | Path | bytes,
+    *,
+    limit_pixels: int = PIXEL_LIMIT,
+    limit_bytes: int = BYTE_LIMIT,
+    name: str = "",
+) -> None:
+    """Raise the UserError that ``decode`` would, as far as the beginning of the file, or of its bytes, can tell; takes
+    well under a millisecond. A file that breaks off later passes."""
+    name = name or str(source)
+    opened = io.BytesIO(source) if isinstance(source, bytes) else files.opened(source)
+    with _refusing(name), opened as file:
         _check_bytes(_length(file), limit_bytes, name)
         with PILImage.open(file, formats=FORMATS) as image:
             _check_size(image.size, limit_pixels, name)

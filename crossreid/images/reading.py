@@ -15,10 +15,13 @@ from typing import TypeVar
 import numpy as np
 
 from crossreid.formats.arrays import map_npy
+from crossreid.images import lance, tars
 from crossreid.images.decode import check, crop, frame
 from crossreid.images.listing import name_of
 from crossreid.records import Image, UserError, counted
 
+# Files in which images lie as their files are, and what gives their bytes by ``Image.array_index``.
+_PACKED = {tars.SUFFIX: tars.content, lance.SUFFIX: lance.content}
 THREADS = max(2, min(8, os.cpu_count() or 2))
 
 T = TypeVar("T")
@@ -40,6 +43,11 @@ def frame_of(image: Image) -> Iterator[np.ndarray]:
     ``crossreid.images.decode.frame``."""
     if image.array_index is None:
         with frame(image.path) as pixels:
+            yield pixels
+    elif packed := _PACKED.get(image.path.suffix.lower()):
+        with frame(
+            packed(image.path, image.array_index), name=_named(image.path, image.array_index)
+        ) as pixels:
             yield pixels
     else:
         yield _from_array(image.path, image.array_index)
@@ -105,13 +113,23 @@ def batches(found: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def unreadable(images: Sequence[Image]) -> dict[int, str]:
     """Position -> reason of images whose headers already show that they cannot be read: a look ahead of long work."""
-    paths = list(dict.fromkeys(image.path for image in images if image.array_index is None))
-    with ThreadPoolExecutor(THREADS) as pool, bar("check", len(paths), leave=False) as progress:
-        reasons: dict[Path, str | None] = {}
-        for path, found in zip(paths, pool.map(_reason, paths)):
-            reasons[path] = found
+    places = list(
+        dict.fromkeys(
+            (image.path, image.array_index)
+            for image in images
+            if image.array_index is None or image.path.suffix.lower() in _PACKED
+        )
+    )
+    with ThreadPoolExecutor(THREADS) as pool, bar("check", len(places), leave=False) as progress:
+        reasons: dict[tuple, str] = {}
+        for place, found in zip(places, pool.map(_reason, places)):
+            reasons[place] = found
             progress.update(1)
-    return {at: reason for at, image in enumerate(images) if (reason := reasons.get(image.path))}
+    return {
+        at: reason
+        for at, image in enumerate(images)
+        if (reason := reasons.get((image.path, image.array_index)))
+    }
 
 
 class _NoBar:
@@ -137,9 +155,17 @@ def bar(title: str, total: int, shown: bool | None = None, **settings):
     )
 
 
-def _reason(path: Path) -> str:
+def _named(path: Path, index: int) -> str:
+    return f"{path}, the image at {index}"
+
+
+def _reason(place: tuple[Path, int | None]) -> str:
+    path, index = place
     try:
-        check(path)
+        if index is None:
+            check(path)
+        else:
+            check(_PACKED[path.suffix.lower()](path, index), name=_named(path, index))
     except UserError as error:
         return str(error)
     return ""

@@ -11,16 +11,16 @@ from datetime import datetime
 from pathlib import Path
 
 from crossreid import files
-from crossreid.images import decode, labels, timestamps
+from crossreid.images import decode, labels, lance, tars, timestamps
 from crossreid.records import Image, UserError, counted, pip_install
 
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
-KNOWN = ("path", "identity", "camera", "modality", "split", "time", *BOX_COLUMNS)
-SUFFIXES = (".csv", ".tsv", ".parquet", ".lance")
+KNOWN = ("path", "identity", "camera", "modality", "split", "time", *BOX_COLUMNS, "offset")
+SUFFIXES = (".csv", ".tsv", ".parquet", lance.SUFFIX)
 # Stores of objects to which a line of a table may lead, wherever the table lies.
 STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss")
 # What is told by fields of an image is not repeated as text.
-_FIELDS = ("modality", "time", *BOX_COLUMNS)
+_FIELDS = ("modality", "time", *BOX_COLUMNS, "offset", lance.ROW)
 
 
 def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> list[tuple[int, Image]]:
@@ -29,14 +29,18 @@ def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> 
     table: a text file in UTF-8 whose first line names the columns, with commas, semicolons or tabs between them; a
         Parquet file; or a Lance data set. Of the last two, lines are numbered from 1.
         ``path`` (relative to the table) must be there; ``identity``, ``camera``, ``modality``, ``split``, ``time`` and
-        a box in pixels, ``x0``, ``y0``, ``x1``, ``y1``, may be. Other columns are kept in ``Image.extra``, and a
-        warning names them.
+        a box in pixels, ``x0``, ``y0``, ``x1``, ``y1``, may be; ``offset`` where the path is that of a tar, see
+        ``crossreid.images.tars``. Other columns are kept in ``Image.extra``, and a warning names them. A Lance data set
+        without ``path`` may have a column ``image``, the bytes of each file.
     needed: columns that must be there, with something in every line.
     modality: of images whose line does not give one.
 
     Identities and cameras that are not all whole numbers are numbered in sorted order; as they were written they stand
     in ``extra``, like ``path`` and ``split``. Raises UserError that gives the line.
     """
+    packed = lance.holds_images(table)
+    if packed:
+        needed = [column for column in needed if column != "path"]
     lines = list(lines_of(table, lambda columns: _check_columns(table, columns, needed)))
     if not lines:
         raise UserError(
@@ -49,10 +53,12 @@ def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> 
             if not line[column]:
                 raise UserError(f"{where}: no {column} is given. Fill it in, or remove the line.")
         word, when = line.get("modality"), line.get("time")
+        path = table if packed else path_of(table, line["path"])
         image = Image(
-            path_of(table, line["path"]),
+            path,
             modality=labels.modality(word, where) if word else modality,
             time=timestamps.taken(when, f"{where}: time") if when else None,
+            array_index=int(line[lance.ROW]) if packed else _offset(path, line.get("offset", ""), where),
             box=_box(line, where),
             extra={name: text for name, text in line.items() if name not in _FIELDS},
         )
@@ -119,10 +125,10 @@ def _rows(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple[int
     for batch in _batches(table):
         if columns is None:
             columns = [name.strip().lower() for name in batch.schema.names]
-            check(columns)
+            check([name for name in columns if name != lance.ROW])
         for values in zip(*(column.to_pylist() for column in batch.columns)):
             number += 1
-            yield number, {name: _text(value) for name, value in zip(columns, values)}
+            yield number, {name: text_of(value) for name, value in zip(columns, values)}
 
 
 def _batches(table: Path) -> Iterator:
@@ -134,18 +140,14 @@ def _batches(table: Path) -> Iterator:
             raise UserError(f"{table} needs pyarrow, which is not installed: {pip_install('ray')}") from error
         with files.opened(table) as file, files.understood(table, expected):
             content = pyarrow.parquet.ParquetFile(file)
-            yield from content.iter_batches(columns=_told(content.schema_arrow))
+            yield from content.iter_batches(columns=told(content.schema_arrow))
         return
-    try:
-        import lancedb
-    except ImportError as error:
-        raise UserError(f"{table} needs LanceDB, which is not installed: {pip_install('search')}") from error
     with files.understood(table, f"{expected}, and a folder that Lance wrote"):
-        rows = lancedb.connect(str(table.parent)).open_table(table.stem)
-        yield from rows.search().select(_told(rows.schema)).to_batches()
+        rows = lance.opened(table)
+        yield from rows.search().select(told(rows.schema)).with_row_id(lance.holds_images(table)).to_batches()
 
 
-def _told(schema) -> list[str]:
+def told(schema) -> list[str]:
     """The columns that hold neither lists nor bytes."""
     from pyarrow import types
 
@@ -153,13 +155,30 @@ def _told(schema) -> list[str]:
     return [field.name for field in schema if not any(kind(field.type) for kind in kinds)]
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """A value of a column, as somebody would write it into a CSV file."""
     # pandas makes fractions of a column of whole numbers of which one is missing, which then is not a number.
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value.isoformat() if isinstance(value, datetime) else str(value).strip()
+
+
+def _offset(path: Path, text: str, where: str) -> int | None:
+    """Where in a tar the image lies."""
+    if path.suffix.lower() != tars.SUFFIX:
+        if text:
+            raise UserError(
+                f"{where}: an offset is given, but {path.name} is not a tar: give the path of one, or leave it empty"
+            )
+        return None
+    if not text.isascii() or not text.isdecimal():
+        raise UserError(
+            f"{where}: the offset in {path.name} is {text!r}, but a whole number was expected: make the table with "
+            "`crossreid data index`"
+        )
+    return int(text)
 
 
 def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -> None:

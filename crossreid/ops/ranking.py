@@ -96,7 +96,8 @@ def evaluate_blocks(
     """Scores of a search whose distances are made block by block.
 
     rows: called with the first and the last query plus one, returns their distances (stop - start, G). It is
-        called once a block, in order; what it returns is left as it is, unless it is a ``Rows``.
+        called once for each block, in order where there are no ``workers``; what it returns is left as it is, unless
+        it is a ``Rows``.
     query_ids, gallery_ids, query_cameras, gallery_cameras: (Q,) and (G,) whole numbers; cameras may be left
         out.
     excluded: which pairs are disregarded: ``"same_camera"`` those of the same identity and camera (nothing

@@ -324,6 +324,36 @@ def _read_tables(folder):
         assert candidate.path
 
 
+def _make_shards(folder):
+    import tarfile
+
+    from tiny_layouts import image
+
+    folder.mkdir()
+    for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(folder / f"{kind}.tar", "w", format=kind) as shard:
+            for number in range(2):
+                file = folder / f"{number}.png"
+                image(file, number)
+                # Names of more than 100 letters need a header of their own.
+                shard.add(file, f"{'long' * 30}/{number}.png")
+                labels = b'{"identity": %d, "camera": 1, "split": "train"}' % number
+                member = tarfile.TarInfo(f"{'long' * 30}/{number}.json")
+                member.size = len(labels)
+                shard.addfile(member, io.BytesIO(labels))
+                file.unlink()
+
+
+def _read_shards(folder):
+    from crossreid import data
+    from crossreid.data.shards import index
+    from crossreid.images.reading import read
+
+    for images in data.read("csv", index([folder], folder / "index.csv"), train_share=1).values():
+        for each in images:
+            read(each)
+
+
 def _make_tracklets(folder):
     import test_tracklets
 
@@ -623,6 +653,7 @@ READERS = {
     "sysu": Reader(_make_sysu, _read_sysu, ("*.npy", "*.txt")),
     "prepared": Reader(_make_prepared, _read_prepared, ("crossreid*",), by_kind),
     "tables": Reader(_make_tables, _read_tables, ("*.csv",)),
+    "shards": Reader(_make_shards, _read_shards, ("*.tar",)),
     "tracklets": Reader(
         _make_tracklets, _read_tracklets, ("*.npz", "*.csv", "*.txt", "*.ini"), _odd_tracklets
     ),

@@ -1,4 +1,4 @@
-"""Own images listed in a table: a CSV file with one line for each image."""
+"""Own images listed in a table: a CSV file with one line for each image, or a Lance data set with a row for each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from crossreid.data import own
 from crossreid.data.source import Source
-from crossreid.images import labels, tables
-from crossreid.images.listing import SUFFIXES, is_image
+from crossreid.files import is_address
+from crossreid.images import labels, lance, tables, tars
+from crossreid.images.listing import SUFFIXES, is_image, name_of
 from crossreid.records import VISIBLE, Image, UserError
 
 
@@ -26,15 +27,16 @@ def read(
     """
     table = _table(root)
     lines: dict[tuple, int] = {}
+    there: set[Path] = set()
     found = []
     for line, image in tables.read(table, ("path", "identity", "camera"), VISIBLE):
         where = f"{table}, line {line}"
-        _check_file(image, where)
-        first = lines.setdefault((image.path, image.box), line)
+        _check_file(image, where, there)
+        first = lines.setdefault((image.path, image.array_index, image.box), line)
         if first != line:
             box = f" with the same box {image.box}" if image.box else ""
             raise UserError(
-                f"{where}: {image.extra['path']}{box} was listed on line {first} already. Remove one of the lines."
+                f"{where}: {name_of(image)}{box} was listed on line {first} already. Remove one of the lines."
             )
         split = image.extra.get("split", "").lower()
         if "split" in image.extra and split not in own.SPLITS:
@@ -49,7 +51,7 @@ def read(
 
 
 def _table(root: Path) -> Path:
-    if root.is_file():
+    if is_address(root) or root.is_file() or root.suffix.lower() == lance.SUFFIX:
         return root
     if not root.exists():
         raise UserError(f"the table {root} does not exist: give a CSV file, or the folder that holds one.")
@@ -57,6 +59,11 @@ def _table(root: Path) -> Path:
         path.name for path in root.iterdir() if path.suffix.lower() in tables.SUFFIXES and path.is_file()
     )
     found = [name for name in found if name[0] != "."]
+    if not found and any(name.suffix.lower() == tars.SUFFIX for name in root.iterdir()):
+        raise UserError(
+            f"{root} holds tars and no table that says where in them the images are: make one with `crossreid data "
+            f"index {root}`"
+        )
     if len(found) != 1:
         raise UserError(
             f"{root} holds {len(found)} CSV files ({', '.join(found) or 'none'}), but one was expected: "
@@ -65,8 +72,14 @@ def _table(root: Path) -> Path:
     return root / found[0]
 
 
-def _check_file(image: Image, where: str) -> None:
-    if not is_image(image.path.name):
+def _check_file(image: Image, where: str, there: set[Path]) -> None:
+    """there: files that were found, to which those of a table are added; files elsewhere are not looked for."""
+    if image.path in there or is_address(image.path):
+        return
+    if image.array_index is not None and image.path.exists():
+        there.add(image.path)
+        return
+    if image.array_index is None and not is_image(image.path.name):
         raise UserError(
             f"{where}: {image.extra['path']!r} is not the name of an image ({', '.join(sorted(SUFFIXES))})."
         )
@@ -82,9 +95,10 @@ SOURCE = Source(
     paper="",
     obtain="Your own images.",
     licence="yours",
-    caveats="A CSV file in UTF-8 with a line of column names.",
+    caveats="A CSV file in UTF-8 with a line of column names, or a Lance data set with such columns.",
     layout="""images.csv with the columns path, identity, camera
-  and, if wanted, modality, split, time, x0, y0, x1, y1 and others; paths relative to the table""",
+  and, if wanted, modality, split, time, x0, y0, x1, y1 and others; paths relative to the table;
+with the column offset, images in tars (crossreid data index)""",
     folder="csv",
     settings=("train_share", "seed", "keep_junk"),
     read=read,

@@ -1,0 +1,334 @@
+"""Data sets in shards, tars and Lance, and training from them."""
+
+import io
+import json
+import os
+import tarfile
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+import two_processes
+
+from crossreid import __main__, checkpoint, config, data, training
+from crossreid.data import provenance, shards
+from crossreid.data.loading import Loader, training_set
+from crossreid.data.settings import DataConfig, LoaderConfig
+from crossreid.images import tars
+from crossreid.images.reading import read
+from crossreid.records import UserError
+
+
+def packed(images, place):
+    """The same images as a Lance data set."""
+    import lancedb
+    import pyarrow as pa
+
+    rows = [
+        {
+            "image": image.path.read_bytes(),
+            "identity": image.identity,
+            "camera": image.camera,
+            "split": "train",
+        }
+        for image in images
+    ]
+    half = len(rows) // 2
+    table = lancedb.connect(place.parent).create_table(place.stem, pa.Table.from_pylist(rows[:half]))
+    table.add(pa.Table.from_pylist(rows[half:]))
+    return place
+
+
+@pytest.fixture(scope="module")
+def copies(market, tmp_path_factory):
+    """The table of a copy in shards of a few images each, and a copy of the training images in Lance."""
+    folder = tmp_path_factory.mktemp("shards")
+    splits = data.read("market1501", market)
+    table = shards.write(splits, folder / "tars", size=50_000)
+    return table, packed(splits["train"], folder / "people.lance")
+
+
+def labels_of(images):
+    return [(image.identity, image.camera, image.modality) for image in images]
+
+
+def test_a_copy_in_shards_is_the_data_set(market, copies):
+    splits = data.read("market1501", market)
+    found = data.read("csv", copies[0])
+    assert len(list(copies[0].parent.glob("*.tar"))) > 3
+    assert {name: labels_of(some) for name, some in found.items()} == {
+        name: labels_of(some) for name, some in splits.items()
+    }
+    for name, some in splits.items():
+        assert all(np.array_equal(read(one), read(other)) for one, other in zip(some, found[name]))
+    assert provenance.rendered(found["train"]) == 1
+    (lanced,) = data.read("csv", copies[1]).values()
+    assert labels_of(lanced) == labels_of(splits["train"])
+    assert all(np.array_equal(read(one), read(other)) for one, other in zip(splits["train"], lanced))
+    assert [each.severity for each in data.check("csv", copies[0])].count("error") == 0
+
+
+def batches(name, root, count, workers=0, **where):
+    inputs = DataConfig(name=name, roots={name: str(root)}, size=(48, 24), workers=workers)
+    images, labels, _, _ = training_set(inputs)
+    loader = Loader(images, labels, LoaderConfig("identity", 2, 3), inputs, seed=3, **where)
+    found = [(at, batch.images, batch.target) for at, batch in islice(loader, count)]
+    state = loader.state()
+    loader.close()
+    return found, state
+
+
+def assert_equal(ones, others):
+    for (at, pixels, target), (other_at, other_pixels, other_target) in zip(ones, others, strict=True):
+        assert at == other_at and torch.equal(pixels, other_pixels) and torch.equal(target, other_target)
+
+
+@pytest.mark.parametrize("kind", (0, 1))
+def test_batches_are_those_of_the_folder(market, copies, kind):
+    whole, _ = batches("market1501", market, 7)
+    assert_equal(batches("csv", copies[kind], 7)[0], whole)
+    first, state = batches("csv", copies[kind], 3)
+    assert_equal([*first, *batches("csv", copies[kind], 4, state=state)[0]], whole)
+
+
+@pytest.mark.slow
+def test_workers_read_shards(market, copies):
+    assert_equal(batches("csv", copies[0], 3, workers=1)[0], batches("market1501", market, 3)[0])
+
+
+def _train(rank, trees, folder):
+    """Train by each tree of settings, and note how many images of shards this process has read."""
+    from crossreid.images import reading
+
+    drawn = []
+    for suffix, content in list(reading._PACKED.items()):
+        reading._PACKED[suffix] = lambda *place, _content=content: drawn.append(place) or _content(*place)
+    counts = []
+    for number, tree in enumerate(trees):
+        training.train(config.load(tree), folder / str(number), evaluate=False)
+        counts.append(len(drawn))
+    (folder / f"{rank}.json").write_text(json.dumps(counts))
+
+
+@pytest.mark.slow
+def test_two_processes_read_their_shares_and_take_equal_steps(experiment, copies, tmp_path):
+    changes = [{"name": "csv", "roots": {"csv": str(place)}} for place in copies]
+    trees = [experiment, *(experiment | {"data": experiment["data"] | each} for each in changes)]
+    two_processes.run(_train, trees, tmp_path)
+    whole, *others = (checkpoint.read(tmp_path / str(number) / "last.pt") for number in range(3))
+    for other in others:
+        assert other["training"]["steps"] == whole["training"]["steps"] == 4
+        assert all(torch.equal(value, other["weights"][key]) for key, value in whole["weights"].items())
+    # Four steps of a batch of six images in each process; a batch may be drawn ahead.
+    for rank in range(2):
+        none, tarred, lanced = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert none == 0 and 24 <= tarred <= 30 and 24 <= lanced - tarred <= 30
+
+
+def test_a_run_from_shards_is_resumed_exactly(experiment, copies, tmp_path):
+    tree = experiment | {"data": experiment["data"] | {"name": "csv", "roots": {"csv": str(copies[0])}}}
+    training.train(config.load(tree), tmp_path / "whole", evaluate=False)
+    training.train(config.load(tree, ["--train.epochs", "1"]), tmp_path / "run", evaluate=False)
+    training.train(config.load(tree), tmp_path / "run", evaluate=False, resume=True)
+    one, other = (checkpoint.read(tmp_path / name / "last.pt")["weights"] for name in ("whole", "run"))
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_shards_lie_at_addresses(copies, tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    memory, place = fsspec.filesystem("memory"), "memory://bucket/people"
+    memory.put(str(copies[0].parent), "/bucket/people", recursive=True)
+    table = shards.index([place], tmp_path / "index.csv")
+    assert f"{place}/000000.tar,0,1," in table.read_text()
+    here = data.read("csv", copies[0])["train"]
+    found = training_set(DataConfig(name="csv", roots={"csv": f"{place}/index.csv"}))[0]
+    assert labels_of(found) == labels_of(here)
+    assert all(np.array_equal(read(one), read(other)) for one, other in zip(here, found))
+    memory.rm("/bucket/people/000000.tar")
+    with pytest.raises(UserError, match=r"memory://bucket/people/000000\.tar: cannot be opened"):
+        read(found[0])
+
+
+# Tars of others
+
+
+def add(shard, name, content, **fields):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    for field, value in fields.items():
+        setattr(member, field, value)
+    shard.addfile(member, io.BytesIO(content))
+
+
+def tar(path, *files, **how):
+    with tarfile.open(path, "w", **how) as shard:
+        for name, content in files:
+            add(shard, name, content)
+    return path
+
+
+@pytest.fixture
+def image(market):
+    return next((market / "query").glob("*.jpg")).read_bytes()
+
+
+def indexed(path):
+    return data.read("csv", shards.index([path], path.parent / "own.csv"), train_share=1)["train"]
+
+
+@pytest.mark.parametrize("format", (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT))
+def test_tars_of_every_format(tmp_path, image, format):
+    """Names of more than 100 letters stand in headers of their own, which the offsets must pass over."""
+    long = "/".join(["folder" * 8] * 3)
+    path = tar(
+        tmp_path / "a.tar",
+        (f"{long}/one.JPG", image),
+        (f"{long}/one.json", b'{"Identity": "anna", "camera": "door", "other": [1]}'),
+        (f"{long}/two.seg.jpg", image),
+        (f"{long}/two.json", b'{"identity": "bert", "camera": "yard", "time": 5}'),
+        (f"{long}/notes.txt", b"without an image"),
+        format=format,
+    )
+    found = indexed(path)
+    assert [(each.extra["identity"], each.extra["camera"], each.time) for each in found] == [
+        ("anna", "door", None),
+        ("bert", "yard", 5.0),
+    ]
+    assert all(tars.content(path, each.array_index) == image for each in found)
+
+
+def test_classes_of_webdataset_are_identities(tmp_path, image):
+    path = tar(tmp_path / "a.tar", ("1.jpg", image), ("1.cls", b"7"), ("2.jpg", image), ("2.cls", b"9"))
+    assert labels_of(indexed(path)) == [(7, 1, "visible"), (9, 1, "visible")]
+
+
+def refused(path, *words):
+    with pytest.raises(UserError) as error:
+        indexed(path)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_hostile_tars_are_refused(tmp_path, image):
+    labelled = (("1.jpg", image), ("1.cls", b"7"), ("2.jpg", image), ("2.cls", b"9"))
+    whole = tar(tmp_path / "whole.tar", *labelled).read_bytes()
+    place = tmp_path / "a.tar"
+
+    def given(content):
+        place.write_bytes(content)
+        return place
+
+    refused(given(b""), "refused as an archive")
+    refused(given(image), "refused as an archive")
+    refused(given(whole[: len(image) // 2]), "refused as an archive")
+    # A damaged header in the middle, which tarfile takes for the end.
+    second = next(member.offset for member in tars.members(tmp_path / "whole.tar") if member.name == "2.jpg")
+    refused(given(whole[:second] + b"x" + whole[second + 1 :]), "is no header")
+    compressed = tar(tmp_path / "b.tar", *labelled)
+    with tarfile.open(compressed, "w:gz") as shard:
+        add(shard, "1.jpg", image)
+    refused(compressed, "not compressed")
+
+    def claiming(**fields):
+        with tarfile.open(place, "w") as shard:
+            member = tarfile.TarInfo("1.jpg")
+            for name, value in fields.items():
+                setattr(member, name, value)
+            shard.addfile(member)
+        return place
+
+    refused(claiming(size=2**40), "refused as an archive")  # it breaks off
+    claiming(size=2**28 + 1)
+    os.truncate(place, 2**28 + 2048)  # of which the disk holds the header alone
+    refused(place, "more than the 268 MB allowed")
+    refused(claiming(type=tarfile.XHDTYPE, size=2**32), "a header claims")
+    sparse = claiming(type=tarfile.GNUTYPE_SPARSE, size=0)
+    refused(sparse, "no plain file")
+    # Links and folders lead nowhere: they are passed over.
+    refused(claiming(type=tarfile.SYMTYPE, linkname="/etc/passwd"), "no images")
+    chain = tarfile.TarInfo("x")
+    chain.type, chain.size = tarfile.XHDTYPE, 0
+    refused(given(chain.tobuf(tarfile.USTAR_FORMAT) * 5000), "refused as an archive")
+
+
+def test_labels_that_are_wrong_are_named(tmp_path, image):
+    def refuses(*files_and_words):
+        files, words = files_and_words[:-1], files_and_words[-1]
+        refused(tar(tmp_path / "a.tar", *files), *words)
+
+    refuses(("1.jpg", image), ["a.tar: 1 has no labels", "expected .json"])
+    refuses(("1.jpg", image), ("1.json", b"[1]"), ["1.json"])
+    refuses(("1.jpg", image), ("1.json", b'{"camera": 1}'), ["no identity"])
+    refuses(("1.jpg", image), ("1.a.jpg", image), ("1.cls", b"1"), ["1 is 2 images"])
+    refuses(("1.jpg", image), ("1.json", b" " * (2**20 + 1)), ["1048577 bytes"])
+
+
+def test_a_table_that_belongs_to_another_tar(tmp_path, image):
+    path = tar(tmp_path / "a.tar", ("1.jpg", image), ("1.cls", b"7"))
+    (found,) = indexed(path)
+    tar(path, ("0.txt", b"moved" * 200), ("1.jpg", image), ("1.cls", b"7"))
+    for offset in (512, 700, 2**40):
+        with pytest.raises(UserError, match=f"no file begins at byte {offset}"):
+            tars.content(path, offset)
+    path.unlink()
+    with pytest.raises(UserError, match="cannot be opened"):
+        read(found)
+
+
+def test_tables_with_a_wrong_offset(tmp_path, image):
+    tar(tmp_path / "a.tar", ("1.jpg", image))
+    (tmp_path / "b.jpg").write_bytes(image)
+    for line, words in (
+        ("a.tar,-1", "offset in a.tar is '-1'"),
+        ("a.tar,", "offset in a.tar is ''"),
+        ("b.jpg,0", "b.jpg is not a tar"),
+        ("c.tar,0", "there is no image"),
+    ):
+        (tmp_path / "own.csv").write_text(f"path,offset,identity,camera\n{line},1,1\n")
+        with pytest.raises(UserError, match=words):
+            data.read("csv", tmp_path / "own.csv", train_share=1)
+
+
+def test_lance_that_is_wrong(copies, tmp_path):
+    import lancedb
+    import pyarrow as pa
+
+    with pytest.raises(UserError, match="Lance data set"):
+        data.read("csv", tmp_path / "nothing.lance")
+    connection = lancedb.connect(tmp_path)
+    connection.create_table("bare", pa.table({"identity": [1], "camera": [1]}))
+    with pytest.raises(UserError, match="missing path"):
+        data.read("csv", tmp_path / "bare.lance")
+    connection.create_table("nobody", pa.table({"image": [b"x"], "camera": [1]}))
+    with pytest.raises(UserError, match="missing identity"):
+        data.read("csv", tmp_path / "nobody.lance")
+    connection.create_table("broken", pa.table({"image": [b"x", None], "identity": [1, 1], "camera": [1, 2]}))
+    first, second = data.read("csv", tmp_path / "broken.lance", train_share=1)["train"]
+    with pytest.raises(UserError, match=r"broken\.lance, the image at 0"):
+        read(first)
+    with pytest.raises(UserError, match="no image in row 1"):
+        read(second)
+
+
+def test_the_commands_write_shards_and_tables(market, tmp_path, capsys):
+    __main__.main(["data", "shards", "market1501", str(market), str(tmp_path / "new"), "--size", "0.2"])
+    assert "--data.name csv" in capsys.readouterr().out
+    table = (tmp_path / "new" / "index.csv").read_bytes()
+    (tmp_path / "new" / "index.csv").unlink()
+    with pytest.raises(UserError, match="crossreid data index"):
+        data.read("csv", tmp_path / "new")
+    __main__.main(["data", "index", str(tmp_path / "new")])
+    assert (tmp_path / "new" / "index.csv").read_bytes() == table
+    with pytest.raises(UserError, match="not empty"):
+        shards.write(data.read("market1501", market), tmp_path / "new")
+
+
+def test_boxes_become_images_of_their_own(market, tmp_path):
+    whole = sorted((market / "query").glob("*.jpg"))[:2]
+    lines = [f"{path},{number},1,{number},2,20,40" for number, path in enumerate(whole)]
+    (tmp_path / "own.csv").write_text("path,identity,camera,x0,y0,x1,y1\n" + "\n".join(lines))
+    images = data.read("csv", tmp_path / "own.csv", train_share=1)
+    table = shards.write(images, tmp_path / "new")
+    found = data.read("csv", table)["train"]
+    assert all(each.box is None for each in found)
+    assert all(np.array_equal(read(one), read(other)) for one, other in zip(images["train"], found))
