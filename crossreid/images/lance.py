@@ -41,7 +41,9 @@ def holds_images(path: Path) -> bool:
 
 def content(path: Path, row: int) -> bytes:
     """The file of the image with that row id. Raises UserError where there is none."""
-    remedy = "the data set was changed since its rows were listed, or is damaged: begin again, or write it again"
+    remedy = (
+        "the data set was changed since its rows were listed, or is damaged: begin again, or write it again"
+    )
     with understood(path, remedy):
         found = opened(path).take_row_ids([row]).select(["image"]).to_arrow()
         if len(found) != 1 or found["image"][0].as_py() is None:
