@@ -101,8 +101,11 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path must be short
-    head = {**NODE, "temp_dir": folder, "include_dashboard": False}
+    ours = Path(folder, "ray")
+    ours.mkdir()
+    head = {**NODE, "temp_dir": str(ours), "include_dashboard": False}
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)  # where Ray writes the cluster's address too
         # Workers find this file and the library where the tests do.
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
         patch.setenv("RAY_worker_niceness", "0")  # and need not wait for everybody else, as they would
