@@ -37,7 +37,7 @@ class Visit:
             viewport={"width": width, "height": height}, accept_downloads=True, **settings
         )
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20000)
+        self.page.set_default_timeout(120000)  # other programs may want the processor too
         self.requests, self.errors = [], []
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
