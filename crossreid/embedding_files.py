@@ -181,14 +181,16 @@ def _room_for_stripes(count: int, embedder, out: Path, half: bool, log) -> np.nd
 
 
 def key_of(image: Image) -> bytes:
-    """Sixteen bytes that change when the image's file, the box or the modality does."""
+    """Sixteen bytes that change when the image's file, its place in that, the box or the modality does."""
     try:
         known = image.path.stat()
         state = [known.st_size, known.st_mtime_ns]
     except OSError:
         state = []
-    text = json.dumps([str(image.path.absolute()), state, image.box, image.modality])
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    told = [str(image.path.absolute()), state, image.box, image.modality]
+    if image.array_index is not None:
+        told.append(image.array_index)
+    return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).digest()
 
 
 class _Part:

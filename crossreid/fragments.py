@@ -151,11 +151,12 @@ def _begin(folder: Path, about: dict) -> None:
         raise UserError(
             f"{folder} holds {others[0]}, which is no fragment: choose a folder that is empty or does not exist"
         )
-    known = _read(folder / fragments[0]) if fragments else None
-    if known is not None and known[1]["fingerprint"] != about["fingerprint"]:
+    known = next(filter(None, (_read(folder / name) for name in fragments)), None)
+    same = ("fingerprint", "feature", "precision")
+    if known is not None and any(known[1].get(name) != about[name] for name in same):
         raise UserError(
-            f"{folder} was begun with another model, or by another version of crossreid: remove it, or choose another "
-            "folder"
+            f"{folder} was begun with another model, feature or precision, or by another version of crossreid: remove "
+            "it, or choose another folder"
         )
     (folder / ABOUT).unlink(missing_ok=True)
 
@@ -264,5 +265,5 @@ def _read(path: Path) -> tuple[int, dict] | None:
         with files.opened(path) as file:
             known = pq.read_metadata(file)
         return known.num_rows, json.loads(known.metadata[_SAID])
-    except (UserError, pa.ArrowInvalid, LookupError, TypeError, ValueError):
+    except (UserError, OSError, pa.ArrowInvalid, LookupError, TypeError, ValueError):
         return None

@@ -15,7 +15,8 @@ from crossreid import __main__, checkpoint, config, data, training
 from crossreid.data import provenance, shards
 from crossreid.data.loading import Loader, training_set
 from crossreid.data.settings import DataConfig, LoaderConfig
-from crossreid.images import tars
+from crossreid.embedding_files import key_of
+from crossreid.images import tables, tars
 from crossreid.images.reading import read
 from crossreid.records import UserError
 
@@ -67,6 +68,12 @@ def test_a_copy_in_shards_is_the_data_set(market, copies):
     assert labels_of(lanced) == labels_of(splits["train"])
     assert all(np.array_equal(read(one), read(other)) for one, other in zip(splits["train"], lanced))
     assert [each.severity for each in data.check("csv", copies[0])].count("error") == 0
+
+
+def test_each_image_of_a_shard_is_known_by_its_own_key(copies):
+    images = [image for _, image in tables.read(copies[0])]
+    keys = {key_of(image) for image in images}
+    assert len(keys) == len(images) > len({image.path for image in images})
 
 
 def batches(name, root, count, workers=0, **where):

@@ -68,6 +68,12 @@ def run(words: list[str]) -> None:
     if chosen.ray is not None:
         _run_on_ray(chosen)
         return
+    from crossreid.files import is_address
+
+    if is_address(chosen.out):
+        raise UserError(
+            f"--out is {chosen.out}, and one process writes into a folder of this computer: give such a name, or --ray"
+        )
     chosen.out = Path(chosen.out)
     from crossreid.embedding_files import check_output, embed_files, part_of
     from crossreid.images.listing import listed
@@ -124,10 +130,15 @@ def run(words: list[str]) -> None:
 def _run_on_ray(chosen: argparse.Namespace) -> None:
     from crossreid import on_ray
     from crossreid.embedder import Embedder
+    from crossreid.embedding_files import OUTPUTS
     from crossreid.files import place
     from crossreid.images.listing import listed
 
     folder = place(chosen.out).absolute()
+    if folder.suffix in OUTPUTS:
+        raise UserError(
+            f"--out is {chosen.out}: with --ray the name of a folder is expected, for files of Parquet"
+        )
     with on_ray.connected(chosen.ray):
         from crossreid.fragments import SKIPPED, embed_fragments
 

@@ -136,7 +136,8 @@ def _fill(chosen: argparse.Namespace, gallery, embedder, images):
     from crossreid import on_ray
 
     # Other processes have other folders.
-    place = chosen.gallery if ":" in chosen.gallery else str(Path(chosen.gallery).expanduser().absolute())
+    elsewhere = chosen.gallery.startswith("milvus:") or "://" in chosen.gallery
+    place = chosen.gallery if elsewhere else str(Path(chosen.gallery).expanduser().absolute())
     return fill_on_ray(
         gallery,
         embedder,

@@ -276,7 +276,8 @@ class Gallery:
             [{entry.key for _, entry in pairs} for pairs in self._store.nearest(vectors, top, filter, way)]
             for way in (False, True)
         )
-        return sum(len(one & other) for one, other in zip(truth, found)) / sum(map(len, truth))
+        # Entries may be deleted meanwhile.
+        return sum(len(one & other) for one, other in zip(truth, found)) / max(1, sum(map(len, truth)))
 
     def _conditions(self) -> list[Filter]:
         """Filters that divide the entries, as searches have them: a few cameras, each modality, halves of the time."""

@@ -277,7 +277,7 @@ def _path(path: Path, root: Path | None) -> str:
         return legible(str(path.absolute()))
     try:
         return legible(path.resolve().relative_to(root.resolve()).as_posix())
-    except ValueError:
+    except (ValueError, TypeError, NotImplementedError):  # the last two: one of them is an address
         raise UserError(
             f"{path} does not lie below {root}: give a folder that holds all images, or leave it out"
         ) from None

@@ -297,11 +297,23 @@ class MilvusStore:
             pages.close()
 
 
+def _client(address: str, tries: int):
+    """Asked again where the embedded engine has closed an idle connection: the client gives out that one once more."""
+    from pymilvus import MilvusClient, MilvusException
+
+    for left in reversed(range(tries)):
+        try:
+            return MilvusClient(address, token=os.environ.get("CROSSREID_MILVUS_TOKEN", ""), timeout=10)
+        except MilvusException:
+            if not left:
+                raise
+
+
 def _connect(place: str):
     """(client, name of the collection)."""
     address, _, collection = place.partition("#")
     try:
-        from pymilvus import MilvusClient
+        import pymilvus  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"a gallery in Milvus needs its client, which is not installed: {pip_install('milvus')}"
@@ -312,7 +324,7 @@ def _connect(place: str):
             import milvus_lite  # noqa: F401
 
             Path(address).absolute().parent.mkdir(parents=True, exist_ok=True)
-        client = MilvusClient(address, token=os.environ.get("CROSSREID_MILVUS_TOKEN", ""), timeout=10)
+        client = _client(address, tries=3 if file else 1)
     except ImportError as error:
         raise UserError(
             "a Milvus gallery in a file needs Milvus Lite, which is not installed: pip install "

@@ -70,8 +70,15 @@ def read(table: Path, needed: Sequence[str] = ("path",), modality: str = "") -> 
 def path_of(table: Path, text: str) -> Path:
     """The file that a line of a table names, or the address of an object; backslashes are those of Windows where no
     file has them in its name."""
-    if text.partition("://")[0] in STORES and files.is_address(text):
+    if text.partition("://")[0] in STORES and files.is_address(text) and "::" not in text:
         return files.place(text)
+    if files.is_address(table):
+        if "://" in text or "::" in text:
+            raise UserError(
+                f"{table}: the path {text!r} leads elsewhere than the table: expected one below it, or an address that "
+                f"begins with one of {', '.join(STORES)}"
+            )
+        return table.parent / text.replace("\\", "/")
     path = table.parent / text
     if "\\" not in text or path.exists():
         return path
@@ -173,7 +180,7 @@ def _offset(path: Path, text: str, where: str) -> int | None:
                 f"{where}: an offset is given, but {path.name} is not a tar: give the path of one, or leave it empty"
             )
         return None
-    if not text.isascii() or not text.isdecimal():
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
         raise UserError(
             f"{where}: the offset in {path.name} is {text!r}, but a whole number was expected: make the table with "
             "`crossreid data index`"

@@ -55,7 +55,7 @@ def members(path: Path) -> Iterator[Member]:
 
 def content(path: Path, offset: int) -> bytes:
     """The file whose header lies so many bytes from the beginning of an archive. Raises UserError where none does."""
-    begun = files.piece(path, offset, tarfile.BLOCKSIZE + _AHEAD) if offset >= 0 else b""
+    begun = files.piece(path, offset, tarfile.BLOCKSIZE + _AHEAD) if 0 <= offset < 2**62 else b""
     try:
         found = tarfile.TarInfo.frombuf(begun[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
     except (tarfile.TarError, ValueError) as error:
