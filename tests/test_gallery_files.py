@@ -185,7 +185,7 @@ with Gallery.open(sys.argv[1]) as gallery:
 
 
 def test_threads_search_while_another_process_adds_deletes_and_cleans_up(tmp_path):
-    vectors = np.random.default_rng(9).standard_normal((500, 64))
+    vectors = np.random.default_rng(99).standard_normal((500, 64))
     with make(tmp_path / "gallery") as gallery:
         gallery.add([Entry(f"k{row}") for row in range(500)], vectors)
     reader = Gallery.open(tmp_path / "gallery", read_only=True)
