@@ -194,7 +194,9 @@ def test_stopping_a_re_ranking_by_the_keyboard(tmp_path):
     split = np.where(np.arange(300) < 60, "query", "gallery")
     np.savez(tmp_path / "f.npz", vectors=rng.normal(size=(300, 8)), split=split, **people)
     script = (
-        "import sys, time\nfrom crossreid.ops import neighbours, rerank\nfrom crossreid.__main__ import main\n"
+        "import signal, sys, time\nfrom crossreid.ops import neighbours, rerank\nfrom crossreid.__main__ import main\n"
+        # A shell that runs the tests in the background has its children ignore the signal.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "tile = rerank._Features.tile\nneighbours.TILE = 16, 16\n"
         "def slow(*given):\n    print('tile', flush=True)\n    time.sleep(1)\n    return tile(*given)\n"
         "rerank._Features.tile = slow\nsys.exit(main(sys.argv[1:]))"
