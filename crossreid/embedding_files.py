@@ -187,7 +187,7 @@ def key_of(image: Image) -> bytes:
         state = [known.st_size, known.st_mtime_ns]
     except OSError:
         state = []
-    told = [str(image.path.absolute()), state, image.box, image.modality]
+    told: list = [str(image.path.absolute()), state, image.box, image.modality]
     if image.array_index is not None:
         told.append(image.array_index)
     return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).digest()
