@@ -354,8 +354,8 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
 def init_from(method: Method, path: str | Path) -> list[str]:
     """Fill a new method with the weights of a trained one, whatever identities that one knew.
 
-    Only weights whose shape follows from the number of classes may differ; these keep their fresh values and are
-    returned by name. Any other difference is an error.
+    Weights whose shape follows from the number of classes may differ, and those that serve training alone may be
+    missing or too many; these keep their fresh values and are returned by name. Any other difference is an error.
     """
     source = load(path)
     if type(source) is not type(method):
@@ -365,6 +365,12 @@ def init_from(method: Method, path: str | Path) -> list[str]:
         )
     weights, own = source.state_dict(), method.state_dict()
     fresh = []
+    for key in type(method).training_only:
+        if key not in own:
+            weights.pop(key, None)
+        elif key not in weights:
+            weights[key] = own[key]
+            fresh.append(key)
     for key in sorted(own.keys() & weights.keys()):
         if own[key].shape != weights[key].shape:
             pairs = list(zip(weights[key].shape, own[key].shape, strict=False))

@@ -189,7 +189,7 @@ def _use(folder: Path, people: Path) -> str:
         )
     print(
         f"a gallery of {added} visible images; identity {query.identity} as camera {query.camera} saw it, searched "
-        f"among the other cameras: of the nearest {found}"
+        f"among the other cameras: {found}"
     )
     print(lists.hit_table(hits))
     if kept:

@@ -57,7 +57,8 @@ def build(folder: Path) -> Study:
         "from-imagenet",
         "From ImageNet's weights",
         """
-MobileNetV2 from torchvision's ImageNet weights under every method (MVD has three), images of 64 x 32, 32 a step.
+Planned, of which what was not run stands below: MobileNetV2 from torchvision's ImageNet weights under every method
+(MVD has three), images of 64 x 32, 32 a step.
 Across modalities: a rendered copy of SYSU-MM01, 240 people to learn from and 60 to find, a first layer for each
 modality under AGW and DDAG; AGW without its attention, for which the network has no place. Unseen domains: five
 rendered domains, four to learn from and one that is never seen, in two of the five ways of leaving one out; the meta

@@ -204,15 +204,17 @@ def _write(study: Study, folder: Path) -> Path:
     missing = [name for name in study.trainings if not any(run == name for run, _ in scores.runs)]
     if len(missing) == len(study.trainings):
         raise SystemExit(f"no training is complete in {folder}")
-    absent = [f"**Not run: {', '.join(missing)}.**", ""] if missing else []
+    absent = [f"**Not run: {'; '.join(missing)}.**", ""] if missing else []
     counts = {
         name: sum(run == name for run, _ in scores.runs) for name in study.trainings if name not in missing
     }
     if short := [f"{name} ({count})" for name, count in counts.items() if count < max(counts.values())]:
-        absent += [f"**From fewer seeds: {', '.join(short)}.**", ""]
+        absent += [f"**From fewer seeds: {'; '.join(short)}.**", ""]
     machine = (
         f"{platform.machine()}, one thread, torch {torch.__version__.split('+')[0]}, crossreid {__version__}"
     )
+    seeds = ", ".join(map(str, scores.seeds))
+    over = f"Mean ± standard deviation over seeds {seeds}" if len(scores.seeds) > 1 else f"Seed {seeds}"
     lines = [
         f"# {study.title}",
         "",
@@ -224,7 +226,7 @@ def _write(study: Study, folder: Path) -> Path:
         f"$ python studies/{study.name.replace('-', '_')}.py FOLDER --write",
         "```",
         "",
-        f"on {machine}. Mean ± standard deviation over seeds {', '.join(map(str, scores.seeds))}, in percent.",
+        f"on {machine}. {over}, in percent.",
         "",
         study.words.strip(),
         "",

@@ -186,6 +186,14 @@ def test_the_patches_of_a_transformer_lie_where_they_are_in_the_image():
     torch.testing.assert_close(maps[0, :, 2, 1], tokens[0, 1 + 2 * 3 + 1])  # behind the class's token
 
 
+def test_positions_of_another_grid_are_refused(tmp_path):
+    other = timm.create_model("deit_small_patch16_224", img_size=(256, 128), pretrained=False).state_dict()
+    torch.save(other, tmp_path / "other.pth")
+    network = backbones.backbone("transreid_deit_small_stride12", token=True)
+    with pytest.raises(UserError, match="has 128 positions of patches where 21 x 10 are wanted"):
+        backbones.start(network, str(tmp_path / "other.pth"), "transreid_deit_small_stride12")
+
+
 def test_patches_that_overlap_take_the_positions_of_a_square_image(tmp_path):
     torch.manual_seed(5)
     square = timm.create_model("deit_small_patch16_224", pretrained=False).state_dict()

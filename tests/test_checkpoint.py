@@ -329,6 +329,22 @@ def test_starting_from_the_weights_of_other_identities(saved, tmp_path):
         checkpoint.init_from(checkpoint.build("agw", SMALL | {"attention": False}, 9), saved)
 
 
+def test_centers_need_not_be_in_the_weights_that_a_run_starts_from(tmp_path):
+    plain = {"backbone": "tiny", "pretrained": None}
+    settings = plain, plain | {"losses": ["cross_entropy", "triplet", {"name": "center", "weight": 0.0005}]}
+    for first, second, fresh in ((*settings, ["centers"]), (*settings[::-1], [])):
+        torch.manual_seed(len(fresh))
+        checkpoint.save(
+            tmp_path / "last.pt", checkpoint.describe(checkpoint.build("baseline", first, 5), "baseline")
+        )
+        new = checkpoint.build("baseline", second, 5)
+        assert checkpoint.init_from(new, tmp_path / "last.pt") == fresh
+        weights = checkpoint.read(tmp_path / "last.pt")["weights"]
+        assert all(
+            torch.equal(value, weights[key]) for key, value in new.state_dict().items() if key not in fresh
+        )
+
+
 def test_values_become_plain(tmp_path):
     settings = config.resolve({"method": {"name": "agw", "pretrained": None}})
     plain = checkpoint.plain({"data": settings.data, "path": tmp_path, "pair": (1, (2, 3))})

@@ -237,6 +237,31 @@ def test_a_full_disk_leaves_the_evaluation_before_it(tmp_path, monkeypatch):
     assert json.loads(path.read_text()) == {"rows": []}
 
 
+class Listing:
+    """A measure whose result is no dict."""
+
+    def __init__(self, subset):
+        pass
+
+    def offer(self, block):
+        pass
+
+    def numbers(self):
+        return [{}]
+
+    def result(self, scores):
+        return [1, 2]
+
+
+def test_a_measure_of_ones_own_whose_result_is_no_dict_is_named(market):
+    protocol = get("market1501")(market)
+    embedding = Embedding(torch.from_numpy(noise(protocol.images).astype(np.float32)))
+    with pytest.raises(UserError, match=r"the result of .*Listing is of type list: a dict is expected"):
+        evaluation.score_subsets(
+            protocol, embedding, Metric("cosine"), evaluation.EvaluateConfig(measures=(Listing,))
+        )
+
+
 def test_distances_are_made_once_for_all_who_measure(market, monkeypatch):
     """Ranks, ranked lists, verification, histograms, operating points and ties, from one pass."""
     from crossreid.evaluation.measures import MEASURES

@@ -106,6 +106,17 @@ def test_new_labels_hold_from_the_next_batch_and_after_a_stop(images):
         stream.relabel([-1] * 64)
 
 
+def test_a_state_without_new_labels_takes_them_back(images):
+    stream, plain = loader(images), loader(images)
+    before = stream.state()
+    stream.relabel(np.arange(64) // 4)
+    stream.go_on(before)
+    assert stream.state() == before
+    for _ in range(3):
+        (first, one), (second, other) = next(stream), next(plain)
+        assert first == second and same(one, other)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_images_of_the_new_label_minus_one_are_left_out(images, workers):
     target = np.arange(64) // 8

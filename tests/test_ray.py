@@ -59,7 +59,9 @@ def machine():
 
 
 def wait_for(there):
+    end = time.monotonic() + 600  # a test that fails is better than one that hangs
     while not there():
+        assert time.monotonic() < end, "nothing came"
         time.sleep(0.05)
 
 
@@ -256,13 +258,16 @@ def test_the_command_gives_what_one_process_gives_and_goes_on_after_it_was_kille
     assert main([*words, str(tmp_path / "alone.npz"), "--skip-bad"]) == 0
     wanted = np.load(tmp_path / "alone.npz")
     out = tmp_path / "out"
-    # Pieces of 8, as here, in the process that will be killed.
+    # Pieces of 8, as here, in the process that will be killed, which goes no further than the first.
     code = (
-        "import sys; from crossreid import on_ray, __main__; on_ray.IMAGES = 8; __main__.main(sys.argv[1:])"
+        "import sys, time\nfrom crossreid import on_ray, __main__\nmapped = on_ray.mapped\n"
+        "def held(*given):\n    for row in mapped(*given):\n        yield row\n        time.sleep(600)\n"
+        "on_ray.IMAGES, on_ray.mapped = 8, held\n__main__.main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, *words, str(out), "--ray", cluster.address]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         wait_for(lambda: process.poll() is not None or list(out.glob("*.parquet")))
+        assert process.poll() is None
         process.kill()
     assert not (out / "_embedding.json").exists()
     begun = {path: path.stat().st_ino for path in out.glob("*.parquet")}

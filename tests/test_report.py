@@ -656,6 +656,7 @@ def test_several_methods_are_told_as_people_do():
     of = [runs.Run(name, ".", evaluation={"method": name}) for name in ("agw", "ddag", "mvd")]
     assert report.page.title(of) == "agw, ddag and mvd: 3 runs side by side"
     assert report.page.title(of[:2]) == "agw and ddag: 2 runs side by side"
+    assert report.page._and({"a, b": None}) == "a, b"
 
 
 def test_title_says_method_and_data_and_the_date_is_readable(tmp_path):

@@ -165,6 +165,17 @@ def test_parquet_files_and_lance_data_sets_say_what_a_csv_file_would(tmp_path):
         assert found == wanted and [image.extra for image in found] == [image.extra for image in wanted]
 
 
+def test_a_parquet_file_of_too_many_rows_is_refused_unread(tmp_path, monkeypatch):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"path": ["a.jpg"] * 1000}), tmp_path / "a.parquet")
+    assert len(tables.read(tmp_path / "a.parquet")) == 1000
+    monkeypatch.setattr(tables, "ROW", 2**50)
+    with pytest.raises(UserError, match=r"the 1000 rows of .*a.parquet would take .*: divide the table"):
+        tables.read(tmp_path / "a.parquet")
+
+
 def test_parquet_files_that_are_none_or_lack_a_path(tmp_path):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,6 +282,29 @@ def test_two_processes_learn_from_the_labels_of_the_first(experiment, tmp_path):
     assert one[1] == other[1] and set(one[1]["target"][:2]) == {-1} and max(one[1]["target"]) == 2
     assert all(torch.equal(value, other[0][name]) for name, value in one[0].items())
     assert set(one[2]) | set(other[2]) <= {0, 1, 2} and one[2] and other[2]
+
+
+class Unwilling(Relabelled):
+    """One that cannot begin the epoch in its second process."""
+
+    def epoch_start(self, loaders):
+        if os.environ["RANK"] == "1":
+            raise UserError("too few clusters")
+
+
+def _told(rank, tree, run):
+    try:
+        _relabelling(rank, tree, run)
+    except UserError as error:
+        Path(f"{run}-{rank}.txt").write_text(str(error))
+
+
+@pytest.mark.slow
+def test_a_process_that_cannot_begin_an_epoch_ends_all(experiment, tmp_path):
+    tree = experiment | {"method": {"name": Unwilling, "backbone": "tiny", "pretrained": None}}
+    two_processes.run(_told, config.load(tree).to_dict(), tmp_path / "run")
+    told = [Path(f"{tmp_path / 'run'}-{rank}.txt").read_text() for rank in range(2)]
+    assert told[1] == "too few clusters" and "another process could not begin the epoch" in told[0]
 
 
 def test_resume_needs_no_start_weights(experiment, tmp_path):

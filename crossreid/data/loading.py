@@ -100,6 +100,8 @@ class Loader:
         self.workers = config.workers if workers is None else workers
         self.device = device
         self._told: set[str] = set()
+        self._first = labels.target
+        self._stream: Iterator | None = None
         self.go_on(state or {"batch_index": 0, "epoch": 0, "offset": 0})
 
     def __len__(self) -> int:
@@ -114,11 +116,14 @@ class Loader:
 
     def go_on(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state`` says, such as that of another process."""
-        self._stream: Iterator | None = None
+        self.close()
         self._state: dict[str, Any] = dict(state)
         self._new_target: list[int] | None = self._state.pop("target", None)
         if self._new_target is not None:
             self._take_labels(self._new_target)
+        elif self.dataset.labels.target is not self._first:
+            self.dataset.labels = replace(self.dataset.labels, target=self._first)
+            self.sampler = self._make(self.dataset.labels)
 
     def relabel(self, target: Sequence[int]) -> None:
         """Give the images other classes, such as clusters of their features, from the next batch on, which begins an

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -116,9 +116,16 @@ def _score(subset: Subset, camera: np.ndarray, protocol, device, measures: Seque
             known.update(more)
     found = [replace(scores, verification=more) for scores, more in zip(found, numbers)]
     mean = mean_scores(found, protocol.average)
-    results: dict[str, list] = {
-        name: [{"subset": subset.name, **more}] for name, each in own.items() if (more := each.result(mean))
-    }
+    results: dict[str, list] = {}
+    for name, each in own.items():
+        more = each.result(mean)
+        if not isinstance(more, Mapping):
+            raise UserError(
+                f"evaluate.measures: the result of {name} is of type {type(more).__name__}: a dict is expected, empty "
+                "where there is none"
+            )
+        if more:
+            results[name] = [{**more, "subset": subset.name}]
     for measure in listeners[: len(measures)]:
         for heading, content in measure.result(mean).items():
             results.setdefault(heading, []).extend(content if isinstance(content, list) else [content])

@@ -97,10 +97,9 @@ class BucketStore(TableStore):
     @in_sentences
     def delete(self, filter: Filter) -> int:
         condition = expression(filter)
+        # Whatever the metadata says: another process may have built one that it has not measured yet.
+        self._drop_indices()
         if self.metadata.recall is not None:
-            # An index holds copies of the vectors.
-            for index in self._table.list_indices():
-                self._table.drop_index(index.name)
             self.note(None, None)
         count = self._tried(
             lambda: self._table.delete("true" if condition is None else condition).num_deleted_rows

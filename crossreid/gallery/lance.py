@@ -179,9 +179,7 @@ class LanceStore(TableStore):
         condition = expression(filter)
         with self._writing():
             if self.metadata.recall is not None:
-                # An index holds copies of the vectors.
-                for index in self._table.list_indices():
-                    self._table.drop_index(index.name)
+                self._drop_indices()
                 self._flat.drop_index()
                 self.note(None, None)
             count = self._table.delete("true" if condition is None else condition).num_deleted_rows
@@ -209,9 +207,7 @@ class LanceStore(TableStore):
         with self._writing():
             self._flat.keep(self._blocks)
             self._flat.index()
-            for index in self._table.list_indices():
-                # Of an earlier version.
-                self._table.drop_index(index.name)
+            self._drop_indices()  # of an earlier version
 
     def note(self, recall: float | None, within: float | None) -> None:
         self._write_metadata(replace(self.metadata, recall=recall, recall_within=within))

@@ -171,6 +171,11 @@ class TableStore:
             updated += len(rows)
         return updated
 
+    def _drop_indices(self) -> None:
+        """An index holds copies of the vectors."""
+        for index in self._table.list_indices():
+            self._table.drop_index(index.name)
+
     def _read(self, function: Callable, *arguments):
         """The function's value for the latest version of the table."""
         return again(lambda: function(self._table, *arguments))

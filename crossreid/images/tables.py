@@ -12,12 +12,15 @@ from pathlib import Path
 
 from crossreid import files
 from crossreid.images import decode, labels, lance, tars, timestamps
+from crossreid.ops import memory
 from crossreid.records import Image, UserError, counted, pip_install
 
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
 KNOWN = ("path", "identity", "camera", "modality", "split", "time", *BOX_COLUMNS, "offset")
 SUFFIXES = (".csv", ".tsv", ".parquet", lance.SUFFIX)
 # Stores of objects to which a line of a table may lead, wherever the table lies.
+# Bytes that an image of a table takes at least: a small Parquet file can hold any number of equal rows.
+ROW = 1000
 STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss")
 # What is told by fields of an image is not repeated as text.
 _FIELDS = ("modality", "time", *BOX_COLUMNS, "offset", lance.ROW)
@@ -147,6 +150,8 @@ def _batches(table: Path) -> Iterator:
             raise UserError(f"{table} needs pyarrow, which is not installed: {pip_install('ray')}") from error
         with files.opened(table) as file, files.understood(table, expected):
             content = pyarrow.parquet.ParquetFile(file)
+            rows = content.metadata.num_rows
+            memory.require(rows * ROW, f"the {rows} rows of {table}", "divide the table")
             yield from content.iter_batches(columns=told(content.schema_arrow))
         return
     with files.understood(table, f"{expected}, and a folder that Lance wrote"):

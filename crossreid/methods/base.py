@@ -86,6 +86,7 @@ class Method(nn.Module):
     unit_length: whether those vectors have unit length.
     whole: the feature that holds all of ``views``, where there are any.
     columns: of the training images' ``extra`` that ``forward`` wants as ``batch.extra``, such as ``("clothes",)``.
+    training_only: names of the parameters that serve a loss alone, such as centers, which other programs' files lack.
 
     Every method also carries what using it takes. Training and loading a checkpoint fill these in; one that is built
     in Python has the usual input until another is set, and empty dicts.
@@ -101,6 +102,7 @@ class Method(nn.Module):
     unit_length: bool = False
     whole: str | None = None
     columns: tuple[str, ...] = ()
+    training_only: tuple[str, ...] = ()
 
     def __init__(self, config: Any, classes: int, domains: int = 1):
         """config: an instance of ``Config``; classes: training identities; domains: training domains."""

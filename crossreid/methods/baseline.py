@@ -74,6 +74,7 @@ class Baseline(Method):
     Config = BaselineConfig
     config: BaselineConfig
     features: tuple[str, ...] = ("bn", "global")
+    training_only = ("centers",)
     neck: nn.BatchNorm1d | None
     centers: nn.Parameter | None
     classifier: nn.Module

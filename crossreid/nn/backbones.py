@@ -83,7 +83,7 @@ def backbone(
     variant, norm, nonlocal_width, gradient_checkpointing: see ``crossreid.nn.resnet.resnet``. MobileNetV2 takes a
         ``norm`` too, and it alone an ``early_norm``, see there; networks of timm gradient checkpointing.
     not_negative: whether the method raises the map to a power. token: whether it takes a transformer's class token
-        class in the place of a map.
+        in the place of a map.
 
     The map of ``densenet121`` (Huang et al. 2017) is that of its last normalisation, before any rectifier, as
     AlignedReID++ uses it. ``shufflenet_v2_1.0`` is Ma et al. 2018, for which trained weights exist; the program of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,7 +94,18 @@ class TimmMap(Backbone):
 
         if positions.shape == self.body.pos_embed.shape:
             return positions
-        grid = list(self.body.patch_embed.grid_size)
+        if positions.ndim != 3 or positions.shape[2] != self.body.pos_embed.shape[2]:
+            return positions  # which no network of this width has: loading says so
+        grid, patches = (
+            list(self.body.patch_embed.grid_size),
+            positions.shape[1] - self.body.num_prefix_tokens,
+        )
+        if math.isqrt(max(patches, 0)) ** 2 != patches:
+            raise UserError(
+                f"method.pretrained has {patches} positions of patches where {grid[0]} x {grid[1]} are wanted: "
+                "expected as many, or those of a square image, as ImageNet's weights have; start from a checkpoint of "
+                "the same size and step by train.init_from"
+            )
         return resample_abs_pos_embed(positions, grid, interpolation="bilinear", antialias=False)
 
 

@@ -90,8 +90,8 @@ def to_original(
     """
     path = Path(path)
     if name == "baseline":
+        state = {key: value for key, value in state.items() if key not in METHODS[name].training_only}
         name = _program(config or {})
-        state = {key: value for key, value in state.items() if key != "centers"}  # which serve training alone
     check_choice("the method of an official checkpoint", name, SYSTEMS)
     if path.suffix == ".ckpt":
         write = getattr(_system(name), "write_mindspore", None)

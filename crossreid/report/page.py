@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,10 +156,10 @@ def title(runs: Sequence[Run]) -> str:
     return text if len(runs) == 1 else f"{text}: {len(runs)} runs side by side"
 
 
-def _and(names: Iterable[str]) -> str:
+def _and(names: Collection[str]) -> str:
     """As in ``agw, ddag and mvd``."""
-    most, _, last = ", ".join(names).rpartition(", ")
-    return f"{most} and {last}" if most else last
+    *most, last = names or [""]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _method(run: Run) -> str:

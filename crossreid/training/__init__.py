@@ -87,9 +87,7 @@ def train(
         folder.write_settings(settings.to_yaml())
         _introduce(folder.log, settings, method, images, labels, engine)
         if fresh:
-            folder.log(
-                f"started from {config.init_from}; fresh because of other identities: {', '.join(fresh)}"
-            )
+            folder.log(f"started from {config.init_from}; not taken from there: {', '.join(fresh)}")
         if training:
             folder.log(f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}")
         unscorable = _unscorable(settings) if evaluate else ""

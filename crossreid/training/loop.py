@@ -276,7 +276,13 @@ class _Loop:
         if type(method).epoch_start is Method.epoch_start:
             return
         engine.agree(method.buffers())
-        method.epoch_start(self.loaders)
+        failed = None
+        try:
+            method.epoch_start(self.loaders)
+        except Exception as error:
+            failed = error
+        if engine.any(failed is not None):  # the others would wait for this process
+            raise failed or UserError("another process could not begin the epoch: its own message says why")
         engine.agree([*method.parameters(), *method.buffers()])
         states = engine.share({name: loader.state() for name, loader in self.loaders.items()})
         for name, loader in self.loaders.items():
