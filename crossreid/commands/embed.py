@@ -118,13 +118,8 @@ def run(words: list[str]) -> None:
         f" ({made} in {done.seconds:.1f} s, {made / done.seconds:.0f} a second{kept})" if done.seconds else ""
     )
     print(f"wrote {done.written}: {counted(done.rows, 'vector')} of {embedder.dimension} numbers{rate}")
-    if done.skipped:
-        where = done.written if done.written.suffix.lower() == ".npz" else f"{done.written}.skipped.csv"
-        reasons = several([reason for _, reason in done.skipped])
-        print(
-            f"left out {len(done.skipped)} of {len(images)} images, listed in {where}: {reasons}",
-            file=sys.stderr,
-        )
+    where = done.written if done.written.suffix.lower() == ".npz" else f"{done.written}.skipped.csv"
+    _tell_skipped(done.skipped, len(images), where)
 
 
 def _run_on_ray(chosen: argparse.Namespace) -> None:
@@ -171,9 +166,10 @@ def _run_on_ray(chosen: argparse.Namespace) -> None:
     )
     for note in done.notes[:3]:
         print(f"mind: {note}")
-    if done.skipped:
-        reasons = several([reason for _, reason in done.skipped])
-        print(
-            f"left out {len(done.skipped)} of {len(images)} images, listed in {folder / SKIPPED}: {reasons}",
-            file=sys.stderr,
-        )
+    _tell_skipped(done.skipped, len(images), folder / SKIPPED)
+
+
+def _tell_skipped(skipped: list[tuple[str, str]], total: int, where: Path | str) -> None:
+    if skipped:
+        reasons = several([reason for _, reason in skipped])
+        print(f"left out {len(skipped)} of {total} images, listed in {where}: {reasons}", file=sys.stderr)

@@ -57,12 +57,14 @@ class Loss:
 
     def __call__(self, **given) -> torch.Tensor:
         """``given``: values by the names of ``GIVEN``."""
-        taken = {name: given[name] for name in GIVEN if self.takes(name)}
+        function = _function("the loss", self.name)
+        asked = inspect.signature(function).parameters
+        taken = {name: given[name] for name in GIVEN if name in asked}
         if (centers := taken.get("centers")) is not None:
             # Their gradient is without the weight, as in reid-strong-baseline: they follow the features at a rate of
             # their own.
             taken["centers"] = centers.detach() + (centers - centers.detach()) / self.weight
-        return self.weight * _function("the loss", self.name)(**taken, **self.options)
+        return self.weight * function(**taken, **self.options)
 
     def takes(self, name: str) -> bool:
         """Whether its function asks for what has that name in ``GIVEN``."""
