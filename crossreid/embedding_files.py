@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from crossreid import memory
 from crossreid.data.modality import with_modalities
 from crossreid.evaluation.archive import stripes_size, written_metrics
 from crossreid.files import cell, check_folder, replacing
@@ -29,7 +30,7 @@ from crossreid.images.listing import name_of
 from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
 from crossreid.images.tables import BOX_COLUMNS
-from crossreid.ops import degenerate, memory
+from crossreid.ops import degenerate
 from crossreid.records import Embedding, Image, UserError
 
 OUTPUTS = (".npz", ".csv", ".npy")

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from crossreid.ops import alignment, memory
+from crossreid import memory
+from crossreid.ops import alignment
 from crossreid.records import UserError
 
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "crossreid"
 # Each line may import from itself and from the lines above it (docs/project/architecture.md shows the same order).
 ORDER = [
     {"records"},
-    {"files", "bundled", "outside"},
+    {"files", "bundled", "outside", "memory"},
     {"formats"},
     {"images", "pages"},
     {"ops"},

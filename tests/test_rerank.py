@@ -3,7 +3,8 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from crossreid.ops import alignment, memory, neighbours, ranking, rerank
+from crossreid import memory
+from crossreid.ops import alignment, neighbours, ranking, rerank
 from crossreid.records import UserError
 
 

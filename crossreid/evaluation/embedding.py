@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from crossreid import memory
 from crossreid.data.loading import test_loader
 from crossreid.engine import Engine
 from crossreid.export.using import Exported
@@ -16,7 +17,6 @@ from crossreid.images.reading import read
 from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.nn.folding import folded
-from crossreid.ops import memory
 from crossreid.ops.precision import full_products
 from crossreid.records import MODALITIES, Embedding, Image, UserError
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from crossreid import memory
 from crossreid.evaluation.feature_tables import between, labelled, text
 from crossreid.evaluation.stored import Stored
 from crossreid.formats import matlab
-from crossreid.ops import memory
 from crossreid.records import Embedding, Image, Metric, UserError, counted
 
 SIDES = ("query", "gallery")

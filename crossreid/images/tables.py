@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from crossreid import files
+from crossreid import files, memory
 from crossreid.images import decode, labels, lance, tars, timestamps
-from crossreid.ops import memory
 from crossreid.records import Image, UserError, counted, pip_install
 
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")

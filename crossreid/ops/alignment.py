@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from crossreid.ops import memory
+from crossreid import memory
 from crossreid.ops.distance import tensor
 from crossreid.ops.precision import full_products, in_float32, without_autocast
 from crossreid.records import UserError

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crossreid.ops import alignment, memory, neighbours
+from crossreid import memory
+from crossreid.ops import alignment, neighbours
 from crossreid.ops.distance import tensor
 from crossreid.ops.precision import full_products, without_autocast
 from crossreid.records import UserError
