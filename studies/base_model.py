@@ -21,7 +21,7 @@ from crossreid import checkpoint
 from crossreid.methods.base import Method
 
 # Most steps on smaller images, which take half the time; the last ones on the size that the model is used with.
-PLAN = pairs.Schedule(sizes=((1700, (96, 48)), (150, (128, 64))), lr=3.5e-4)
+PLAN = pairs.Schedule(sizes=((3150, (96, 48)), (150, (128, 64))), lr=3.5e-4, horizon=4850, cooldown=700)
 
 
 def network(imagenet: Path) -> Method:

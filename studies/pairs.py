@@ -24,7 +24,7 @@ from crossreid.files import replacing, write_json
 from crossreid.images.decode import decode
 from crossreid.images.resize import fit
 from crossreid.methods.base import Method
-from crossreid.records import Labels
+from crossreid.records import INFRARED, Labels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -32,18 +32,23 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 @dataclass(frozen=True)
 class Schedule:
     """sizes: (steps, (height, width)) one after the other. lr: highest rate, reached after ``warmup`` steps, from where
-    it falls by a cosine. styles, people, images: of a batch; people of each style, images of each of them.
-    decay: of weights. grey: share of grey images. temperature: of the comparison. average: share of the averaged
-    weights that stays at each step."""
+    it falls by a cosine that would end after ``horizon`` steps (default: all), and in the last ``cooldown`` steps
+    linearly. styles, people, images: of a batch; people of each style, images of each of them.
+    infrared: how much likelier an infrared image of a person is drawn than a visible one. decay: of weights. grey:
+    share of grey images. temperature: of the comparison. average: share of the averaged weights that stays at each
+    step."""
 
     sizes: tuple[tuple[int, tuple[int, int]], ...]
     lr: float
     warmup: int = 80
+    horizon: int | None = None
+    cooldown: int = 0
     gates_lr: float = 0.005
     decay: float = 1e-4
     styles: int = 2
     people: int = 8
     images: int = 3
+    infrared: float = 1.0
     grey: float = 0.1
     temperature: float = 0.1
     average: float = 0.995
@@ -63,7 +68,10 @@ class Schedule:
     def factor(self, step: int) -> float:
         if step < self.warmup:
             return (step + 1) / self.warmup
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup)))
+        horizon, left = self.horizon or self.steps, self.steps - step
+        if left < self.cooldown:
+            return left / self.cooldown * self.factor(self.steps - self.cooldown)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / (horizon - self.warmup)))
 
 
 class People:
@@ -74,6 +82,7 @@ class People:
         with open(folder / "people.csv", newline="", encoding="utf-8") as table:
             rows = list(csv.DictReader(table))
         self.paths = [row["path"] for row in rows]
+        self.infrared = np.array([row["modality"] == INFRARED for row in rows])
         self.styles: dict[str, dict[str, list[int]]] = {}
         for number, row in enumerate(rows):
             people = self.styles.setdefault(row["identity"].partition("-")[0], {})
@@ -102,7 +111,9 @@ class People:
             people = self.styles[names[style]]
             for person in rng.choice(len(people), plan.people, replace=False):
                 seen = list(people.values())[person]
-                rows += rng.choice(seen, plan.images, replace=len(seen) < plan.images).tolist()
+                weights = np.where(self.infrared[seen], plan.infrared, 1.0)
+                few, chances = len(seen) < plan.images, weights / weights.sum()
+                rows += rng.choice(seen, plan.images, replace=few, p=chances).tolist()
         targets = torch.arange(plan.styles * plan.people).repeat_interleave(plan.images)
         return varied(self.pixels(plan.size(step))[rows], plan.grey, rng), targets
 
