@@ -164,4 +164,4 @@ def prefixed_settings(words: list[str], prefix: str, owner: str) -> dict:
 
 def tell_device(embedder) -> None:
     """Say where the model runs, beside the results and not among them."""
-    print(f"the model runs on {embedder.device}", file=sys.stderr)
+    print(f"the model runs on {embedder.device} by {embedder.runtime}", file=sys.stderr)
