@@ -81,7 +81,7 @@ class BucketStore(TableStore):
 
     @in_sentences
     def insert(self, rows: Sequence[Row]) -> int:
-        new = rows_table(rows, len(rows[0].vector))
+        new = rows_table(rows)
         merge = self._table.merge_insert("key").when_not_matched_insert_all()
         inserted = self._tried(lambda: merge.execute(new).num_inserted_rows)
         self._merge_if(MANY)
