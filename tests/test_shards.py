@@ -210,6 +210,15 @@ def test_classes_of_webdataset_are_identities(tmp_path, image):
     assert labels_of(indexed(path)) == [(7, 1, "visible"), (9, 1, "visible")]
 
 
+def test_what_macos_adds_is_passed_over(tmp_path, image):
+    labelled = (("./1.jpg", image), ("./1.cls", b"7"))
+    added = [(f"{place}._{name[2:]}", b"x") for place in ("./", "__MACOSX/./") for name, _ in labelled]
+    path = tar(tmp_path / "a.tar", *added, *labelled, ("./.DS_Store", b"x"), ("__MACOSX/2.jpg", b"x"))
+    assert labels_of(indexed(path)) == [(7, 1, "visible")]
+    (tmp_path / "._a.tar").write_bytes(b"x")
+    assert labels_of(indexed(tmp_path)) == [(7, 1, "visible")]
+
+
 def refused(path, *words):
     with pytest.raises(UserError) as error:
         indexed(path)

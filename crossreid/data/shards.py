@@ -23,7 +23,7 @@ from crossreid import files
 from crossreid.data import provenance
 from crossreid.formats.text import parse_json
 from crossreid.images import tars
-from crossreid.images.listing import is_image
+from crossreid.images.listing import is_hidden, is_image
 from crossreid.images.reading import bar, read
 from crossreid.images.tables import BOX_COLUMNS
 from crossreid.records import Image, UserError
@@ -127,7 +127,7 @@ def _tars(place: str | Path) -> list[Path]:
     folder = files.place(place)
     if folder.suffix.lower() == tars.SUFFIX:
         return [folder]
-    found = [path for path in folder.glob(f"*{tars.SUFFIX}") if path.name[0] != "."]
+    found = [path for path in folder.glob(f"*{tars.SUFFIX}") if not is_hidden(path.name)]
     if not found:
         raise UserError(f"{place} holds no shards: expected files that end in {tars.SUFFIX}")
     return sorted(found)
@@ -140,7 +140,8 @@ def _lines(path: Path) -> Iterator[dict]:
         folder, name = os.path.split(member.name)
         return f"{folder}/{name.partition('.')[0]}"
 
-    for sample, some in groupby(tars.members(path), key):
+    shown = (each for each in tars.members(path) if not any(map(is_hidden, each.name.split("/"))))
+    for sample, some in groupby(shown, key):
         parts = {os.path.basename(each.name).partition(".")[2].lower(): each for each in some}
         images = [each for each in parts.values() if is_image(each.name)]
         if not images:
