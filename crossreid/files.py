@@ -10,14 +10,17 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from crossreid.records import UserError, pip_install
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# So many files of a folder at an address are worth a list of it, whose answers hold a thousand files each.
+_MANY = 8
 
 
 class Unwritable(OSError, UserError):
@@ -140,6 +143,22 @@ def piece(path: str | Path, start: int, length: int) -> bytes:
         return file.read(length)
 
 
+def stats(paths: Iterable[Path]) -> dict[Path, os.stat_result]:
+    """Size and time of each file that is there. A folder at an address is listed once where many of its files are
+    meant, in place of a question for each."""
+    asked = dict.fromkeys(paths)
+    folders = Counter(cast(Any, path.parent) for path in asked if is_address(path))
+    for folder, count in folders.items():
+        if count >= _MANY:
+            with suppress(Exception):  # what cannot be listed is asked for one by one
+                folder.fs.ls(folder.path)  # whose file system keeps the answer
+    found = {}
+    for path in asked:
+        with suppress(OSError):
+            found[path] = path.stat()
+    return found
+
+
 def _unanswered(path: object, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     return UserError(f"{path}: cannot be opened ({reason}); check the address, and whether you may read it")
@@ -235,7 +254,11 @@ def clear_dead(path: Path) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all. In a store that has an address an object only ever appears whole."""
     if is_address(path):
-        path.write_bytes(content)
+        try:
+            path.write_bytes(content)
+        except Exception as error:  # each kind of store has its own
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(f"{path} could not be written ({reason}): choose another place") from error
         return
     with replacing(path) as temporary:
         temporary.write_bytes(content)

@@ -258,7 +258,11 @@ def _found_at(address: str) -> list[Path]:
             f"{address} cannot be listed ({reason}): check the address, and whether you may read it"
         ) from error
     depth = len(base.path.rstrip("/").split("/")) if not glob.has_magic(address) else 0
-    found = [parts for name in names if is_image(name) and not any(map(is_hidden, (parts := name.split("/"))[depth:]))]
+    found = [
+        parts
+        for name in names
+        if is_image(name) and not any(map(is_hidden, (parts := name.split("/"))[depth:]))
+    ]
     if not found:
         raise UserError(
             f"{address} holds no images: expected files that end in {', '.join(sorted(SUFFIXES))}, or a table (.csv)"
