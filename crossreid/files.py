@@ -89,7 +89,7 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     keep whoever reads it waiting for ever."""
     if not isinstance(path, str | Path) and is_address(path):
         try:
-            remote = path.open("rb")
+            remote = _store(path).open(path.path, "rb")
         except Exception as error:  # each kind of store has its own
             raise _unanswered(path, error) from error
         with remote:
@@ -135,12 +135,21 @@ def piece(path: str | Path, start: int, length: int) -> bytes:
     """At most so many bytes of a file from a place on; of a file at an address only these are fetched."""
     if not isinstance(path, str | Path) and is_address(path):
         try:
-            return path.fs.cat_file(path.path, start=start, end=start + length)
+            return _store(path).cat_file(path.path, start=start, end=start + length)
         except Exception as error:
             raise _unanswered(path, error) from error
     with opened(path) as file:
         file.seek(start)
         return file.read(length)
+
+
+def _store(path) -> Any:
+    """The file system of an address, as this process may use it: one that was made before a worker was forked waits for
+    a thread which the worker does not have."""
+    store = path.fs
+    if getattr(store, "_pid", os.getpid()) == os.getpid():
+        return store
+    return type(store)(*store.storage_args, **store.storage_options)
 
 
 def stats(paths: Iterable[Path]) -> dict[Path, os.stat_result]:

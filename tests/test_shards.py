@@ -2,6 +2,7 @@
 
 import io
 import json
+import multiprocessing
 import os
 import tarfile
 from itertools import islice
@@ -173,6 +174,44 @@ def test_a_table_that_cannot_be_read_back_is_not_written(copies, tmp_path, capsy
     assert not out.exists() and not fsspec.filesystem("memory").exists("/x")
     assert __main__.main(["data", "index", f"file://{folder}", "--out", f"file://{out}"]) == 0
     assert len(tables.read(out)) == len(tables.read(copies[0]))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # fsspec's thread is what is tested
+def test_a_forked_worker_asks_the_store_itself():
+    pytest.importorskip("fsspec")
+    from fsspec.asyn import AsyncFileSystem
+
+    class Store(AsyncFileSystem):
+        async def _cat_file(self, path, start=None, end=None, **_):
+            return path.encode()[start:end]
+
+    class Address:
+        fs, path = Store(), "bucket/people"
+
+        def __str__(self):
+            return "store://bucket/people"
+
+    assert files.piece(Address(), 2, 4) == b"cket"
+    context = multiprocessing.get_context("fork")
+    given, taken = context.Pipe(duplex=False)
+    worker = context.Process(target=lambda: taken.send(files.piece(Address(), 2, 4)))
+    worker.start()
+    taken.close()
+    assert given.poll(60) and given.recv() == b"cket"
+    worker.join()
+
+
+@pytest.mark.slow
+def test_workers_read_shards_in_a_bucket(copies, bucket, monkeypatch):
+    pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ["AWS_ENDPOINT"])
+    place = files.place(f"{bucket}/shards")
+    for path in copies[0].parent.iterdir():
+        files.write_whole(place / path.name, path.read_bytes())
+    whole, _ = batches("csv", copies[0], 3)
+    for workers in (0, 1):
+        assert_equal(batches("csv", place / "index.csv", 3, workers=workers)[0], whole)
 
 
 def test_many_files_at_an_address_cost_one_list(tmp_path, monkeypatch):
