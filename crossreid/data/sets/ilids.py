@@ -25,7 +25,7 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     each other.
 
     The camera of an image is not known; its running number takes that place, so that no image of a person
-    is disregarded as being of the same camera.
+    is excluded as being of the same camera.
 
     fold: 1 to 10.
     """
