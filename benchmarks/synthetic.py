@@ -7,7 +7,7 @@
                                                 `crossreid demo` trains: crossreid-demo/run/last.pt
 
 None of the people scored is in a training set of fewer than 10 000 identities. Rank-1 and mean average precision
-follow the rule of Market-1501: images of the query's own identity and camera are disregarded.
+follow the rule of Market-1501: images of the query's own identity and camera are excluded.
 """
 
 from __future__ import annotations

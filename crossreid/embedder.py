@@ -41,7 +41,8 @@ class Embedder:
 
     dimension: D. fingerprint: which model this is, in hexadecimal digits; vectors of equal fingerprints can be
     compared, and an exported model has that of its checkpoint. modalities: what the model tells apart, ("visible",)
-    if nothing. name, feature, device: of the model. trained: what it learned from, empty when unknown.
+    if nothing. name, feature, device: of the model; runtime: torch, onnxruntime or MindSpore, which runs it. trained:
+    what it learned from, empty when unknown.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Embedder:
         self.batch, path = batch, located(path)
         self.path = path
         self._model: Exported | Trained
-        bundled = None if settings or feature else _faster_exported(path, device)
+        bundled = None if settings or feature else faster_exported(path, device)
         if bundled is not None:
             self._model, self.device = Exported(bundled), "cpu"
         elif is_exported(path):
@@ -71,7 +72,7 @@ class Embedder:
         else:
             self._model = Trained(path, device, feature, **settings)
             self.device = str(self._model.device)
-        self.name, self.feature = self._model.name, self._model.feature
+        self.name, self.feature, self.runtime = self._model.name, self._model.feature, self._model.runtime
         self.modalities, self.trained = self._model.modalities, self._model.trained
         if not self.trained:
             warnings.warn(
@@ -287,7 +288,7 @@ def _wrong(crop: frames.Crop, one: bool) -> str:
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/davinci_manager", "/dev/accel", "/dev/dri")
 
 
-def _faster_exported(path: Path, device: str) -> Path | None:
+def faster_exported(path: Path, device: str) -> Path | None:
     """The exported form that is bundled with a model, where it is the better one: on a CPU, where it is twice as fast
     and needs no torch, which takes seconds to load."""
     if importlib.util.find_spec("onnxruntime") is None:
@@ -301,6 +302,7 @@ class Trained:
 
     serves = MODALITIES
     precision = "float32"
+    runtime = "torch"
 
     def __init__(self, path: str | Path, device: str = "cpu", feature: str | None = None, **settings):
         try:
@@ -369,22 +371,27 @@ class Trained:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the weights and all that decides what they make of an image.
+        return fingerprint(self.network, self.feature)
 
-        Settings at their defaults are left out, so that a setting that a later version adds changes nothing.
-        """
-        import torch
 
-        from crossreid.checkpoint import plain
+def fingerprint(network, feature: str) -> str:
+    """SHA-256, in hexadecimal digits, over the weights of a method and all that decides what they make of an image.
 
-        config = {
-            field.name: getattr(self.network.config, field.name)
-            for field in dataclasses.fields(self.network.config)
-            if field.name != "pretrained" and getattr(self.network.config, field.name) != field.default
-        }
-        facts = {"method": self.method, "config": config, "feature": self.feature, "input": self.input}
-        digest = hashlib.sha256(json.dumps(plain(facts), sort_keys=True).encode())
-        for name, value in sorted(self.network.state_dict().items()):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+    Settings at their defaults are left out, so that a setting that a later version adds changes nothing.
+    """
+    import torch
+
+    from crossreid.checkpoint import plain
+    from crossreid.methods import method_name
+
+    config = {
+        field.name: getattr(network.config, field.name)
+        for field in dataclasses.fields(network.config)
+        if field.name != "pretrained" and getattr(network.config, field.name) != field.default
+    }
+    facts = {"method": method_name(network), "config": config, "feature": feature, "input": network.input}
+    digest = hashlib.sha256(json.dumps(plain(facts), sort_keys=True).encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -225,7 +225,7 @@ class Trial:
     subset: name of the line in the results table, such as ``all`` or ``visible to infrared``. Trials of one row are
         averaged.
     query (Q,), gallery (G,): indices into the protocol's images.
-    excluded: None, or two integer arrays (Q,) and (G,): a pair whose two numbers are equal is disregarded. This one
+    excluded: None, or two integer arrays (Q,) and (G,): a pair whose two numbers are equal is excluded. This one
         form holds every published rule (same identity and camera, same place, ...).
     """
 

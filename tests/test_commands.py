@@ -104,6 +104,9 @@ def test_exit_codes(settings_file, trained, tmp_path, capsys):
     for words, said in (
         (["trian"], ["'trian'", "did you mean 'train'"]),
         (["train"], ["settings file or --resume"]),
+        (["train", "--epochs", "3"], ["settings file or --resume", "no option --epochs"]),
+        (["train", "--epochs", "3", str(settings_file)], ["did you mean train.epochs"]),
+        (["evaluate", "--rerank", "true", str(trained / "last.pt")], ["did you mean evaluate.rerank"]),
         (["train", str(settings_file), "--resume", str(trained)], ["not both"]),
         (["train", str(settings_file), "--train.epoch", "3"], ["did you mean 'epochs'"]),
         (["train", str(settings_file), "--run", str(trained)], ["not an empty folder", "--resume"]),

@@ -27,6 +27,7 @@ class Colours:
     """An embedder without a network: what is left of an image at 3 x 2 pixels, signed by its modality."""
 
     dimension, fingerprint, name, feature, device = 18, "ab" * 32, "colours", "pixels", "cpu"
+    runtime = "torch"
     stripes, metrics = None, {"pixels": Metric("cosine")}
     size, interpolation = (3, 2), "bilinear"
     modalities: tuple = ("visible",)

@@ -4,14 +4,17 @@ last byte, and what is said where the bucket cannot be reached. The server is mo
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from crossreid.gallery import Entry, Filter, Gallery, lance_table
 from crossreid.gallery import bucket as stored
+from crossreid.gallery.lance_rows import connector
 from crossreid.records import UserError
 
 
@@ -90,6 +93,79 @@ def test_two_who_add_the_same_at_once_add_it_once(place):
         assert one.count() == other.count() == 20
 
 
+NOTER = """
+import sys
+from crossreid.gallery import Gallery
+with Gallery.open(sys.argv[1]) as gallery:
+    print("open", flush=True)
+    for number in range(6):
+        if sys.argv[2] == "pattern":
+            gallery.remember(f"{{camera}}-{number}")
+        else:
+            gallery._store.note(number / 10, None)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_make_notes_at_once_and_none_is_lost(place):
+    make(place).close()
+    words = [[sys.executable, "-c", NOTER, place, which] for which in ("pattern", "recall")]
+    processes = [subprocess.Popen(each, stdout=subprocess.PIPE, text=True) for each in words]
+    assert [process.communicate()[0].split() for process in processes] == [["open"], ["open"]]
+    assert [process.returncode for process in processes] == [0, 0]
+    with Gallery.open(place) as gallery:
+        assert gallery.pattern == "{camera}-5" and gallery.info().recall == 0.5
+
+
+def test_a_note_that_another_overtakes_keeps_what_that_one_noted(place, monkeypatch):
+    with make(place) as one, Gallery.open(place) as other:
+        update = other._store._facts.update
+
+        def late(*given):
+            monkeypatch.undo()
+            one.remember("it's {camera}")
+            return update(*given)
+
+        monkeypatch.setattr(other._store._facts, "update", late)
+        other._store.note(0.5, None)
+        assert one.info().recall == 0.5 and other.pattern == "it's {camera}"
+        other.remember("{camera}")
+        assert one.pattern == "{camera}" and one.info().recall == 0.5
+
+
+def test_what_is_deleted_while_the_index_is_built_is_not_in_it(place, monkeypatch):
+    """The index, made of the rows of before, reaches the bucket when the deletion has returned."""
+    from moto.s3.models import S3Backend
+
+    made, ready, go = vectors(40), threading.Event(), threading.Event()
+    made[7] = 0.25  # of unit length to the last bit, so that an index holds the same bytes
+    needle = made[7].astype(np.float32).tobytes()
+    put, written = S3Backend.put_object, []
+
+    def late(server, bucket, name, value, *given, **settings):
+        if "_indices" in name:
+            written.append(value)
+            ready.set()
+            assert go.wait(60)
+        return put(server, bucket, name, value, *given, **settings)
+
+    with make(place) as one, Gallery.open(place) as other, ThreadPoolExecutor(1) as pool:
+        one.add([Entry(f"k{row}") for row in range(40)], made)
+        monkeypatch.setattr(S3Backend, "put_object", late)
+        recall = pool.submit(one.build_index, 10)
+        try:
+            assert ready.wait(60)
+            assert other.delete(Filter(keys=("k7",))) == 1
+            assert not any(needle in content for content in objects(place))
+        finally:
+            go.set()
+        assert recall.result() == other.info().recall > 0
+        assert any(needle in content for content in written), "an index that held the row was on its way"
+        assert not any(needle in content for content in objects(place))
+        (index,) = one._store._table.list_indices()
+        assert one.count() == index.num_indexed_rows == 39
+
+
 def test_what_was_deleted_is_gone_from_the_bucket(place):
     with make(place) as gallery:
         for part in range(3):
@@ -161,7 +237,7 @@ def test_small_files_are_merged(place, monkeypatch):
 
 def test_a_process_that_was_killed_while_it_made_a_gallery_is_no_obstacle(place):
     with make(place, 32) as gallery:
-        gallery._store._database.drop_table("entries")
+        connector()(place).drop_table("entries")
     with Gallery.open(place) as gallery:
         assert gallery.add([Entry("a")], np.ones((1, 32))) == 1
 

@@ -27,7 +27,7 @@ class Colours:
 
     dimension, fingerprint, modalities, name = 24, "c" * 64, ("visible",), "colours"
     trained: ClassVar[dict] = {}
-    size, interpolation, device = (48, 24), "bilinear", "cpu"
+    size, interpolation, device, runtime = (48, 24), "bilinear", "cpu", "torch"
     made = 0
 
     def __init__(self, path="toy.pt", device="cpu", batch=64, feature=None):
@@ -416,7 +416,7 @@ def test_mistakes_are_one_paragraph(shop, tmp_path, capsys):
         (["gallery", "info", tmp_path / "none"], "there is no gallery in"),
     ):
         err = run(capsys, *words, code=2).err
-        err = err.removeprefix("the model runs on cpu\n")
+        err = err.removeprefix("the model runs on cpu by torch\n")
         assert said in err and err.count("\n") == 1, words
 
 

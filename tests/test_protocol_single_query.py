@@ -35,7 +35,7 @@ def market(tmp_path):
 
 
 def pairs(protocol, trial):
-    """The pairs of file names that are disregarded."""
+    """The pairs of file names that are excluded."""
     mine, theirs = trial.excluded
     return {
         (protocol.images[q].path.name, protocol.images[g].path.name)
@@ -45,7 +45,7 @@ def pairs(protocol, trial):
     }
 
 
-def test_the_same_person_by_the_same_camera_is_disregarded(market):
+def test_the_same_person_by_the_same_camera_is_excluded(market):
     protocol = protocols.get("market1501")(market)
     (trial,) = protocol.trials()
     assert trial.subset == "Market-1501" and protocol.cmc == "image"
@@ -56,7 +56,7 @@ def test_the_same_person_by_the_same_camera_is_disregarded(market):
     }
     assert "3 queries search 4 gallery images" in protocol.description
     assert "Queries without a match, left out: 1." in protocol.description
-    assert "by the same camera are disregarded" in protocol.description
+    assert "by the same camera are excluded" in protocol.description
 
 
 def test_the_rule_off(market):

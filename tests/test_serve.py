@@ -10,6 +10,7 @@ from serving import CAMERAS, FINGERPRINT, START, Colours, encoded, gallery, pers
 from starlette.testclient import TestClient
 
 from crossreid.gallery import Entry, Filter, Gallery
+from crossreid.gallery.store import NoAnswer
 from crossreid.images.apart import Decoders
 from crossreid.images.decode import content_key
 from crossreid.records import UserError
@@ -453,3 +454,30 @@ def test_a_column_of_numbers_is_chosen_by_a_text(root):
 
 def test_without_an_evaluation_a_distance_is_worth_nothing(client):
     assert search(client, person(1)).json()["hits"][0]["worth"] is None
+
+
+def test_a_gallery_that_does_not_answer_is_said_and_answers_again(root, monkeypatch, capsys):
+    filled = gallery(root, Colours())
+    key = filled.entries(count=1)[0].key
+    asked = {
+        "an image": lambda client: search(client, person(3, 1)),
+        "an entry": lambda client: search(client, key=key),
+        "info": lambda client: client.get("/api/info"),
+        "entries": lambda client: client.get("/api/entries"),
+        "one": lambda client: client.get(f"/api/entries/{key}"),
+        "its image": lambda client: client.get(f"/api/entries/{key}/image"),
+    }
+
+    def dead(*given):
+        raise NoAnswer("Milvus at http://10.0.0.7:19530 does not answer")
+
+    with client_of(filled, root) as client:
+        with monkeypatch.context() as patched:
+            for name in ("nearest", "select", "vectors", "image", "summary"):
+                patched.setattr(filled._store, name, dead)
+            for name, ask in asked.items():
+                answer = ask(client)
+                assert answer.status_code == 503 and answer.headers["Retry-After"], name
+                assert answer.json()["error"].startswith("The gallery does not answer"), name
+                assert "10.0.0.7" not in answer.text and "10.0.0.7" in capsys.readouterr().err, name
+        assert [ask(client).status_code for ask in asked.values()] == [200] * len(asked)

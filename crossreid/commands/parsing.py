@@ -18,6 +18,14 @@ class Parser(argparse.ArgumentParser):
 
     asked = False
 
+    def options(self) -> set[str]:
+        """The options of a command, those of its acts too."""
+        found = set(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found = found.union(*(act.options() for act in action.choices.values()))
+        return found
+
     def parse_known_args(self, args=None, namespace=None):
         # It parses what is on the line so far with this very parser.
         if "_ARGCOMPLETE" in os.environ and not Parser.asked:
@@ -28,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
-def parser(name: str, doc: str, epilog: str = "") -> argparse.ArgumentParser:
+def parser(name: str, doc: str, epilog: str = "") -> Parser:
     """The parser of ``crossreid NAME``; ``doc`` is the module's: its first line says what the command does, and the
     examples at its end are shown below the options."""
     examples = doc.partition("examples:")[2].rstrip()
@@ -73,12 +81,13 @@ def complete(argument: argparse.Action, names: Iterable[str]) -> None:
     vars(argument)["completer"] = offered
 
 
-def parse(parser: argparse.ArgumentParser, words: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The words that ``parser`` knows, and the changes of settings (``--train.epochs 60``), wherever among them."""
-    own, changes, rest = [], [], list(words)
+def parse(parser: Parser, words: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The words that ``parser`` knows, and the changes of settings (``--train.epochs 60``), wherever among them: every
+    option that is not the parser's, with its value, so that who reads the settings can name the nearest one."""
+    own, changes, rest, options = [], [], list(words), parser.options()
     while rest:
         word = rest.pop(0)
-        if word.startswith("--") and "." in word.partition("=")[0]:
+        if word.startswith("--") and word != "--" and word.partition("=")[0] not in options:
             # argparse would take the value that follows for one of the command's own words.
             changes += [word] if "=" in word else [word, *rest[:1]]
             rest = rest if "=" in word else rest[1:]
@@ -155,4 +164,4 @@ def prefixed_settings(words: list[str], prefix: str, owner: str) -> dict:
 
 def tell_device(embedder) -> None:
     """Say where the model runs, beside the results and not among them."""
-    print(f"the model runs on {embedder.device}", file=sys.stderr)
+    print(f"the model runs on {embedder.device} by {embedder.runtime}", file=sys.stderr)

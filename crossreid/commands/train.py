@@ -55,7 +55,9 @@ def run(words: list[str]) -> None:
         print(json.dumps(json_schema(), indent=1))
         return
     if (chosen.config is None) == (chosen.resume is None):
-        raise UserError("crossreid train needs either a settings file or --resume RUN, and not both.")
+        other = next((word for word in overrides if word.startswith("--") and "." not in word), "")
+        hint = f" It has no option {other}: settings are changed as --train.epochs 60." if other else ""
+        raise UserError(f"crossreid train needs either a settings file or --resume RUN, and not both.{hint}")
     from crossreid import checkpoint, config, training
     from crossreid.formats.yaml_text import read_yaml
 

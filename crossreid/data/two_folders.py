@@ -27,7 +27,7 @@ def read(
     pattern: as of the data set ``folder``: a regular expression with the groups identity and, if wanted, camera and
         modality. Without one, sub-folders are identities; images that lie directly in a folder must be named as in
         Market-1501, 0002_c1s1_000451_03.jpg.
-    same_camera: images of one identity by one camera will be disregarded, so cameras must be told of all or of none;
+    same_camera: images of one identity by one camera will be excluded, so cameras must be told of all or of none;
         if of none, each folder is a camera.
     modalities: of the queries and of the gallery, where neither pattern nor table tells it.
     keep_junk: whether identity -1 is an identity like any other; else its images are left out.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from crossreid import memory
 from crossreid.data.loading import test_loader
 from crossreid.engine import Engine
 from crossreid.export.using import Exported
-from crossreid.images.reading import read
+from crossreid.images.reading import ahead, batches, cut
 from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.nn.folding import folded
@@ -85,18 +86,27 @@ def embed_exported(model: Exported, images: Sequence[Image], batch: int = 64) ->
             "images: give the folder that holds both"
         )
     found: list[torch.Tensor] = []
+    done = 0
     with tqdm(total=len(images), desc="embed", disable=None, leave=False, unit="image") as bar:
-        for start in range(0, len(images), batch):
-            some = images[start : start + batch]
-            pixels = np.stack([fit(read(image), model.size, model.interpolation) for image in some])
-            out = model(pixels, np.array([MODALITIES.index(image.modality) for image in some]))
+        for some in batches(ahead(images, partial(_fitted, model)), batch):
+            pixels = np.empty((len(some), *model.size, 3), np.uint8)
+            for row, (_, shown) in zip(pixels, some):
+                if isinstance(shown, UserError):
+                    raise shown
+                row[:] = shown
+            out = model(pixels, np.array([MODALITIES.index(image.modality) for image, _ in some]))
             parts = [torch.as_tensor(part) for part in (out.feature, out.stripes) if part is not None]
             if not found:
                 found = _room(parts, len(images), len(images))
             for whole, part in zip(found, parts):
-                whole[start : start + len(part)] = part
+                whole[done : done + len(part)] = part
+            done += len(some)
             bar.update(len(some))
     return Embedding(*found)
+
+
+def _fitted(model: Exported, frame: np.ndarray, image: Image) -> np.ndarray:
+    return fit(cut(frame, image), model.size, model.interpolation)
 
 
 def of_tracklets(images: Sequence[Image], embed_crops: Callable[[list[Image]], Embedding]) -> Embedding:

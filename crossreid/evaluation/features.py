@@ -235,4 +235,4 @@ def _check_trial(trial: Trial, count: int) -> None:
     if trial.excluded is not None and any(
         keys.shape != side.shape or keys.dtype.kind not in "iu" for keys, side in zip(trial.excluded, sides)
     ):
-        raise ValueError("a trial does not say which pairs to disregard")
+        raise ValueError("a trial does not say which pairs to exclude")

@@ -28,7 +28,8 @@ class Exported:
         modality it was written for alone.
     device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"npu"``, as far as the installed onnxruntime or MindSpore knows it.
 
-    name, method, feature, fingerprint, precision: of the model. dimension: D of its vectors; stripes: (S, C), or None.
+    name, method, feature, fingerprint, precision: of the model. runtime: onnxruntime or MindSpore. dimension: D of its
+    vectors; stripes: (S, C), or None.
     modalities: what it tells apart; serves: whose images it takes. size (H, W) and interpolation: see ``fit``. metric:
     how its vectors are compared; metrics: by the name of each feature that they serve. trained: what it learned from,
     empty when unknown. settings: the data set, protocol and evaluation settings of its training.
@@ -65,6 +66,7 @@ class Exported:
         if known["stripes"] is not None:
             count, channels = known["stripes"]
             self.stripes = count, channels
+        self.runtime = "MindSpore" if path.suffix == ".mindir" else "onnxruntime"
         self._input: dict = known["input"]
         self._runs = {
             name: self._open(folder / entry["file"], entry, device) for name, entry in files.items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ WIDE = ("moments", "words")
 # Rows of ``words`` and ``moments``.
 KEY, CAMERA, IDENTITY, MODALITY = range(4)
 TIME, AGE = range(2)
+_values = operator.attrgetter(*Entry.__slots__)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
@@ -57,23 +60,27 @@ class Block:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def entry(self, row: int) -> Entry:
-        start = int(self.text_ends[row - 1]) if row else 0
-        return _entry(self.text[start : self.text_ends[row]].tobytes())
+    def entries(self, rows: np.ndarray) -> list[Entry]:
+        """Of (N,) rows."""
+        starts = np.where(rows > 0, self.text_ends[rows - 1], 0).tolist()
+        texts = [self.text[start:end].tobytes() for start, end in zip(starts, self.text_ends[rows].tolist())]
+        return [Entry(*values) for values in json.loads(b"[" + b",".join(texts) + b"]")]
 
-    def find(self, keys: Sequence[str]) -> dict[str, int]:
-        """The row of each of these keys that is there."""
-        digests = np.array([digest(key) for key in keys], np.uint64)
+    def find(self, keys: Sequence[str], digests: np.ndarray) -> dict[str, int]:
+        """The row of each of these keys that is there; see ``by_digest``."""
+        if not len(self):
+            return {}
         if not self._sorted:
             order = np.argsort(self.words[KEY], kind="stable")
             self._sorted.append((order, self.words[KEY][order]))
         order, known = self._sorted[0]
-        starts, ends = (np.searchsorted(known, digests, side) for side in ("left", "right"))
+        starts = np.searchsorted(known, digests)
         found = {}
-        for at in np.flatnonzero(ends > starts).tolist():
-            for row in order[starts[at] : ends[at]]:
-                if self.entry(row).key == keys[at]:
-                    found[keys[at]] = int(row)
+        for at in np.flatnonzero(known[np.minimum(starts, len(known) - 1)] == digests).tolist():
+            rows = order[starts[at] : np.searchsorted(known, digests[at], "right")]
+            for row, entry in zip(rows.tolist(), self.entries(rows)):
+                if entry.key == keys[at]:
+                    found[entry.key] = row
         return found
 
     def within(self, filter: Filter) -> np.ndarray | None:
@@ -87,7 +94,7 @@ class Block:
             rows = np.flatnonzero(test(column)) if rows is None else rows[test(column[rows])]
 
         if filter.keys:
-            rows = np.array(sorted(self.find(filter.keys).values()), np.int64)
+            rows = np.array(sorted(self.find(*by_digest(filter.keys)).values()), np.int64)
         for place, wanted in (
             (CAMERA, filter.cameras),
             (IDENTITY, filter.identities),
@@ -123,17 +130,13 @@ def block_from(entries: Sequence[Entry], vectors: np.ndarray) -> Block:
     words = np.array(
         [
             [digest(entry.key) for entry in entries],
-            *(
-                [_known_digest(getattr(entry, name)) for entry in entries]
-                for name in ("camera", "identity", "modality")
-            ),
+            [_known_digest(entry.camera) for entry in entries],
+            [_known_digest(entry.identity) for entry in entries],
+            [_known_digest(entry.modality) for entry in entries],
         ],
         np.uint64,
-    ).reshape(4, len(entries))
-    moments = [
-        [np.nan if entry.time is None else entry.time for entry in entries],
-        [age(entry) for entry in entries],
-    ]
+    )
+    moments = [[entry.time for entry in entries], [age(entry) for entry in entries]]
     return Block(
         vectors,
         np.array(moments, np.float64),
@@ -147,6 +150,8 @@ def block_from(entries: Sequence[Entry], vectors: np.ndarray) -> Block:
 
 def joined(blocks: Sequence[Block]) -> Block:
     """Blocks as one in memory."""
+    if len(blocks) == 1:
+        return blocks[0]
     parts = {name: [getattr(block, name) for block in blocks] for name in KINDS}
     for ends, values in (("text_ends", "text"), ("tag_ends", "tags")):
         before = np.cumsum([0, *map(len, parts[values])])
@@ -213,6 +218,13 @@ def digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "little") | 1
 
 
+def by_digest(keys: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Keys in the order of their digests, and these: what follows each other is found much faster."""
+    digests = np.array([digest(key) for key in keys], np.uint64)
+    order = np.argsort(digests)
+    return [keys[at] for at in order.tolist()], digests[order]
+
+
 @functools.lru_cache(65536)
 def _known_digest(text: str | None) -> int:
     return 0 if text is None else digest(text)
@@ -223,9 +235,4 @@ def _any_of(wanted: np.ndarray, column: np.ndarray) -> np.ndarray:
 
 
 def _text(entry: Entry) -> bytes:
-    values = [getattr(entry, name) for name in Entry.__slots__]
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-
-
-def _entry(text: bytes) -> Entry:
-    return Entry(*json.loads(text))
+    return _encode(_values(entry)).encode("utf-8")

@@ -4,8 +4,9 @@
     facts      the metadata, a table with one row; without it there is no gallery
 
 There is no lock: LanceDB's commits are conditional writes, so that any number of processes may write. Two that add the
-same keys at once are told so and one of them tries again, since ``key`` is marked as what tells rows apart. Rows are
-searched in the table itself; a copy on every machine would keep there what is deleted elsewhere.
+same keys at once are told so and one of them tries again, since ``key`` is marked as what tells rows apart; so are two
+that change the metadata, each of whom says from what. Rows are searched in the table itself; a copy on every machine
+would keep there what is deleted elsewhere.
 
 Addresses and credentials come from the environment variables that the object store's own tools read
 (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, ``AWS_ENDPOINT``).
@@ -17,6 +18,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 
 from crossreid.gallery.entries import Entry, Filter
 from crossreid.gallery.lance_rows import again, connector, expression, rows_table, schema
@@ -41,7 +43,7 @@ class BucketStore(TableStore):
     def __init__(self, place: str, database, facts, dimension: int):
         # Who made the metadata may have been killed before there was a table.
         super().__init__(place, database.create_table(TABLE, schema=_schema(dimension), exist_ok=True))
-        self._database, self._facts, self._wrote = database, facts, False
+        self._facts, self._wrote = facts, False
 
     @classmethod
     def create(cls, place: str, metadata: Metadata) -> BucketStore:
@@ -76,12 +78,11 @@ class BucketStore(TableStore):
     @property
     @in_sentences
     def metadata(self) -> Metadata:
-        (row,) = again(lambda: self._facts.search().to_list())
-        return metadata_from(row["metadata"], self.where)
+        return metadata_from(self._stored_facts(), self.where)
 
     @in_sentences
     def insert(self, rows: Sequence[Row]) -> int:
-        new = rows_table(rows, len(rows[0].vector))
+        new = rows_table(rows)
         merge = self._table.merge_insert("key").when_not_matched_insert_all()
         inserted = self._tried(lambda: merge.execute(new).num_inserted_rows)
         self._merge_if(MANY)
@@ -97,32 +98,45 @@ class BucketStore(TableStore):
     @in_sentences
     def delete(self, filter: Filter) -> int:
         condition = expression(filter)
-        # Whatever the metadata says: another process may have built one that it has not measured yet.
-        self._drop_indices()
-        if self.metadata.recall is not None:
-            self.note(None, None)
         count = self._tried(
             lambda: self._table.delete("true" if condition is None else condition).num_deleted_rows
         )
-        # Also after a delete that found nothing: an earlier one may have been killed on its way.
+        # In this order, see ``index``; and also after a delete that found nothing: an earlier one may have been killed
+        # on its way.
+        self.note(None, None)
+        self._drop_indices()
         self._settle()
+        if self.metadata.recall is not None:  # of an index that was just dropped
+            self.note(None, None)
         return count
 
     @in_sentences
     def index(self) -> None:
         from lancedb.index import IvfFlat
 
-        # A quarter of the usual rows and a third of the usual rounds: cells need not be perfect, and the k-means is
-        # what takes long.
-        count = cells(self._table.count_rows())
-        how = IvfFlat(distance_type="cosine", num_partitions=count, sample_rate=64, max_iterations=15)
-        self._table.create_index("vector", config=how)
+        for _ in range(TRIES):
+            before = self._noted()
+            # A quarter of the usual rows and a third of the usual rounds: cells need not be perfect, and the k-means is
+            # what takes long.
+            count = cells(self._table.count_rows())
+            how = IvfFlat(distance_type="cosine", num_partitions=count, sample_rate=64, max_iterations=15)
+            self._tried(partial(self._table.create_index, "vector", config=how))
+            # Whoever deletes makes a note afterwards, and then drops what index there is. Without a new note any
+            # deletion is still to drop this one; with one, it may hold copies of what is gone.
+            if self._noted() == before:
+                return
+            self._drop_indices()
+            self._settle()
+        raise UserError(
+            f"the index of the gallery {self.where} was not built: whenever it was finished, another process had "
+            "deleted entries; build it when no one does"
+        )
 
     def note(self, recall: float | None, within: float | None) -> None:
-        self._write_metadata(replace(self.metadata, recall=recall, recall_within=within))
+        self._change_metadata(recall=recall, recall_within=within)
 
     def remember(self, pattern: str) -> None:
-        self._write_metadata(replace(self.metadata, pattern=pattern))
+        self._change_metadata(pattern=pattern)
 
     @in_sentences
     def close(self) -> None:
@@ -130,10 +144,30 @@ class BucketStore(TableStore):
             self._merge_if(SOME)
 
     @in_sentences
-    def _write_metadata(self, metadata: Metadata) -> None:
-        self._facts = self._database.create_table(FACTS, _written(metadata), mode="overwrite")
+    def _change_metadata(self, **changes) -> None:
+        """Change them from what they are, compared in the same commit: other processes change them too."""
+        for _ in range(TRIES):
+            old = self._stored_facts()
+            new = json.dumps(asdict(replace(metadata_from(old, self.where), **changes)))
+            same = "metadata = '{}'".format(old.replace("'", "''"))
+            update = partial(self._facts.update, same, {"metadata": new})
+            if self._tried(update).rows_updated:
+                return
+        raise UserError(
+            f"the notes of the gallery {self.where} were not changed: other processes change them all the time; give "
+            "the same command again"
+        )
 
-    def _tried(self, write: Callable[[], int]) -> int:
+    def _stored_facts(self) -> str:
+        (row,) = again(lambda: self._facts.search().to_list())
+        return row["metadata"]
+
+    def _noted(self) -> int:
+        """A number that grows with every note."""
+        self._facts.checkout_latest()
+        return self._facts.version
+
+    def _tried(self, write: Callable):
         """The function's value, which is called again where another process has committed in between."""
         self._wrote = True
         for _ in range(TRIES - 1):

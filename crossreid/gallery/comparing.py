@@ -17,7 +17,7 @@ from crossreid.gallery.nearest import Nearest
 # From so many vectors on, one product for all of them is quicker than a loop for each.
 MANY = 4
 STEP, SMALL_STEP = 65536, 8192
-# Numbers from which on a compiled loop is worth loading.
+# Numbers of a block from which on a compiled loop is worth loading.
 WORTH = 2**22
 # One row compared exactly takes as long as the codes of so many.
 CHEAPER = 32
@@ -44,7 +44,7 @@ def compare(
     first: what is added to the number of a row to give its place.
     """
     count = len(vectors) if rows is None else len(rows)
-    looped = len(queries) < MANY and count * vectors.shape[1] >= WORTH
+    looped = len(queries) < MANY and vectors.size >= WORTH
     step = STEP if looped else SMALL_STEP
     for start in range(0, count, step):
         stop = min(start + step, count)
@@ -54,10 +54,7 @@ def compare(
 
             cosine = np.empty((len(queries), stop - start), np.float32)
             for query, out in zip(queries, cosine):
-                if rows is None:
-                    scan.dots(vectors, start, stop, query, out)
-                else:
-                    scan.dots_of(vectors, places, query, out)
+                scan.dots(vectors, places, query, out)
         else:
             cosine = queries @ (vectors[start:stop] if rows is None else vectors[places]).T
         nearest.offer(cosine, places + first)
@@ -82,7 +79,7 @@ def search(
             if rows is None or len(rows):
                 compare(nearest, part.block.vectors, rows, group, int(first))
         lists += nearest.lists()
-    return [[(distance, _entry(parts, starts, place)) for distance, place in hits] for hits in lists]
+    return [_named(parts, starts, hits) for hits in lists]
 
 
 def needed(parts: Sequence[Part], coding: Coding, queries: np.ndarray) -> int:
@@ -131,6 +128,13 @@ def _promising(
     return chosen
 
 
-def _entry(parts: Sequence[Part], starts: np.ndarray, place: int) -> Entry:
-    part = int(np.searchsorted(starts, place, "right")) - 1
-    return parts[part].block.entry(place - int(starts[part]))
+def _named(
+    parts: Sequence[Part], starts: np.ndarray, hits: Sequence[tuple[float, int]]
+) -> list[tuple[float, Entry]]:
+    places = np.array([place for _, place in hits], np.int64)
+    owners = np.searchsorted(starts, places, "right") - 1
+    named: dict[int, Entry] = {}
+    for owner in set(owners.tolist()):
+        own = places[owners == owner]
+        named.update(zip(own.tolist(), parts[owner].block.entries(own - starts[owner])))
+    return [(distance, named[place]) for distance, place in hits]

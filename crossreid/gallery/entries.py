@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from crossreid.images.labels import plain
 from crossreid.images.timestamps import check_taken
@@ -14,6 +14,7 @@ from crossreid.records import MODALITIES, UserError
 Value = str | float | int | bool
 # Bytes of UTF-8, so that every store can hold every entry.
 LIMITS = {"key": 128, "path": 4096, "camera": 256, "identity": 256, "columns": 32768}
+_TEXTS = [(name, LIMITS[name]) for name in ("key", "path", "camera", "identity")]
 # Columns of an entry that hold the box of a person in a frame.
 EDGES = ("left", "top", "right", "bottom")
 
@@ -73,7 +74,7 @@ class Filter:
                 raise UserError(f"{name} of a filter are {value!r}: expected text, such as ('1', '2')")
             object.__setattr__(self, name, tuple(value))
             for part in value:
-                _text(part, f"{name} of a filter")
+                _text(part, name, "a filter")
             if name != "keys":
                 object.__setattr__(self, name, tuple(map(plain, value)))
         if self.modality is not None:
@@ -145,20 +146,24 @@ def checked(entry: Entry, added: float | None) -> Entry:
     if not entry.key:
         raise UserError(f"{name} has no key: crossreid.images.decode.content_key makes one of the pixels")
     _modality(entry.modality, name)
-    for what in ("key", "path", "camera", "identity"):
+    for what, limit in _TEXTS:
         value = getattr(entry, what)
         if value is not None or what in ("key", "path"):
-            _text(value, f"{what} of {name}", LIMITS[what])
-    _moment(entry.time, f"the time of {name}")
+            _text(value, what, name, limit)
     if entry.time is not None:
-        check_taken(entry.time, f"the time of {name}")
+        moment = f"the time of {name}"
+        _moment(entry.time, moment)
+        check_taken(entry.time, moment)
     _columns(entry.columns, name)
-    return replace(
-        entry,
-        camera=None if entry.camera is None else plain(entry.camera),
-        identity=None if entry.identity is None else plain(entry.identity),
-        columns=dict(entry.columns),
-        added=added if entry.added is None else entry.added,
+    return Entry(
+        entry.key,
+        entry.path,
+        entry.modality,
+        None if entry.camera is None else plain(entry.camera),
+        entry.time,
+        None if entry.identity is None else plain(entry.identity),
+        dict(entry.columns),
+        added if entry.added is None else entry.added,
     )
 
 
@@ -211,15 +216,15 @@ def _moment(value, what: str) -> None:
         raise UserError(f"{what} is {value!r}: expected seconds since 1970")
 
 
-def _text(value, what: str, limit: int | None = None) -> None:
+def _text(value, what: str, where: str, limit: int | None = None) -> None:
     if not isinstance(value, str):
-        raise UserError(f"{what} is {value!r}: expected text")
+        raise UserError(f"{what} of {where} is {value!r}: expected text")
     try:
-        length = len(value.encode("utf-8"))
+        length = len(value if value.isascii() else value.encode("utf-8"))
     except UnicodeEncodeError:
-        raise UserError(f"{what} is {value!r}, which is not valid Unicode: rename it") from None
+        raise UserError(f"{what} of {where} is {value!r}, which is not valid Unicode: rename it") from None
     if "\0" in value or (limit is not None and length > limit):
-        raise UserError(f"{what} is longer than {limit} bytes or holds a zero byte: shorten it")
+        raise UserError(f"{what} of {where} is longer than {limit} bytes or holds a zero byte: shorten it")
 
 
 def _columns(columns, where: str) -> None:
@@ -227,9 +232,9 @@ def _columns(columns, where: str) -> None:
     for name, value in columns.items():
         if not isinstance(name, str) or not name:
             raise UserError(f"a column of {where} is named {name!r}: expected text")
-        _text(name, f"the name of a column of {where}")
+        _text(name, "the name of a column", where)
         if isinstance(value, str):
-            _text(value, f"column {name} of {where}")
+            _text(value, f"column {name}", where)
         elif not isinstance(value, (bool, int, float)) or not abs(value) < 1e300:
             raise UserError(
                 f"column {name} of {where} is {value!r}: expected text, a finite number or a truth value"

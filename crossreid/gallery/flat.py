@@ -23,7 +23,7 @@ from crossreid.files import write_json
 from crossreid.formats.shape import TEXT, WHOLE, unlike
 from crossreid.formats.text import parse_json
 from crossreid.gallery import codes, manifest
-from crossreid.gallery.blocks import Block, joined, mapped, read_block, write_block
+from crossreid.gallery.blocks import Block, by_digest, joined, mapped, read_block, write_block
 from crossreid.gallery.comparing import Part, needed, search
 from crossreid.gallery.entries import Entry, Filter
 from crossreid.gallery.manifest import Fragment
@@ -32,6 +32,8 @@ from crossreid.records import UserError
 FLAT, CODING, ROWS = "flat", "coding", "rows.json"
 # So many rows without a copy are left so by who writes; so many are read into memory by who searches.
 LOOSE, LIMIT = 16384, 65536
+# Of those, so many pieces are searched one by one.
+PIECES = 8
 # Vectors whose mean is that of all, and queries that say how many rows must be compared exactly.
 SAMPLE, QUERIES = 65536, 64
 # Of the files in ``flat``; copies of another are not looked at, and made anew.
@@ -61,8 +63,8 @@ class Snapshot:
         for part in self.parts:
             rows = part.block.within(filter)
             size = len(part.block) if rows is None else len(rows)
-            for at in range(start, min(size, start + count - len(entries))):
-                entries.append(part.block.entry(at if rows is None else int(rows[at])))
+            stop = max(start, min(size, start + count - len(entries)))
+            entries += part.block.entries(np.arange(start, stop) if rows is None else rows[start:stop])
             start = max(0, start - size)
         return entries
 
@@ -73,20 +75,23 @@ class Snapshot:
 
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """See ``Store``."""
+        asked = by_digest(keys)
         return {
             key: np.array(part.block.vectors[row])
             for part in self.parts
-            for key, row in part.block.find(keys).items()
+            for key, row in part.block.find(*asked).items()
         }
 
     def known(self, keys: Sequence[str]) -> set[str]:
         """Those of the keys that are there."""
-        return {key for part in self.parts for key in part.block.find(keys)}
+        asked = by_digest(keys)
+        return {key for part in self.parts for key in part.block.find(*asked)}
 
     def address(self, key: str) -> int | None:
         """By which the table knows the row of a key."""
+        asked = by_digest((key,))
         for part in self.parts:
-            for row in part.block.find((key,)).values():
+            for row in part.block.find(*asked).values():
                 for fragment in part.fragments:
                     if row < fragment.rows:
                         return (self.numbers[fragment.name] << 32) + row
@@ -99,9 +104,10 @@ class Flat:
 
     def __init__(self, folder: Path, table: Path, dimension: int):
         self._folder, self._table, self._dimension = folder / FLAT, table, dimension
+        self._listed: tuple[tuple, list[Fragment]] = ((), [])
         self._latest: tuple[tuple, Snapshot | None] | None = None
         self._copies: dict[str, Part] = {}
-        self._loose: Part | None = None
+        self._loose: tuple[Part, ...] = ()
         # Threads search at the same time.
         self._guard = threading.Lock()
 
@@ -112,60 +118,54 @@ class Flat:
             return self._snapshot(read)
 
     def _snapshot(self, read: Read) -> Snapshot | None:
-        newest = manifest.newest(self._table)
-        state = newest.name, _state(newest), _state(self._folder / CODING)
+        fragments = self._fragments()
+        state = self._listed[0], _state(self._folder / CODING)
         latest = self._latest
         if latest is not None and latest[0] == state:
             return latest[1]
-        fragments = _fragments(newest)
         coding = self._coding()
         copies = self._found(fragments, coding)
         missing = _missing(fragments, copies)
         snapshot = None
         if not any(fragment.deleted for fragment in fragments) and _rows(missing) <= LIMIT:
-            parts = list(copies.values())
             if missing:
                 self._loose = self._read_loose(fragments, missing, read)
-                parts.append(self._loose)
+            parts = (*copies.values(), *(self._loose if missing else ()))
             numbers = {fragment.name: fragment.number for fragment in fragments}
-            snapshot = Snapshot(tuple(parts), coding, numbers)
+            snapshot = Snapshot(parts, coding, numbers)
         self._latest = state, snapshot
         return snapshot
 
     def offer(self, block: Block, before: Sequence[str]) -> None:
         """The rows that this process has just written, which then need not be read: those of the one fragment that was
         not there before."""
-        fragments = _fragments(manifest.newest(self._table))
-        new = [fragment for fragment in fragments if fragment.name not in before]
+        known = set(before)
+        new = [fragment for fragment in self._fragments() if fragment.name not in known]
         if len(new) == 1 and new[0].rows == len(block):
-            loose = self._loose
-            if loose is None or not {fragment.name for fragment in loose.fragments} <= set(before):
-                self._loose = Part(block, tuple(new))
-            else:
-                self._loose = Part(joined([loose.block, block]), (*loose.fragments, *new))
+            loose = self._loose if {fragment.name for fragment in _of(self._loose)} <= known else ()
+            self._loose = _few((*loose, Part(block, tuple(new))))
 
     def names(self) -> list[str]:
         """Of the fragments of the newest version."""
-        return [fragment.name for fragment in _fragments(manifest.newest(self._table))]
+        return [fragment.name for fragment in self._fragments()]
 
     def keep(self, read: Read) -> None:
         """Part what has no copy, if it is more than ``LOOSE`` rows, and remove copies that no longer count. The caller
         holds the lock."""
-        fragments, coding = _fragments(manifest.newest(self._table)), self._coding()
+        fragments, coding = self._fragments(), self._coding()
         copies = self._found(fragments, coding)
         missing = _missing(fragments, copies)
         if any(fragment.deleted for fragment in fragments):
             missing = []
         kept = {*copies, CODING}
         if _rows(missing) > LOOSE:
-            loose = self._loose
             blocks = (
-                iter([loose.block])
-                if loose is not None and loose.fragments == tuple(missing)
+                (part.block for part in self._loose)
+                if _of(self._loose) == missing
                 else _runs(fragments, missing, read)
             )
             kept.add(self._write(missing, blocks, coding))
-            self._loose = None
+            self._loose = ()
         self._latest = None
         if self._folder.is_dir():
             for name in set(os.listdir(self._folder)) - kept:
@@ -177,7 +177,7 @@ class Flat:
     def index(self) -> None:
         """Build the index of what has been copied. The caller holds the lock, and has copied all but a few rows."""
         self.drop_index()
-        fragments = _fragments(manifest.newest(self._table))
+        fragments = self._fragments()
         parts = list(self._found(fragments, None).values())
         if not parts:
             return
@@ -222,16 +222,24 @@ class Flat:
         """Remove all copies."""
         if self._folder.is_dir():
             shutil.rmtree(self._folder)
-        self._copies, self._loose, self._latest = {}, None, None
+        self._copies, self._loose, self._latest = {}, (), None
 
     def others(self) -> list[Path]:
         """Files of copies that do not count in the newest version."""
-        found = {*self._found(_fragments(manifest.newest(self._table)), None), CODING}
+        found = {*self._found(self._fragments(), None), CODING}
         return sorted(
             path
             for path in self._folder.rglob("*")
             if path.is_file() and path.relative_to(self._folder).parts[0] not in found
         )
+
+    def _fragments(self) -> list[Fragment]:
+        """Those of the newest version."""
+        newest = manifest.newest(self._table)
+        state = newest.name, _state(newest)
+        if self._listed[0] != state:
+            self._listed = state, _fragments(newest)
+        return self._listed[1]
 
     def _found(self, fragments: Sequence[Fragment], coding: codes.Coding | None) -> dict[str, Part]:
         """The copies that count, in the order of their first fragments."""
@@ -268,14 +276,13 @@ class Flat:
         except (OSError, ValueError, KeyError):
             return None
 
-    def _read_loose(self, fragments, missing: Sequence[Fragment], read: Read) -> Part:
+    def _read_loose(self, fragments, missing: list[Fragment], read: Read) -> tuple[Part, ...]:
         """The rows without a copy; those that were read before are not read again."""
-        loose, count = self._loose, 0
-        if loose is not None and tuple(missing[: len(loose.fragments)]) == loose.fragments:
-            count = len(loose.fragments)
-        blocks = [] if loose is None or not count else [loose.block]
-        blocks += _runs(fragments, missing[count:], read)
-        return Part(blocks[0] if len(blocks) == 1 else joined(blocks), tuple(missing))
+        known = _of(self._loose)
+        loose = self._loose if missing[: len(known)] == known else ()
+        new = missing[len(known) if loose else 0 :]
+        blocks = list(_runs(fragments, new, read))
+        return _few((*loose, Part(joined(blocks), tuple(new)))) if blocks else loose
 
     def _write(self, fragments: Sequence[Fragment], blocks: Iterator[Block], coding) -> str:
         name = fragments[0].name
@@ -316,6 +323,17 @@ def _fragments(path: Path) -> list[Fragment]:
             f"the gallery {path.parent.parent.parent} cannot be read: the list of its files, {path.name}, cannot be "
             f"read ({error}); copy it again, or index the images again into a new one"
         ) from error
+
+
+def _of(parts: Sequence[Part]) -> list[Fragment]:
+    return [fragment for part in parts for fragment in part.fragments]
+
+
+def _few(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Parts, or all of them as one where they have become many."""
+    if len(parts) <= PIECES:
+        return parts
+    return (Part(joined([part.block for part in parts]), tuple(_of(parts))),)
 
 
 def _missing(fragments: Sequence[Fragment], copies: dict[str, Part]) -> list[Fragment]:

@@ -28,6 +28,7 @@ CAMERAS = 3
 # How places in a bucket of an object store begin.
 SCHEMES = ("s3://", "gs://", "az://")
 DAY = 86400.0
+STEP = 64
 
 
 class Gallery:
@@ -263,7 +264,7 @@ class Gallery:
         keys = {entry.key for start in starts for entry in self._store.select(EVERYTHING, int(start), 10)}
         vectors = np.stack(list(self._store.vectors(sorted(keys)).values()))
         noise = random.standard_normal(vectors.shape).astype(np.float32)
-        vectors = _unit(vectors + noise * (0.3 / np.sqrt(vectors.shape[1])))
+        vectors, _ = _unit(vectors + noise * (0.3 / np.sqrt(vectors.shape[1])))
         recall = self._recall(vectors, top, EVERYTHING)
         # Fewer queries will do for each of several filters.
         within = [self._recall(vectors[::4], top, filter) for filter in self._conditions()]
@@ -327,15 +328,16 @@ class Gallery:
             ) from error
         if vectors.ndim == 1 and names is None:
             vectors = vectors[None]
+        metadata = self._store.metadata
         if not vectors.size:
-            vectors = vectors.reshape(0, self._store.metadata.dimension)
-        if vectors.ndim != 2 or vectors.shape[1] != self._store.metadata.dimension:
+            vectors = vectors.reshape(0, metadata.dimension)
+        if vectors.ndim != 2 or vectors.shape[1] != metadata.dimension:
             raise UserError(
                 f"the vectors have the shape {vectors.shape}, and this gallery holds vectors of length "
-                f"{self._store.metadata.dimension}: expected (rows, {self._store.metadata.dimension}), made by its own "
-                f"model ({self._store.metadata.model or 'fingerprint ' + self._store.metadata.fingerprint[:16]})"
+                f"{metadata.dimension}: expected (rows, {metadata.dimension}), made by its own model "
+                f"({metadata.model or 'fingerprint ' + metadata.fingerprint[:16]})"
             )
-        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        unit, lengths = _unit(vectors)
         wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
         if len(wrong):
             place = int(wrong[0])
@@ -344,7 +346,7 @@ class Gallery:
                 f"the vector of row {place}{name} is zero or not a finite number, so it has no direction: look at that "
                 "image and at the model"
             )
-        return _unit(vectors)
+        return unit
 
     def _reranked(self, vector: np.ndarray, pairs: list[tuple[float, Entry]]) -> list[tuple[float, Entry]]:
         try:
@@ -373,8 +375,17 @@ def _changed(entry: Entry, changes: Mapping[str, Value | None]) -> Entry:
     )
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
+def _unit(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, D) vectors with unit length, as float32, and the (N,) lengths that they had."""
+    unit, lengths = np.empty(vectors.shape, np.float32), np.empty(len(vectors))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # As many at once as stay in the cache.
+        for start in range(0, len(vectors), STEP):
+            part = slice(start, start + STEP)
+            precise = vectors[part].astype(np.float64)
+            lengths[part] = np.sqrt(np.einsum("ij,ij->i", precise, precise))
+            unit[part] = precise / lengths[part, None]
+    return unit, lengths
 
 
 def _listed(entries) -> Sequence:

@@ -106,8 +106,9 @@ class LanceStore(TableStore):
             rows = [row for row in rows if row.entry.key not in known]
             if rows:
                 before = self._flat.names()
-                self._table.add(rows_table(rows, len(rows[0].vector)))
-                self._flat.offer(block_of(rows), before)
+                block = block_of(rows)
+                self._table.add(rows_table(rows, block.vectors))
+                self._flat.offer(block, before)
             if self._files() > MANY:
                 self._merge()
         return len(rows)

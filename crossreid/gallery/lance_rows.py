@@ -8,6 +8,7 @@ import operator
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from crossreid.gallery.store import Row
 from crossreid.records import UserError, pip_install
 
 FIELDS = ("key", "path", "modality", "camera", "time", "identity", "columns", "added")
+_fields = operator.attrgetter(*FIELDS)
 # Seconds between the tries of a read whose files another process has just removed.
 PAUSES = (0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 
@@ -68,21 +70,24 @@ def schema(dimension: int):
     )
 
 
-def rows_table(rows: Sequence[Row], dimension: int):
+def rows_table(rows: Sequence[Row], vectors: np.ndarray | None = None):
+    """Rows, at least one, as LanceDB takes them. vectors: (N, D) those of the rows, where somebody has put them
+    together already."""
     import pyarrow as pa
 
+    if vectors is None:
+        vectors = np.stack([row.vector for row in rows])
     entries = [row.entry for row in rows]
-    vectors = pa.array(np.concatenate([row.vector for row in rows]))
-    values = {name: [getattr(entry, name) for entry in entries] for name in FIELDS}
+    values: dict[str, Any] = dict(zip(FIELDS, zip(*map(_fields, entries))))
     values |= {
-        "columns": [json.dumps(entry.columns) for entry in entries],
-        "tags": [_lines(sorted(tags(entry))) for entry in entries],
-        "names": [json.dumps(sorted(entry.columns)) for entry in entries],
+        "columns": [json.dumps(entry.columns) if entry.columns else "{}" for entry in entries],
+        "tags": [_lines(sorted(tags(entry))) if entry.columns else "\n" for entry in entries],
+        "names": [json.dumps(sorted(entry.columns)) if entry.columns else "[]" for entry in entries],
         "age": [age(entry) for entry in entries],
         "image": [row.image for row in rows],
-        "vector": pa.FixedSizeListArray.from_arrays(vectors, dimension),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1]),
     }
-    return pa.table(values, schema=schema(dimension))
+    return pa.table(values, schema=schema(vectors.shape[1]))
 
 
 def entry_of(row: dict) -> Entry:

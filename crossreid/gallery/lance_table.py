@@ -167,7 +167,7 @@ class TableStore:
             ]
             if rows:
                 merge = self._table.merge_insert("key").when_matched_update_all()
-                merge.execute(rows_table(rows, len(rows[0].vector)))
+                merge.execute(rows_table(rows))
             updated += len(rows)
         return updated
 

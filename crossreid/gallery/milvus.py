@@ -10,6 +10,7 @@ no value of a filter is ever part of an expression. The metadata are the one row
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import itertools
 import json
@@ -17,6 +18,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,7 +27,15 @@ import numpy as np
 from crossreid.gallery.comparing import FEW, compare, probes
 from crossreid.gallery.entries import Entry, Filter, age, tags
 from crossreid.gallery.nearest import Nearest
-from crossreid.gallery.store import Metadata, NoGallery, Row, Summary, metadata_from, summarised
+from crossreid.gallery.store import (
+    Metadata,
+    NoAnswer,
+    NoGallery,
+    Row,
+    Summary,
+    metadata_from,
+    summarised,
+)
 from crossreid.records import UserError, pip_install
 
 COLLECTION, FACTS = "crossreid", "_facts"
@@ -33,6 +43,10 @@ COLLECTION, FACTS = "crossreid", "_facts"
 TEXT, PAGE, BATCH, TAGS = 65535, 10000, 500, 1024
 # Comparisons with a moment before any other are false, as they are with a time that is not known.
 UNKNOWN = -1e300
+# Seconds that the client goes on asking a server that does not answer, and the calls that no server takes longer for;
+# left to itself the client would ask for some minutes.
+PATIENCE = 30
+QUICK = {"delete", "describe_index", "has_collection", "query", "query_iterator", "search", "upsert"}
 # How many galleries of this process lie in a file, whose engine they share.
 _OPEN: Counter[str] = Counter()
 
@@ -290,11 +304,54 @@ class MilvusStore:
             output_fields=list(fields),
             consistency_level="Strong",
         )
+
+        def following():
+            with _answering(self._file):
+                return pages.next()
+
         try:
-            while page := pages.next():
+            while page := following():
                 yield from page
         finally:
             pages.close()
+
+
+class _Client:
+    """Milvus's client, whose errors are those of a gallery."""
+
+    def __init__(self, client, address: str):
+        self._client, self._address = client, address
+
+    def __getattr__(self, name: str):
+        method = getattr(self._client, name)
+
+        @functools.wraps(method)
+        def asked(*given, **settings):
+            if name in QUICK:
+                settings["timeout"] = PATIENCE
+            with _answering(self._address):
+                return method(*given, **settings)
+
+        return asked
+
+
+@contextmanager
+def _answering(address: str) -> Iterator[None]:
+    """What the client raises, as NoAnswer: that of a server which has died, starts or lacks what it had."""
+    import grpc
+    from pymilvus import MilvusException
+
+    try:
+        yield
+    except (MilvusException, grpc.RpcError) as error:
+        raise NoAnswer(
+            f"Milvus at {address} does not answer, or not as expected ({_reason(error)}): see that it runs and has "
+            "finished starting, and do the same again; what it had taken before is kept"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _client(address: str, tries: int):
@@ -331,14 +388,13 @@ def _connect(place: str):
             "'pymilvus[milvus-lite]', give the address of a server, or keep the gallery in a folder"
         ) from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         mend = (
             "another process may have it open: one at a time can"
             if file
             else "start the server, or correct the address"
         )
-        raise UserError(f"Milvus does not answer at {address} ({reason}): {mend}") from error
-    return client, collection or COLLECTION
+        raise NoAnswer(f"Milvus does not answer at {address} ({_reason(error)}): {mend}") from error
+    return _Client(client, address), collection or COLLECTION
 
 
 def _values(name: str, row: Row) -> dict:

@@ -22,12 +22,18 @@ class Nearest:
             if not len(near):
                 return
             distance, places = distance[:, near], places[near]
-        distance = np.concatenate([self._distance, distance], axis=1)
-        place = np.concatenate([self._place, np.broadcast_to(places, (len(distance), len(places)))], axis=1)
-        if distance.shape[1] > self._top:
-            kept = np.argpartition(distance, self._top - 1, axis=1)[:, : self._top]
-            distance, place = (np.take_along_axis(part, kept, axis=1) for part in (distance, place))
-        self._distance, self._place = distance, place
+        place = np.broadcast_to(places, distance.shape)
+        # Cut before they are joined: of a first block all rows are near.
+        distance, place = self._cut(distance, place)
+        self._distance, self._place = self._cut(
+            np.concatenate([self._distance, distance], axis=1), np.concatenate([self._place, place], axis=1)
+        )
+
+    def _cut(self, distance: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if distance.shape[1] <= self._top:
+            return distance, place
+        kept = np.argpartition(distance, self._top - 1, axis=1)[:, : self._top]
+        return np.take_along_axis(distance, kept, axis=1), np.take_along_axis(place, kept, axis=1)
 
     def lists(self) -> list[list[tuple[float, int]]]:
         """(distance, place) for each vector, nearest first, equal ones by place."""

@@ -22,6 +22,10 @@ class NoGallery(UserError):
     """There is nothing at a place that could be opened."""
 
 
+class NoAnswer(UserError):
+    """What keeps a gallery does not answer, and may again later."""
+
+
 @dataclass(frozen=True)
 class Metadata:
     """What a store keeps about all of its rows. recall, recall_within: of its index, see ``Info``; None without one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,7 @@ def whole_number(label: str) -> int | None:
     return int(found[1]) if found else None
 
 
+@functools.lru_cache(65536)
 def plain(label: str) -> str:
     """The label as galleries keep it and look for it: a whole number bare, ``7`` for ``007`` and ``7.0``."""
     number = whole_number(label)

@@ -103,7 +103,7 @@ def evaluate_blocks(
         it is a ``Rows``.
     query_ids, gallery_ids, query_cameras, gallery_cameras: (Q,) and (G,) whole numbers; cameras may be left
         out.
-    excluded: which pairs are disregarded: ``"same_camera"`` those of the same identity and camera (nothing
+    excluded: which pairs are excluded: ``"same_camera"`` those of the same identity and camera (nothing
         when no cameras are given), None nothing, or two arrays (Q,) and (G,): pairs whose numbers are equal,
         of any identity.
     cmc: ``"image"`` ranks images, ``"identity"`` the nearest image of each identity (SYSU-MM01, LLCM).

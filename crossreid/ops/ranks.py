@@ -218,7 +218,7 @@ class Task:
             listed = [", ".join(map(str, cameras[:8])) for cameras in self.cameras]
             text += f", the query cameras are {listed[0]} and the gallery cameras {listed[1]}"
         return text + (
-            ", and every match is disregarded by the rule on cameras. Either switch the same-camera rule "
+            ", and every match is excluded by the rule on cameras. Either switch the same-camera rule "
             "off, or give the images the distinct cameras that took them."
         )
 

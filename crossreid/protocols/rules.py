@@ -1,4 +1,4 @@
-"""Rules for pairs to disregard, as numbers that two such images share."""
+"""Rules for pairs to exclude, as numbers that two such images share."""
 
 from __future__ import annotations
 

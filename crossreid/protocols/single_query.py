@@ -29,7 +29,7 @@ class SingleQuery(Protocol):
 
     source: name of a data set that has, or is given, the splits query and gallery.
     settings: of its reader.
-    same_camera: the rule that images of the query's person by the query's camera are disregarded. Without
+    same_camera: the rule that images of the query's person by the query's camera are excluded. Without
         it only the query's own file is.
     split: ``"test"``, or ``"validation"``: the validation identities, divided into query and gallery.
     images: training images held out for validation (``data.validation``); None takes the data set's own
@@ -154,7 +154,7 @@ def _no_match(title: str, query: Sequence[Image], gallery: Sequence[Image], same
         f"{camera} ({counted(number, 'image')})" for camera, number in sorted(cameras.items())[:10]
     )
     return (
-        f"{counts}, because images of the same person by the same camera are disregarded; cameras found: "
+        f"{counts}, because images of the same person by the same camera are excluded; cameras found: "
         f"{found}. Either switch the rule off (protocol.same_camera: false), or give each image the number "
         f"of its camera (the group camera of the pattern, or the column camera of the table)."
     )
@@ -165,7 +165,7 @@ def _words(
 ) -> str:
     part = "" if split == "test" else ", validation identities"
     rule = (
-        "Gallery images of the same person by the same camera are disregarded."
+        "Gallery images of the same person by the same camera are excluded."
         if same_camera
         else "Images of the same person by the same camera count as matches (the same-camera rule is off)."
     )

@@ -23,6 +23,7 @@ from crossreid import __version__
 from crossreid.embedder import Embedder
 from crossreid.evaluation.thresholds import stats_at
 from crossreid.gallery import Entry, Gallery, Info
+from crossreid.gallery.store import NoAnswer
 from crossreid.images.apart import Closed, Decoders
 from crossreid.records import MODALITIES, VISIBLE, UserError
 from crossreid.serve import upload
@@ -226,6 +227,8 @@ class _Parts:
         """What ``function`` finds for a key, None for what can be no key."""
         try:
             return await anyio.to_thread.run_sync(function, key, limiter=limiter) if len(key) <= 128 else None
+        except NoAnswer:
+            raise
         except UserError:
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from fastapi import FastAPI
@@ -9,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from crossreid.gallery.store import NoAnswer
 from crossreid.records import UserError
 
 ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
@@ -26,7 +28,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         421: "The server is not known by that name",
         422: "The image cannot be read",
         500: "The server failed",
-        503: "The server is busy, or is being stopped",
+        503: "The server is busy or is being stopped, or the gallery does not answer",
     }.items()
 }
 STATUS = {404: "There is nothing at this address.", 405: "This address does not answer to that method."}
@@ -54,6 +56,10 @@ def answer_refusals(app: FastAPI) -> None:
     async def refused(request, error):
         return JSONResponse({"error": error.text}, status_code=error.status, headers=error.headers)
 
+    @app.exception_handler(NoAnswer)
+    async def unanswered(request, error):
+        return await refused(request, without_answer(error))
+
     @app.exception_handler(RequestValidationError)
     async def misunderstood(request, error):
         first = error.errors()[0]
@@ -67,6 +73,14 @@ def answer_refusals(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def failed(request, error):
         return JSONResponse({"error": "The server failed; its own window says why."}, status_code=500)
+
+
+def without_answer(error: NoAnswer) -> Refusal:
+    """What is said where the gallery cannot be asked; the whole of it is printed here."""
+    print(f"crossreid: {error}", file=sys.stderr, flush=True)
+    return Refusal(
+        503, "The gallery does not answer: its server may be down or starting. Try again shortly.", 10
+    )
 
 
 def sentence(error: UserError) -> str:

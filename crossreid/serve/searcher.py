@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crossreid.gallery import Entry, Filter, Hit
-from crossreid.serve.refusal import Refusal
+from crossreid.gallery.store import NoAnswer
+from crossreid.serve.refusal import Refusal, without_answer
 
 BATCH = 16
 # Seconds that a batch under way may still take when the server is stopped.
@@ -169,7 +170,9 @@ def _without(hits: list[Hit], key: str) -> list[Hit]:
 
 
 def _fail(search: Search, error: Exception) -> None:
-    if not isinstance(error, Refusal):
+    if isinstance(error, NoAnswer):
+        error = without_answer(error)
+    elif not isinstance(error, Refusal):
         traceback.print_exception(error)
         error = Refusal(500, "The search failed on the server; its own window says why.")
     if not search.answer.done():
