@@ -25,7 +25,7 @@ import numpy as np
 from crossreid import memory
 from crossreid.data.modality import with_modalities
 from crossreid.evaluation.archive import stripes_size, written_metrics
-from crossreid.files import cell, check_folder, replacing
+from crossreid.files import cell, check_folder, replacing, stats
 from crossreid.images.listing import name_of
 from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
@@ -102,7 +102,7 @@ def embed_files(
     stripes = _room_for_stripes(len(images), embedder, out, half_stripes, log)
 
     with _Part(part_of(out), embedder.fingerprint, embedder.dimension, stripes) as part:
-        keys = [key_of(image) for image in images]
+        keys = keys_of(images)
         done = part.fill(vectors, stripes, keys)
         kept, skipped = int(done.sum()), {}
         begun = time.monotonic()
@@ -181,17 +181,17 @@ def _room_for_stripes(count: int, embedder, out: Path, half: bool, log) -> np.nd
 # The part file
 
 
-def key_of(image: Image) -> bytes:
-    """Sixteen bytes that change when the image's file, its place in that, the box or the modality does."""
-    try:
-        known = image.path.stat()
-        state = [known.st_size, known.st_mtime_ns]
-    except OSError:
-        state = []
-    told: list = [str(image.path.absolute()), state, image.box, image.modality]
-    if image.array_index is not None:
-        told.append(image.array_index)
-    return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).digest()
+def keys_of(images: Sequence[Image]) -> list[bytes]:
+    """Of each image sixteen bytes that change when its file, its place in that, the box or the modality does."""
+    known, keys = stats(image.path for image in images), []
+    for image in images:
+        there = known.get(image.path)
+        state = [] if there is None else [there.st_size, there.st_mtime_ns]
+        told: list = [str(image.path.absolute()), state, image.box, image.modality]
+        if image.array_index is not None:
+            told.append(image.array_index)
+        keys.append(hashlib.blake2b(json.dumps(told).encode(), digest_size=16).digest())
+    return keys
 
 
 class _Part:

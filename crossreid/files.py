@@ -10,14 +10,17 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from crossreid.records import UserError, pip_install
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# So many files of a folder at an address are worth a list of it, whose answers hold a thousand files each.
+_MANY = 8
 
 
 class Unwritable(OSError, UserError):
@@ -86,7 +89,7 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     keep whoever reads it waiting for ever."""
     if not isinstance(path, str | Path) and is_address(path):
         try:
-            remote = path.open("rb")
+            remote = _store(path).open(path.path, "rb")
         except Exception as error:  # each kind of store has its own
             raise _unanswered(path, error) from error
         with remote:
@@ -132,12 +135,37 @@ def piece(path: str | Path, start: int, length: int) -> bytes:
     """At most so many bytes of a file from a place on; of a file at an address only these are fetched."""
     if not isinstance(path, str | Path) and is_address(path):
         try:
-            return path.fs.cat_file(path.path, start=start, end=start + length)
+            return _store(path).cat_file(path.path, start=start, end=start + length)
         except Exception as error:
             raise _unanswered(path, error) from error
     with opened(path) as file:
         file.seek(start)
         return file.read(length)
+
+
+def _store(path) -> Any:
+    """The file system of an address, as this process may use it: one that was made before a worker was forked waits for
+    a thread which the worker does not have."""
+    store = path.fs
+    if getattr(store, "_pid", os.getpid()) == os.getpid():
+        return store
+    return type(store)(*store.storage_args, **store.storage_options)
+
+
+def stats(paths: Iterable[Path]) -> dict[Path, os.stat_result]:
+    """Size and time of each file that is there. A folder at an address is listed once where many of its files are
+    meant, in place of a question for each."""
+    asked = dict.fromkeys(paths)
+    folders = Counter(cast(Any, path.parent) for path in asked if is_address(path))
+    for folder, count in folders.items():
+        if count >= _MANY:
+            with suppress(Exception):  # what cannot be listed is asked for one by one
+                folder.fs.ls(folder.path)  # whose file system keeps the answer
+    found = {}
+    for path in asked:
+        with suppress(OSError):
+            found[path] = path.stat()
+    return found
 
 
 def _unanswered(path: object, error: Exception) -> UserError:
@@ -235,7 +263,11 @@ def clear_dead(path: Path) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all. In a store that has an address an object only ever appears whole."""
     if is_address(path):
-        path.write_bytes(content)
+        try:
+            path.write_bytes(content)
+        except Exception as error:  # each kind of store has its own
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(f"{path} could not be written ({reason}): choose another place") from error
         return
     with replacing(path) as temporary:
         temporary.write_bytes(content)

@@ -34,7 +34,7 @@ from crossreid.embedding_files import (
     columns_of,
     decoded,
     embedded,
-    key_of,
+    keys_of,
     table_of,
 )
 from crossreid.evaluation.archive import written_metrics
@@ -205,8 +205,8 @@ def _fragment(embedder, folder: Path, batch: int, about: dict, number: int, imag
     """The fragment of these images, which is made unless it is there."""
     table = table_of(images, about["columns"])
     digest = hashlib.blake2b(json.dumps([about, table], sort_keys=True).encode(), digest_size=16)
-    for image in images:
-        digest.update(key_of(image))
+    for key in keys_of(images):
+        digest.update(key)
     path = folder / f"{number:07d}-{digest.hexdigest()}.parquet"
     known = _read(path)
     if known is not None:

@@ -36,7 +36,8 @@ def test_split_folders_of_people(tmp_path):
             "x.txt",
         ],
     )
-    make(root, ["gallery/zoe/Thumbs.db", "gallery/zoe/.DS_Store"])
+    make(root, ["gallery/zoe/Thumbs.db", "gallery/zoe/.DS_Store", "gallery/zoe/._a.jpg"])
+    make(root, ["__MACOSX/gallery/zoe/._a.jpg", "gallery/__MACOSX/zoe/._a.jpg"])
     splits = data.read("folder", root, camera=7)
     assert summary(splits) == {
         "train": [("1.jpg", 1, 7), ("1.png", 2, 7)],

@@ -2,6 +2,7 @@
 
 import io
 import json
+import multiprocessing
 import os
 import tarfile
 from itertools import islice
@@ -11,11 +12,11 @@ import pytest
 import torch
 import two_processes
 
-from crossreid import __main__, checkpoint, config, data, training
+from crossreid import __main__, checkpoint, config, data, files, training
 from crossreid.data import provenance, shards
 from crossreid.data.loading import Loader, training_set
 from crossreid.data.settings import DataConfig, LoaderConfig
-from crossreid.embedding_files import key_of
+from crossreid.embedding_files import keys_of
 from crossreid.images import tables, tars
 from crossreid.images.reading import read
 from crossreid.records import UserError
@@ -72,7 +73,7 @@ def test_a_copy_in_shards_is_the_data_set(market, copies):
 
 def test_each_image_of_a_shard_is_known_by_its_own_key(copies):
     images = [image for _, image in tables.read(copies[0])]
-    keys = {key_of(image) for image in images}
+    keys = set(keys_of(images))
     assert len(keys) == len(images) > len({image.path for image in images})
 
 
@@ -146,8 +147,9 @@ def test_shards_lie_at_addresses(copies, tmp_path):
     fsspec = pytest.importorskip("fsspec")
     memory, place = fsspec.filesystem("memory"), "memory://bucket/people"
     memory.put(str(copies[0].parent), "/bucket/people", recursive=True)
-    table = shards.index([place], tmp_path / "index.csv")
-    assert f"{place}/000000.tar,0,1," in table.read_text()
+    written = memory.cat("/bucket/people/index.csv")
+    assert __main__.main(["data", "index", place, "--out", f"{place}/index.csv"]) == 0
+    assert memory.cat("/bucket/people/index.csv") == written and b"\n000000.tar,0,1," in written
     here = data.read("csv", copies[0])["train"]
     found = training_set(DataConfig(name="csv", roots={"csv": f"{place}/index.csv"}))[0]
     assert labels_of(found) == labels_of(here)
@@ -155,6 +157,83 @@ def test_shards_lie_at_addresses(copies, tmp_path):
     memory.rm("/bucket/people/000000.tar")
     with pytest.raises(UserError, match=r"memory://bucket/people/000000\.tar: cannot be opened"):
         read(found[0])
+
+
+def test_a_table_that_cannot_be_read_back_is_not_written(copies, tmp_path, capsys):
+    fsspec = pytest.importorskip("fsspec")
+    folder = copies[0].parent
+    fsspec.filesystem("memory").put(str(folder / "000000.tar"), "/shop/a.tar")
+    out = tmp_path / "index.csv"
+    for place, table in (
+        ("memory://shop", out),
+        ("memory://shop", "memory://x/i.csv"),
+        (folder, "memory://x/i.csv"),
+    ):
+        assert __main__.main(["data", "index", str(place), "--out", str(table)]) == 2
+        assert "cannot be named in" in capsys.readouterr().err
+    assert not out.exists() and not fsspec.filesystem("memory").exists("/x")
+    assert __main__.main(["data", "index", f"file://{folder}", "--out", f"file://{out}"]) == 0
+    assert len(tables.read(out)) == len(tables.read(copies[0]))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # fsspec's thread is what is tested
+def test_a_forked_worker_asks_the_store_itself():
+    pytest.importorskip("fsspec")
+    from fsspec.asyn import AsyncFileSystem
+
+    class Store(AsyncFileSystem):
+        async def _cat_file(self, path, start=None, end=None, **_):
+            return path.encode()[start:end]
+
+    class Address:
+        fs, path = Store(), "bucket/people"
+
+        def __str__(self):
+            return "store://bucket/people"
+
+    assert files.piece(Address(), 2, 4) == b"cket"
+    context = multiprocessing.get_context("fork")
+    given, taken = context.Pipe(duplex=False)
+    worker = context.Process(target=lambda: taken.send(files.piece(Address(), 2, 4)))
+    worker.start()
+    taken.close()
+    assert given.poll(60) and given.recv() == b"cket"
+    worker.join()
+
+
+@pytest.mark.slow
+def test_workers_read_shards_in_a_bucket(copies, bucket, monkeypatch):
+    pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ["AWS_ENDPOINT"])
+    place = files.place(f"{bucket}/shards")
+    for path in copies[0].parent.iterdir():
+        files.write_whole(place / path.name, path.read_bytes())
+    whole, _ = batches("csv", copies[0], 3)
+    for workers in (0, 1):
+        assert_equal(batches("csv", place / "index.csv", 3, workers=workers)[0], whole)
+
+
+def test_many_files_at_an_address_cost_one_list(tmp_path, monkeypatch):
+    pytest.importorskip("upath")
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    store, listed = MemoryFileSystem(), []
+    names = [f"memory://stats/{number}.jpg" for number in range(9)]
+    for name in names[1:]:
+        store.pipe(name, b"x" * len(name))
+    usual = MemoryFileSystem.ls
+    monkeypatch.setattr(
+        MemoryFileSystem, "ls", lambda *given, **how: listed.append(given[1]) or usual(*given, **how)
+    )
+    paths = [files.place(name) for name in names]
+    found = files.stats(paths * 2)
+    assert listed == ["/stats"] and list(found) == paths[1:]
+    assert all(found[path].st_mtime_ns == path.stat().st_mtime_ns for path in paths[1:])
+    monkeypatch.setattr(MemoryFileSystem, "ls", None)
+    assert list(files.stats(paths)) == paths[1:] and files.stats([tmp_path / "none", *paths[:2]]).keys() == {
+        paths[1]
+    }
 
 
 # Tars of others
@@ -208,6 +287,15 @@ def test_tars_of_every_format(tmp_path, image, format):
 def test_classes_of_webdataset_are_identities(tmp_path, image):
     path = tar(tmp_path / "a.tar", ("1.jpg", image), ("1.cls", b"7"), ("2.jpg", image), ("2.cls", b"9"))
     assert labels_of(indexed(path)) == [(7, 1, "visible"), (9, 1, "visible")]
+
+
+def test_what_macos_adds_is_passed_over(tmp_path, image):
+    labelled = (("./1.jpg", image), ("./1.cls", b"7"))
+    added = [(f"{place}._{name[2:]}", b"x") for place in ("./", "__MACOSX/./") for name, _ in labelled]
+    path = tar(tmp_path / "a.tar", *added, *labelled, ("./.DS_Store", b"x"), ("__MACOSX/2.jpg", b"x"))
+    assert labels_of(indexed(path)) == [(7, 1, "visible")]
+    (tmp_path / "._a.tar").write_bytes(b"x")
+    assert labels_of(indexed(tmp_path)) == [(7, 1, "visible")]
 
 
 def refused(path, *words):

@@ -54,7 +54,7 @@ def run(words: list[str]) -> None:
         "--size", type=float, default=256, metavar="MB", help="of a shard, about (default: %(default)s)"
     )
     index.add_argument("places", nargs="+", help="tars, or folders of them; s3://... and the like by fsspec")
-    index.add_argument("--out", type=Path, help="the table (default: index.csv in the folder)")
+    index.add_argument("--out", help="the table (default: index.csv in the folder)")
     for act in (check, prepare, shards):
         act.epilog = "Settings of the data set's reader follow as --settings.NAME VALUE."
     parsing.show_examples(acts, "data", __doc__)
@@ -98,10 +98,10 @@ def run(words: list[str]) -> None:
         from crossreid.data.shards import TABLE
         from crossreid.data.shards import index as list_shards
 
-        beside = Path(chosen.places[0])
-        if chosen.out is None and not beside.is_dir():
+        beside = chosen.places[0]
+        if chosen.out is None and not Path(beside).is_dir():
             raise UserError(f"{beside} is no folder of this computer: say with --out where the table goes")
-        print(f"wrote {list_shards(chosen.places, chosen.out or beside / TABLE)}")
+        print(f"wrote {list_shards(chosen.places, chosen.out or Path(beside) / TABLE)}")
     else:
         from crossreid.data.prepare import prepare as decode
 

@@ -15,6 +15,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image as PILImage
@@ -23,9 +24,9 @@ from crossreid import files
 from crossreid.data import provenance
 from crossreid.formats.text import parse_json
 from crossreid.images import tars
-from crossreid.images.listing import is_image
+from crossreid.images.listing import is_hidden, is_image
 from crossreid.images.reading import bar, read
-from crossreid.images.tables import BOX_COLUMNS
+from crossreid.images.tables import BOX_COLUMNS, STORES
 from crossreid.records import Image, UserError
 
 TABLE = "index.csv"
@@ -73,29 +74,50 @@ def write(splits: Mapping[str, Sequence[Image]], out: Path, size: int = SIZE) ->
     return index([out], out / TABLE)
 
 
-def index(places: Sequence[str | Path], out: Path) -> Path:
+def index(places: Sequence[str | Path], out: str | Path) -> Path:
     """Write the table of the images in shards, for data sets of the kind csv, and return it.
 
     places: tars, or folders of them, perhaps elsewhere (``s3://...``), in the layout of WebDataset: files that follow
         each other and have the same name up to its first dot belong together. Of each image, ``.json`` holds an object
         of labels (identity, camera, modality, split, ...), or ``.cls`` the identity alone.
-    out: the table. Shards below its folder are named relative to it.
+    out: the table, perhaps elsewhere too. Shards on the same computer, or below its folder, are named relative to it.
+    Raises UserError for a shard that no table may name there (``crossreid.images.tables.path_of``).
     """
-    paths = [path for place in places for path in _tars(place)]
-    lines: list[dict] = []
-    for path in paths:
-        name = str(path) if files.is_address(path) else os.path.relpath(path, out.parent)
-        lines += ({"path": name.replace(os.sep, "/"), **line} for line in _lines(path))
+    out, paths = _here(out), [path for place in places for path in _tars(place)]
+    names = [_name(path, out) for path in paths]
+    lines = [{"path": name, **line} for name, path in zip(names, paths) for line in _lines(path)]
     if not lines:
         raise UserError(f"there are no images in {', '.join(map(str, paths))}: expected JPEG, PNG, ...")
     if not any("camera" in line for line in lines):
         lines = [{**line, "camera": 1} for line in lines]
     columns = list(dict.fromkeys(name for line in lines for name in line))
-    with files.replacing(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(map(files.cell, columns))
-        table.writerows([files.cell(line.get(name, "")) for name in columns] for line in lines)
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(map(files.cell, columns))
+    table.writerows([files.cell(line.get(name, "")) for name in columns] for line in lines)
+    files.write_whole(out, text.getvalue().encode())
     return out
+
+
+def _here(place: str | Path) -> Path:
+    """A place; of an address on this computer (``file://``) its path."""
+    found: Any = files.place(place)
+    return Path(found.path) if str(found).startswith(("file://", "local://")) else found
+
+
+def _name(path: Path, out: Path) -> str:
+    """What the table ``out`` calls a shard."""
+    beside, there = f"{out.parent}/", files.is_address(path)
+    if there and str(path).partition("://")[0] in STORES:
+        return str(path)
+    if not there and not files.is_address(out):
+        return os.path.relpath(path, out.parent).replace(os.sep, "/")
+    if there and str(path).startswith(beside):
+        return str(path).removeprefix(beside)
+    raise UserError(
+        f"{path} cannot be named in {out}: a table names what lies below its own folder, or objects of "
+        f"{', '.join(STORES)}; write the table beside the shards (--out), or copy them to where it is"
+    )
 
 
 def _content(image: Image) -> tuple[str, bytes]:
@@ -124,10 +146,10 @@ def _labels(split: str, image: Image) -> dict:
 
 
 def _tars(place: str | Path) -> list[Path]:
-    folder = files.place(place)
+    folder = _here(place)
     if folder.suffix.lower() == tars.SUFFIX:
         return [folder]
-    found = [path for path in folder.glob(f"*{tars.SUFFIX}") if path.name[0] != "."]
+    found = [path for path in folder.glob(f"*{tars.SUFFIX}") if not is_hidden(path.name)]
     if not found:
         raise UserError(f"{place} holds no shards: expected files that end in {tars.SUFFIX}")
     return sorted(found)
@@ -140,7 +162,8 @@ def _lines(path: Path) -> Iterator[dict]:
         folder, name = os.path.split(member.name)
         return f"{folder}/{name.partition('.')[0]}"
 
-    for sample, some in groupby(tars.members(path), key):
+    shown = (each for each in tars.members(path) if not any(map(is_hidden, each.name.split("/"))))
+    for sample, some in groupby(shown, key):
         parts = {os.path.basename(each.name).partition(".")[2].lower(): each for each in some}
         images = [each for each in parts.values() if is_image(each.name)]
         if not images:

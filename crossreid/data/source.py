@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crossreid.images.listing import is_image, unreadable
+from crossreid.images.listing import is_hidden, is_image, unreadable
 from crossreid.records import Image, UserError
 
 # The file by which a rendered data set says that it is one.
@@ -117,7 +117,7 @@ def within(root: str | os.PathLike, wanted: Sequence[str], title: str = "the dat
 
     if fits(root):
         return root
-    found = [root / name for name in _names(root, title) if not name.startswith(".") and fits(root / name)]
+    found = [root / name for name in _names(root, title) if not is_hidden(name) and fits(root / name)]
     if len({os.path.realpath(folder) for folder in found}) > 1:
         raise UserError(
             f"{title}: {len(found)} folders in {root} fit, {first_of([folder.name for folder in found])}, and which "
@@ -142,7 +142,7 @@ def strays(folder: Path, pattern: re.Pattern) -> list[Finding]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name[0] == "." or entry.name == MARK:
+                if is_hidden(entry.name) or entry.name == MARK:
                     continue
                 if not is_image(entry.name) or not entry.is_file():
                     other.append(entry.name)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossreid.files import stats
 from crossreid.records import Image
 
 
@@ -46,13 +47,8 @@ def notes(protocol) -> list[str]:
 
 def _content(images: Sequence[Image], queries: Sequence[np.ndarray]) -> dict[int, tuple]:
     """Index of an image -> what equals for equal content, for those of which a query might be a copy."""
-    size: dict[Path, int] = {}
-    for image in images:
-        if image.array_index is None and image.path not in size:
-            try:
-                size[image.path] = image.path.stat().st_size
-            except OSError:
-                continue
+    known = stats(image.path for image in images if image.array_index is None)
+    size = {path: each.st_size for path, each in known.items()}
     count: dict[int, set[Path]] = {}
     for path, each in size.items():
         count.setdefault(each, set()).add(path)

@@ -3,7 +3,6 @@ larger than the memory."""
 
 from __future__ import annotations
 
-import csv
 import ctypes
 import mmap
 import sys
@@ -14,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crossreid.files import uncelled, understood
 from crossreid.formats.arrays import map_npy
-from crossreid.images.tables import BOX_COLUMNS
+from crossreid.images.tables import BOX_COLUMNS, lines_of
 from crossreid.records import UserError
 
 # Features of less are gathered in memory.
@@ -37,16 +35,16 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
             f"{path} has no table {rows.name} beside it, which says whom each vector shows: copy it there, as "
             "`crossreid embed` wrote it, or write one with a line for each vector and the columns identity and camera"
         )
-    with understood(rows, "expected the table that `crossreid embed` writes"):
-        with open(rows, newline="", encoding="utf-8-sig") as file:
-            names, *lines = csv.reader(file)
-        columns = {
-            name: np.array([uncelled(line[at]) for line in lines], dtype=str) for at, name in enumerate(names)
-        }
-    if vectors.ndim != 2 or len(lines) != len(vectors):
+    lines: dict[str, list[str]] = {}
+    for _, line in lines_of(rows, lambda names: lines.update((name, []) for name in names)):
+        for name, text in line.items():
+            lines[name].append(text)
+    columns = {name: np.array(texts, dtype=str) for name, texts in lines.items()}
+    count = len(next(iter(columns.values())))
+    if vectors.ndim != 2 or count != len(vectors):
         raise UserError(
-            f"{rows} has {len(lines)} lines, but {path} an array of shape {vectors.shape}: one line "
-            "for each vector was expected"
+            f"{rows} has {count} lines, but {path} an array of shape {vectors.shape}: one line for each vector was "
+            "expected"
         )
     if set(BOX_COLUMNS) <= set(columns):
         edges = [np.where(columns[edge] == "", "-1", columns.pop(edge)) for edge in BOX_COLUMNS]

@@ -33,3 +33,13 @@ def difference(expected: Embedding, found: Embedding) -> float:
         float(np.max(np.linalg.norm(a - b, axis=-1) / np.maximum(np.linalg.norm(a, axis=-1), 1e-6)))
         for a, b in pairs
     )
+
+
+def recorded(errors: list[float], precision: str) -> dict:
+    """What the description says of a comparison that found these differences."""
+    return {
+        "images": "rendered people",
+        "batches": list(BATCHES),
+        "largest_relative_difference": max(errors),
+        "tolerance": TOLERANCE[precision],
+    }

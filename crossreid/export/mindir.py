@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.export.comparison import BATCHES, TOLERANCE, difference, rendered
+from crossreid.export.comparison import BATCHES, TOLERANCE, difference, recorded, rendered
 from crossreid.export.description import DESCRIPTION, read
 from crossreid.export.running import load_mindspore, open_mindir, run_graph
 from crossreid.files import write_json
@@ -69,12 +69,7 @@ def add(folder: str | Path, *, overwrite: bool = False, log: Callable[[str], Non
             os.replace(Path(place, entry["file"]), folder / entry["file"])
     known["mindir"] = {
         "files": files,
-        "verification": {
-            "images": "rendered people",
-            "batches": list(BATCHES),
-            "largest_relative_difference": max(errors),
-            "tolerance": TOLERANCE[precision],
-        },
+        "verification": recorded(errors, precision),
         "versions": {"mindspore": mindspore.__version__, "onnx": onnx.__version__},
     }
     write_json(folder / DESCRIPTION, known)

@@ -25,7 +25,7 @@ from crossreid.checkpoint import plain
 from crossreid.embedder import Trained
 from crossreid.evaluation import thresholds
 from crossreid.export import mindir
-from crossreid.export.comparison import BATCHES, TOLERANCE, difference, rendered
+from crossreid.export.comparison import BATCHES, TOLERANCE, difference, recorded, rendered
 from crossreid.export.description import DESCRIPTION, FORMAT
 from crossreid.export.running import graph_values, onnx_run, open_session, run_graph
 from crossreid.export.using import SUFFIXES, Exported
@@ -218,12 +218,7 @@ def _write(model: Trained, folder: Path, precision: str, expects: dict, log: Cal
         "settings": {
             key: model.settings[key] for key in ("data", "protocol", "evaluate") if key in model.settings
         },
-        "verification": {
-            "images": "rendered people",
-            "batches": list(BATCHES),
-            "largest_relative_difference": max(errors),
-            "tolerance": TOLERANCE[precision],
-        },
+        "verification": recorded(errors, precision),
         "versions": {name: importlib.import_module(name).__version__ for name in _PACKAGES}
         | {"opset": OPSET},
     }

@@ -25,7 +25,13 @@ _UNSPOKEN = ("thumbs.db", "desktop.ini")
 def is_image(name: str) -> bool:
     """Whether a file is named like an image, and not hidden."""
     name = os.path.basename(name)
-    return name[:1] != "." and os.path.splitext(name)[1].lower() in SUFFIXES
+    return not is_hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is named like those that no user has made: ``.DS_Store``, ``._0001.jpg``, and
+    ``__MACOSX``, the folder that macOS puts into archives."""
+    return name == "__MACOSX" or (name[:1] == "." and name not in (".", ".."))
 
 
 def image_names(folder: str | os.PathLike[str]) -> list[str]:
@@ -57,7 +63,7 @@ def folder_names(folder: str | os.PathLike[str]) -> list[str]:
     """Names of the folders directly in a folder, links to folders included, hidden ones not; sorted."""
     try:
         with os.scandir(os.fspath(folder)) as entries:
-            return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
+            return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
     except OSError as error:
         raise unreadable(folder, error) from error
 
@@ -83,7 +89,7 @@ def files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[
     except OSError as error:
         raise unreadable(folder, error) from error
     for entry in entries:
-        if entry.name[0] == ".":
+        if is_hidden(entry.name):
             continue
         if entry.is_dir():
             yield from files_below(folder / entry.name, above | {real})
@@ -252,13 +258,13 @@ def _found_at(address: str) -> list[Path]:
             f"{address} cannot be listed ({reason}): check the address, and whether you may read it"
         ) from error
     depth = len(base.path.rstrip("/").split("/")) if not glob.has_magic(address) else 0
-    found = [parts for name in names if is_image(name) and not _hidden(parts := name.split("/"), depth)]
+    found = [
+        parts
+        for name in names
+        if is_image(name) and not any(map(is_hidden, (parts := name.split("/"))[depth:]))
+    ]
     if not found:
         raise UserError(
             f"{address} holds no images: expected files that end in {', '.join(sorted(SUFFIXES))}, or a table (.csv)"
         )
     return [place(base.fs.unstrip_protocol("/".join(parts))) for parts in sorted(found)]
-
-
-def _hidden(parts: Sequence[str], depth: int) -> bool:
-    return any(part[:1] == "." for part in parts[depth:])

@@ -17,9 +17,9 @@ from crossreid.records import Image, UserError, counted, pip_install
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
 KNOWN = ("path", "identity", "camera", "modality", "split", "time", *BOX_COLUMNS, "offset")
 SUFFIXES = (".csv", ".tsv", ".parquet", lance.SUFFIX)
-# Stores of objects to which a line of a table may lead, wherever the table lies.
 # Bytes that an image of a table takes at least: a small Parquet file can hold any number of equal rows.
 ROW = 1000
+# Stores of objects to which a line of a table may lead, wherever the table lies.
 STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss")
 # What is told by fields of an image is not repeated as text.
 _FIELDS = ("modality", "time", *BOX_COLUMNS, "offset", lance.ROW)

@@ -9,7 +9,7 @@ from crossreid.data import own
 from crossreid.data.source import Source
 from crossreid.files import is_address
 from crossreid.images import labels, lance, tables, tars
-from crossreid.images.listing import SUFFIXES, is_image, name_of
+from crossreid.images.listing import SUFFIXES, is_hidden, is_image, name_of
 from crossreid.records import VISIBLE, Image, UserError
 
 
@@ -55,11 +55,9 @@ def _table(root: Path) -> Path:
         return root
     if not root.exists():
         raise UserError(f"the table {root} does not exist: give a CSV file, or the folder that holds one.")
-    found = sorted(
-        path.name for path in root.iterdir() if path.suffix.lower() in tables.SUFFIXES and path.is_file()
-    )
-    found = [name for name in found if name[0] != "."]
-    if not found and any(name.suffix.lower() == tars.SUFFIX for name in root.iterdir()):
+    shown = [path for path in root.iterdir() if not is_hidden(path.name)]
+    found = sorted(path.name for path in shown if path.suffix.lower() in tables.SUFFIXES and path.is_file())
+    if not found and any(path.suffix.lower() == tars.SUFFIX for path in shown):
         raise UserError(
             f"{root} holds tars and no table that says where in them the images are: make one with `crossreid data "
             f"index {root}`"
