@@ -96,11 +96,11 @@ def entry_of(row: dict) -> Entry:
 
 
 def entries_of(batch) -> list[Entry]:
-    """Of an Arrow batch, column by column, which takes half as long as row by row."""
+    """Of an Arrow batch, column by column, which is quicker than row by row."""
     values = zip(*(batch[name].to_pylist() for name in FIELDS))
     return [
-        Entry(*others, {} if columns == "{}" else json.loads(columns), added)
-        for *others, columns, added in values
+        Entry(key, path, modality, camera, time, identity, json.loads(columns), added)
+        for key, path, modality, camera, time, identity, columns, added in values
     ]
 
 
