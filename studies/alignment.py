@@ -33,9 +33,10 @@ def build(folder: Path) -> Study:
         "alignment",
         "Aligned stripes",
         """
-Two copies of synthetic Market-1501 with the same 400 people (200 to train, 200 to find), once with boxes that fit, once
-with strongly jittered ones (`--jitter 2`). Network `tiny` from random weights, images of 128 x 64, so 8 stripes at a
-last stride of 1; 32 images a step. RK is k-reciprocal re-ranking with the published k1 20, k2 6, weight 0.3.
+Two rendered copies of Market-1501's layout show the same 400 people, 200 for training and 200 for testing. The boxes
+of one fit; those of the other are strongly jittered (`--jitter 2`). The network `tiny` starts from random weights and
+takes images of 128 x 64, of which a last stride of 1 makes 8 stripes; a step takes 32 images. RK is k-reciprocal
+re-ranking with the published parameters: k1 20, k2 6, weight 0.3.
 """,
         prepare,
         {
@@ -51,10 +52,10 @@ last stride of 1; 32 images a step. RK is k-reciprocal re-ranking with the publi
         tables,
         images,
         conclusion="""
-The published claim holds where it is made. With boxes that do not fit, aligning the stripes is worth more than ten
-points of mAP over comparing them at equal height, and re-ranking gains most from it. Where boxes fit there is nothing
-to align, and the freedom to do so costs some points: stripes at equal height are better there. Training with the local
-branch also improves the global vector a little, most with jittered boxes.
+The published claim holds for the case it is made for. With boxes that do not fit, aligned stripes score more than ten
+points of mAP above stripes compared at equal height, and re-ranking gains most from the alignment. With boxes that
+fit there is nothing to align, and alignment costs some points: stripes compared at equal height are better there.
+Training with the local branch also improves the global feature a little, most with jittered boxes.
 """,
     )
 

@@ -182,12 +182,13 @@ def main() -> None:
         f"on {platform.machine()}, one thread, crossreid {crossreid.__version__}. Mean ± standard deviation over the "
         "seeds, in percent.",
         "",
-        f"{given.people} people pass {CAMERAS} cameras within ten minutes: {VISITS} of them each, a minute apart, "
-        "and at each one the tracker loses them once, for one second or for ten. A tracklet is the mean of the "
-        f"{BEST} best of {CROPS} crops. The model",
-        "is the small one that comes along, which never saw these people or these cameras. Its limit is either one",
-        "of its own operating points, measured on pairs of images, or the distance below which that share of pairs of",
-        "tracklets of other people lies, which a place of one's own can measure too.",
+        f"{given.people} people pass {CAMERAS} cameras within ten minutes. Each passes {VISITS} of them, a minute "
+        "apart, and each of these cameras loses the person once, for one second or for ten. The vector of a tracklet "
+        f"is the mean of the {BEST} best of its {CROPS} crops.",
+        "The model is the bundled `small`, which never saw these people or these cameras. Tracklets are linked up to "
+        "a limit of distance: either one of the model's own operating points, measured on pairs of images, or the "
+        "distance below which the given share of pairs of tracklets of two people lies, which you can measure with "
+        "your own cameras too.",
         "",
         "## Identities across cameras",
         "",
@@ -196,7 +197,8 @@ def main() -> None:
         ),
         "## Found again after a gap",
         "",
-        "Among all tracklets that begin within the gap and half a minute more, by anybody and before any camera.",
+        "A tracklet is searched for among all tracklets, of anybody and by any camera, that begin after it ends, "
+        "within the gap and half a minute more.",
         "",
         *table(["compared by", *columns], [again for _, again in runs], 0),
     ]

@@ -36,12 +36,12 @@ def build(folder: Path) -> Study:
         "visible-infrared",
         "Across visible and infrared",
         """
-Synthetic copies of SYSU-MM01 (300 people, 60 of them to find) and of RegDB (412 people with 10 images in each
-modality as in RegDB, 206 to find). Every method has the network `tiny` from random weights (MVD three of them),
-images of 96 x 48, 64 a step (16 people, two images in each modality), the same number of steps, Adam at 0.003 on
-all weights, flips, grey and colour jitter. These are not the published settings, which start from ImageNet's weights;
-AGW's triplet loss is batch-hard for the same reason. AGW is there a second time with about the computing time that
-MVD takes.
+The people are rendered in the layouts of SYSU-MM01 (300 people, 60 of them for testing) and RegDB (412 people, 206
+for testing, with 10 images in each modality as in RegDB). Every method has the network `tiny` from random weights
+(MVD has three of them), images of 96 x 48, 64 images a step (16 people, two images in each modality), the same number
+of steps, Adam with a learning rate of 0.003 for all weights, flips, grey and colour jitter. These are not the
+published settings, which start from ImageNet's weights; for the same reason AGW has the batch-hard triplet loss here.
+The last row of each table gives AGW about the computing time that MVD takes.
 """,
         prepare,
         {
@@ -52,18 +52,18 @@ MVD takes.
         lambda name: {"test": {}},
         tables,
         conclusion="""
-All of these are early in their training; by chance 1.7 % would be found at rank 1 in SYSU-MM01's layout and 0.5 % in
-RegDB's. The latter is the harder one: three times as many people, and clothes of one colour differ in nothing but their
-cut on its infrared images. The order is the same on both.
+All of these networks are early in their training. By chance, Rank-1 would be 1.7 % in SYSU-MM01's layout and 0.5 % in
+RegDB's. RegDB's layout is the harder one: it has three times as many people, and in its infrared images clothes of
+one colour differ in nothing but their cut. The order of the methods is the same on both.
 
-After the same steps MVD with distillation leads AGW by seven to eight points of mAP in the first layout and by one to
-two in the second, at three times the computing. AGW with as much computing makes up half of that in the first and all
-of it in the second. That it is the distillation and not the three networks is what MVD's MindSpore form suggests,
-which has the networks, no distillation, and no lead in mAP. DDAG is ahead of AGW by about two points and less than
-one; its two attentions add up to 0.7 points in the first layout and 0.2 in the second, within the spread over seeds.
-The losses and gradients of both methods were compared with those of the published programs in float64 and agree
-(those programs are not part of this repository, so no command here repeats that): it is the budget and the data
-rather than the arithmetic that leave attention without a visible effect here.
+After the same steps, MVD with distillation leads AGW by seven to eight points of mAP in the first layout and by one
+to two in the second, at three times the computing. AGW with as much computing makes up half of this lead in the first
+layout and all of it in the second. MVD's MindSpore form has the three networks but no distillation, and no lead in
+mAP: this suggests that the lead comes from the distillation and not from the three networks. DDAG leads AGW by about
+two points in the first layout and by less than one in the second; its two attentions add up to 0.7 points in the
+first and 0.2 in the second, within the spread over seeds. In float64, the losses and gradients of both methods agree
+with those of the published programs (these are not part of this repository, so no command here repeats the
+comparison). The budget and the data, not the arithmetic, leave attention without a visible effect here.
 """,
     )
 

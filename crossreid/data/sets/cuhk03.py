@@ -231,7 +231,7 @@ SOURCE = Source(
     licence="research only",
     address="http://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html",
     paper_address="https://arxiv.org/abs/1701.08398",
-    caveats="The images come inside cuhk-03.mat and are taken out once with 'crossreid data prepare cuhk03'. "
+    caveats="The images come inside cuhk-03.mat; take them out once with 'crossreid data prepare cuhk03'. "
     "Configuration files: https://github.com/zhunzhong07/person-re-ranking/tree/master/evaluation/data/CUHK03. "
     "Divided copies, CUHK03-NP: https://github.com/zhunzhong07/person-re-ranking/tree/master/CUHK03-NP.",
     layout="""cuhk03/

@@ -199,12 +199,12 @@ SOURCE = Source(
     name="cuhk_sysu",
     title="CUHK-SYSU",
     paper="Xiao et al., Joint Detection and Identification Feature Learning for Person Search, CVPR 2017",
-    obtain="Its authors hand it out on request, for research only. The archive with the annotation of "
-    "person search is needed.",
+    obtain="Its authors hand it out on request, for research only. You need the archive with the annotation for "
+    "person search.",
     address="https://github.com/ShuangLI59/person_search",
     paper_address="https://arxiv.org/abs/1604.01850",
     licence="research only",
-    caveats="For training only. Persons are cut out once with 'crossreid data prepare cuhk_sysu'.",
+    caveats="For training only. Cut the persons out once with 'crossreid data prepare cuhk_sysu'.",
     layout="""CUHK-SYSU/
   annotation/Person.mat
   Image/SSM/s15533.jpg

@@ -108,8 +108,8 @@ SOURCE = Source(
     address="https://xiatian-zhu.github.io/downloads_qmul_iLIDS-VID_ReID_dataset.html",
     licence="research only; the footage belongs to the British Home Office",
     settings=("tracklets",),
-    caveats="Read as images unless the setting tracklets is on: published numbers compare whole sequences. Not QMUL "
-    "i-LIDS, though from the same airport.",
+    caveats="It is read as images unless the setting tracklets is on; published numbers compare whole sequences. "
+    "It is not QMUL i-LIDS, though it is from the same airport.",
     basis="a published reader of the data set (deep-person-reid)",
     layout="""iLIDS-VID/
   i-LIDS-VID/sequences/cam1/person001/cam1_person001_00317.png  cam2/

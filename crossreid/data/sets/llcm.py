@@ -121,7 +121,7 @@ SOURCE = Source(
     address="https://github.com/ZYK100/LLCM",
     paper_address="https://arxiv.org/abs/2303.14481",
     licence="research only, signed agreement",
-    caveats="Numbers of images are only quoted in papers, which disagree; numbers of persons are certain.",
+    caveats="The numbers of images are only quoted in papers, which disagree; the numbers of persons are certain.",
     layout="""LLCM/
   vis/0001/0001_c01_s179600_f4490_vis.jpg
   nir/0001/..._nir.jpg

@@ -65,8 +65,8 @@ SOURCE = Source(
     obtain="Its authors hand it out from the data set's page, for research only.",
     address="https://liuyu.us/dataset/lpw/index.html",
     licence="research only",
-    caveats="Consecutive frames are nearly alike: train on a share of them. Some hand on a slimmed copy (data_slim), "
-    "which is read too and has fewer images.",
+    caveats="Consecutive frames are nearly alike: train on a share of them. A slimmed copy (data_slim) also goes "
+    "round; it has fewer images and is read too.",
     basis="published readers of the data set, which agree on the division; counts are theirs",
     layout="""pep_256x128/
   scen1/view1/1/1.jpg   (scene, view, identity)

@@ -92,7 +92,8 @@ SOURCE = Source(
     address="http://www.liangzheng.com.cn/Project/project_mars.html",
     licence="research only",
     settings=("tracklets",),
-    caveats="Read as images unless the setting tracklets is on: published numbers compare whole tracklets. The lists "
+    caveats="It is read as images unless the setting tracklets is on; published numbers compare whole tracklets. "
+    "The lists "
     "are in the folder info of https://github.com/liangzheng06/MARS-evaluation. 14 query identities have no other "
     "tracklet.",
     basis="the authors' lists, whose tracklets were counted",

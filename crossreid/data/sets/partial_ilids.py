@@ -42,10 +42,10 @@ SOURCE = Source(
     paper="He et al., Deep Spatial Feature Reconstruction for Partial Person Re-identification: Alignment-Free "
     "Approach, CVPR 2018",
     paper_address="https://arxiv.org/abs/1801.00881",
-    obtain="It is handed on with the code of its authors, for research only.",
+    obtain="It comes with the code of its authors, for research only.",
     address="https://github.com/JDAI-CV/fast-reid/tree/master/projects/PartialReID",
     licence="research only; the footage belongs to the British Home Office",
-    caveats="For testing, of models that were trained on Market-1501 as a rule. Its people are those of QMUL i-LIDS.",
+    caveats="For testing; the models are usually trained on Market-1501. Its people are those of QMUL i-LIDS.",
     basis="published readers of the data set (fast-reid and others), which call the folders differently; no copy was "
     "at hand",
     layout="""Partial_iLIDS/

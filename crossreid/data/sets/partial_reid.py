@@ -39,10 +39,10 @@ SOURCE = Source(
     name="partial_reid",
     title="Partial-REID",
     paper="Zheng et al., Partial Person Re-identification, ICCV 2015",
-    obtain="It is handed on with the code of He et al. (CVPR 2018), for research only.",
+    obtain="It comes with the code of He et al. (CVPR 2018), for research only.",
     address="https://github.com/JDAI-CV/fast-reid/tree/master/projects/PartialReID",
     licence="research only",
-    caveats="For testing, of models that were trained on Market-1501 as a rule.",
+    caveats="For testing; the models are usually trained on Market-1501.",
     basis="published readers of the data set (fast-reid and others), which agree",
     layout="""Partial_REID/
   partial_body_images/001_001.jpg   (identity, image)

@@ -122,7 +122,7 @@ SOURCE = Source(
     address="http://dm.dongguk.edu/link.html",
     paper_address="https://www.mdpi.com/1424-8220/17/3/605",
     licence="research only, signed agreement",
-    caveats="Ten folds with other training persons in each: one model for each fold. Labels of the test "
+    caveats="Each of its ten folds has other training persons, and so a model of its own. Labels of the test "
     "lists start again at 0, so identities are read from the folders.",
     layout="""RegDB/
   Visible/285/male_back_v_05528_285.bmp

@@ -321,8 +321,8 @@ SOURCE = Source(
     name="sysu_mm01",
     title="SYSU-MM01",
     paper="Wu et al., RGB-Infrared Cross-Modality Person Re-Identification, ICCV 2017",
-    obtain="Its owners at Sun Yat-sen University hand it out on a signed release agreement, by e-mail: the page has "
-    "both.",
+    obtain="Its owners at Sun Yat-sen University hand it out by e-mail after a signed release agreement; the page "
+    "has the agreement and the address.",
     address="https://github.com/wuancong/SYSU-MM01",
     paper_address="https://openaccess.thecvf.com/content_iccv_2017/html/"
     "Wu_RGB-Infrared_Cross-Modality_Person_ICCV_2017_paper.html",
