@@ -118,8 +118,8 @@ class Flat:
             return self._snapshot(read)
 
     def _snapshot(self, read: Read) -> Snapshot | None:
-        fragments = self._fragments()
-        state = self._listed[0], _state(self._folder / CODING)
+        listed, fragments = self._newest()
+        state = listed, _state(self._folder / CODING)
         latest = self._latest
         if latest is not None and latest[0] == state:
             return latest[1]
@@ -233,13 +233,16 @@ class Flat:
             if path.is_file() and path.relative_to(self._folder).parts[0] not in found
         )
 
-    def _fragments(self) -> list[Fragment]:
-        """Those of the newest version."""
-        newest = manifest.newest(self._table)
+    def _newest(self) -> tuple[tuple, list[Fragment]]:
+        """What tells the newest version from others, and its fragments."""
+        newest, listed = manifest.newest(self._table), self._listed
         state = newest.name, _state(newest)
-        if self._listed[0] != state:
-            self._listed = state, _fragments(newest)
-        return self._listed[1]
+        if listed[0] != state:
+            listed = self._listed = state, _fragments(newest)
+        return listed
+
+    def _fragments(self) -> list[Fragment]:
+        return self._newest()[1]
 
     def _found(self, fragments: Sequence[Fragment], coding: codes.Coding | None) -> dict[str, Part]:
         """The copies that count, in the order of their first fragments."""

@@ -31,7 +31,7 @@ from crossreid.gallery.lance_rows import (
     FIELDS,
     again,
     connector,
-    entry_of,
+    entries_of,
     expression,
     matrix,
     rows_table,
@@ -251,8 +251,7 @@ class LanceStore(TableStore):
             if (found != addresses[at : at + len(found)]).any():
                 raise RuntimeError("rows were not found where they were: another process has merged files")
             at += len(found)
-            entries = [entry_of(row) for row in batch.drop_columns(["_rowid", "vector"]).to_pylist()]
-            yield block_from(entries, matrix(batch["vector"]))
+            yield block_from(entries_of(batch), matrix(batch["vector"]))
         if at != len(addresses):
             raise RuntimeError("rows were not found: another process has merged files")
 

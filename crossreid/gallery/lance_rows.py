@@ -95,6 +95,15 @@ def entry_of(row: dict) -> Entry:
     return Entry(**{**fields, "columns": json.loads(fields["columns"])})
 
 
+def entries_of(batch) -> list[Entry]:
+    """Of an Arrow batch, column by column, which is quicker than row by row."""
+    values = zip(*(batch[name].to_pylist() for name in FIELDS))
+    return [
+        Entry(key, path, modality, camera, time, identity, json.loads(columns), added)
+        for key, path, modality, camera, time, identity, columns, added in values
+    ]
+
+
 def matrix(vectors) -> np.ndarray:
     """(N, D) float32 of an Arrow array of lists."""
     return vectors.flatten().to_numpy().reshape(len(vectors), vectors.type.list_size)

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import itertools
 import json
+import logging
 import math
 import os
 from collections import Counter
@@ -371,6 +372,9 @@ def _connect(place: str):
     address, _, collection = place.partition("#")
     try:
         import pymilvus  # noqa: F401
+
+        # It logs, over pages, what it then raises.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     except ImportError as error:
         raise UserError(
             f"a gallery in Milvus needs its client, which is not installed: {pip_install('milvus')}"
