@@ -16,7 +16,6 @@ import functools
 import hashlib
 import io
 import json
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,15 +37,15 @@ from crossreid.embedding_files import (
     table_of,
 )
 from crossreid.evaluation.archive import written_metrics
+from crossreid.evaluation.columnar import ABOUT, FRAGMENT, MODEL, SAID
 from crossreid.images.listing import name_of
 from crossreid.images.reading import bar
 from crossreid.images.tables import BOX_COLUMNS
 from crossreid.ops import degenerate
 from crossreid.records import Embedding, Image, UserError
 
-ABOUT, SKIPPED = "_embedding.json", "_skipped.csv"
-_NAME = re.compile(r"\d{7,}-[0-9a-f]{32}\.parquet")
-_FORM, _SAID = 1, b"crossreid"
+SKIPPED = "_skipped.csv"
+_FORM = 1
 
 
 @dataclass(frozen=True)
@@ -145,15 +144,14 @@ def _begin(folder: Path, about: dict) -> None:
     if not files.is_address(folder):
         files.check_folder(folder)
     there = [name for name in _names(folder) if name not in (ABOUT, SKIPPED)]
-    fragments = [name for name in there if _NAME.fullmatch(name)]
-    others = [name for name in there if name[:1] != "." and not _NAME.fullmatch(name)]
+    fragments = [name for name in there if FRAGMENT.fullmatch(name)]
+    others = [name for name in there if name[:1] != "." and not FRAGMENT.fullmatch(name)]
     if others:
         raise UserError(
             f"{folder} holds {others[0]}, which is no fragment: choose a folder that is empty or does not exist"
         )
     known = next(filter(None, (_read(folder / name) for name in fragments)), None)
-    same = ("fingerprint", "feature", "precision")
-    if known is not None and any(known[1].get(name) != about[name] for name in same):
+    if known is not None and any(known[1].get(name) != about[name] for name in MODEL):
         raise UserError(
             f"{folder} was begun with another model, feature or precision, or by another version of crossreid: remove "
             "it, or choose another folder"
@@ -182,7 +180,7 @@ def _end(folder: Path, about: dict, done: Embedded) -> None:
     for name in _names(folder):
         # What a process that was killed had begun to write, and fragments of images that are not meant any more.
         begun = name.startswith(".") and name.endswith(".part")
-        if begun or (_NAME.fullmatch(name) and name not in kept):
+        if begun or (FRAGMENT.fullmatch(name) and name not in kept):
             (folder / name).unlink(missing_ok=True)
     lines = io.StringIO(newline="")
     csv.writer(lines).writerows([("path", "reason"), *(map(files.cell, each) for each in done.skipped)])
@@ -237,7 +235,7 @@ def _fragment(embedder, folder: Path, batch: int, about: dict, number: int, imag
     content = io.BytesIO()
     # Numbers that are all different only grow in a dictionary.
     pq.write_table(
-        pa.table(arrays).replace_schema_metadata({_SAID: json.dumps(said)}), content, use_dictionary=False
+        pa.table(arrays).replace_schema_metadata({SAID: json.dumps(said)}), content, use_dictionary=False
     )
     files.write_whole(path, content.getvalue())
     return Fragment(path.name, len(vectors), True, skipped, notes)
@@ -264,6 +262,6 @@ def _read(path: Path) -> tuple[int, dict] | None:
     try:
         with files.opened(path) as file:
             known = pq.read_metadata(file)
-        return known.num_rows, json.loads(known.metadata[_SAID])
+        return known.num_rows, json.loads(known.metadata[SAID])
     except (UserError, OSError, pa.ArrowInvalid, LookupError, TypeError, ValueError):
         return None

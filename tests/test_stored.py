@@ -10,13 +10,14 @@ import pytest
 import torch
 from tiny_layouts import noise
 
-from crossreid import protocols
+from crossreid import memory, protocols
 from crossreid.__main__ import main
 from crossreid.data import two_folders
-from crossreid.evaluation import EvaluateConfig, evaluate_stored, mapped, score_subsets
+from crossreid.evaluation import EvaluateConfig, evaluate_stored, mapped, score_subsets, verification
 from crossreid.evaluation.features import is_stored, read_stored, write_stored
 from crossreid.evaluation.stored import Stored
 from crossreid.images import labels
+from crossreid.ops import ranking
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import Embedding, Metric, UserError
 
@@ -489,18 +490,64 @@ def test_vectors_that_stay_on_the_disk_score_as_those_of_an_archive(tmp_path, mo
         np.save(tmp_path / f"{name}.npy", vectors)
         lines = [f"{at}.jpg,{who},{where}" for at, (who, where) in enumerate(zip(identity, camera))]
         (tmp_path / f"{name}.npy.rows.csv").write_text("\n".join(["path,identity,camera", *lines]) + "\n")
-    config = EvaluateConfig(verification=True, rerank=True, workers=2)
+
+    def scores(kind, workers):
+        stored = read_stored(tmp_path / f"query{kind}", tmp_path / f"gallery{kind}")
+        config = EvaluateConfig(verification=True, rerank=True, workers=workers)
+        found = evaluate_stored(stored, config, out=tmp_path / kind[1:], log=quiet)["Stored features"]
+        return found, json.loads((tmp_path / kind[1:] / "evaluation.json").read_text())["pairs"]
+
+    archive, pairs = scores(".npz", 1)
     monkeypatch.setattr(mapped, "LARGE", 1)
-    archive, disk = (
-        evaluate_stored(
-            read_stored(tmp_path / f"query{kind}", tmp_path / f"gallery{kind}"),
-            config,
-            out=tmp_path / kind[1:],
-        )["Stored features"]
-        for kind in (".npz", ".npy")
-    )
+    monkeypatch.setattr(ranking, "PIECE", 8 * 64)
+    monkeypatch.setattr(verification, "TOGETHER", 300)
+    disk, pairs_on_disk = scores(".npy", 2)
     assert archive.mean_ap == disk.mean_ap and archive.verification == disk.verification
+    assert pairs == pairs_on_disk
     assert not list((tmp_path / "npy").glob("neighbours*"))
     (tmp_path / "query.npy.rows.csv").unlink()
     with pytest.raises(UserError, match="has no table"):
         read_stored(tmp_path / "query.npy", tmp_path / "gallery.npy")
+
+
+PEAK = """
+import sys
+from crossreid.__main__ import main
+from crossreid.evaluation import mapped
+from crossreid.ops import ranking
+
+mapped.LARGE, ranking.PIECE = 1, 2**20
+assert main(["evaluate", sys.argv[1], "--gallery", sys.argv[2], "--workers", "1"]) == 0
+print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory a process had")
+def test_a_larger_gallery_on_the_disk_takes_less_memory_than_its_vectors(tmp_path):
+    def side(name, count):
+        vectors = np.lib.format.open_memmap(tmp_path / name, "w+", np.float32, (count, 2048))
+        vectors[:, :2] = np.random.default_rng(count).normal(size=(count, 2))
+        vectors.flush()
+        lines = [f"{at}.jpg,{at % 50},{count}" for at in range(count)]
+        (tmp_path / f"{name}.rows.csv").write_text("\n".join(["path,identity,camera", *lines]) + "\n")
+        return str(tmp_path / name)
+
+    def peak(gallery):
+        words = [sys.executable, "-c", PEAK, query, gallery]
+        return 1024 * int(
+            subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1]
+        )
+
+    query = side("query.npy", 64)
+    less, more = side("less.npy", 2000), side("more.npy", 14_000)
+    assert peak(more) - peak(less) < 12_000 * 2048 * 4 / 2
+
+
+def test_pages_that_are_let_go_come_back(tmp_path):
+    values = np.arange(300_000, dtype=np.float32)
+    kept = memory.mapped(np.memmap(tmp_path / "values", np.float32, "w+", shape=values.shape))
+    kept[:] = values
+    for part in (kept, kept[5000:6000], kept[:0], kept[299_999:], values):
+        memory.let_go(part)
+    assert np.array_equal(kept, np.arange(300_000)) and np.array_equal(values, kept)

@@ -26,8 +26,8 @@ def run(words: list[str]) -> None:
     parser.add_argument(
         "model",
         type=Path,
-        help="a checkpoint, our own or of a published system; an exported model; or stored features (.npz, .mat, or a "
-        "folder of them)",
+        help="a checkpoint, our own or of a published system; an exported model; or stored features (.npz, .npy, .mat, "
+        "a folder of .mat or of what embed --ray wrote, or .lance)",
     )
     parser.add_argument(
         "--config", help="settings file for data and protocol (default: those of the training)"

@@ -4,7 +4,8 @@
 scored again without the model, the images or the data set.
 
 A ``.npz`` of ``crossreid embed`` holds ``vectors`` (N, D), perhaps ``stripes``, and columns: ``feature_tables``
-reads it, and likewise a ``.npy`` with its table of rows, whose vectors stay on the disk (``mapped``).
+reads it, and likewise a ``.npy`` with its table of rows (``mapped``), and Parquet fragments and Lance data sets
+(``columnar``), whose vectors stay on the disk.
 ``result_files`` reads what other programs leave behind, ``sysu_mat`` the exchange format of SYSU-MM01.
 """
 
@@ -26,6 +27,7 @@ from crossreid.evaluation.archive import (
     stripes_size,
     written_metrics,
 )
+from crossreid.evaluation.columnar import columnar, is_columnar
 from crossreid.evaluation.mapped import mapped
 from crossreid.evaluation.stored import Recorded, Stored, embedding_of
 from crossreid.files import replacing, understood
@@ -97,9 +99,9 @@ def read_stored(
 ) -> Stored:
     """Features from one of the forms that the module tells.
 
-    path: a ``.npz``, a ``.npy``, a ``.mat``, or a folder of such files.
-    gallery: a second ``.npz`` or ``.npy``, or folder of text files, whose features are the gallery of those in
-        ``path``.
+    path: a ``.npz``, a ``.npy``, a ``.mat``, a folder of Parquet fragments, a Lance data set, or a folder of ``.mat``
+        or text files.
+    gallery: a second one, but no ``.mat``, whose features are the gallery of those in ``path``.
     pattern: how names are read where identities are not given, see ``crossreid.data.two_folders.read``.
     same_camera: of the protocol that is made of such files.
     protocol: for the exchange format of SYSU-MM01, the protocol with the images that the rows belong to; for those
@@ -111,7 +113,7 @@ def read_stored(
     path = Path(path)
     if result_files.is_inference(path):
         return result_files.read_inference(path, Path(gallery) if gallery else None, same_camera, keep_junk)
-    if path.is_dir() or sysu_mat.cameras(path):
+    if not is_columnar(path) and (path.is_dir() or sysu_mat.cameras(path)):
         if protocol is None:
             raise UserError(
                 f"{path} holds features by camera, identity and order of the images: name the settings and the data "
@@ -138,12 +140,16 @@ def read_stored(
 def is_stored(path: str | Path) -> bool:
     """Whether the path is meant as stored features."""
     path = Path(path)
-    return path.suffix in (".npz", ".npy", ".mat") or (
-        path.is_dir() and (result_files.is_inference(path) or bool(sysu_mat.cameras(path)))
+    return (
+        path.suffix in (".npz", ".npy", ".mat")
+        or is_columnar(path)
+        or (path.is_dir() and (result_files.is_inference(path) or bool(sysu_mat.cameras(path))))
     )
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if is_columnar(path):
+        return columnar(path)
     return mapped(path) if path.suffix == ".npy" else archive(path)
 
 

@@ -3,24 +3,23 @@ larger than the memory."""
 
 from __future__ import annotations
 
-import ctypes
-import mmap
-import sys
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from crossreid import memory
+from crossreid.files import Unwritable
 from crossreid.formats.arrays import map_npy
 from crossreid.images.tables import BOX_COLUMNS, lines_of
 from crossreid.records import UserError
 
 # Features of less are gathered in memory.
 LARGE = 2**28
-# MADV_PAGEOUT, which Python's mmap has no name for.
-_PAGE_OUT = 21
 
 
 def mapped(path: Path) -> dict[str, np.ndarray]:
@@ -40,16 +39,60 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
         for name, text in line.items():
             lines[name].append(text)
     columns = {name: np.array(texts, dtype=str) for name, texts in lines.items()}
-    count = len(next(iter(columns.values())))
+    count = len(next(iter(columns.values()), ()))
     if vectors.ndim != 2 or count != len(vectors):
         raise UserError(
             f"{rows} has {count} lines, but {path} an array of shape {vectors.shape}: one line for each vector was "
             "expected"
         )
+    return {"vectors": vectors, **with_boxes(columns)}
+
+
+def with_boxes(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns of text; those of the edges of a box, where there are all, become ``box`` (N, 4), -1 for a whole
+    image."""
     if set(BOX_COLUMNS) <= set(columns):
         edges = [np.where(columns[edge] == "", "-1", columns.pop(edge)) for edge in BOX_COLUMNS]
         columns["box"] = np.stack(edges, axis=1).astype(np.int64)
-    return {"vectors": vectors, **columns}
+    return columns
+
+
+class Gathered:
+    """Rows that come in blocks, one array (N, ...) float32 in the end: in memory, or, of ``LARGE`` and more, in a file
+    that the system removes with this process."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        self._shape, self._rows = shape, 0
+        small = 4 * math.prod(shape) < LARGE
+        with _writing():
+            self._target = np.empty(shape, np.float32) if small else tempfile.TemporaryFile()
+
+    def add(self, block: np.ndarray) -> None:
+        if self._rows + len(block) > self._shape[0]:
+            raise ValueError(f"there are more than {self._shape[0]} rows")
+        if isinstance(self._target, np.ndarray):
+            self._target[self._rows : self._rows + len(block)] = block
+        else:
+            with _writing():
+                self._target.write(np.ascontiguousarray(block, np.float32).data)
+        self._rows += len(block)
+
+    def array(self) -> np.ndarray:
+        if self._rows < self._shape[0]:
+            raise ValueError(f"there are {self._rows} rows, where {self._shape[0]} were announced")
+        if isinstance(self._target, np.ndarray):
+            return self._target
+        with _writing(), self._target as file:
+            file.flush()
+            return memory.mapped(np.memmap(file, np.float32, "r+", shape=self._shape))
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(Path(tempfile.gettempdir()), error) from error
 
 
 def gathered(parts: Sequence[tuple[torch.Tensor, Sequence[int] | np.ndarray]]) -> torch.Tensor:
@@ -61,24 +104,9 @@ def gathered(parts: Sequence[tuple[torch.Tensor, Sequence[int] | np.ndarray]]) -
     if all(part.data_ptr() == first.data_ptr() and len(part) == len(first) for part, _ in parts):
         if np.array_equal(np.concatenate(places), np.arange(len(first))):
             return first
-    shape = (count, *first.shape[1:])
-    if count * first[:1].numel() * first.element_size() < LARGE:
-        return torch.cat([part[torch.from_numpy(rows)] for (part, _), rows in zip(parts, places)])
-    with tempfile.TemporaryFile() as file:
-        together = torch.from_numpy(np.memmap(file, np.float32, "w+", shape=shape))
-    at = 0
+    found = Gathered((count, *first.shape[1:]))
     for (part, _), rows in zip(parts, places):
         for start in range(0, len(rows), 4096):
-            some = rows[start : start + 4096]
-            together[at : at + len(some)] = part[torch.from_numpy(some)]
-            at += len(some)
-        _let_go(part)
-    return together
-
-
-def _let_go(part: torch.Tensor) -> None:
-    """Tell Linux that these pages will hardly be needed: those of a memory map leave the memory, others stay."""
-    if sys.platform == "linux":
-        start = -(-part.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-        length = part.data_ptr() + part.numel() * part.element_size() - start
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(max(length, 0)), _PAGE_OUT)
+            found.add(part[torch.from_numpy(rows[start : start + 4096])].numpy())
+            memory.let_go(part.numpy())
+    return torch.from_numpy(found.array())

@@ -41,6 +41,8 @@ MOST_BINS = 60
 # So many distances of a kind are kept as they are (256 MiB). Of more, so many of the smallest are, and the others with
 # 11 binary digits behind the first.
 LIMIT, EXACT = 2**26, 2**23
+# Pairs that are told apart at once.
+TOGETHER = 2**22
 
 
 class Sample:
@@ -239,6 +241,11 @@ class Verification:
         self._apart = None if follows else (Sample(), Sample())
 
     def offer(self, block: Block) -> None:
+        step = max(1, TOGETHER // block.distance.shape[1])
+        for start in range(0, len(block.distance), step):
+            self._take(block.part(start, start + step))
+
+    def _take(self, block: Block) -> None:
         for sample, values in zip(self._own[block.trial], block.pairs(block.distance)):
             sample.add(values)
         if self._apart is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid import files
+from crossreid import files, memory
 from crossreid.formats import archives
 
 
@@ -35,10 +35,10 @@ def read_npy(path: Path, expected: str) -> np.ndarray:
 
 
 def map_npy(path: Path, expected: str) -> np.ndarray:
-    """The array of a large file, mapped into memory; copy-on-write, because torch warns of arrays that may not be
-    written to."""
+    """The array of a large file, mapped into memory, see ``crossreid.memory.mapped``; copy-on-write, because torch
+    warns of arrays that may not be written to."""
     with files.understood(path, expected), files.opened(path):
-        return np.asarray(np.lib.format.open_memmap(path, mode="c"))
+        return memory.mapped(np.lib.format.open_memmap(path, mode="c"))
 
 
 def _array(content: bytearray) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crossreid import memory
 from crossreid.records import UserError, counted
 
 BLOCK = 4096
@@ -32,6 +33,7 @@ def notes(features: np.ndarray, names: Sequence[object], least: int = 2) -> list
         # What rounding leaves between images that the model sees alike.
         near = 1e-6 * max(float(np.abs(features[0]).max(initial=0)), 1e-30)
         equal = equal and bool((np.abs(part - features[0]) <= near).all())
+        memory.let_go(part)
     found = []
     if zero:
         found.append(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+# Distances that are looked at together.
+CHUNK = 64
+
 
 def compiled(function, **options):
     """numba.njit that keeps its machine code on disk, or in memory alone where no folder can be written.
@@ -174,16 +177,24 @@ def insert(item, value, items, values):
 def nearest_rows(tile, top, left, nearest, distance, largest):
     """Take the columns of a tile of distances into the lists of its rows; columns come in ascending order."""
     last = nearest.shape[1] - 1
+    high = np.empty(CHUNK, tile.dtype)
     for m in range(len(tile)):
         row, items, values = tile[m], nearest[top + m], distance[top + m]
-        high = largest[top + m]
+        high[:] = largest[top + m]
         limit = values[last]
-        for n in range(len(row)):
-            high = max(high, row[n])
-            if row[n] < limit:
-                insert(left + n, row[n], items, values)
-                limit = values[last]
-        largest[top + m] = high
+        for start in range(0, len(row), CHUNK):
+            part = row[start : start + CHUNK]
+            # compiled to vector instructions, and nearly always all that there is to do
+            near = np.uint32(0)
+            for n in range(len(part)):
+                high[n] = max(high[n], part[n])
+                near += np.uint32(part[n] < limit)
+            if near:
+                for n in range(len(part)):
+                    if part[n] < limit:
+                        insert(left + start + n, part[n], items, values)
+                        limit = values[last]
+        largest[top + m] = high.max()
 
 
 @compiled
@@ -191,16 +202,23 @@ def nearest_columns(tile, top, left, nearest, distance, largest):
     """The same for the lists of the columns."""
     last = nearest.shape[1] - 1
     wide = tile.shape[1]
-    limit = distance[left : left + wide, last].copy()
-    high = largest[left : left + wide]
+    limits = distance[left : left + wide, last].copy()
+    highs = largest[left : left + wide]
     for m in range(len(tile)):
         row = tile[m]
-        for n in range(wide):
-            high[n] = max(high[n], row[n])
-        for n in range(wide):
-            if row[n] < limit[n]:
-                insert(top + m, row[n], nearest[left + n], distance[left + n])
-                limit[n] = distance[left + n, last]
+        for start in range(0, wide, CHUNK):
+            part = row[start : start + CHUNK]
+            limit, high = limits[start : start + CHUNK], highs[start : start + CHUNK]
+            near = np.uint32(0)
+            for n in range(len(part)):
+                high[n] = max(high[n], part[n])
+                near += np.uint32(part[n] < limit[n])
+            if near:
+                for n in range(len(part)):
+                    if part[n] < limit[n]:
+                        column = left + start + n
+                        insert(top + m, part[n], nearest[column], distance[column])
+                        limit[n] = distance[column, last]
 
 
 @compiled

@@ -8,11 +8,12 @@ sort has them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
+from crossreid import memory
 from crossreid.ops.distance import tensor
 from crossreid.ops.precision import full_products, without_autocast
 from crossreid.ops.ranks import (
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 METRICS = ("cosine", "euclidean", "squared_euclidean_unit")
+# Numbers of the gallery's features that are looked at together, 64 MiB.
+PIECE = 2**24
 
 
 def evaluate(
@@ -240,7 +243,8 @@ def blocks(query, gallery, metric: str = "cosine", device=None) -> Rows:
         if metric != "euclidean":
             part = part / query_square[start:stop, None].sqrt().clamp_min(1e-12)
         with full_products(), without_autocast(device.type):
-            torch.mm(part, gallery.T, out=out)
+            for left, right, some in _pieces(gallery):
+                torch.mm(part, some.T, out=out[:, left:right])
         if metric == "euclidean":
             return (
                 out.mul_(-2).add_(query_square[start:stop, None]).add_(gallery_square).clamp_min_(0).sqrt_()
@@ -263,9 +267,22 @@ def _rows_of(distance):
     return lambda start, stop: copy(distance[start:stop])
 
 
+def _pieces(vectors: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """The rows in turn, as many as fit into the memory of those that lie on the disk; where the first of them is, and
+    the last plus one. On an accelerator all at once."""
+    step = max(1, PIECE // max(1, vectors.shape[1])) if vectors.device.type == "cpu" else max(1, len(vectors))
+    for start in range(0, len(vectors), step):
+        some = vectors[start : start + step]
+        yield start, start + len(some), some
+        if vectors.device.type == "cpu":
+            memory.let_go(some.numpy())
+
+
 def _squares(vectors, name):
     """Squared lengths (N,), made without a second copy of the vectors."""
-    squares = torch.linalg.vector_norm(vectors, dim=1).square()
+    squares = vectors.new_empty(len(vectors))
+    for start, stop, some in _pieces(vectors):
+        squares[start:stop] = torch.linalg.vector_norm(some, dim=1).square()
     bad = torch.nonzero(~torch.isfinite(squares))
     if len(bad):
         raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, TypeVar
 
@@ -50,6 +50,17 @@ class Block:
     key: np.ndarray
     gallery_identity: np.ndarray
     gallery_key: np.ndarray
+
+    def part(self, start: int, stop: int) -> Block:
+        """The same of some of its queries."""
+        here = slice(start, stop)
+        return replace(
+            self,
+            start=self.start + start,
+            distance=self.distance[here],
+            identity=self.identity[here],
+            key=self.key[here],
+        )
 
     @cached_property
     def _codes(self) -> tuple[np.ndarray, ...]:
