@@ -19,6 +19,7 @@ from crossreid.data.settings import DataConfig, LoaderConfig
 from crossreid.embedding_files import keys_of
 from crossreid.images import tables, tars
 from crossreid.images.reading import read
+from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import UserError
 
 
@@ -154,6 +155,9 @@ def test_shards_lie_at_addresses(copies, tmp_path):
     found = training_set(DataConfig(name="csv", roots={"csv": f"{place}/index.csv"}))[0]
     assert labels_of(found) == labels_of(here)
     assert all(np.array_equal(read(one), read(other)) for one, other in zip(here, found))
+    protocol = SingleQuery(f"{place}/index.csv", source="csv")
+    assert labels_of(protocol.images) == labels_of(SingleQuery(copies[0], source="csv").images)
+    assert provenance.rendered(found) == 1 and provenance.rendered([*here, *found]) == 1
     memory.rm("/bucket/people/000000.tar")
     with pytest.raises(UserError, match=r"memory://bucket/people/000000\.tar: cannot be opened"):
         read(found[0])

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from crossreid.data.source import MARK
-from crossreid.files import write_json
+from crossreid.files import is_address, write_json
 from crossreid.records import Image
 
 # What stands before the title of a data set that was rendered.
@@ -26,17 +26,35 @@ def mark(folder: Path, layout: str, **how) -> None:
 
 def rendered(images: Iterable[Image]) -> float:
     """The share of the images that lie below a marked folder, 0 to 1."""
-    folders = Counter(os.path.dirname(image.path) for image in images)
-    known: dict[str, bool] = {}
+    folders = Counter(_above(image.path) for image in images)
+    known: dict = {}
 
-    def marked(folder: str) -> bool:
+    def marked(folder) -> bool:
         if folder not in known:
-            above = os.path.dirname(folder)
-            known[folder] = os.path.isfile(os.path.join(folder, MARK)) or (above != folder and marked(above))
+            above = _above(folder)
+            known[folder] = _holds_mark(folder) or (above != folder and marked(above))
         return known[folder]
 
-    below = sum(count for folder, count in folders.items() if marked(os.path.abspath(folder)))
+    below = sum(
+        count
+        for folder, count in folders.items()
+        if marked(folder if is_address(folder) else os.path.abspath(folder))
+    )
     return below / folders.total() if folders else 0.0
+
+
+def _above(place):
+    """The folder of a file or folder: of a path as text, which is far quicker, of an address as one."""
+    return place.parent if is_address(place) else os.path.dirname(place)
+
+
+def _holds_mark(folder) -> bool:
+    if not is_address(folder):
+        return os.path.isfile(os.path.join(folder, MARK))
+    try:
+        return (folder / MARK).exists()
+    except Exception:  # each kind of store has its own for what may not be asked
+        return False
 
 
 def title(of: str, images: Iterable[Image], *, layout: bool = True) -> str:

@@ -39,7 +39,7 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
         for name, text in line.items():
             lines[name].append(text)
     columns = {name: np.array(texts, dtype=str) for name, texts in lines.items()}
-    count = len(next(iter(columns.values())))
+    count = len(next(iter(columns.values()), ()))
     if vectors.ndim != 2 or count != len(vectors):
         raise UserError(
             f"{rows} has {count} lines, but {path} an array of shape {vectors.shape}: one line for each vector was "

@@ -15,6 +15,7 @@ import numpy as np
 from crossreid import data
 from crossreid.data import provenance
 from crossreid.data.splitting import query_and_gallery
+from crossreid.files import place
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.rules import identity_and_camera
 from crossreid.records import Image, Trial, UserError, counted
@@ -52,7 +53,7 @@ class SingleQuery(Protocol):
         if split not in ("test", "validation"):
             raise UserError(f"protocol {self.name}: split is {split!r}, expected test or validation.")
         title = data.get(source).title
-        root = Path(root)
+        root = place(root)
         if split == "test":
             splits = data.read(source, root, **(settings or {}))
             query, gallery = splits.get("query", []), splits.get("gallery", [])
