@@ -3,8 +3,8 @@
     python studies/variation.py FOLDER --imagenet mobilenet_v2-b0353104.pth [--seeds 0 1 2] [--only NAME ...]
     python studies/variation.py FOLDER --write
 
-The file is torchvision's ``mobilenet_v2`` (IMAGENET1K_V1), under whatever name. One training for each way of rendering the same people: with all kinds, with none, and without one of them. What is
-complete is not done again.
+The file is torchvision's ``mobilenet_v2`` (IMAGENET1K_V1), under whatever name. One training for each way of rendering
+the same people: with all kinds, with none, and without one of them. What is complete is not done again.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ $ python studies/variation.py FOLDER --write
 
 on one thread, seeds {seeds}; mean ± standard deviation over them. {domains} styles drawn at random, {identities}
 people in each, are rendered with all [kinds of variation](../reference/synthetic.md#what-real-cameras-do), with none,
-or without one; on each rendering the network of [`base`](../../crossreid/bundled/base/CARD.md) learns from ImageNet's weights
-by {steps} steps of {batch} images of 64 x 32, {seconds:.0f} processor seconds in the median. `viper` and `prid450s` vary as real cameras do, `market1501` and `grid`
-do not, and `grid` is far from all others.
+or without one; on each rendering the network of `base` learns from ImageNet's weights by {steps} steps of {batch}
+images of 64 x 32, {seconds:.0f} processor seconds in the median. `viper` and `prid450s` vary as real cameras do,
+`market1501` and `grid` do not, and `grid` is far from all others.
 
 {table}
 {absent}
