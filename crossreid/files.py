@@ -163,7 +163,7 @@ def stats(paths: Iterable[Path]) -> dict[Path, os.stat_result]:
                 folder.fs.ls(folder.path)  # whose file system keeps the answer
     found = {}
     for path in asked:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # the second of a name that no file can have
             found[path] = path.stat()
     return found
 

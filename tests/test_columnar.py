@@ -197,6 +197,11 @@ def test_a_query_and_a_gallery_of_two_models(sides, tmp_path):
     assert read_stored(lance(tmp_path, "untold", table.replace_schema_metadata(None)), sides / "gallery")
 
 
+def compared(table, **how):
+    said = {"metrics": {"vector": how}}
+    return table.replace_schema_metadata({b"crossreid": json.dumps(said)})
+
+
 @pytest.mark.parametrize(
     "change, told",
     [
@@ -214,6 +219,14 @@ def test_a_query_and_a_gallery_of_two_models(sides, tmp_path):
             "says stripes of its model",
         ),
         (lambda table: table.replace_schema_metadata({b"crossreid": b"{"}), "cannot be read"),
+        (
+            lambda table: compared(table, feature=["cosine"]),
+            r"how its features are compared \(metrics\.vector\.feature",
+        ),
+        (
+            lambda table: compared(table, stripes="nearest"),
+            r"how its features are compared \(metrics\.vector\.stripes",
+        ),
     ],
 )
 def test_other_lance_data_sets_are_told_in_one_paragraph(sides, tmp_path, change, told):
@@ -223,6 +236,22 @@ def test_other_lance_data_sets_are_told_in_one_paragraph(sides, tmp_path, change
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="there are no features at"):
         read_stored(tmp_path / "none.lance", sides / "gallery")
+
+
+def test_a_lance_data_set_is_read_as_it_is_now(sides, tmp_path):
+    for count in (20, 7):
+        made = lance(tmp_path, "query", fragment_tables(sides / "query")[:count])
+        stored = read_stored(made, sides / "gallery")
+        assert len(stored.embedding.feature) == count + 90
+        shutil.rmtree(made)
+
+
+def test_a_path_that_no_file_can_have(sides, tmp_path, capsys):
+    table = fragment_tables(sides / "query")
+    paths = pa.array(["a\0b", *table["path"].to_pylist()[1:]])
+    made = lance(tmp_path, "query", table.set_column(table.schema.get_field_index("path"), "path", paths))
+    assert main(["evaluate", str(made), "--gallery", str(sides / "gallery")]) == 0
+    assert "20 queries search 90 gallery images" in capsys.readouterr().out
 
 
 def test_what_is_not_a_number_is_told_with_its_image(sides, tmp_path, capsys):

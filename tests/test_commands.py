@@ -124,6 +124,15 @@ def test_exit_codes(settings_file, trained, tmp_path, capsys):
     assert_one_paragraph(capsys, "RuntimeError", "in epoch", "step", "--debug")
 
 
+def test_an_unknown_option_that_took_what_is_missing_is_named(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--verbose", "last.pt"])
+    assert "required: model; and there is no option --verbose" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["compare"])
+    assert "--verbose" not in capsys.readouterr().err
+
+
 def test_debug_shows_where(settings_file):
     with pytest.raises(ValueError, match="did you mean"):
         main(["--debug", "train", str(settings_file), "--train.epoch", "3"])

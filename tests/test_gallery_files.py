@@ -1,6 +1,7 @@
 """Galleries on disk: killed, locked, written by two processes at once, of another version, damaged; and what was
 deleted is gone from the files."""
 
+import itertools
 import json
 import os
 import random
@@ -204,6 +205,24 @@ def test_threads_search_while_another_process_adds_deletes_and_cleans_up(tmp_pat
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(search, range(3)))
     assert process.wait() == 0 and reader.info().entries == 560
+
+
+def test_a_search_sees_all_rows_whatever_a_writer_in_another_thread_has_just_done(tmp_path, monkeypatch):
+    with make(tmp_path / "gallery") as gallery:
+        for start in (0, 5):
+            vectors = np.stack([vector(row) for row in range(start, start + 5)])
+            gallery.add([Entry(f"k{row}") for row in range(start, start + 5)], vectors)
+        copies = gallery._store._flat
+        both = copies._loose
+        assert len(both) == 2
+        for states in itertools.permutations([both, both[:1], ()]):
+            # As if the writer came between any two looks at them.
+            turns = itertools.cycle(states)
+            seen = property(lambda own, turns=turns: next(turns), lambda own, value: None)
+            with monkeypatch.context() as patched:
+                patched.setattr(flat.Flat, "_loose", seen, raising=False)
+                copies._latest = None
+                assert sorted(each.key for each in gallery.entries()) == [f"k{row}" for row in range(10)]
 
 
 @pytest.mark.slow
@@ -427,6 +446,10 @@ def test_a_locked_gallery_is_searched_but_not_written(tmp_path, monkeypatch):
         with FileLock(tmp_path / "gallery" / lance.LOCK):
             with pytest.raises(UserError, match=r"locked by another process for 0\.1 seconds"):
                 gallery.add([Entry("b")], vector(1)[None])
+            # What the gallery notes of itself is read and written in one go, too.
+            for change in (lambda: gallery.remember("{camera}.jpg"), lambda: gallery._store.note(0.9, None)):
+                with pytest.raises(UserError, match="locked by another process"):
+                    change()
             assert gallery.search(vector(1), 1)[0][0].entry.key == "a"
         assert gallery.add([Entry("b")], vector(1)[None]) == 1
 

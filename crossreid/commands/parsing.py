@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from crossreid.files import printable
 from crossreid.images import labels
@@ -17,6 +18,8 @@ class Parser(argparse.ArgumentParser):
     """A parser that answers the shell's question for what may come next; ``argcomplete`` asks in the environment."""
 
     asked = False
+    # Of what was given, the first option that the command does not have.
+    unknown = ""
 
     def options(self) -> set[str]:
         """The options of a command, those of its acts too."""
@@ -35,10 +38,15 @@ class Parser(argparse.ArgumentParser):
             argcomplete.autocomplete(self)
         return super().parse_known_args(args, namespace)
 
+    def error(self, message: str) -> NoReturn:
+        # Its value was taken for one of a setting, and may be just what is missing.
+        super().error(f"{message}; and there is no option {Parser.unknown}" if Parser.unknown else message)
+
 
 def parser(name: str, doc: str, epilog: str = "") -> Parser:
     """The parser of ``crossreid NAME``; ``doc`` is the module's: its first line says what the command does, and the
     examples at its end are shown below the options."""
+    Parser.unknown = ""
     examples = doc.partition("examples:")[2].rstrip()
     below = [textwrap.fill(epilog, 100, break_on_hyphens=False)] if epilog else []
     return Parser(
@@ -85,9 +93,12 @@ def parse(parser: Parser, words: list[str]) -> tuple[argparse.Namespace, list[st
     """The words that ``parser`` knows, and the changes of settings (``--train.epochs 60``), wherever among them: every
     option that is not the parser's, with its value, so that who reads the settings can name the nearest one."""
     own, changes, rest, options = [], [], list(words), parser.options()
+    Parser.unknown = ""
     while rest:
         word = rest.pop(0)
-        if word.startswith("--") and word != "--" and word.partition("=")[0] not in options:
+        name = word.partition("=")[0]
+        if word.startswith("--") and word != "--" and name not in options:
+            Parser.unknown = Parser.unknown or (name if "." not in name else "")
             # argparse would take the value that follows for one of the command's own words.
             changes += [word] if "=" in word else [word, *rest[:1]]
             rest = rest if "=" in word else rest[1:]

@@ -55,7 +55,7 @@ def run(words: list[str]) -> None:
         print(json.dumps(json_schema(), indent=1))
         return
     if (chosen.config is None) == (chosen.resume is None):
-        other = next((word for word in overrides if word.startswith("--") and "." not in word), "")
+        other = parsing.Parser.unknown
         hint = f" It has no option {other}: settings are changed as --train.epochs 60." if other else ""
         raise UserError(f"crossreid train needs either a settings file or --resume RUN, and not both.{hint}")
     from crossreid import checkpoint, config, training

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.formats.arrays import read_npz
+from crossreid.formats.shape import NOTHING, TEXT, unlike
 from crossreid.formats.text import parse_json
 from crossreid.records import Metric, UserError
 
@@ -17,6 +18,9 @@ EXPECTED = (
     "expected a NumPy archive with vectors (N, D), as `crossreid evaluate --evaluate.features true` or "
     "`crossreid embed` writes it"
 )
+_METRICS = {
+    "*": {"feature?": (NOTHING, TEXT), "stripes?": (NOTHING, lambda value: value in ("aligned", "unaligned"))}
+}
 
 
 def stripes_size(path: Path, shape, half: bool) -> str:
@@ -71,8 +75,11 @@ def written_metrics(metrics: Mapping[str, Metric]) -> str:
 def read_metrics(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Metric]:
     """Metrics by the name of the feature, of those that the arrays serve; none where the file does not tell them."""
     try:
-        found = {name: Metric(**each) for name, each in parse_json(str(arrays.get("metrics", "{}"))).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        told = parse_json(str(arrays.get("metrics", "{}")))
+        if wrong := unlike(told, _METRICS, "metrics"):
+            raise ValueError(f"{wrong} is not understood")
+        found = {name: Metric(**each) for name, each in told.items()}
+    except (ValueError, TypeError) as error:
         raise UserError(
             f"{path} does not say how its features are compared ({error}): write it again"
         ) from error

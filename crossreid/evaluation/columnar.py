@@ -167,7 +167,7 @@ def _fragments(folder: Path, expected: str) -> tuple[Mapping, int, Batches]:
 def _lance(path: Path, expected: str) -> tuple[Mapping, int, Batches]:
     if not path.is_dir():
         raise UserError(f"there are no features at {path}: {expected}")
-    rows = lance.opened(path)
+    rows = lance.latest(path.absolute())
     with understood(path, expected):
         known = parse_json((rows.schema.metadata or {}).get(SAID, b"{}"))
         count = rows.count_rows()

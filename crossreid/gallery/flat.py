@@ -108,7 +108,7 @@ class Flat:
         self._latest: tuple[tuple, Snapshot | None] | None = None
         self._copies: dict[str, Part] = {}
         self._loose: tuple[Part, ...] = ()
-        # Threads search at the same time.
+        # Threads search at the same time, and another writes: ``_loose`` is read once wherever it is used.
         self._guard = threading.Lock()
 
     def snapshot(self, read: Read) -> Snapshot | None:
@@ -128,9 +128,10 @@ class Flat:
         missing = _missing(fragments, copies)
         snapshot = None
         if not any(fragment.deleted for fragment in fragments) and _rows(missing) <= LIMIT:
+            loose: tuple[Part, ...] = ()
             if missing:
-                self._loose = self._read_loose(fragments, missing, read)
-            parts = (*copies.values(), *(self._loose if missing else ()))
+                loose = self._loose = self._read_loose(fragments, missing, read)
+            parts = (*copies.values(), *loose)
             numbers = {fragment.name: fragment.number for fragment in fragments}
             snapshot = Snapshot(parts, coding, numbers)
         self._latest = state, snapshot
@@ -142,7 +143,8 @@ class Flat:
         known = set(before)
         new = [fragment for fragment in self._fragments() if fragment.name not in known]
         if len(new) == 1 and new[0].rows == len(block):
-            loose = self._loose if {fragment.name for fragment in _of(self._loose)} <= known else ()
+            loose = self._loose
+            loose = loose if {fragment.name for fragment in _of(loose)} <= known else ()
             self._loose = _few((*loose, Part(block, tuple(new))))
 
     def names(self) -> list[str]:
@@ -159,10 +161,9 @@ class Flat:
             missing = []
         kept = {*copies, CODING}
         if _rows(missing) > LOOSE:
+            loose = self._loose
             blocks = (
-                (part.block for part in self._loose)
-                if _of(self._loose) == missing
-                else _runs(fragments, missing, read)
+                (part.block for part in loose) if _of(loose) == missing else _runs(fragments, missing, read)
             )
             kept.add(self._write(missing, blocks, coding))
             self._loose = ()
@@ -281,9 +282,10 @@ class Flat:
 
     def _read_loose(self, fragments, missing: list[Fragment], read: Read) -> tuple[Part, ...]:
         """The rows without a copy; those that were read before are not read again."""
-        known = _of(self._loose)
-        loose = self._loose if missing[: len(known)] == known else ()
-        new = missing[len(known) if loose else 0 :]
+        loose = self._loose
+        if missing[: len(_of(loose))] != _of(loose):
+            loose = ()
+        new = missing[len(_of(loose)) :]
         blocks = list(_runs(fragments, new, read))
         return _few((*loose, Part(joined(blocks), tuple(new)))) if blocks else loose
 

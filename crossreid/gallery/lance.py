@@ -182,7 +182,7 @@ class LanceStore(TableStore):
             if self.metadata.recall is not None:
                 self._drop_indices()
                 self._flat.drop_index()
-                self.note(None, None)
+                self._change_metadata(recall=None, recall_within=None)
             count = self._table.delete("true" if condition is None else condition).num_deleted_rows
             # The record of the latest version would keep the condition, and with it perhaps a name: have another.
             self._table.add(schema(self.metadata.dimension).empty_table())
@@ -211,13 +211,17 @@ class LanceStore(TableStore):
             self._drop_indices()  # of an earlier version
 
     def note(self, recall: float | None, within: float | None) -> None:
-        self._write_metadata(replace(self.metadata, recall=recall, recall_within=within))
+        with _locked(self._folder):
+            self._change_metadata(recall=recall, recall_within=within)
 
     def remember(self, pattern: str) -> None:
-        self._write_metadata(replace(self.metadata, pattern=pattern))
+        with _locked(self._folder):
+            self._change_metadata(pattern=pattern)
 
-    def _write_metadata(self, metadata: Metadata) -> None:
-        write_json(self._folder / FACTS, {"store": self.name, **asdict(metadata)})
+    def _change_metadata(self, **changes) -> None:
+        """The caller holds the lock: other processes change them too."""
+        changed = replace(self.metadata, **changes)
+        write_json(self._folder / FACTS, {"store": self.name, **asdict(changed)})
 
     @in_sentences
     def close(self) -> None:

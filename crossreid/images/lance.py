@@ -22,11 +22,16 @@ def opened(path: Path):
 @functools.lru_cache(maxsize=16)
 def _opened(path: str, process: int):
     """``process`` makes it another entry of the cache in a process that was forked."""
+    return latest(path)
+
+
+def latest(path: str | Path):
+    """The data set of a path, as it is now."""
     try:
         import lancedb
     except ImportError as error:
         raise UserError(f"{path} needs LanceDB, which is not installed: {pip_install('search')}") from error
-    folder, _, name = path.replace(os.sep, "/").rpartition("/")
+    folder, _, name = str(path).replace(os.sep, "/").rpartition("/")
     with understood(path, "expected a Lance data set, a folder that ends in .lance and that Lance wrote"):
         return lancedb.connect(folder).open_table(name.removesuffix(SUFFIX))
 

@@ -474,6 +474,72 @@ def _read_features(path):
     evaluate_stored(features.read_stored(path), EvaluateConfig(examples=1), log=str)
 
 
+def _make_columns(folder):
+    import lancedb
+    import test_columnar
+    from tiny_layouts import image
+
+    from crossreid.records import Image
+
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    file = image(folder / "one.png")
+    for name in ("query", "gallery"):
+        told = [{"path": f"{at}.png", "identity": str(at % 3), "camera": str(at % 2)} for at in range(20)]
+        images = [Image(file, box=(0, 0, 4, 1 + at), extra=each) for at, each in enumerate(told)]
+        test_columnar.write(images, random.normal(size=(20, 8)).astype(np.float32), folder / name)
+    lancedb.connect(folder).create_table("gallery", test_columnar.fragment_tables(folder / "gallery"))
+    file.unlink()
+
+
+def _odd_columns(path, content, random):
+    """Half the time a whole fragment with an odd column or odd metadata, else changed bytes."""
+    if path.suffix != ".parquet" or random.random() < 0.5:
+        return by_kind(path, content, random)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(content))
+    said = table.schema.metadata[b"crossreid"]
+    name, count = random.choice(table.schema.names), len(table)
+    kinds = [
+        pa.array([random.choice([None, -1, 7, 2**62]) for _ in range(count)], pa.int64()),
+        pa.array([random.choice([None, 0.5, 1e300, float("nan")]) for _ in range(count)], pa.float64()),
+        pa.array([random.choice(["", "x", "a\0b", "../../etc/passwd", "y" * 20_000]) for _ in range(count)]),
+        pa.array([b"\xff"] * count),
+        pa.array([{"a": 1}] * count),
+        pa.array([10**15] * count, pa.timestamp("s")),
+        pa.array([[random.choice([1.0, 1e300, float("nan"), None])] * 8] * count, pa.list_(pa.float64())),
+        pa.array([[2**62] * 8] * count, pa.large_list(pa.int64())),
+        pa.array([[0.0] * 100_000] * count, pa.list_(pa.float32())),
+        pa.array([[]] * count, pa.list_(pa.float32())),
+        pa.array([[[1.0]]] * count),
+        pa.nulls(count),
+    ]
+    match random.randrange(5):
+        case 0:
+            said = mutate.written(json.loads(said), random)
+        case 1:
+            table = table.append_column(
+                random.choice(["modality", "split", "stripes", name]), random.choice(kinds)
+            )
+        case 2:
+            table = table.drop_columns([name])
+        case _:
+            table = table.set_column(table.schema.get_field_index(name), name, random.choice(kinds))
+    made = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({b"crossreid": said}), made)
+    return made.getvalue()
+
+
+def _read_columns(folder):
+    from crossreid.evaluation import EvaluateConfig, evaluate_stored, features
+
+    for gallery in ("gallery", "gallery.lance"):
+        stored = features.read_stored(folder / "query", folder / gallery)
+        evaluate_stored(stored, EvaluateConfig(examples=1), log=str)
+
+
 def _make_run(folder):
     import test_report
 
@@ -660,6 +726,7 @@ READERS = {
     "splits": Reader(_make_splits, _read_splits, ("splits*.json",), by_kind),
     "images": Reader(_make_images, _read_image, alone=True),
     "features": Reader(_make_features, _read_features, ("*.npz",), by_kind, True),
+    "columns": Reader(_make_columns, _read_columns, ("*",), _odd_columns),
     "run": Reader(_make_run, _read_run, ("*.json", "*.jsonl", "*.yaml"), by_kind),
     "settings": Reader(_make_settings, _read_settings, ("*.yaml",), by_kind, True),
     "exported": Reader(_make_exported, _read_exported, ("*.json",), by_kind),
