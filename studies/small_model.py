@@ -20,7 +20,7 @@ import torch
 
 from crossreid import checkpoint
 
-# Infrared images are a quarter of all; drawn three times as often, they are about half of a batch.
+# Infrared images are a quarter of all; each three times as likely to be drawn, they are 36 % of the batches.
 PLAN = pairs.Schedule(
     sizes=((6000, (96, 48)),), lr=1.5e-3, gates_lr=0.002, people=10, images=4, infrared=3.0, grey=0.2
 )

@@ -3,12 +3,13 @@
 import json
 import shutil
 import warnings
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from crossreid import fragments
+from crossreid import fragments, memory
 from crossreid.__main__ import main
 from crossreid.evaluation import EvaluateConfig, evaluate_stored, mapped
 from crossreid.evaluation.features import read_stored
@@ -147,6 +148,17 @@ def words(table):
     return vectors_as(table, pa.array(["x"] * len(table)))
 
 
+def wide(table):
+    """Some kilobytes in the file, 40 MB in memory."""
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(10**7, np.float32)), 10**7 // len(table))
+    return vectors_as(table, lists.cast(pa.list_(pa.float32())))
+
+
+def named(table, length):
+    paths = pa.array(["y" * length] * len(table))
+    return table.set_column(table.schema.get_field_index("path"), "path", paths)
+
+
 def untold(table):
     return vectors_as(table, pa.array([None, *table["vectors"].to_pylist()[1:]], pa.list_(pa.float32())))
 
@@ -166,6 +178,7 @@ def untold(table):
         (lambda folder: rewritten(folder, short), "not of one length"),
         (lambda folder: rewritten(folder, narrow), "have 8 numbers, and those of the rows before 4"),
         (lambda folder: rewritten(folder, words), "of the type string"),
+        (lambda folder: rewritten(folder, partial(named, length=5000)), "path has 5000 characters, where at"),
         (lambda folder: rewritten(folder, untold), "missing in some rows"),
         (lambda folder: rewritten(folder, lambda table: table.drop_columns("identity")), "identity"),
         (lambda folder: rewritten(folder, lambda table: table.replace_schema_metadata({})), "crossreid"),
@@ -177,6 +190,23 @@ def test_damaged_fragments_are_told_in_one_paragraph(sides, tmp_path, capsys, da
     with pytest.raises(UserError, match=told) as error:
         read_stored(sides / "query", tmp_path / "gallery")
     assert "\n" not in str(error.value) and str(tmp_path / "gallery") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (wide, r"rows of .*parquet that are read together would take 120,[\d,]+ bytes"),
+        (partial(named, length=4000), "column path of .*, with texts of up to 4000 characters, would take"),
+    ],
+)
+def test_what_a_small_file_would_grow_to_is_refused_before(sides, tmp_path, monkeypatch, change, told):
+    shutil.copytree(sides / "gallery", tmp_path / "gallery")
+    monkeypatch.setattr(memory, "free", lambda: 2**20)
+    assert read_stored(sides / "query", tmp_path / "gallery")
+    rewritten(tmp_path / "gallery", change)
+    assert first(tmp_path / "gallery").stat().st_size < 2**17
+    with pytest.raises(UserError, match=told):
+        read_stored(sides / "query", tmp_path / "gallery")
 
 
 def lance(folder, name, table):

@@ -544,6 +544,21 @@ def test_a_larger_gallery_on_the_disk_takes_less_memory_than_its_vectors(tmp_pat
     assert peak(more) - peak(less) < 12_000 * 2048 * 4 / 2
 
 
+def test_a_table_of_rows_whose_boxes_are_no_numbers(tmp_path):
+    np.save(tmp_path / "q.npy", np.eye(2, dtype=np.float32))
+    lines = [
+        "path,identity,camera,split,x0,y0,x1,y1",
+        "a.png,1,1,query,0,0,4,8",
+        "b.png,1,2,gallery,0,0,4,wide",
+    ]
+    (tmp_path / "q.npy.rows.csv").write_text("\n".join(lines))
+    with pytest.raises(
+        UserError, match=r"q\.npy\.rows\.csv cannot be read .*wide.*: expected the table"
+    ) as error:
+        read_stored(tmp_path / "q.npy")
+    assert "\n" not in str(error.value)
+
+
 def test_pages_that_are_let_go_come_back(tmp_path):
     values = np.arange(300_000, dtype=np.float32)
     kept = memory.mapped(np.memmap(tmp_path / "values", np.float32, "w+", shape=values.shape))

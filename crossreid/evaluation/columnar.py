@@ -38,6 +38,9 @@ SAID = b"crossreid"
 MODEL = ("fingerprint", "feature", "precision")
 _COLUMNS = ("path", "identity", "camera", "modality", "split", *BOX_COLUMNS)
 _TOGETHER = 1024
+# Characters of a text, and bytes that a number takes while it is read: a small Parquet file can hold any number of
+# equal ones.
+_LONGEST, _NUMBER = 4096, 12
 _ABOUT = {
     "fragments": [lambda value: TEXT(value) and FRAGMENT.fullmatch(value) is not None],
     "rows": lambda value: WHOLE(value) and value > 0,
@@ -101,10 +104,21 @@ def columnar(path: Path) -> dict[str, np.ndarray]:
                     arrays[name].add(values.reshape(-1, *shapes[name]))
             for name in batch.schema.names:
                 if name in _COLUMNS:
-                    texts.setdefault(name, []).extend(map(text_of, batch.column(name).to_pylist()))
+                    some = [text_of(value) for value in batch.column(name).to_pylist()]
+                    if (longest := max(map(len, some))) > _LONGEST:
+                        raise UserError(
+                            f"{where}: a text in the column {name} has {longest} characters, where at most {_LONGEST} "
+                            "were expected: shorten it, or leave the column out"
+                        )
+                    texts.setdefault(name, []).extend(some)
         if "vectors" not in arrays:
             raise UserError(f"{path} holds no vectors: {expected}")
         found = {name: each.array() for name, each in arrays.items()}
+        for name, values in texts.items():
+            longest = max(map(len, values))
+            size = 4 * longest * len(values)
+            what = f"the column {name} of {path}, with texts of up to {longest} characters,"
+            memory.require(size, what, "shorten these, or divide the gallery")
         found |= with_boxes({name: np.array(values, dtype=str) for name, values in texts.items()})
     told = {name: known[name] for name in ("fingerprint", "feature", "model") if known.get(name)}
     told |= {"metrics": json.dumps(known["metrics"])} if "metrics" in known else {}
@@ -154,6 +168,11 @@ def _fragments(folder: Path, expected: str) -> tuple[Mapping, int, Batches]:
                     for field in content.schema_arrow.names
                     if field in (*_COLUMNS, "vectors", "stripes")
                 ]
+                memory.require(
+                    _NUMBER * _numbers_together(content.metadata),
+                    f"the rows of {folder / name} that are read together",
+                    expected,
+                )
                 for batch in content.iter_batches(_TOGETHER, columns=names):
                     yield folder / name, batch
         if left:
@@ -162,6 +181,15 @@ def _fragments(folder: Path, expected: str) -> tuple[Mapping, int, Batches]:
             )
 
     return about, about["rows"], batches()
+
+
+def _numbers_together(metadata) -> int:
+    """How many numbers the rows of a Parquet file have that are in memory at a time, at most."""
+    found = 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        count = sum(group.column(at).num_values for at in range(group.num_columns))
+        found = max(found, count * min(_TOGETHER, group.num_rows) // max(1, group.num_rows))
+    return found
 
 
 def _lance(path: Path, expected: str) -> tuple[Mapping, int, Batches]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from crossreid import memory
-from crossreid.files import Unwritable
+from crossreid.files import Unwritable, understood
 from crossreid.formats.arrays import map_npy
 from crossreid.images.tables import BOX_COLUMNS, lines_of
 from crossreid.records import UserError
@@ -45,7 +45,10 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
             f"{rows} has {count} lines, but {path} an array of shape {vectors.shape}: one line for each vector was "
             "expected"
         )
-    return {"vectors": vectors, **with_boxes(columns)}
+    with understood(
+        rows, "expected the table that `crossreid embed` writes, whose boxes are whole numbers of pixels"
+    ):
+        return {"vectors": vectors, **with_boxes(columns)}
 
 
 def with_boxes(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
