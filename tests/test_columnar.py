@@ -107,6 +107,16 @@ def test_the_command_takes_them(sides, capsys, kind):
     assert "20 queries search 90 gallery images" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["s3://bucket/query", "--gallery", "gallery"], ["query", "--gallery", "s3://bucket/gallery.lance"]],
+)
+def test_the_command_says_that_an_address_is_to_be_copied(words, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", *words])
+    assert "is an address, and only what is on this computer is scored" in capsys.readouterr().err
+
+
 def first(folder):
     return folder / json.loads((folder / "_embedding.json").read_text())["fragments"][0]
 

@@ -9,10 +9,12 @@ examples:
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
 from crossreid.commands import parsing
+from crossreid.files import is_address
 from crossreid.records import VISIBLE, UserError
 
 _EPILOG = (
@@ -21,11 +23,19 @@ _EPILOG = (
 )
 
 
+def _here(text: str) -> Path:
+    if is_address(text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is an address, and only what is on this computer is scored: copy it here first"
+        )
+    return Path(text)
+
+
 def run(words: list[str]) -> None:
     parser = parsing.parser("evaluate", __doc__, _EPILOG)
     parser.add_argument(
         "model",
-        type=Path,
+        type=_here,
         help="a checkpoint, our own or of a published system; an exported model; or stored features (.npz, .npy, .mat, "
         "a folder of .mat or of what embed --ray wrote, or .lance)",
     )
@@ -38,9 +48,9 @@ def run(words: list[str]) -> None:
         default="test",
         help="images to score on (default: %(default)s)",
     )
-    parser.add_argument("--query", type=Path, metavar="DIR", help="folder of images to search for")
+    parser.add_argument("--query", type=_here, metavar="DIR", help="folder of images to search for")
     parser.add_argument(
-        "--gallery", type=Path, metavar="DIR", help="folder of images, or features, to search among"
+        "--gallery", type=_here, metavar="DIR", help="folder of images, or features, to search among"
     )
     parser.add_argument(
         "--pattern",

@@ -114,9 +114,9 @@ def columnar(path: Path) -> dict[str, np.ndarray]:
         if "vectors" not in arrays:
             raise UserError(f"{path} holds no vectors: {expected}")
         found = {name: each.array() for name, each in arrays.items()}
-        for name, values in texts.items():
-            longest = max(map(len, values))
-            size = 4 * longest * len(values)
+        for name, column in texts.items():
+            longest = max(map(len, column))
+            size = 4 * longest * len(column)
             what = f"the column {name} of {path}, with texts of up to {longest} characters,"
             memory.require(size, what, "shorten these, or divide the gallery")
         found |= with_boxes({name: np.array(values, dtype=str) for name, values in texts.items()})
