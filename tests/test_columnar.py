@@ -263,6 +263,7 @@ def compared(table, **how):
             lambda table: compared(table, feature=["cosine"]),
             r"how its features are compared \(metrics\.vector\.feature",
         ),
+        (lambda table: compared(table, feature=None), "one of the metrics compares nothing"),
         (
             lambda table: compared(table, stripes="nearest"),
             r"how its features are compared \(metrics\.vector\.stripes",

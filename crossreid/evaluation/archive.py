@@ -79,6 +79,8 @@ def read_metrics(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Metr
         if wrong := unlike(told, _METRICS, "metrics"):
             raise ValueError(f"{wrong} is not understood")
         found = {name: Metric(**each) for name, each in told.items()}
+        if Metric(None, None) in found.values():
+            raise ValueError("one of the metrics compares nothing")
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{path} does not say how its features are compared ({error}): write it again"
