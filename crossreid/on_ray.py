@@ -12,8 +12,9 @@ import logging
 import os
 import pickle
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ from crossreid.records import Image, UserError, pip_install
 IMAGES = 1024
 # Seconds that the head of a cluster may take to answer.
 PATIENCE = 30
+# How the threads are called that read what Ray Data has made.
+READERS = ("StreamingExecutor", "iter_threaded")
 
 Piece = tuple[int, list[Image]]
 Work = Callable[[int, list[Image]], Any]
@@ -64,6 +67,10 @@ def connected(address: str) -> Iterator[None]:
     try:
         yield
     finally:
+        # Threads of Ray Data that still ask for something after the end would end this process without a word.
+        for thread in threading.enumerate():
+            if thread.name.startswith(READERS):
+                thread.join(5)
         ray.shutdown()
 
 
@@ -112,11 +119,12 @@ def mapped(
             min_size=1, max_size=count, initial_size=count, max_tasks_in_flight_per_actor=2
         ),
     )
-    for row in found.iter_rows():
-        outcome = pickle.loads(row["found"])
-        if isinstance(outcome, UserError):
-            raise outcome
-        yield row["number"], outcome, (row["machine"], row["process"])
+    with closing(iter(found.iter_rows())) as rows_found:
+        for row in rows_found:
+            outcome = pickle.loads(row["found"])
+            if isinstance(outcome, UserError):
+                raise outcome
+            yield row["number"], outcome, (row["machine"], row["process"])
 
 
 class _Worker:

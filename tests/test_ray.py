@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -245,6 +246,7 @@ def test_mistakes_in_other_processes_are_told_as_ones_own(cluster, people, tmp_p
     only = [image for image in listed([people]) if image.path.stem in ("007", "031")]
     with on_ray.connected(cluster.address), pytest.raises(UserError, match=r"no image can be read.*007"):
         embed_fragments(only, Colours(), Colours, tmp_path / "none", batch=4)
+    assert not [each for each in threading.enumerate() if each.name.startswith(on_ray.READERS)]
 
 
 def missing():

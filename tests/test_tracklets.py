@@ -168,7 +168,7 @@ def test_times_count_by_the_rate_of_the_video(tmp_path, camera, monkeypatch, cap
 def test_infrared_images_are_not_for_a_model_that_knows_visible_ones(tmp_path, camera, monkeypatch, capsys):
     text, folder = camera
     model = MeanColour()
-    model.trained, model.device = {"modalities": ["visible"]}, "cpu"
+    model.trained, model.device, model.runtime = {"modalities": ["visible"]}, "cpu", "torch"
     monkeypatch.setattr("crossreid.embedder.Embedder", lambda *given: model)
     words = ["tracklets", "small", str(text), "--frames", str(folder), "--out", str(tmp_path / "x.npz")]
     assert main([*words, "--modality", "infrared"]) == 2
