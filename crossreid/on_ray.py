@@ -119,8 +119,9 @@ def mapped(
             min_size=1, max_size=count, initial_size=count, max_tasks_in_flight_per_actor=2
         ),
     )
-    with closing(iter(found.iter_rows())) as rows_found:
-        for row in rows_found:
+    finished: Any = iter(found.iter_rows())  # a generator, which Ray does not say
+    with closing(finished):
+        for row in finished:
             outcome = pickle.loads(row["found"])
             if isinstance(outcome, UserError):
                 raise outcome
