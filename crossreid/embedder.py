@@ -53,7 +53,7 @@ class Embedder:
         self.batch, path = batch, located(path)
         self.path = path
         self._model: Exported | Trained
-        bundled = None if settings or feature else faster_exported(path, device)
+        bundled = None if settings or feature else _faster_exported(path, device)
         if bundled is not None:
             self._model, self.device = Exported(bundled), "cpu"
         elif is_exported(path):
@@ -288,7 +288,7 @@ def _wrong(crop: frames.Crop, one: bool) -> str:
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/davinci_manager", "/dev/accel", "/dev/dri")
 
 
-def faster_exported(path: Path, device: str) -> Path | None:
+def _faster_exported(path: Path, device: str) -> Path | None:
     """The exported form that is bundled with a model, where it is the better one: on a CPU, where it is twice as fast
     and needs no torch, which takes seconds to load."""
     if importlib.util.find_spec("onnxruntime") is None:
@@ -371,27 +371,22 @@ class Trained:
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint(self.network, self.feature)
+        """SHA-256 over the weights and all that decides what they make of an image.
 
+        Settings at their defaults are left out, so that a setting that a later version adds changes nothing.
+        """
+        import torch
 
-def fingerprint(network, feature: str) -> str:
-    """SHA-256, in hexadecimal digits, over the weights of a method and all that decides what they make of an image.
+        from crossreid.checkpoint import plain
 
-    Settings at their defaults are left out, so that a setting that a later version adds changes nothing.
-    """
-    import torch
-
-    from crossreid.checkpoint import plain
-    from crossreid.methods import method_name
-
-    config = {
-        field.name: getattr(network.config, field.name)
-        for field in dataclasses.fields(network.config)
-        if field.name != "pretrained" and getattr(network.config, field.name) != field.default
-    }
-    facts = {"method": method_name(network), "config": config, "feature": feature, "input": network.input}
-    digest = hashlib.sha256(json.dumps(plain(facts), sort_keys=True).encode())
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+        config = {
+            field.name: getattr(self.network.config, field.name)
+            for field in dataclasses.fields(self.network.config)
+            if field.name != "pretrained" and getattr(self.network.config, field.name) != field.default
+        }
+        facts = {"method": self.method, "config": config, "feature": self.feature, "input": self.input}
+        digest = hashlib.sha256(json.dumps(plain(facts), sort_keys=True).encode())
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()

@@ -23,7 +23,8 @@ _MAPS: weakref.WeakKeyDictionary[mmap.mmap, int] = weakref.WeakKeyDictionary()
 
 def mapped(array: np.memmap) -> np.ndarray:
     """The array of a memory map to which nobody writes any more, so that ``let_go`` may take its pages."""
-    pages: mmap.mmap = array._mmap  # type: ignore[attr-defined]
+    pages = array.base
+    assert isinstance(pages, mmap.mmap)
     _MAPS[pages] = np.frombuffer(pages, np.uint8).ctypes.data
     return np.asarray(array)
 

@@ -19,7 +19,7 @@ import pairs
 import styles
 import torch
 from base_model import network
-from study import RESULTS, everybody, joined, markdown
+from study import RESULTS, everybody, joined, markdown, spread
 
 from crossreid import synthetic
 from crossreid.files import replacing
@@ -102,14 +102,14 @@ def write(folder: Path) -> None:
         seeds |= {path.parent.name.rpartition("-")[2] for path in runs}
         costs += [json.loads((path.parent / "cost.json").read_text())["cpu_seconds"] for path in runs]
         scores = [json.loads(path.read_text(encoding="utf-8")) for path in runs]
-        values = 100 * np.array([[score[layout] for layout in UNSEEN] for score in scores])
-        rows.append([way, *map(_spread, [*values.T, values.mean(1)]), str(len(runs))])
+        lines = [score | {"mean": np.mean([score[layout] for layout in UNSEEN])} for score in scores]
+        rows.append([way, *(spread(lines, key) for key in (*UNSEEN, "mean")), str(len(runs))])
     absent = [way for way in WAYS if way not in [row[0] for row in rows]]
     head = ["mAP, rendered styles never trained on", *UNSEEN, "mean", "seeds"]
     text = PAGE.format(
         seeds=f"seeds {', '.join(sorted(seeds))}; mean ± standard deviation over them"
         if len(seeds) > 1
-        else "seed 0",
+        else f"seed {min(seeds)}",
         domains=DOMAINS,
         identities=IDENTITIES,
         steps=PLAN.steps,
@@ -121,11 +121,6 @@ def write(folder: Path) -> None:
     )
     with replacing(RESULTS / "variation.md") as temporary:
         temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
-
-
-def _spread(values: np.ndarray) -> str:
-    """Mean and standard deviation over seeds; of a single seed its value."""
-    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
 
 
 def main() -> None:

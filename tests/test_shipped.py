@@ -5,10 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 import crossreid
-from crossreid import checkpoint, config, evaluation
+from crossreid import checkpoint
 from crossreid.bundled import MODELS, exported_form, located
 from crossreid.embedder import Embedder
 from crossreid.evaluation.thresholds import known, stats_at
@@ -72,45 +71,6 @@ def test_its_exported_form_is_of_the_same_weights_and_gives_the_same_vectors():
     np.testing.assert_allclose(exported(images), trained(images), atol=1e-5)
 
 
-def scored(market, capsys, *changes, model=None):
-    """The mean average precision of ``small`` on rendered people, and what ran it."""
-    usual = {"data.name": "market1501", "data.roots.market1501": str(market), "protocol.name": "single_query"}
-    usual["train.device"] = "cpu"
-    method = checkpoint.load("small") if model is None else model
-    settings = config.load(method.settings, usual | dict(changes))
-    ((_, scores),) = evaluation.evaluate("small", settings=settings, model=method).items()
-    return scores.mean_ap, capsys.readouterr().out.partition(" by ")[2].partition("\n")[0]
-
-
-def test_its_exported_form_is_scored_in_its_place(market, capsys, monkeypatch):
-    found, by = scored(market, capsys)
-    monkeypatch.setattr("crossreid.evaluation.entry.faster_exported", lambda path, device: None)
-    expected, otherwise = scored(market, capsys)
-    # The two may resize images a grey level apart here and there.
-    assert (by, otherwise) == ("onnxruntime", "torch") and found == pytest.approx(expected, abs=0.01)
-
-
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("evaluate.feature", "global"),
-        ("evaluate.metric", "euclidean"),
-        ("evaluate.expand.k", 2),
-        ("train.precision", "bfloat16"),
-    ],
-)
-def test_what_its_exported_form_cannot_tell_is_left_to_torch(market, capsys, setting, value):
-    assert scored(market, capsys, (setting, value))[1] == "torch"
-
-
-def test_other_weights_than_those_exported_are_left_to_torch(market, capsys):
-    method = checkpoint.load("small")
-    with torch.no_grad():
-        next(method.parameters()).mul_(1.01)
-    assert scored(market, capsys, model=method)[1] == "torch"
-
-
-@pytest.mark.slow
 def test_embedding_with_it_needs_no_torch_and_loading_it_no_compiler():
     code = """
 import sys, crossreid

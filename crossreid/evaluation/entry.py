@@ -13,7 +13,6 @@ import torch
 from crossreid import __version__, checkpoint, protocols
 from crossreid.bundled import located
 from crossreid.data.loading import training_set
-from crossreid.embedder import faster_exported, fingerprint
 from crossreid.engine import Engine, check_device
 from crossreid.evaluation import baselines as plain
 from crossreid.evaluation import copies
@@ -236,27 +235,16 @@ def _checkpoint(path: Path, method: Method, settings, engine: Engine, split: str
         "epoch": method.trained.get("epoch"),
         "selection": _selection(settings, path, split),
     }
-    bundled = _bundled(path, method, feature, config, engine)
-
-    def embedded(images: Sequence) -> Embedding:
-        if bundled is not None:
-            return embed_exported(bundled, images, config.batch)
-        return embed(method, images, settings.data, engine, feature=config.feature, batch=config.batch)
-
-    runtime = "torch" if bundled is None else bundled.runtime
-    return Model(about, str(engine.device), runtime, feature, method.metrics(feature), embedded)
-
-
-def _bundled(path: Path, method: Method, feature: str, config, engine: Engine) -> Exported | None:
-    """The exported form that is bundled with a model, where it gives the same scores sooner: to one process that
-    computes in float32, of the very same weights, and where nothing asks for the length of features."""
-    metrics = {config.metric, *(metric.feature for metric in method.metrics(feature).values())}
-    length = "euclidean" in metrics or config.expand.k or config.features or config.measures
-    folder = faster_exported(path, str(engine.device))
-    if folder is None or length or engine.world > 1 or not engine.exact:
-        return None
-    exported = Exported(folder)
-    return exported if exported.fingerprint == fingerprint(method, feature) else None
+    return Model(
+        about,
+        str(engine.device),
+        "torch",
+        feature,
+        method.metrics(feature),
+        lambda images: embed(
+            method, images, settings.data, engine, feature=config.feature, batch=config.batch
+        ),
+    )
 
 
 def _exported(path: Path, model: Exported, settings, engine: Engine, split: str) -> Model:
