@@ -179,6 +179,24 @@ def test_figures_as_files(tmp_path):
     assert content.startswith(b"%PDF-") and b"/Type3" not in content  # which publishers refuse
 
 
+@pytest.mark.parametrize(
+    ("high", "low"), [((0.8, 0.95, 1.0), (0.6, 0.9, 1.0)), ((0.8, 0.95, 1.0), (0.1, 0.2, 0.3))]
+)
+def test_no_curve_runs_through_the_legend(high, low):
+    plot = plots.cmc({"this run": high, "striped colour histogram": low})
+    plot.files()
+    axes = plot.axes[0]
+    box = axes.get_legend().get_window_extent()
+    for line in axes.lines:
+        x, y = (
+            np.array([np.linspace(*ends, 50) for ends in zip(line.get_xydata(), line.get_xydata()[1:])])
+            .reshape(-1, 2)
+            .T
+        )
+        places = axes.transData.transform(np.stack([x, y], axis=1))
+        assert not any(box.contains(*place) for place in places)
+
+
 def test_legends_have_room_beside_the_figure_and_lines_differ():
     long = [f"metabin-second-order-{number}, a name of some length" for number in range(3)]
     for names in (long, ["baseline, re-ranked", *"abcdefgh"], [" = ".join(long), "other"]):

@@ -80,8 +80,7 @@ def lines(
         axes = figure.add_subplot()
         for index, line in enumerate(given):
             _line(figure, axes, index, line, x, percent, marks)
-        low = [100 * line.y[-1] for line in given]
-        _legend(figure, axes, [line.label for line in given], _corner(low) if percent else "best")
+        _legend(figure, axes, [line.label for line in given], _corner(given, log_x) if percent else "best")
         axes.set(xlabel=x, ylabel=f"{y} (%)" if percent else y)
         _scales(axes, given, percent, log_x, log_y, marks)
         _note(figure, note)
@@ -304,9 +303,17 @@ def _scales(axes: Axes, given: Sequence[Line], percent: bool, log_x: bool, log_y
         axes.set_xlim(min(places) - margin, max(places) + margin)
 
 
-def _corner(ends: Sequence[float]) -> Corner:
-    """The corner that rising curves leave free, by where they end, in per cent."""
-    return "lower right" if min(ends, default=0) > 45 else "upper left"
+def _corner(given: Sequence[Line], log_x: bool) -> Corner | None:
+    """The corner that rising curves of shares leave free, None where they run through both."""
+    if min((line.y[-1] for line in given), default=0) > 0.45:
+        return "lower right"
+    middles = [
+        np.interp(
+            math.sqrt(line.x[0] * line.x[-1]) if log_x else (line.x[0] + line.x[-1]) / 2, line.x, line.y
+        )
+        for line in given
+    ]
+    return "upper left" if max(middles, default=0) < 0.7 else None
 
 
 def _legend(figure: Plot, axes: Axes, labels: Sequence[str], inside: Corner | None) -> None:
