@@ -387,6 +387,29 @@ def test_login_in_the_browser(browser, tmp_path):
         assert page.url.endswith("/login")
 
 
+def test_a_person_is_followed_while_new_filters_search(browser, running):
+    """What was clicked is shown, however soon after a filter; and the search of the filter goes on."""
+    with visit(browser, running) as page:
+        upload(page, 5)
+        status(page, "20 results")
+
+        def slow(route):
+            page.wait_for_timeout(600)
+            route.continue_()
+
+        page.route(re.compile("/api/entries[?]identity="), slow)
+        page.evaluate("""() => {
+            document.querySelector('#cameras input[value="1"]').click();
+            document.querySelector('#grid .card:nth-child(2) .show').click();
+            document.querySelector('#pair-path').click();
+        }""")
+        page.wait_for_selector("#path svg rect.seen")
+        assert "p5" in page.inner_text("#path-heading")
+        settled(page)
+        assert "(camera 1)" in page.inner_text("#status")
+        assert len(identities(page)) == 20
+
+
 def test_a_person_is_marked_in_a_larger_image_and_followed(browser, running):
     with visit(browser, running) as page:
         wide = np.full((64, 160, 3), 90, np.uint8)

@@ -16,7 +16,7 @@ let start = 0; // of the page of the gallery
 let view = "gallery";
 let running = null; // aborts the request under way
 let nextUpload = 1;
-let shown = -1; // place in the list of the result beside the query
+let shown = null; // {hits, place}: the list and the place in it of the result beside the query
 
 // ---- small helpers
 
@@ -131,6 +131,13 @@ async function ask(method, url, body, { signal, progress } = {}) {
   }
 }
 
+function fail(error) {
+  if (error instanceof Stopped) return;
+  if (!(error instanceof Failure)) console.error(error);
+  say("");
+  complain(error instanceof Failure ? error.message : "Something went wrong in this page; reload it and try again.");
+}
+
 // Runs one act at a time: a newer one stops the one under way.
 async function act(words, work) {
   running?.abort();
@@ -140,10 +147,7 @@ async function act(words, work) {
   try {
     await work(mine.signal);
   } catch (error) {
-    if (error instanceof Stopped) return;
-    if (!(error instanceof Failure)) console.error(error);
-    say("");
-    complain(error instanceof Failure ? error.message : "Something went wrong in this page; reload it and try again.");
+    fail(error);
   } finally {
     if (running === mine) {
       running = null;
@@ -388,25 +392,30 @@ function worth(hit) {
     + `${percent(hit.worth.of_two_people)} of pairs of two people came this near. Other places have other rates.`;
 }
 
-// Where and when the gallery has seen the person of an entry.
-const followPerson = (identity) =>
-  act("Looking where else.", async (signal) => {
-    const parameters = new URLSearchParams([["identity", identity], ["count", info.limits.count]]);
-    const page = await ask("GET", `/api/entries?${parameters}`, null, { signal });
+// Where and when the gallery has seen the person of an entry. No act: a search of new filters goes on meanwhile.
+async function followPerson(identity) {
+  const parameters = new URLSearchParams([["identity", identity], ["count", info.limits.count]]);
+  $("pair").close();
+  complain("");
+  try {
+    const page = await ask("GET", `/api/entries?${parameters}`);
     const seen = moments(page.entries);
     $("path-heading").textContent = `Path of ${identity}`;
     $("path-words").textContent = `${plural(seen.length, "image or tracklet", "images or tracklets")} that the gallery has under this identity`
       + `${page.next === null ? "" : ", the first of more"}. Who it is was decided by ${seen.some((each) => each.entry.columns.kind === "tracklet") ? "linking, and may be wrong" : "whoever filled the gallery"}.`;
     $("path-chart").replaceChildren(chart(seen));
     $("path-list").replaceChildren(...seen.map((each) => card(each.entry, 0)));
-    $("pair").open && $("pair").close();
     if (!$("path").open) $("path").showModal();
-    say("");
-  });
+  } catch (error) {
+    fail(error);
+  } finally {
+    if (!running) busy(null); // of a server that was busy
+  }
+}
 
-function compare(place) {
-  const hit = answer.hits[place];
-  shown = place;
+function compare(place, hits = answer.hits) {
+  const hit = hits[place];
+  shown = { hits, place };
   put($("pair-query"), query.entry ? address(query.entry, "full") : query.image, "the query");
   facts($("pair-query-words"), query.entry ? entryFacts(query.entry) : [["file", query.name], ["modality", query.modality]]);
   put($("pair-result"), address(hit.entry, "full"), `the result at rank ${hit.rank}`);
@@ -416,7 +425,7 @@ function compare(place) {
   $("pair-worth").textContent = worth(hit);
   $("pair-path").hidden = hit.entry.identity === null;
   $("pair-previous").disabled = place === 0;
-  $("pair-next").disabled = place === answer.hits.length - 1;
+  $("pair-next").disabled = place === hits.length - 1;
   if (!$("pair").open) {
     $("pair").showModal();
     $("pair-close").focus();
@@ -424,8 +433,8 @@ function compare(place) {
 }
 
 function step(by) {
-  const place = shown + by;
-  if (place >= 0 && place < answer.hits.length) compare(place);
+  const place = shown.place + by;
+  if (place >= 0 && place < shown.hits.length) compare(place, shown.hits);
 }
 
 // ---- saving
@@ -523,6 +532,7 @@ async function follow() {
 let patience;
 function again() {
   clearTimeout(patience);
+  busy("Filtering.");
   patience = setTimeout(() => {
     start = 0;
     if (view === "results" && query) search();
@@ -542,7 +552,7 @@ function listen() {
   $("mark").addEventListener("click", () => mark(query.whole ?? query.preview ?? query.image, query.box, (box) => {
     choose({ file: query.file, name: query.name, whole: query.whole ?? query.preview, modality: query.modality, box });
   }));
-  $("pair-path").addEventListener("click", () => followPerson(answer.hits[shown].entry.identity));
+  $("pair-path").addEventListener("click", () => followPerson(shown.hits[shown.place].entry.identity));
   $("path-close").addEventListener("click", () => $("path").close());
   $("path").addEventListener("click", (event) => {
     if (event.target === $("path") || event.target.closest(".show")) $("path").close();
@@ -563,12 +573,12 @@ function listen() {
   $("pair-previous").addEventListener("click", () => step(-1));
   $("pair-next").addEventListener("click", () => step(1));
   $("pair-search").addEventListener("click", () => {
-    const { entry } = answer.hits[shown];
+    const { entry } = shown.hits[shown.place];
     $("pair").close();
     choose({ entry });
   });
   $("pair").addEventListener("click", (event) => event.target === $("pair") && $("pair").close());
-  $("pair").addEventListener("close", () => $("grid").children[shown]?.querySelector("button")?.focus());
+  $("pair").addEventListener("close", () => $("grid").children[shown.place]?.querySelector("button")?.focus());
   $("pair").addEventListener("keydown", (event) => {
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
