@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+# Rows that are looked at together.
+TOGETHER = 8192
+
 
 class Nearest:
     """For each of Q vectors the ``top`` rows of smallest 1 - cosine among all that were offered."""
@@ -12,9 +15,18 @@ class Nearest:
         self._top = top
         self._distance = np.empty((count, 0), np.float32)
         self._place = np.empty((count, 0), np.int64)
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
     def offer(self, cosine: np.ndarray, places: np.ndarray) -> None:
         """cosine: (Q, N) of every vector to N rows. places: (N,) numbers by which the caller knows the rows."""
+        self._waiting.append((cosine, places))
+        if sum(len(places) for _, places in self._waiting) >= TOGETHER:
+            self._take()
+
+    def _take(self) -> None:
+        cosine = np.concatenate([cosine for cosine, _ in self._waiting], axis=1)
+        places = np.concatenate([places for _, places in self._waiting])
+        self._waiting.clear()
         distance = 1 - cosine
         if self._distance.shape[1] == self._top:
             # Most rows are farther than what was found before, for every vector.
@@ -37,6 +49,8 @@ class Nearest:
 
     def lists(self) -> list[list[tuple[float, int]]]:
         """(distance, place) for each vector, nearest first, equal ones by place."""
+        if self._waiting:
+            self._take()
         order = np.lexsort((self._place, self._distance), axis=1)
         return [
             list(zip(self._distance[query, row].tolist(), self._place[query, row].tolist()))

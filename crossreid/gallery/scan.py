@@ -6,7 +6,10 @@ import functools
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
 from crossreid.ops.kernels import compiled
 
@@ -24,6 +27,28 @@ def _count_ones(context, value):
 
 
 _ones: Any = intrinsic(_count_ones)
+
+
+def _ask_for(context, numbers, place):
+    """Ask the memory for a number of a flat array before it is wanted; a place behind the end is no error."""
+
+    def code(context, builder, signature, arguments):
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        whole = ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", (address.type,), ir.FunctionType(ir.VoidType(), [address.type, *[whole] * 3])
+        )
+        # To read it, into the nearest cache, as data.
+        builder.call(function, [address, *(ir.Constant(whole, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.none(numbers, types.int64), code
+
+
+_prefetch: Any = intrinsic(_ask_for)
+# Numbers in a line of the cache, and words that are counted while memory brings as many of the next ones.
+LINE, CHUNK = 8, 64
 
 
 @_summing
@@ -53,24 +78,30 @@ def dots(vectors, rows, query, out):
 def estimates(codes, factors, planes, low, step, shift, out):
     """Estimated products of all rows with one query, see ``codes.Codes``.
 
-    codes: (B, W, G) words of B groups of G rows, ``factors``: (3, B G), ``planes``: (4, W) words of the query.
+    codes: (B, W, G) words of B groups of G rows, G a multiple of 64, ``factors``: (3, B G), ``planes``: (4, W) words
+    of the query.
     """
     groups, words, size = codes.shape
+    flat = codes.reshape(-1)
     sums = np.empty(size, np.int64)
     for group in range(groups):
         for at in range(size):
             sums[at] = 0
         for word in range(words):
             one, two, four, eight = planes[0, word], planes[1, word], planes[2, word], planes[3, word]
-            row = codes[group, word]
-            for at in range(size):
-                value = row[at]
-                sums[at] += (
-                    np.int64(_ones(value & one))
-                    + (np.int64(_ones(value & two)) << 1)
-                    + (np.int64(_ones(value & four)) << 2)
-                    + (np.int64(_ones(value & eight)) << 3)
-                )
+            following = (group * words + word + 1) * size
+            for first in range(0, size, CHUNK):
+                for line in range(first, first + CHUNK, LINE):
+                    _prefetch(flat, following + line)
+                chunk, counts = codes[group, word, first : first + CHUNK], sums[first : first + CHUNK]
+                for at in range(CHUNK):
+                    value = chunk[at]
+                    counts[at] += (
+                        np.int64(_ones(value & one))
+                        + (np.int64(_ones(value & two)) << 1)
+                        + (np.int64(_ones(value & four)) << 2)
+                        + (np.int64(_ones(value & eight)) << 3)
+                    )
         start = group * size
         scale = factors[0, start : start + size]
         offset = factors[1, start : start + size]
