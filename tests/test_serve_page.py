@@ -10,6 +10,10 @@ from browser import Visit, chromium
 from serving import encoded, person, process
 
 RESULTS = "#grid .rank"
+GALLERY = re.compile(r"/api/entries\?(?!identity=)")
+ENTRY = re.compile(r"/api/entries/[^/?]+$")
+PATH = re.compile(r"/api/entries\?identity=")
+SEARCH = "**/api/search"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,21 @@ def status(page, words):
     )
 
 
+def hold(page, pattern):
+    """What the page asks for waits in the list that is returned, until the test lets it go on."""
+    held = []
+    page.route(pattern, lambda route: held.append(route))
+    return held
+
+
+def asked(page, held, count=1):
+    for _ in range(2400):
+        if len(held) >= count:
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"asked for {len(held)} times, not {count}")
+
+
 def test_upload_filter_click_through_and_back(browser, running):
     with visit(browser, running) as page:
         assert "60 images" in page.inner_text("#about") and "3 cameras" in page.inner_text("#about")
@@ -78,6 +97,7 @@ def test_upload_filter_click_through_and_back(browser, running):
         assert all("north gate" in text for text in page.locator("#grid .words").all_inner_texts())
         page.click("#clear")
         page.wait_for_function("() => !document.getElementById('status').textContent.includes('camera')")
+        status(page, "20 results")
         page.select_option("[name=top]", "50")
         status(page, "50 results")
         page.select_option("[name=modality]", "infrared")
@@ -311,6 +331,11 @@ def test_the_modality_is_asked_for(browser, telling):
         status(page, "visible light or infrared?")
         assert page.locator("#grid .card").count() == 0
         page.wait_for_function("() => document.activeElement.name === 'query_modality'")
+        page.focus("[name=camera][value='1']")
+        page.evaluate("document.activeElement.click()")
+        status(page, "visible light or infrared?")
+        assert page.evaluate("document.activeElement.name") == "camera"  # asked once, not at each filter
+        page.click("#clear")
         page.check("[name=query_modality][value=infrared]")
         page.wait_for_selector(RESULTS)
         assert identities(page)[:3] == ["p2"] * 3
@@ -387,27 +412,243 @@ def test_login_in_the_browser(browser, tmp_path):
         assert page.url.endswith("/login")
 
 
+def test_new_filters_hold_for_the_list_that_was_asked_for_last(browser, running):
+    with visit(browser, running) as page:
+        searches = hold(page, SEARCH)
+        page.click("#grid .card:nth-child(7) .show")
+        asked(page, searches)
+        page.check("text=north gate")
+        asked(page, searches, 2)
+        searches[1].continue_()
+        status(page, "20 results, nearest first")
+        assert "(camera north gate)" in page.inner_text("#status") and page.locator(RESULTS).count() == 20
+
+        pages = hold(page, GALLERY)
+        page.click("#show-gallery")
+        asked(page, pages)
+        page.click("#clear")
+        asked(page, pages, 2)
+        pages[1].continue_()
+        status(page, "Choose an image")
+        assert page.locator("#grid .card").count() == 48 and page.locator(RESULTS).count() == 0
+
+        # The results are those of the filters that are there now.
+        page.click("#show-results")
+        asked(page, searches, 3)
+        searches[2].continue_()
+        status(page, "20 results")
+        assert "camera" not in page.inner_text("#status")
+        # And if the same ones are there, a gallery under way does not come after them.
+        page.click("#show-gallery")
+        asked(page, pages, 3)
+        page.click("#show-results")
+        pages[2].continue_()
+        settled(page)
+        assert page.locator(RESULTS).count() == 20 and len(searches) == 3
+
+
+def test_new_filters_while_the_entry_of_an_address_is_fetched(browser, running):
+    with visit(browser, running) as page:
+        page.click("#grid .card:nth-child(7) .show")
+        status(page, "20 results")
+        page.go_back()
+        status(page, "Choose an image")
+        entries = hold(page, ENTRY)
+        page.go_forward()
+        asked(page, entries)
+        page.check("text=north gate")
+        asked(page, entries, 2)
+        entries[1].continue_()
+        status(page, "20 results")
+        assert "(camera north gate)" in page.inner_text("#status") and identities(page)[0] == "p2"
+
+
+def test_a_list_stays_what_it_was_while_the_next_is_searched(browser, running):
+    with visit(browser, running) as page:
+        upload(page, 5)
+        status(page, "20 results")
+        searches = hold(page, SEARCH)
+        page.click("#grid .card:nth-child(9) .from")
+        asked(page, searches)
+        assert page.is_disabled("#save-csv") and page.is_disabled("#save-html")
+        page.click("#grid .card:nth-child(2) .show")
+        assert "someone.png" in page.inner_text("#pair-query-words")
+        searches[0].continue_()
+        status(page, "20 results")
+        page.keyboard.press("ArrowRight")
+        assert page.inner_text("#pair-rank").startswith("Rank 3, ")
+        assert "someone.png" in page.inner_text("#pair-query-words")
+        page.keyboard.press("Escape")
+        assert "From the gallery" in page.inner_text("#query-name")
+
+        # A search that fails leaves no list of other filters. What was opened before stays, and so does the complaint.
+        page.check("text=north gate")
+        asked(page, searches, 2)
+        page.click("#grid .card:nth-child(2) .show")
+        searches[1].abort()
+        page.wait_for_selector("#error:has-text('The server does not answer')")
+        settled(page)
+        assert page.locator("#grid .card").count() == 0 and page.is_disabled("#save-csv")
+        page.click("#pair-path")
+        page.wait_for_selector("#path svg rect.seen")
+        page.click("#path-close")
+        assert "The server does not answer" in page.inner_text("#error")
+
+
+def test_a_list_is_saved_as_it_was_searched(browser, running, tmp_path):
+    with visit(browser, running) as page:
+        page.check("[name=camera][value='1']")
+        upload(page, 5)
+        status(page, "20 results")
+        assert "(camera 1)" in page.inner_text("#status")
+        images = hold(page, "**/image?size=thumbnail")
+        page.click("#save-html")
+        asked(page, images)
+        page.uncheck("[name=camera][value='1']")
+        page.check("[name=camera][value='2']")
+        status(page, "(camera 2)")
+        with page.expect_download() as download:
+            page.route("**/image?size=thumbnail", lambda route: route.continue_())
+            for route in images:
+                route.continue_()
+        assert "(camera 2)" in page.inner_text("#status")
+        download.value.save_as(tmp_path / "list.html")
+    text = (tmp_path / "list.html").read_text(encoding="utf-8")
+    assert "Among 60 images: camera 1<" in text and text.count("<span>camera 1, ") == 20
+
+
+def test_the_next_page_is_the_next_however_often_it_is_asked_for(browser, running):
+    with visit(browser, running) as page:
+        pages = hold(page, GALLERY)
+        page.click("#next")
+        asked(page, pages)
+        page.click("#next")
+        asked(page, pages, 2)
+        pages[1].continue_()
+        settled(page)
+        assert page.inner_text("#page-words") == "49 to 60" and page.locator("#grid .card").count() == 12
+
+
+def test_the_focus_stays_where_something_newer_was_asked_for(browser, running):
+    with visit(browser, running) as page:
+        pages = hold(page, GALLERY)
+        page.click("#from-gallery")
+        asked(page, pages)
+        upload(page, 5)
+        status(page, "20 results")
+        assert page.evaluate("document.activeElement.id") == "from-gallery"
+        page.focus(".skip")
+        page.keyboard.press("Enter")
+        page.wait_for_function("() => document.activeElement.id === 'grid'")
+        settled(page)
+        assert page.locator(RESULTS).count() == 20 and len(pages) == 1
+
+
+def test_another_query_closes_what_was_open_about_the_last(browser, running):
+    with visit(browser, running) as page:
+        upload(page, 5)
+        status(page, "20 results")
+        page.click("#mark")
+        page.wait_for_function("() => document.querySelector('#marker-image').naturalWidth === 32")
+        frame = page.locator("#marker-image").bounding_box()
+        page.mouse.move(frame["x"] + 5, frame["y"] + 5)
+        page.mouse.down()
+        page.keyboard.press("Escape")
+        page.evaluate("document.getElementById('mark').click()")
+        page.mouse.move(frame["x"] + 25, frame["y"] + 25)
+        assert page.locator("#marker-box").is_hidden()  # the drawing ended when the dialog was closed
+        page.mouse.up()
+        page.go_back()
+        page.wait_for_selector("#marker", state="hidden")
+        status(page, "Choose an image")
+        page.go_forward()
+        status(page, "20 results")
+        page.click("#grid .card:nth-child(2) .show")
+        upload(page, 6)
+        page.wait_for_selector("#pair", state="hidden")
+        status(page, "20 results")
+
+
+def test_back_after_a_reload_shows_no_other_upload(browser, running):
+    with visit(browser, running) as page:
+        upload(page, 5)
+        status(page, "20 results")
+        page.reload()
+        status(page, "Choose an image")
+        upload(page, 6)
+        status(page, "20 results")
+        page.go_back()
+        page.wait_for_function("() => !document.getElementById('status').textContent.includes('20 results')")
+        settled(page)
+        assert "Choose an image" in page.inner_text("#status") and page.locator(RESULTS).count() == 0
+
+
+def test_an_image_that_is_missing_is_said_of_itself_only(browser, running):
+    with visit(browser, running) as page:
+        upload(page, 5)
+        status(page, "20 results")
+        images = hold(page, "**/image?size=full")
+        page.click("#grid .card:nth-child(1) .show")
+        asked(page, images)
+        page.keyboard.press("ArrowRight")
+        asked(page, images, 2)
+        images[1].continue_()
+        page.wait_for_function("() => document.querySelector('#pair-result img').naturalWidth === 32")
+        with page.expect_event("requestfinished"):
+            images[0].fulfill(status=404, body="{}")
+        page.wait_for_timeout(100)
+        assert page.inner_text("#pair-result") == ""
+
+
 def test_a_person_is_followed_while_new_filters_search(browser, running):
     """What was clicked is shown, however soon after a filter; and the search of the filter goes on."""
     with visit(browser, running) as page:
         upload(page, 5)
         status(page, "20 results")
-
-        def slow(route):
-            page.wait_for_timeout(600)
-            route.continue_()
-
-        page.route(re.compile("/api/entries[?]identity="), slow)
+        paths = hold(page, PATH)
         page.evaluate("""() => {
             document.querySelector('#cameras input[value="1"]').click();
             document.querySelector('#grid .card:nth-child(2) .show').click();
             document.querySelector('#pair-path').click();
         }""")
+        status(page, "(camera 1)")
+        asked(page, paths)
+        paths[0].continue_()
         page.wait_for_selector("#path svg rect.seen")
         assert "p5" in page.inner_text("#path-heading")
         settled(page)
-        assert "(camera 1)" in page.inner_text("#status")
         assert len(identities(page)) == 20
+
+
+def test_the_path_that_is_shown_is_of_the_person_followed_last(browser, running):
+    with visit(browser, running) as page:
+        upload(page, 5)
+        status(page, "20 results")
+        other = identities(page)[9]
+        paths = hold(page, PATH)
+
+        def follow(place):
+            before = len(paths)
+            page.click(f"#grid .card:nth-child({place}) .show")
+            page.click("#pair-path")
+            asked(page, paths, before + 1)
+
+        follow(1)
+        assert page.inner_text("#path-heading") == "Path of p5"
+        page.click("#path-close")
+        follow(10)
+        paths[1].continue_()
+        page.wait_for_selector("#path svg rect.seen")
+        paths[0].continue_()
+        page.wait_for_timeout(200)  # an answer that came after all would be here
+        assert page.inner_text("#path-heading") == f"Path of {other}"
+        words = page.locator("#path-list .words").all_inner_texts()
+        assert len(words) == 3 and all(f"identity {other}" in text for text in words)
+        page.click("#path-close")
+        follow(1)
+        paths[2].abort()
+        page.wait_for_selector("#path-words:has-text('The server does not answer')")
+        assert page.locator("#error").is_hidden() and page.locator("#path-list li").count() == 0
 
 
 def test_a_person_is_marked_in_a_larger_image_and_followed(browser, running):
@@ -434,7 +675,9 @@ def test_a_person_is_marked_in_a_larger_image_and_followed(browser, running):
         status(page, "20 results")
         assert page.locator("#others-line").is_visible()
         page.check('#filter input[name="other_cameras"]')
-        settled(page)
+        status(page, "20 results")
+        camera = re.search(r"camera [^,]+,", page.inner_text("#query-name"))[0]
+        assert not any(camera in text for text in page.locator("#grid .words").all_inner_texts())
         page.click("#grid .card:nth-child(1) .show")
         assert "was not evaluated" in page.inner_text("#pair-worth")
         page.click("#pair-path")

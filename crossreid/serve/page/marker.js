@@ -70,6 +70,7 @@ export function mark(source, before, then) {
   if (!listening) listen();
   listening = true;
   done = then;
+  from = null; // of a drawing that closing cut short
   $("marker-image").onload = drawn;
   $("marker-image").src = source;
   set(before);

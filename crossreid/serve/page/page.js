@@ -11,12 +11,13 @@ const uploads = new Map();
 
 let info = null;
 let query = null; // {file, name} or {entry}
-let answer = null; // of the last search
+let answer = null; // of the query under the filters in the form, with both; nothing while it is asked for
 let start = 0; // of the page of the gallery
-let view = "gallery";
+let latest = browse; // the list that was asked for last, which new filters ask for again: browse, search or follow
 let running = null; // aborts the request under way
-let nextUpload = 1;
-let shown = null; // {hits, place}: the list and the place in it of the result beside the query
+let following = null; // aborts the request for a person's path
+let nextUpload = Date.now(); // not a number that the history has from before a reload
+let shown = null; // {list, place}: the answer and the place in it of the result beside the query
 
 // ---- small helpers
 
@@ -52,6 +53,7 @@ function put(frame, source, words, otherwise = "image missing") {
   image.alt = words;
   image.decoding = "async";
   image.onerror = () => {
+    if (!image.parentNode) return; // another has taken its place
     image.remove();
     missing.textContent = otherwise;
   };
@@ -114,8 +116,7 @@ function once(method, url, body, signal, progress) {
   });
 }
 
-async function ask(method, url, body, { signal, progress } = {}) {
-  signal ??= new AbortController().signal;
+async function ask(method, url, body, { signal, progress, wait = busy }) {
   for (let attempt = 0; ; attempt++) {
     const request = await once(method, url, body, signal, progress);
     if (request.status < 400 && request.response) return request.response;
@@ -126,19 +127,18 @@ async function ask(method, url, body, { signal, progress } = {}) {
     const text = request.response?.error ?? `The server answered with status ${request.status}.`;
     if (request.status !== 503 || attempt === RETRIES) throw new Failure(text);
     const seconds = Number(request.getResponseHeader("Retry-After")) || 2;
-    busy(`The server is busy; trying again in ${seconds} seconds.`);
+    wait(`The server is busy; trying again in ${seconds} seconds.`);
     await pause(seconds, signal);
   }
 }
 
-function fail(error) {
-  if (error instanceof Stopped) return;
-  if (!(error instanceof Failure)) console.error(error);
-  say("");
-  complain(error instanceof Failure ? error.message : "Something went wrong in this page; reload it and try again.");
+function blame(error) {
+  if (error instanceof Failure) return error.message;
+  console.error(error);
+  return "Something went wrong in this page; reload it and try again.";
 }
 
-// Runs one act at a time: a newer one stops the one under way.
+// Runs one act at a time: a newer one stops the one under way. Whether it was done to the end.
 async function act(words, work) {
   running?.abort();
   const mine = (running = new AbortController());
@@ -146,8 +146,13 @@ async function act(words, work) {
   busy(words);
   try {
     await work(mine.signal);
+    return true;
   } catch (error) {
-    fail(error);
+    if (error instanceof Stopped) return false;
+    fill(); // what is left there was not asked for
+    say("");
+    complain(blame(error));
+    return false;
   } finally {
     if (running === mine) {
       running = null;
@@ -187,7 +192,7 @@ const chosenModality = () => document.querySelector('input[name="query_modality"
 
 // ---- the grid
 
-function card(entry, place, hit) {
+function card(entry, list, hit) {
   const item = element("li", "card");
   const show = element("button", "show");
   show.type = "button";
@@ -201,7 +206,7 @@ function card(entry, place, hit) {
   const about = describe(entry).join(", ") || entry.name;
   if (hit) {
     show.setAttribute("aria-label", `Rank ${hit.rank}, distance ${hit.distance.toFixed(3)}, ${about}: compare with the query`);
-    show.addEventListener("click", () => compare(place));
+    show.addEventListener("click", () => compare(list.hits.indexOf(hit), list));
     const from = element("button", "from", "Search from it");
     from.type = "button";
     from.setAttribute("aria-label", `Search from rank ${hit.rank}`);
@@ -221,40 +226,45 @@ function nothing(title, text) {
   return item;
 }
 
-function switchTo(name) {
-  view = name;
-  $("show-results").setAttribute("aria-pressed", String(view === "results"));
-  $("show-gallery").setAttribute("aria-pressed", String(view === "gallery"));
+function fill(...items) {
+  $("grid").replaceChildren(...items);
   $("pager").hidden = true;
-  const savable = view === "results" && Boolean(answer?.hits.length);
-  $("save-csv").disabled = $("save-html").disabled = !savable;
+}
+
+function turnTo(list) {
+  latest = list;
+  $("show-results").setAttribute("aria-pressed", String(list === search));
+  $("show-gallery").setAttribute("aria-pressed", String(list === browse));
+  $("save-csv").disabled = $("save-html").disabled = true;
 }
 
 function showResults() {
-  switchTo("results");
-  const hits = answer.hits;
-  $("grid").replaceChildren(
+  const list = answer;
+  const { hits, words } = list;
+  turnTo(search);
+  fill(
     ...(hits.length
-      ? hits.map((hit, place) => card(hit.entry, place, hit))
-      : [nothing("Nothing to show", filterWords()
+      ? hits.map((hit) => card(hit.entry, list, hit))
+      : [nothing("Nothing to show", words
           ? "No image in the gallery passes these filters."
           : "There are no other images in the gallery.")]),
   );
-  const words = filterWords();
-  say(`${plural(hits.length, "result")}, nearest first, in ${answer.seconds.toFixed(2)} s${words ? ` (${words})` : ""}. `
+  $("save-csv").disabled = $("save-html").disabled = !hits.length;
+  say(`${plural(hits.length, "result")}, nearest first, in ${list.seconds.toFixed(2)} s${words ? ` (${words})` : ""}. `
     + (hits.length ? "The number is the distance, 0 to 2." : ""));
 }
 
-const browse = () =>
-  act("Loading the gallery.", async (signal) => {
+function browse(from = start) {
+  turnTo(browse);
+  return act("Loading the gallery.", async (signal) => {
     const words = filterWords();
-    const parameters = new URLSearchParams([...filters(), ["start", start], ["count", PAGE]]);
+    const parameters = new URLSearchParams([...filters(), ["start", from], ["count", PAGE]]);
     const page = await ask("GET", `/api/entries?${parameters}`, null, { signal });
-    switchTo("gallery");
+    start = from;
     const entries = page.entries;
-    $("grid").replaceChildren(...entries.map((entry, place) => card(entry, place)));
+    fill(...entries.map((entry) => card(entry)));
     if (!entries.length)
-      $("grid").replaceChildren(info.entries
+      fill(info.entries
         ? nothing("Nothing to show", "No image in the gallery passes these filters.")
         : nothing("The gallery is empty", "Add images with the command crossreid index, then reload this page."));
     $("pager").hidden = !entries.length || (start === 0 && page.next === null);
@@ -263,6 +273,7 @@ const browse = () =>
     $("page-words").textContent = `${start + 1} to ${start + entries.length}`;
     say(entries.length ? `Choose an image to search from${words ? ` (${words})` : ""}.` : "");
   });
+}
 
 // ---- searching
 
@@ -273,7 +284,6 @@ function showQuery() {
     radio.disabled = Boolean(query?.entry);
     if (query?.entry) radio.checked = radio.value === query.entry.modality;
   }
-  $("query-modality").classList.remove("asking");
   if (query?.entry) {
     put($("query-frame"), address(query.entry), "the query");
     $("query-name").textContent = ["From the gallery", ...describe(query.entry)].join(", ");
@@ -282,7 +292,7 @@ function showQuery() {
     put($("query-frame"), query.image ?? query.preview, "the query", "?");
   }
   $("show-results").disabled = query === null;
-  $("mark").hidden = !query?.file;
+  $("mark").hidden = !query?.preview;
   $("mark").textContent = query?.box ? "Mark another person in it" : "Mark a person in it";
   // Only an entry says which camera took it.
   $("others-line").hidden = info.cameras.length < 2 || !query?.entry || query.entry.camera === null;
@@ -301,37 +311,48 @@ function choose(next) {
   adopt(next);
 }
 
-async function adopt(next) {
+// Closes what is open about a list, before another takes its place.
+function leave() {
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+}
+
+function adopt(next) {
+  leave();
+  $("query-modality").classList.remove("asking");
   const wasEntry = Boolean(query?.entry);
   query = next;
-  answer = null;
   if (next.file && wasEntry) for (const radio of document.querySelectorAll('input[name="query_modality"]')) radio.checked = false;
   if (next.file && next.modality)
     for (const radio of document.querySelectorAll('input[name="query_modality"]')) radio.checked = radio.value === next.modality;
-  if (next.file && next.preview === undefined && next.file.size <= info.limits.bytes) {
-    next.preview = await read(next.file); // until the server has sent how it understands the image
-    if (query !== next) return;
-  }
+  if (next.file && next.preview === undefined && next.file.size <= info.limits.bytes)
+    read(next.file).then((preview) => { // until the server has sent how it understands the image
+      next.preview = preview;
+      if (query === next) showQuery();
+    });
   showQuery();
-  await search();
+  return search();
 }
 
-async function search() {
+function search() {
   const mine = query;
+  answer = null;
+  turnTo(search);
   if (mine.file && info.model.modalities.length > 1 && !chosenModality()) {
     running?.abort();
-    switchTo("results");
-    $("grid").replaceChildren();
-    $("query-modality").classList.add("asking");
-    document.querySelector('input[name="query_modality"]').focus({ preventScroll: true });
-    $("query-modality").scrollIntoView({ block: "nearest" });
+    fill();
+    if (!$("query-modality").classList.contains("asking")) { // new filters do not ask again
+      $("query-modality").classList.add("asking");
+      document.querySelector('input[name="query_modality"]').focus({ preventScroll: true });
+      $("query-modality").scrollIntoView({ block: "nearest" });
+    }
     busy(null);
     complain("");
     say("Is this image visible light or infrared? Say which, and the search begins.");
     return;
   }
   $("query-modality").classList.remove("asking");
-  await act("Searching.", async (signal) => {
+  return act("Searching.", async (signal) => {
+    const words = filterWords();
     const form = new FormData();
     if (mine.entry) form.append("key", mine.entry.key);
     else {
@@ -348,19 +369,13 @@ async function search() {
     form.append("top", $("filter").elements.top.value);
     const progress = mine.file && ((done) => (done < 1 ? busy("Sending the image.", done) : busy("Searching.")));
     const found = await ask("POST", "/api/search", form, { signal, progress });
-    if (mine !== query) return;
-    answer = found;
     if (found.query.entry) mine.entry = found.query.entry;
     if (found.query.image) mine.image = found.query.image;
+    answer = { ...found, query: mine, words };
     showQuery();
     showResults();
     if (narrow() && !$("pair").open) $("stage").scrollIntoView();
   });
-  // What is left there belongs to another query.
-  if (mine === query && !answer && !running) {
-    switchTo("results");
-    $("grid").replaceChildren();
-  }
 }
 
 function offer(file) {
@@ -394,28 +409,32 @@ function worth(hit) {
 
 // Where and when the gallery has seen the person of an entry. No act: a search of new filters goes on meanwhile.
 async function followPerson(identity) {
+  following?.abort();
+  const { signal } = (following = new AbortController());
   const parameters = new URLSearchParams([["identity", identity], ["count", info.limits.count]]);
+  const wait = (text) => ($("path-words").textContent = text);
   $("pair").close();
-  complain("");
+  $("path-heading").textContent = `Path of ${identity}`;
+  wait("Looking through the gallery.");
+  $("path-chart").replaceChildren();
+  $("path-list").replaceChildren();
+  $("path").showModal();
   try {
-    const page = await ask("GET", `/api/entries?${parameters}`);
+    const page = await ask("GET", `/api/entries?${parameters}`, null, { signal, wait });
     const seen = moments(page.entries);
-    $("path-heading").textContent = `Path of ${identity}`;
     $("path-words").textContent = `${plural(seen.length, "image or tracklet", "images or tracklets")} that the gallery has under this identity`
       + `${page.next === null ? "" : ", the first of more"}. Who it is was decided by ${seen.some((each) => each.entry.columns.kind === "tracklet") ? "linking, and may be wrong" : "whoever filled the gallery"}.`;
     $("path-chart").replaceChildren(chart(seen));
-    $("path-list").replaceChildren(...seen.map((each) => card(each.entry, 0)));
-    if (!$("path").open) $("path").showModal();
+    $("path-list").replaceChildren(...seen.map((each) => card(each.entry)));
   } catch (error) {
-    fail(error);
-  } finally {
-    if (!running) busy(null); // of a server that was busy
+    if (!(error instanceof Stopped)) wait(blame(error));
   }
 }
 
-function compare(place, hits = answer.hits) {
+function compare(place, list) {
+  const { hits, query } = list;
   const hit = hits[place];
-  shown = { hits, place };
+  shown = { list, place };
   put($("pair-query"), query.entry ? address(query.entry, "full") : query.image, "the query");
   facts($("pair-query-words"), query.entry ? entryFacts(query.entry) : [["file", query.name], ["modality", query.modality]]);
   put($("pair-result"), address(hit.entry, "full"), `the result at rank ${hit.rank}`);
@@ -434,7 +453,7 @@ function compare(place, hits = answer.hits) {
 
 function step(by) {
   const place = shown.place + by;
-  if (place >= 0 && place < shown.hits.length) compare(place, shown.hits);
+  if (place >= 0 && place < shown.list.hits.length) compare(place, shown.list);
 }
 
 // ---- saving
@@ -449,34 +468,36 @@ function save(name, kind, text) {
 
 const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
 
-async function inlined(entry) {
-  const reply = await fetch(address(entry)).catch(() => null);
-  return reply?.ok ? read(await reply.blob()) : null;
-}
+const inlined = (entry) =>
+  fetch(address(entry)).then((reply) => (reply.ok ? reply.blob().then(read) : null)).catch(() => null);
 
-const savePage = () =>
-  act("Collecting the images.", async (signal) => {
-    const found = answer;
-    const subject = {
-      image: query.entry ? await inlined(query.entry) : query.image,
-      words: query.entry ? ["Query from the gallery", ...describe(query.entry), query.entry.name] : [`Query: ${query.name}`],
-    };
-    const hits = [];
-    for (const hit of found.hits) {
-      busy("Collecting the images.", hits.length / found.hits.length);
-      if (signal.aborted) throw new Stopped();
-      hits.push({ ...hit, image: await inlined(hit.entry), words: [...describe(hit.entry), hit.entry.name] });
-    }
-    const words = filterWords();
-    const lines = [
-      `Model ${info.model.name} (${info.model.fingerprint.slice(0, 16)})`,
-      `Among ${plural(info.entries, "image")}${words ? `: ${words}` : ""}`,
-      `Saved ${new Date().toISOString()}`,
-    ];
-    const note = document.querySelector(".notice p").textContent.replace(/\s+/g, " ").trim();
-    save(`ranked-list-${stamp()}.html`, "text/html", html(subject, hits, lines, note));
-    say(`Saved ${plural(hits.length, "result")}.`);
-  });
+// No act: what is asked for meanwhile neither stops it nor is stopped.
+async function savePage() {
+  const list = answer;
+  const { hits, query, words } = list;
+  const progress = (text, done) => latest === search && answer === list && !running && busy(text, done);
+  $("save-html").disabled = true; // once is enough
+  progress("Collecting the images.", 0);
+  const subject = {
+    image: query.entry ? await inlined(query.entry) : query.image,
+    words: query.entry ? ["Query from the gallery", ...describe(query.entry), query.entry.name] : [`Query: ${query.name}`],
+  };
+  const collected = [];
+  for (const hit of hits) {
+    progress("Collecting the images.", collected.length / hits.length);
+    collected.push({ ...hit, image: await inlined(hit.entry), words: [...describe(hit.entry), hit.entry.name] });
+  }
+  const lines = [
+    `Model ${info.model.name} (${info.model.fingerprint.slice(0, 16)})`,
+    `Among ${plural(info.entries, "image")}${words ? `: ${words}` : ""}`,
+    `Saved ${new Date().toISOString()}`,
+  ];
+  const note = document.querySelector(".notice p").textContent.replace(/\s+/g, " ").trim();
+  save(`ranked-list-${stamp()}.html`, "text/html", html(subject, collected, lines, note));
+  $("save-html").disabled = $("save-csv").disabled;
+  progress(`Saved ${plural(hits.length, "result")}.`);
+  progress(null);
+}
 
 // ---- beginning
 
@@ -517,27 +538,27 @@ function prepare() {
 async function follow() {
   const key = decodeURIComponent(location.hash.match(/^#key=(.+)$/)?.[1] ?? "");
   const upload = uploads.get(history.state?.upload);
-  $("pair").open && $("pair").close();
+  leave();
   if (upload) return adopt(upload);
-  if (key) {
-    let entry = null;
-    await act("Searching.", async (signal) => {
-      entry = await ask("GET", `/api/entries/${encodeURIComponent(key)}`, null, { signal });
-    });
-    return entry ? adopt({ entry }) : undefined;
-  }
-  return browse();
+  if (!key) return browse();
+  turnTo(follow);
+  let entry = null;
+  await act("Searching.", async (signal) => {
+    entry = await ask("GET", `/api/entries/${encodeURIComponent(key)}`, null, { signal });
+  });
+  if (entry) return adopt({ entry });
+  if (!running) turnTo(query ? search : browse); // it failed, and new filters would not mend that
 }
 
-let patience;
 function again() {
-  clearTimeout(patience);
-  busy("Filtering.");
-  patience = setTimeout(() => {
-    start = 0;
-    if (view === "results" && query) search();
-    else browse();
-  }, 250);
+  answer = null;
+  start = 0;
+  turnTo(latest);
+  $("pager").hidden = true;
+  act("Filtering.", async (signal) => {
+    await pause(0.25, signal);
+    latest();
+  });
 }
 
 function listen() {
@@ -545,24 +566,27 @@ function listen() {
     offer(event.target.files[0]);
     event.target.value = ""; // so that the same file can be chosen again
   });
-  $("from-gallery").addEventListener("click", async () => {
-    await browse();
-    $("grid").querySelector("button")?.focus();
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // a place in the page is no address to go back to
+    $("grid").focus();
   });
-  $("mark").addEventListener("click", () => mark(query.whole ?? query.preview ?? query.image, query.box, (box) => {
-    choose({ file: query.file, name: query.name, whole: query.whole ?? query.preview, modality: query.modality, box });
+  $("from-gallery").addEventListener("click", async () => {
+    if (await browse()) $("grid").querySelector("button")?.focus();
+  });
+  $("mark").addEventListener("click", () => mark(query.preview, query.box, (box) => {
+    choose({ file: query.file, name: query.name, preview: query.preview, modality: query.modality, box });
   }));
-  $("pair-path").addEventListener("click", () => followPerson(shown.hits[shown.place].entry.identity));
+  $("pair-path").addEventListener("click", () => followPerson(shown.list.hits[shown.place].entry.identity));
   $("path-close").addEventListener("click", () => $("path").close());
   $("path").addEventListener("click", (event) => {
-    if (event.target === $("path") || event.target.closest(".show")) $("path").close();
+    if (event.target === $("path")) $("path").close();
   });
   $("query-modality").addEventListener("change", () => query?.file && search());
   $("filter").addEventListener("change", again);
   $("filter").addEventListener("submit", (event) => { event.preventDefault(); again(); });
   $("filter").addEventListener("reset", () => setTimeout(again));
-  $("show-gallery").addEventListener("click", browse);
-  $("show-results").addEventListener("click", () => (answer ? showResults() : search()));
+  $("show-gallery").addEventListener("click", () => browse());
+  $("show-results").addEventListener("click", () => (answer ? act("Showing the results.", showResults) : search()));
   $("previous").addEventListener("click", () => turn(-PAGE));
   $("next").addEventListener("click", () => turn(PAGE));
   $("save-csv").addEventListener("click", () => save(`ranked-list-${stamp()}.csv`, "text/csv", csv(answer.hits)));
@@ -573,9 +597,7 @@ function listen() {
   $("pair-previous").addEventListener("click", () => step(-1));
   $("pair-next").addEventListener("click", () => step(1));
   $("pair-search").addEventListener("click", () => {
-    const { entry } = shown.hits[shown.place];
-    $("pair").close();
-    choose({ entry });
+    choose({ entry: shown.list.hits[shown.place].entry });
   });
   $("pair").addEventListener("click", (event) => event.target === $("pair") && $("pair").close());
   $("pair").addEventListener("close", () => $("grid").children[shown.place]?.querySelector("button")?.focus());
@@ -619,8 +641,7 @@ function listen() {
 }
 
 async function turn(by) {
-  start = Math.max(0, start + by);
-  await browse();
+  if (!(await browse(Math.max(0, start + by)))) return;
   $("stage").scrollIntoView();
   $("grid").focus({ preventScroll: true });
 }
