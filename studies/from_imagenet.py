@@ -15,9 +15,17 @@ ACROSS = {
     **{name: method for name, method in visible_infrared.METHODS.items() if name.startswith("DDAG")},
     "MVD": {"name": "mvd"},
 }
+# Gates where they do not disturb what the network has learned: in the early layers, with its affine pairs.
+EARLY = {
+    "norm": "bin_early",
+    "gate_init": "half",
+    "pretrained_norms": ["batch_affine", "batch_statistics", "instance_affine"],
+}
 GATES = {
-    name: unseen_domains.VARIANTS[name]
-    for name in ("BN", "BIN without meta-learning", "MetaBIN, first order", "MetaBIN, second order")
+    "BN": {"norm": "bn", "meta": False},
+    "gates, no meta step": EARLY | {"meta": False},
+    "MetaBIN, first order": EARLY,
+    "MetaBIN, second order": EARLY | {"second_order": True},
 }
 # Layout on disk -> style of what is rendered.
 DOMAINS = unseen_domains.DOMAINS | {"occluded_duke": "viper"}
@@ -127,7 +135,7 @@ def gates_settings(folder: Path, unseen: str, method: dict) -> dict:
         "train": {
             "epochs": EPOCHS["gates"],
             "optimizers": {"main": adam}
-            | ({"gates": unseen_domains.gates(0.1)} if method["norm"] == "bin" else {}),
+            | ({"gates": unseen_domains.gates(0.1)} if method["norm"] != "bn" else {}),
             "channels_last": True,
         },
     }

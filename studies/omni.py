@@ -27,7 +27,14 @@ GATED = {
     "meta": False,
 }
 AGW = {"name": "agw", "attention": False, "pooling": "average", "loss": "hard"}
-CONTRAST = {"base_losses": ["cross_entropy", "triplet", {"name": "pairs:contrast", "feature": "bn"}]}
+
+
+def losses(*others: str, weight: float = 1.0) -> dict:
+    """Those of the joint training: people of two styles told apart (``pairs.contrast``), and others."""
+    return {"base_losses": [*others, {"name": "pairs:contrast", "feature": "bn", "weight": weight}]}
+
+
+CONTRAST = losses("cross_entropy", "triplet")
 # Name -> method, table that it learns from, sampler.
 TRAININGS = {
     "AGW, visible": (AGW | {"streams": 1}, "visible", "identity"),
@@ -39,7 +46,26 @@ TRAININGS = {
     "joint: gates": (GATED, "all", "cross_modal_once"),
     "joint: gates, two styles": (GATED | CONTRAST, "all", "pairs:TwoStylesAcross"),
     "joint: gates, two styles, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStylesAcross"),
+    "joint: gates, any images": (GATED, "all", "identity"),
     "joint: gates, two styles, any images": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
+    "joint: gates, two styles, any images, contrast twice": (
+        GATED | losses("cross_entropy", "triplet", weight=2.0),
+        "all",
+        "pairs:TwoStyles",
+    ),
+    "joint: gates, two styles, any images, contrast x 4": (
+        GATED | losses("cross_entropy", "triplet", weight=4.0),
+        "all",
+        "pairs:TwoStyles",
+    ),
+    "joint: gates, two styles, any images, contrast and triplet": (
+        GATED | losses("triplet"),
+        "all",
+        "pairs:TwoStyles",
+    ),
+    "joint: gates, two styles, any images, contrast alone": (GATED | losses(), "all", "pairs:TwoStyles"),
+    "joint: gates, two styles, any images, grey": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
+    "joint: gates, two styles, any images, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
 }
 
 
