@@ -69,8 +69,9 @@ Planned, of which what was not run stands below: MobileNetV2 from torchvision's 
 (MVD has three), images of 64 x 32, 32 a step.
 Across modalities: a rendered copy of SYSU-MM01, 240 people to learn from and 60 to find, a first layer for each
 modality under AGW and DDAG; AGW without its attention, for which the network has no place. Unseen domains: five
-rendered domains, four to learn from and one that is never seen, in two of the five ways of leaving one out; the meta
-step comes on top of the base steps.
+rendered domains, four to learn from and one that is never seen, in two of the five ways of leaving one out; gates in
+the early layers, begun at one half, with ImageNet's affine pairs in both branches. The meta step comes on top of the
+base steps, as often, and is counted.
 """,
         prepare,
         across | gates,
