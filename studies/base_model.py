@@ -22,18 +22,17 @@ from crossreid.methods.base import Method
 
 # Most steps on smaller images, which take half the time; the last ones on the size that the model is used with.
 PLAN = pairs.Schedule(sizes=((3150, (96, 48)), (150, (128, 64))), lr=3.5e-4, horizon=4850, cooldown=700)
+# Gates where they do not disturb what the network has learned: in the early layers, with its affine pairs.
+EARLY = {
+    "norm": "bin_early",
+    "gate_init": "half",
+    "pretrained_norms": ["batch_affine", "batch_statistics", "instance_affine"],
+}
 
 
 def network(imagenet: Path) -> Method:
     """MetaBIN's network with gates behind the narrow layers of the first stages, from ImageNet's weights."""
-    settings = {
-        "backbone": "mobilenet_v2_1.0",
-        "pretrained": str(imagenet),
-        "pretrained_norms": ["batch_affine", "batch_statistics", "instance_affine"],
-        "norm": "bin_early",
-        "gate_init": "half",
-        "meta": False,
-    }
+    settings = EARLY | {"backbone": "mobilenet_v2_1.0", "pretrained": str(imagenet), "meta": False}
     return checkpoint.build("metabin", settings, classes=1)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import unseen_domains
+from base_model import EARLY
 from study import Scores, Study, joined, main, markdown, spread
 
 from crossreid import outside, synthetic
@@ -19,13 +21,7 @@ UNSEEN = ("dukemtmc", "grid", "viper")
 TASKS = {"visible": "market1501", "across": "sysu_mm01"}
 PEOPLE = {"market1501": 120, "sysu_mm01": 300}
 MIXED = 60
-GATED = {
-    "name": "metabin",
-    "norm": "bin_early",
-    "gate_init": "half",
-    "pretrained_norms": ["batch_affine", "batch_statistics", "instance_affine"],
-    "meta": False,
-}
+GATED = {"name": "metabin"} | EARLY | {"meta": False}
 AGW = {"name": "agw", "attention": False, "pooling": "average", "loss": "hard"}
 
 
@@ -143,7 +139,6 @@ def settings(folder: Path, name: str) -> dict:
     method, table, sampler = TRAININGS[name]
     schedule = {"name": "cosine", "unit": "iteration", "warmup": 1, "end": 0.01}
     adam = {"name": "adam", "lr": 2e-3, "weight_decay": 5e-4, "schedule": schedule}
-    gates = {"name": "sgd", "lr": 0.1, "momentum": 0, "weight_decay": 0, "schedule": {"name": "constant"}}
     start = {"backbone": "mobilenet_v2_1.0", "pretrained": str(folder / "mobilenet_v2.pth")}
     factor = {} if method["name"] == "metabin" else {"backbone_lr_factor": 1.0}
     return {
@@ -164,7 +159,8 @@ def settings(folder: Path, name: str) -> dict:
         "train": {
             "epochs": EPOCHS,
             "channels_last": True,
-            "optimizers": {"main": adam} | ({"gates": gates} if method["name"] == "metabin" else {}),
+            "optimizers": {"main": adam}
+            | ({"gates": unseen_domains.gates(0.1)} if method["name"] == "metabin" else {}),
         },
     }
 

@@ -16,17 +16,20 @@ class Nearest:
         self._distance = np.empty((count, 0), np.float32)
         self._place = np.empty((count, 0), np.int64)
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        self._count = 0  # of rows that wait, which may come one at a time
 
     def offer(self, cosine: np.ndarray, places: np.ndarray) -> None:
         """cosine: (Q, N) of every vector to N rows. places: (N,) numbers by which the caller knows the rows."""
         self._waiting.append((cosine, places))
-        if sum(len(places) for _, places in self._waiting) >= TOGETHER:
+        self._count += len(places)
+        if self._count >= TOGETHER:
             self._take()
 
     def _take(self) -> None:
         cosine = np.concatenate([cosine for cosine, _ in self._waiting], axis=1)
         places = np.concatenate([places for _, places in self._waiting])
         self._waiting.clear()
+        self._count = 0
         distance = 1 - cosine
         if self._distance.shape[1] == self._top:
             # Most rows are farther than what was found before, for every vector.

@@ -9,7 +9,6 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
 
 from crossreid.ops.kernels import compiled
 
@@ -33,7 +32,7 @@ def _ask_for(context, numbers, place):
     """Ask the memory for a number of a flat array before it is wanted; a place behind the end is no error."""
 
     def code(context, builder, signature, arguments):
-        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         address = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
         whole = ir.IntType(32)
         function = builder.module.declare_intrinsic(
