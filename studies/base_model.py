@@ -20,8 +20,14 @@ import torch
 from crossreid import checkpoint
 from crossreid.methods.base import Method
 
-# Most steps on smaller images, which take half the time; the last ones on the size that the model is used with.
-PLAN = pairs.Schedule(sizes=((3150, (96, 48)), (150, (128, 64))), lr=3.5e-4, horizon=4850, cooldown=700)
+# Most steps on smaller images, which take half the time; the last ones on the size that the model is used with. Where
+# the first training ends its rate is nearly nothing: the second one goes on with a high one.
+PLANS = {
+    "base-first": pairs.Schedule(
+        sizes=((3150, (96, 48)), (150, (128, 64))), lr=3.5e-4, horizon=4850, cooldown=700
+    ),
+    "base": pairs.Schedule(sizes=((4200, (96, 48)), (1000, (128, 64))), lr=3e-4, seed=1),
+}
 # Gates where they do not disturb what the network has learned: in the early layers, with its affine pairs.
 EARLY = {
     "norm": "bin_early",
@@ -45,19 +51,26 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--imagenet", type=Path, help="torchvision's file of mobilenet_v2")
+    parser.add_argument(
+        "--device", default="cpu", help="where to train: cpu, cuda, npu (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes that render (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="put model and card into the package")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    folder, run = chosen.folder, chosen.folder / "base"
+    folder = chosen.folder
     if chosen.write:
-        bundling.write("base", run, folder / "scores" / "base", CARD)
+        bundling.write("base", [folder / name for name in PLANS], folder / "scores" / "base", CARD)
         return
     if chosen.imagenet is None:
         parser.error("--imagenet is needed for training: the path of torchvision's mobilenet_v2 .pth")
-    styles.render(folder)
-    torch.manual_seed(PLAN.seed)
-    model = pairs.train(network(chosen.imagenet), "metabin", folder, run, PLAN)
-    styles.score(model, folder, folder / "scores" / "base")
+    styles.render(folder, workers=chosen.workers)
+    torch.manual_seed(0)
+    method = network(chosen.imagenet)
+    for name, plan in PLANS.items():
+        model = pairs.train(method, "metabin", folder, folder / name, plan, chosen.device)
+        method = checkpoint.load(model)
+    styles.score(model, folder, folder / "scores" / "base", device=chosen.device)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import styles
@@ -14,15 +15,16 @@ from crossreid.export.writing import export
 from crossreid.files import replacing, write_json
 
 
-def write(name: str, run: Path, scores: Path, card: Path, exported: bool = False) -> None:
+def write(name: str, runs: Sequence[Path], scores: Path, card: Path, exported: bool = False) -> None:
     """Put a model into the package.
 
-    run: where ``pairs.train`` has left it. scores: the folder that ``styles.score`` has filled. card: the text of
-    ``CARD.md``, in which what is known of the training is filled in. exported: bundle the ONNX form too.
+    runs: where ``pairs.train`` has left it, after what it went on from. scores: the folder that ``styles.score`` has
+    filled. card: the text of ``CARD.md``, in which what is known of the training is filled in. exported: bundle the
+    ONNX form too.
     """
     place = MODELS[name]
     place.parent.mkdir(exist_ok=True)
-    content = checkpoint.read(run / "last.pt")
+    content = checkpoint.read(runs[-1] / "last.pt")
     # Matrices in float16; where ImageNet's weights lay is nobody else's business.
     content["weights"] = {
         key: value.half() if value.ndim > 1 else value for key, value in content["weights"].items()
@@ -41,14 +43,14 @@ def write(name: str, run: Path, scores: Path, card: Path, exported: bool = False
     write_json(place.with_name("evaluation.json"), evaluation | {"operating_points": points})
     if exported:
         export(place, place.parent / "exported", overwrite=True)
-    cost = json.loads((run / "cost.json").read_text(encoding="utf-8"))
+    costs = [json.loads((run / "cost.json").read_text(encoding="utf-8")) for run in runs]
     head = [styles.LAYOUT_OF.strip(), "Rank-1", "Rank-10", "mAP", "colours: Rank-1", "Rank-10", "mAP"]
     used = sum(value.numel() for key, value in content["weights"].items() if not key.startswith("classifier"))
     text = card.read_text(encoding="utf-8").format(
         parameters=used / 1e6,
         mebibytes=place.stat().st_size / 2**20,
-        hours=cost["cpu_seconds"] / 3600,
-        steps=cost["steps"],
+        hours=sum(cost["cpu_seconds"] for cost in costs) / 3600,
+        steps=sum(cost["steps"] for cost in costs),
         domains=styles.DOMAINS,
         table="\n".join(markdown(head, styles.rows(found))).strip(),
         **content["trained"],

@@ -26,6 +26,8 @@ from crossreid.images.resize import fit
 from crossreid.methods.base import Method
 from crossreid.records import INFRARED, Labels
 
+# Steps between two states that a training can go on from.
+KEEP = 50
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -142,7 +144,7 @@ def varied(pixels: np.ndarray, grey: float, rng: np.random.Generator) -> torch.T
 def contrast(features: torch.Tensor, targets: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
     """Mean over the pairs of one person of minus the logarithm of the pair's share among all pairs of its anchor."""
     unit = F.normalize(features)
-    own = torch.eye(len(targets), dtype=torch.bool)
+    own = torch.eye(len(targets), dtype=torch.bool, device=features.device)
     scores = (unit @ unit.T / temperature).masked_fill(own, -1e9)
     same = (targets[:, None] == targets) & ~own
     shares = scores - torch.logsumexp(scores, 1, keepdim=True)
@@ -184,14 +186,46 @@ def _drawn(rng: np.random.Generator, rows: np.ndarray, count: int) -> list[int]:
     return rng.choice(rows, count, replace=len(rows) < count).tolist()
 
 
-def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule) -> Path:
+def update(
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    temperature: float,
+) -> torch.Tensor:
+    """One step of the optimizer, after which values with bounds are within them; returns the loss."""
+    loss = contrast(method.embed(images).feature, targets, temperature)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            if group.get("bounds"):
+                for value in group["params"]:
+                    value.clamp_(*group["bounds"])
+    return loss.detach()
+
+
+@torch.no_grad()
+def keep_average(average: dict[str, torch.Tensor], method: Method, share: float) -> None:
+    """Move the averaged weights towards those of the method: ``share`` of the average stays. Counts are copied."""
+    for key, value in method.state_dict().items():
+        if value.is_floating_point():
+            average[key].lerp_(value, 1 - share)
+        else:
+            average[key].copy_(value)
+
+
+def train(
+    method: Method, name: str, folder: Path, run: Path, plan: Schedule, device: str | torch.device = "cpu"
+) -> Path:
     """Train, or go on where a training was stopped; returns the checkpoint."""
     run.mkdir(parents=True, exist_ok=True)
     done, state = run / "last.pt", run / "state.pt"
     if done.exists():
         return done
     people = People(folder)
-    method.train().to(memory_format=torch.channels_last)
+    method.train().to(device, memory_format=torch.channels_last)
     groups = [
         group | {"rate": plan.gates_lr if key == "gates" else plan.lr}
         for key, found in method.parameter_groups().items()
@@ -201,7 +235,7 @@ def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule) ->
     average = {key: value.detach().clone() for key, value in method.state_dict().items()}
     step, seconds, spent, losses = 0, 0.0, 0.0, []
     if state.exists():
-        kept = torch.load(state)
+        kept = torch.load(state, map_location=device)
         method.load_state_dict(kept["weights"])
         optimizer.load_state_dict(kept["optimizer"])
         average, step, seconds = kept["average"], kept["step"], kept["seconds"]
@@ -209,29 +243,16 @@ def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule) ->
     started = time.process_time()
     while step < plan.steps:
         images, targets = people.batch(step, plan)
-        images = images.contiguous(memory_format=torch.channels_last)
         for group in optimizer.param_groups:
             group["lr"] = group["rate"] * plan.factor(step)
-        features = method.embed(images).feature
-        loss = contrast(features, targets, plan.temperature)
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        with torch.no_grad():
-            for group in optimizer.param_groups:
-                if group.get("bounds"):
-                    for value in group["params"]:
-                        value.clamp_(*group["bounds"])
-            share = min(plan.average, (step + 1) / (step + 10))
-            for key, value in method.state_dict().items():
-                average[key].lerp_(value, 1 - share) if value.is_floating_point() else average[key].copy_(
-                    value
-                )
+        images = images.to(device, memory_format=torch.channels_last)
+        losses.append(update(method, optimizer, images, targets.to(device), plan.temperature))
+        keep_average(average, method, min(plan.average, (step + 1) / (step + 10)))
         step += 1
-        if step % 50 == 0 or step == plan.steps:
+        if step % KEEP == 0 or step == plan.steps:
             spent = seconds + time.process_time() - started
-            print(f"step {step} of {plan.steps}, loss {np.mean(losses):.3f}, {spent:.0f} s", flush=True)
+            mean = torch.stack(losses).mean().item()
+            print(f"step {step} of {plan.steps}, loss {mean:.3f}, {spent:.0f} s", flush=True)
             losses = []
             with replacing(state) as temporary:
                 torch.save(
@@ -246,7 +267,7 @@ def train(method: Method, name: str, folder: Path, run: Path, plan: Schedule) ->
                 )
     method.load_state_dict(average)
     described = checkpoint.describe(
-        method.eval(),
+        method.eval().cpu(),
         name,
         input={
             "size": list(plan.size(plan.steps)),

@@ -55,7 +55,7 @@ def render(folder: Path, domains: int = DOMAINS, identities: int = IDENTITIES, w
             )
 
 
-def settings(described: dict, layout: str, root: str) -> config.Settings:
+def settings(described: dict, layout: str, root: str, device: str = "cpu") -> config.Settings:
     """Those with which a trained model is evaluated on a data set. described: the content of its checkpoint."""
     protocol = layout if layout in PROTOCOLS else "single_query"
     return config.resolve(
@@ -69,19 +69,19 @@ def settings(described: dict, layout: str, root: str) -> config.Settings:
                 "workers": 0,
             },
             "protocol": {"name": protocol} | ({"source": layout} if protocol == "single_query" else {}),
-            "train": {"device": "cpu", "threads": 1},
+            "train": {"device": device, "threads": 1},
             "evaluate": {"baseline": True},
         }
     )
 
 
-def score(model: Path, folder: Path, out: Path, layouts=TESTS) -> None:
+def score(model: Path, folder: Path, out: Path, layouts=TESTS, device: str = "cpu") -> None:
     """Evaluate on each of the test copies, beside the striped histogram; ``out`` gets a folder for each layout."""
     described = checkpoint.read(model)
     for layout in layouts:
         if not (out / layout / "evaluation.json").exists():
             (out / layout).mkdir(parents=True, exist_ok=True)
-            chosen = settings(described, layout, str(folder / "tests" / layout))
+            chosen = settings(described, layout, str(folder / "tests" / layout), device)
             evaluation.evaluate(model, settings=chosen, out=out / layout)
 
 
