@@ -243,6 +243,17 @@ def check_folder(folder: Path) -> None:
         ) from error
 
 
+def check_room(folder: Path, size: int, remedy: str) -> None:
+    """Raise UserError, which ends with the remedy, when the disk of a folder has less room than so many bytes: a look
+    ahead of long work."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise UserError(
+            f"{folder} has room for {free / 2**30:.1f} GiB, where {size / 2**30:.1f} are needed: make room there, "
+            f"or {remedy}"
+        )
+
+
 def clear_leftovers(path: Path) -> None:
     """Remove the temporary files of processes that were killed while they wrote ``path``."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):

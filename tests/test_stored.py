@@ -1,6 +1,7 @@
 """Stored features score as the model did; two plain folders; the exchange format of SYSU-MM01; damaged files."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -505,6 +506,11 @@ def test_vectors_that_stay_on_the_disk_score_as_those_of_an_archive(tmp_path, mo
     assert archive.mean_ap == disk.mean_ap and archive.verification == disk.verification
     assert pairs == pairs_on_disk
     assert not list((tmp_path / "npy").glob("neighbours*"))
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=100))
+        with pytest.raises(UserError, match=r"room for 0\.0 GiB.*set TMPDIR"):
+            scores(".npy", 1)
     (tmp_path / "query.npy.rows.csv").unlink()
     with pytest.raises(UserError, match="has no table"):
         read_stored(tmp_path / "query.npy", tmp_path / "gallery.npy")

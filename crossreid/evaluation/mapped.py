@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from crossreid import memory
-from crossreid.files import Unwritable, understood
+from crossreid.files import Unwritable, check_room, understood
 from crossreid.formats.arrays import map_npy
 from crossreid.images.tables import BOX_COLUMNS, lines_of
 from crossreid.records import UserError
@@ -62,13 +62,17 @@ def with_boxes(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 class Gathered:
     """Rows that come in blocks, one array (N, ...) float32 in the end: in memory, or, of ``LARGE`` and more, in a file
-    that the system removes with this process."""
+    that the system removes with this process.
+
+    Raises UserError at once where the disk has no room for that file."""
 
     def __init__(self, shape: tuple[int, ...]):
         self._shape, self._rows = shape, 0
-        small = 4 * math.prod(shape) < LARGE
+        size = 4 * math.prod(shape)
+        if size >= LARGE:
+            check_room(Path(tempfile.gettempdir()), size, "set TMPDIR to a folder with more")
         with _writing():
-            self._target = np.empty(shape, np.float32) if small else tempfile.TemporaryFile()
+            self._target = np.empty(shape, np.float32) if size < LARGE else tempfile.TemporaryFile()
 
     def add(self, block: np.ndarray) -> None:
         if self._rows + len(block) > self._shape[0]:
