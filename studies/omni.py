@@ -49,6 +49,21 @@ TRAININGS = {
         "all",
         "pairs:TwoStyles",
     ),
+    "joint: gates, two styles, any images, contrast twice, 16 people": (
+        GATED | losses("cross_entropy", "triplet", weight=2.0),
+        "all",
+        "pairs:TwoStyles",
+    ),
+    "joint: gates, one style, any images, contrast twice": (
+        GATED | losses("cross_entropy", "triplet", weight=2.0),
+        "all",
+        "pairs:OneStyle",
+    ),
+    "joint: gates, one style, any images, contrast twice, 16 people": (
+        GATED | losses("cross_entropy", "triplet", weight=2.0),
+        "all",
+        "pairs:OneStyle",
+    ),
     "joint: gates, two styles, any images, contrast x 4": (
         GATED | losses("cross_entropy", "triplet", weight=4.0),
         "all",
@@ -140,6 +155,7 @@ def settings(folder: Path, name: str) -> dict:
     schedule = {"name": "cosine", "unit": "iteration", "warmup": 1, "end": 0.01}
     adam = {"name": "adam", "lr": 2e-3, "weight_decay": 5e-4, "schedule": schedule}
     start = {"backbone": "mobilenet_v2_1.0", "pretrained": str(folder / "mobilenet_v2.pth")}
+    people = 16 if "16 people" in name else 8
     factor = {} if method["name"] == "metabin" else {"backbone_lr_factor": 1.0}
     return {
         "method": method | start | factor,
@@ -153,11 +169,11 @@ def settings(folder: Path, name: str) -> dict:
             "grey_modality": "visible",
             "augment": ["channel_exchange"] if "exchange" in name else [],
             "jitter": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.05},
-            "loaders": {"train": {"sampler": sampler, "identities": 8, "instances": 4}},
+            "loaders": {"train": {"sampler": sampler, "identities": people, "instances": 32 // people}},
         },
         "protocol": {"name": "single_query"},
         "train": {
-            "epochs": EPOCHS,
+            "epochs": EPOCHS * people // 8,
             "channels_last": True,
             "optimizers": {"main": adam}
             | ({"gates": unseen_domains.gates(0.1)} if method["name"] == "metabin" else {}),
