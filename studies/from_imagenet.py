@@ -28,8 +28,8 @@ TITLES = unseen_domains.TITLES | {"occluded_duke": "sun"}
 IDENTITIES = unseen_domains.IDENTITIES | {"occluded_duke": 240}
 UNSEEN = ("msmt17", "occluded_duke")
 PEOPLE, IMAGES = 300, 4
-# About 300 steps, and about 150.
-EPOCHS = {"across": 10, "gates": 1}
+# About 150 steps.
+EPOCHS = {"across": 5, "gates": 1}
 LR = 2e-3
 SCHEDULE = {"name": "cosine", "unit": "iteration", "warmup_start": 0.01, "end": 0.01}
 
