@@ -27,7 +27,9 @@ PLANS = {
     "base-first": pairs.Schedule(
         sizes=((3150, (96, 48)), (150, (128, 64))), lr=3.5e-4, horizon=4850, cooldown=700
     ),
-    "base": pairs.Schedule(sizes=((4200, (96, 48)), (1000, (128, 64))), lr=3e-4, seed=1),
+    "base": pairs.Schedule(
+        sizes=((3600, (96, 48)), (600, (128, 64))), lr=3e-4, horizon=5200, cooldown=1000, seed=1
+    ),
 }
 # Gates where they do not disturb what the network has learned: in the early layers, with its affine pairs.
 EARLY = {
