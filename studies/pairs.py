@@ -28,6 +28,8 @@ from crossreid.records import INFRARED, Labels
 
 # Steps between two states that a training can go on from.
 KEEP = 50
+# Batches from which the statistics of a model between two others are taken.
+SEEN = 100
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -275,6 +277,37 @@ def train(
                     temporary,
                 )
     method.load_state_dict(average)
+    return _kept(method, name, people, run, plan, {"steps": step, "cpu_seconds": spent})
+
+
+def between(
+    before: Path | str, after: Path, share: float, name: str, folder: Path, run: Path, plan: Schedule
+) -> Path:
+    """A model between two of which the second was trained on from the first: ``share`` of the second's weights and the
+    rest of the first's, with statistics of batch normalisation from images to learn from. Two such models err in
+    different ways, and what lies between them is often better than both where neither has learned (Wortsman et al.
+    2022, arXiv 2203.05482)."""
+    if (run / "last.pt").exists():
+        return run / "last.pt"
+    run.mkdir(parents=True, exist_ok=True)
+    people, started = People(folder), time.process_time()
+    method, first = checkpoint.load(after), checkpoint.load(before).state_dict()
+    with torch.no_grad():
+        for key, value in method.state_dict().items():
+            if value.is_floating_point() and value.shape == first[key].shape:
+                value.lerp_(first[key], 1 - share)
+        norms = [layer for layer in method.modules() if hasattr(layer, "running_mean")]
+        method.train()
+        for batch in range(SEEN):
+            for layer in norms:
+                layer.momentum = 1 / (batch + 1)  # which makes the mean of all
+            # Steps that no training has come to.
+            method.embed(people.batch(plan.steps + batch, plan)[0])
+    return _kept(method, name, people, run, plan, {"steps": 0, "cpu_seconds": time.process_time() - started})
+
+
+def _kept(method: Method, name: str, people: People, run: Path, plan: Schedule, cost: dict) -> Path:
+    """Write the checkpoint and what it has cost."""
     described = checkpoint.describe(
         method.eval().cpu(),
         name,
@@ -291,6 +324,6 @@ def train(
             "images": len(people.paths),
         },
     )
-    checkpoint.save(done, described)
-    write_json(run / "cost.json", {"steps": step, "cpu_seconds": spent})
-    return done
+    write_json(run / "cost.json", cost)
+    checkpoint.save(run / "last.pt", described)
+    return run / "last.pt"
