@@ -157,8 +157,6 @@ class TwoStyles(IdentitySampler):
     """Batches of people of two styles only, those whom the same two infrared cameras have seen, K images each of
     whatever modality. As many batches an epoch as there would be without that."""
 
-    together = 2
-
     def __init__(self, labels: Labels, identities: int, instances: int):
         super().__init__(labels, identities, instances)
         seen_by = [labels.camera[rows[labels.modality[rows] == 1][0]] for rows in self.rows]
@@ -166,19 +164,12 @@ class TwoStyles(IdentitySampler):
 
     def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
         for _ in range(len(self)):
-            few = rng.choice(len(self.styles), self.together, replace=False)
-            share = self.identities // self.together
-            chosen = [rng.choice(self.styles[style], share, replace=False) for style in few]
+            two = rng.choice(len(self.styles), 2, replace=False)
+            chosen = [rng.choice(self.styles[style], self.identities // 2, replace=False) for style in two]
             yield self.images(np.concatenate(chosen), rng)
 
     def images(self, people: np.ndarray, rng: np.random.Generator) -> list[int]:
         return [row for person in people for row in _drawn(rng, self.rows[person], self.instances)]
-
-
-class OneStyle(TwoStyles):
-    """The same with people of one style."""
-
-    together = 1
 
 
 class TwoStylesAcross(TwoStyles):
