@@ -8,6 +8,10 @@ import urllib.request
 import pytest
 import yaml
 
+# Several processes run the tests, and what a training ends with must not depend on how many cores a machine has. Before
+# torch is imported, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def rendered(tmp_path_factory, name):
     """The copy of data set ``name`` that all workers of the session share, rendered by the first to ask."""
