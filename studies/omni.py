@@ -97,7 +97,8 @@ def build(folder: Path) -> Study:
         f"""
 Every training sees people of the same {DOMAINS} rendered styles, drawn at random ({IDENTITIES} people each, three
 visible cameras and an infrared one), by equal steps with batches of 32 images of 64 x 32, 8 people each if no
-other number is said; those called visible get no infrared images. All start from MobileNetV2 with torchvision's ImageNet weights, of which MVD has three;
+other number is said; those called visible get no infrared images. All start from MobileNetV2 with torchvision's
+ImageNet weights, of which MVD has three;
 `AGW, across` and `DDAG` have its first layer once for each modality. The tasks are on people and styles that nothing
 was trained on: visible cameras (Market-1501's layout), infrared against visible (SYSU-MM01's layout), and mixed:
 visible and infrared queries against visible and infrared images of {", ".join(UNSEEN)} in one gallery.
