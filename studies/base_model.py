@@ -27,12 +27,10 @@ PLANS = {
     "base-first": pairs.Schedule(
         sizes=((3150, (96, 48)), (150, (128, 64))), lr=3.5e-4, horizon=4850, cooldown=700
     ),
-    "base-last": pairs.Schedule(
+    "base": pairs.Schedule(
         sizes=((3600, (96, 48)), (600, (128, 64))), lr=3e-4, horizon=5200, cooldown=1000, seed=1
     ),
 }
-# Of the weights that the second training ends with; the rest are those that it began with.
-SHARE = 0.75
 # Gates where they do not disturb what the network has learned: in the early layers, with its affine pairs.
 EARLY = {
     "norm": "bin_early",
@@ -65,19 +63,16 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = chosen.folder
     if chosen.write:
-        runs = [folder / name for name in (*PLANS, "base")]
-        bundling.write("base", runs, folder / "scores" / "base", CARD)
+        bundling.write("base", [folder / name for name in PLANS], folder / "scores" / "base", CARD)
         return
     if chosen.imagenet is None:
         parser.error("--imagenet is needed for training: the path of torchvision's mobilenet_v2 .pth")
     styles.render(folder, workers=chosen.workers)
     torch.manual_seed(0)
     method = network(chosen.imagenet)
-    trained = []
     for name, plan in PLANS.items():
-        trained.append(pairs.train(method, "metabin", folder, folder / name, plan, chosen.device))
-        method = checkpoint.load(trained[-1])
-    model = pairs.between(*trained, SHARE, "metabin", folder, folder / "base", PLANS["base-last"])
+        model = pairs.train(method, "metabin", folder, folder / name, plan, chosen.device)
+        method = checkpoint.load(model)
     styles.score(model, folder, folder / "scores" / "base", device=chosen.device)
 
 
