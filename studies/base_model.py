@@ -10,7 +10,6 @@ and not the same.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import bundling
@@ -49,16 +48,8 @@ CARD = Path(__file__).parent / "cards" / "base.md"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
+    parser = bundling.parser(__doc__)
     parser.add_argument("--imagenet", type=Path, help="torchvision's file of mobilenet_v2")
-    parser.add_argument(
-        "--device", default="cpu", help="where to train: cpu, cuda, npu (default: %(default)s)"
-    )
-    parser.add_argument("--workers", type=int, default=0, help="processes that render (default: %(default)s)")
-    parser.add_argument("--write", action="store_true", help="put model and card into the package")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     folder = chosen.folder
@@ -71,7 +62,7 @@ def main() -> None:
     torch.manual_seed(0)
     method = network(chosen.imagenet)
     for name, plan in PLANS.items():
-        model = pairs.train(method, "metabin", folder, folder / name, plan, chosen.device)
+        model = pairs.train(method, folder, folder / name, plan, chosen.device)
         method = checkpoint.load(model)
     styles.score(model, folder, folder / "scores" / "base", device=chosen.device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,16 @@ from crossreid import checkpoint
 from crossreid.bundled import MODELS
 from crossreid.export.writing import export
 from crossreid.files import replacing, write_json
+
+
+def parser(words: str | None) -> argparse.ArgumentParser:
+    """What the commands that train a bundled model have in common. words: what is said of them, their docstring."""
+    made = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("folder", type=Path)
+    made.add_argument("--device", default="cpu", help="where to train: cpu, cuda, npu (default: %(default)s)")
+    made.add_argument("--workers", type=int, default=0, help="processes that render (default: %(default)s)")
+    made.add_argument("--write", action="store_true", help="put the model and its card into the package")
+    return made
 
 
 def write(name: str, runs: Sequence[Path], scores: Path, card: Path, exported: bool = False) -> None:

@@ -23,8 +23,10 @@ from crossreid.data.sampling import IdentitySampler
 from crossreid.files import replacing, write_json
 from crossreid.images.decode import decode
 from crossreid.images.resize import fit
+from crossreid.methods import method_name
 from crossreid.methods.base import Method
 from crossreid.records import INFRARED, Labels
+from crossreid.training import averaging
 
 # Steps between two states that a training can go on from.
 KEEP = 50
@@ -208,18 +210,8 @@ def update(
     return loss.detach()
 
 
-@torch.no_grad()
-def keep_average(average: dict[str, torch.Tensor], method: Method, share: float) -> None:
-    """Move the averaged weights towards those of the method: ``share`` of the average stays. Counts are copied."""
-    for key, value in method.state_dict().items():
-        if value.is_floating_point():
-            average[key].lerp_(value, 1 - share)
-        else:
-            average[key].copy_(value)
-
-
 def train(
-    method: Method, name: str, folder: Path, run: Path, plan: Schedule, device: str | torch.device = "cpu"
+    method: Method, folder: Path, run: Path, plan: Schedule, device: str | torch.device = "cpu"
 ) -> Path:
     """Train, or go on where a training was stopped; returns the checkpoint."""
     run.mkdir(parents=True, exist_ok=True)
@@ -234,7 +226,7 @@ def train(
         for group in found
     ]
     optimizer = torch.optim.Adam(groups, lr=plan.lr, weight_decay=plan.decay)
-    average = {key: value.detach().clone() for key, value in method.state_dict().items()}
+    average = averaging.start(method)
     step, seconds, spent, losses = 0, 0.0, 0.0, []
     if state.exists():
         kept = torch.load(state, map_location=device)
@@ -249,7 +241,7 @@ def train(
             group["lr"] = group["rate"] * plan.factor(step)
         images = images.to(device, memory_format=torch.channels_last)
         losses.append(update(method, optimizer, images, targets.to(device), plan.temperature))
-        keep_average(average, method, min(plan.average, (step + 1) / (step + 10)))
+        averaging.update(average, method, min(plan.average, (step + 1) / (step + 10)))
         step += 1
         if step % KEEP == 0 or step == plan.steps:
             spent = seconds + time.process_time() - started
@@ -268,12 +260,10 @@ def train(
                     temporary,
                 )
     method.load_state_dict(average)
-    return _kept(method, name, people, run, plan, {"steps": step, "cpu_seconds": spent})
+    return _kept(method, people, run, plan, {"steps": step, "cpu_seconds": spent})
 
 
-def between(
-    before: Path | str, after: Path, share: float, name: str, folder: Path, run: Path, plan: Schedule
-) -> Path:
+def between(before: Path | str, after: Path, share: float, folder: Path, run: Path, plan: Schedule) -> Path:
     """A model between two of which the second was trained on from the first: ``share`` of the second's weights and the
     rest of the first's, with statistics of batch normalisation from images to learn from. Two such models err in
     different ways, and what lies between them is often better than both where neither has learned (Wortsman et al.
@@ -282,26 +272,28 @@ def between(
         return run / "last.pt"
     run.mkdir(parents=True, exist_ok=True)
     people, started = People(folder), time.process_time()
-    method, first = checkpoint.load(after), checkpoint.load(before).state_dict()
+    method = checkpoint.load(after)
+    mean = averaging.start(method)
+    averaging.update(mean, checkpoint.load(before), share)
+    method.load_state_dict(mean)
     with torch.no_grad():
-        for key, value in method.state_dict().items():
-            if value.is_floating_point() and value.shape == first[key].shape:
-                value.lerp_(first[key], 1 - share)
         norms = [layer for layer in method.modules() if hasattr(layer, "running_mean")]
         method.train()
         for batch in range(SEEN):
             for layer in norms:
-                layer.momentum = 1 / (batch + 1)  # which makes the mean of all
+                layer.momentum = 1 / (
+                    batch + 1
+                )  # which makes the mean of all; None does not for gated layers
             # Steps that no training has come to.
             method.embed(people.batch(plan.steps + batch, plan)[0])
-    return _kept(method, name, people, run, plan, {"steps": 0, "cpu_seconds": time.process_time() - started})
+    return _kept(method, people, run, plan, {"steps": 0, "cpu_seconds": time.process_time() - started})
 
 
-def _kept(method: Method, name: str, people: People, run: Path, plan: Schedule, cost: dict) -> Path:
+def _kept(method: Method, people: People, run: Path, plan: Schedule, cost: dict) -> Path:
     """Write the checkpoint and what it has cost."""
     described = checkpoint.describe(
         method.eval().cpu(),
-        name,
+        method_name(method),
         input={
             "size": list(plan.size(plan.steps)),
             "interpolation": "bilinear",

@@ -11,7 +11,6 @@ training ends with.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import bundling
@@ -31,15 +30,7 @@ CARD = Path(__file__).parent / "cards" / "small.md"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--device", default="cpu", help="where to train: cpu, cuda, npu (default: %(default)s)"
-    )
-    parser.add_argument("--workers", type=int, default=0, help="processes that render (default: %(default)s)")
-    parser.add_argument("--write", action="store_true", help="put model, ONNX form and card into the package")
+    parser = bundling.parser(__doc__)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     folder = chosen.folder
@@ -48,8 +39,8 @@ def main() -> None:
         bundling.write("small", [last, run], folder / "scores" / "small", CARD, exported=True)
         return
     styles.render(folder, workers=chosen.workers)
-    trained = pairs.train(checkpoint.load("small"), "metabin", folder, last, PLAN, chosen.device)
-    model = pairs.between("small", trained, SHARE, "metabin", folder, run, PLAN)
+    trained = pairs.train(checkpoint.load("small"), folder, last, PLAN, chosen.device)
+    model = pairs.between("small", trained, SHARE, folder, run, PLAN)
     styles.score(model, folder, folder / "scores" / "small", device=chosen.device)
 
 

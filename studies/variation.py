@@ -85,7 +85,7 @@ def learn(folder: Path, way: str, seed: int, imagenet: Path) -> None:
     print(f"== {way}, seed {seed}", flush=True)
     render(people, way)
     torch.manual_seed(seed)
-    model = pairs.train(network(imagenet), "metabin", people, run, replace(PLAN, seed=seed))
+    model = pairs.train(network(imagenet), people, run, replace(PLAN, seed=seed))
     styles.score(model, folder, run / "scores", UNSEEN)
     found = styles.found(run / "scores", UNSEEN)
     numbers = {layout: evaluated["rows"][0]["mean_ap"] for layout, evaluated in found.items()}
