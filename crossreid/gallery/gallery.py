@@ -44,6 +44,8 @@ class Gallery:
                 f"Gallery({store!r}): a gallery is had by Gallery.open(place) or Gallery.create(place, ...)"
             )
         self._store, self._read_only = store, read_only
+        # Which never changes: every search asks for it, and stores read their metadata anew.
+        self._dimension = store.metadata.dimension
 
     @classmethod
     def create(
@@ -328,13 +330,13 @@ class Gallery:
             ) from error
         if vectors.ndim == 1 and names is None:
             vectors = vectors[None]
-        metadata = self._store.metadata
         if not vectors.size:
-            vectors = vectors.reshape(0, metadata.dimension)
-        if vectors.ndim != 2 or vectors.shape[1] != metadata.dimension:
+            vectors = vectors.reshape(0, self._dimension)
+        if vectors.ndim != 2 or vectors.shape[1] != self._dimension:
+            metadata = self._store.metadata
             raise UserError(
                 f"the vectors have the shape {vectors.shape}, and this gallery holds vectors of length "
-                f"{metadata.dimension}: expected (rows, {metadata.dimension}), made by its own model "
+                f"{self._dimension}: expected (rows, {self._dimension}), made by its own model "
                 f"({metadata.model or 'fingerprint ' + metadata.fingerprint[:16]})"
             )
         unit, lengths = _unit(vectors)
