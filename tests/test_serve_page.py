@@ -494,8 +494,8 @@ def test_a_list_stays_what_it_was_while_the_next_is_searched(browser, running):
         page.keyboard.press("Escape")
         assert "From the gallery" in page.inner_text("#query-name")
 
-        # A search that fails leaves no list of other filters. What was opened before stays; the complaint is seen there,
-        # and stays too.
+        # A search that fails leaves no list of other filters. What was opened before stays, and the complaint, which is
+        # seen in there, stays too.
         page.check("text=north gate")
         asked(page, searches, 2)
         page.click("#grid .card:nth-child(2) .show")
@@ -686,7 +686,8 @@ def test_the_path_that_is_shown_is_of_the_person_followed_last(browser, running)
         page.evaluate(
             """() => { window.ended = 0; const send = XMLHttpRequest.prototype.send;
             XMLHttpRequest.prototype.send = function (body) {
-                this.addEventListener('loadend', () => setTimeout(() => (window.ended += 1))); send.call(this, body); }; }"""
+                this.addEventListener('loadend', () => setTimeout(() => (window.ended += 1)));
+                send.call(this, body); }; }"""
         )
         follow(1)
         assert page.inner_text("#path-heading") == "Path of p5"
