@@ -321,6 +321,25 @@ def test_a_busy_server_is_asked_again(browser, running):
         assert len(answers) == 3 and identities(page)[0] == "p4"
 
 
+def test_long_texts_leave_room_for_others(browser, running):
+    def lengthen(route):
+        answer = route.fetch()
+        found = answer.json()
+        entry = found["hits"][1]["entry"]
+        entry["identity"], entry["columns"] = "y" * 250, {"the name of a column " * 4: "value"}
+        route.fulfill(response=answer, json=found)
+
+    with visit(browser, running) as page:
+        page.route(SEARCH, lengthen)
+        upload(page, 5)
+        status(page, "20 results")
+        heights = page.locator("#grid .card").evaluate_all("cards => cards.map(card => card.offsetHeight)")
+        assert max(heights) < 1.2 * min(heights)
+        page.click("#grid .card:nth-child(2) .show")
+        assert "y" * 250 in page.inner_text("#pair-result-words")
+        assert page.locator("#pair-result-words dd:has-text('value')").bounding_box()["width"] > 100
+
+
 def test_browsing_pages(browser, running):
     with visit(browser, running) as page:
         assert page.locator("#grid .card").count() == 48 and page.inner_text("#page-words") == "1 to 48"
@@ -716,6 +735,11 @@ def test_a_person_is_marked_in_a_larger_image_and_followed(browser, running):
         settled(page)
         page.click("#mark")
         page.wait_for_function("() => document.querySelector('#marker-image').naturalWidth === 160")
+        grounds = [
+            page.locator(f"#marker-{name}").evaluate("button => getComputedStyle(button).backgroundColor")
+            for name in ("search", "whole")
+        ]
+        assert page.is_disabled("#marker-search") and grounds[0] == grounds[1]
         frame = page.locator("#marker-image").bounding_box()
         left, right = (frame["x"] + frame["width"] * edge / 160 for edge in (100, 132))
         page.mouse.move(left, frame["y"] + 1)
