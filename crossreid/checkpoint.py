@@ -30,7 +30,7 @@ from crossreid.images.resize import FILTERS
 from crossreid.methods import get as get_method
 from crossreid.methods import method_name
 from crossreid.methods.base import Method
-from crossreid.records import UserError, did_you_mean
+from crossreid.records import UserError, counted, did_you_mean
 
 FORMAT = 1
 # What a file of ours holds, and of which kind.
@@ -321,7 +321,7 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
     """Turn a checkpoint of a published system into ours, or (``to="original"``) ours into one its program loads.
 
     settings: what a foreign file does not record, as for ``load``.
-    Returns lines that say what was written, and each weight that was left out with the reason.
+    Returns lines that say what was written, and which weights were left out for which reason.
     """
     if to == "original":
         from crossreid import originals
@@ -344,8 +344,14 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
     method, notes, left_out = _official(content, path, settings)
     check_folder(Path(out).parent)
     save(out, describe(method, method_name(method)))
+    reasons: dict[str, list[str]] = {}
+    for key, why in left_out.items():
+        reasons.setdefault(why, []).append(key)
     return [
-        *(f"left out {key}: {why}" for key, why in left_out.items()),
+        *(
+            f"left out {counted(len(keys), 'weight')} ({', '.join(keys[:2])}{', ...' * (len(keys) > 2)}): {why}"
+            for why, keys in reasons.items()
+        ),
         *(f"note: {note}" for note in notes),
         f"wrote {out}: {method_name(method)}, {len(method.state_dict())} weights, {method.classes} classes",
     ]

@@ -310,5 +310,6 @@ def check_choice(what: str, value: object, known: Iterable[object]) -> None:
     choices = list(known)
     if value not in choices:  # a list, so that a value of any type can be compared
         raise UserError(
-            f"{what} is {value!r}{did_you_mean(value, choices)}: choose one of {', '.join(map(str, choices))}"
+            f"{what} is {value!r}{did_you_mean(value, choices)}: choose one of "
+            f"{', '.join(map(str, choices)) or '(none)'}"
         )

@@ -265,6 +265,18 @@ def test_every_command_reads_its_checkpoint_once(saved, tmp_path, monkeypatch):
     assert len(reads) == 3
 
 
+def test_convert_says_once_what_was_left_out_for_a_reason(tmp_path, capsys):
+    settings = {"backbone": "resnet50", "pretrained": None}
+    checkpoint.save(tmp_path / "ours.pt", described(name="agw", settings=settings))
+    checkpoint.convert(tmp_path / "ours.pt", tmp_path / "theirs.t", to="original")
+    assert main(["convert", str(tmp_path / "theirs.t"), str(tmp_path / "again.pt")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    left_out = [line for line in lines if line.startswith("left out")]
+    # The body behind either stem, and the stem before the body.
+    assert [line.split(" (")[0] for line in left_out] == ["left out 624 weights", "left out 6 weights"]
+    assert left_out[0].endswith(", ...): only the stem of this module is used") and len(lines) == 3
+
+
 def test_a_method_built_in_python_carries_what_a_loaded_one_does(tmp_path):
     method = checkpoint.build("agw", SMALL, 5)
     assert method.input["size"] == (256, 128) and method.settings == {} == method.trained

@@ -26,6 +26,7 @@ PROGRAMS = {
         "Cross-Modal-Re-ID-baseline/train.py",
         "Cross-Modal-Re-ID-baseline/test.py",
     ],
+    "ReID-Survey": ["ReID-Survey/tools/main.py"],
     "MVD, PyTorch": [
         f"{MVD}/mm01.py",
         f"{MVD}/regdb.py",
@@ -108,7 +109,19 @@ def test_every_key_of_metabins_settings_has_a_row(file):
     assert found <= named("MetaBIN")
 
 
-def test_every_key_that_a_row_names_is_metabins():
-    text = clone("MetaBIN/fastreid/config/defaults.py").read_text(encoding="utf-8")
-    theirs = set(re.findall(r"^_C\.([A-Z_]+(?:\.[A-Z_0-9]+)+) *=", text, flags=re.M))
-    assert {word for word in named("MetaBIN") if KEY.match(word)} <= theirs
+def test_every_key_of_reid_survey_has_a_row():
+    assert defaults("ReID-Survey/config/defaults.py") <= named("ReID-Survey")
+
+
+@pytest.mark.parametrize(
+    "heading, file",
+    [("MetaBIN", "MetaBIN/fastreid/config/defaults.py"), ("ReID-Survey", "ReID-Survey/config/defaults.py")],
+)
+def test_every_key_that_a_row_names_is_the_program_s(heading, file):
+    assert {word for word in named(heading) if KEY.match(word)} <= defaults(file)
+
+
+def defaults(file):
+    """The keys of a program's yacs defaults."""
+    text = clone(file).read_text(encoding="utf-8")
+    return set(re.findall(r"^_C\.([A-Z_]+(?:\.[A-Z_0-9]+)+) *=", text, flags=re.M))

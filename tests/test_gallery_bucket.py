@@ -15,6 +15,7 @@ import pytest
 from crossreid.gallery import Entry, Filter, Gallery, lance_table
 from crossreid.gallery import bucket as stored
 from crossreid.gallery.lance_rows import connector
+from crossreid.gallery.sentences import sentence
 from crossreid.records import UserError
 
 
@@ -254,6 +255,9 @@ def test_buckets_that_cannot_be_reached(bucket, place, monkeypatch):
         patched.setenv("AWS_ENDPOINT", "http://127.0.0.1:9")
         with pytest.raises(UserError, match="does not answer: look at the network, and at AWS_ENDPOINT"):
             Gallery.open(place)
+    # What is said where a bucket has to be asked for its region, which needs a network to be tried.
+    error = RuntimeError("Generic S3 error: Failed to resolve region for bucket 'people'")
+    assert "cannot be reached, since nothing says in which region" in sentence(place, error)
 
 
 def test_credentials_that_are_refused(bucket, place):

@@ -14,6 +14,7 @@ from PIL import Image as PILImage
 
 import crossreid.embedder
 from crossreid.__main__ import main
+from crossreid.commands import gallery as gallery_command
 from crossreid.gallery import Filter, Gallery
 from crossreid.gallery.indexing import fill, of_images
 from crossreid.images.timestamps import days, timestamp, written
@@ -385,8 +386,20 @@ def test_looking_after_a_gallery(table, tmp_path, capsys):
     with Gallery.open(place) as gallery:
         assert gallery.info().entries == 15 - old
     run(capsys, "gallery", "delete", place, "--all", "--yes")
+    said = run(capsys, "search", "toy.pt", query, "--gallery", place, "--column", "weather=sun", code=2).err
+    assert "'weather': choose one of (none)" in said
     assert "the gallery is empty" in run(capsys, "search", "toy.pt", query, "--gallery", place).out
     assert "none known" in run(capsys, "gallery", "info", place).out
+
+
+def test_the_examples_in_the_help_work(table, tmp_path, capsys):
+    place = tmp_path / "gallery"
+    run(capsys, "index", "toy.pt", table, "--gallery", place)
+    lines = [line.split() for line in gallery_command.__doc__.splitlines() if "people.gallery" in line]
+    assert [line[2] for line in lines] == ["info", "update", "delete", "index"]
+    # The index comes before all entries are old enough to be deleted.
+    for line in (*lines[:2], lines[3], lines[2]):
+        run(capsys, *(place if word == "people.gallery" else word for word in line[1:]))
 
 
 def test_mistakes_are_one_paragraph(shop, tmp_path, capsys):

@@ -377,6 +377,25 @@ def test_an_index_that_another_process_builds_again_is_the_one_that_is_used(tmp_
         assert np.array_equal(one.codes.factors, other.codes.factors)
 
 
+def test_no_recall_is_kept_of_an_index_that_another_process_drops_while_it_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(flat, "LOOSE", 0)
+    vectors = np.random.default_rng(0).standard_normal((400, 64))
+    with make(tmp_path / "gallery") as gallery, Gallery.open(tmp_path / "gallery") as other:
+        gallery.add([Entry(str(row), camera=str(row % 2)) for row in range(400)], vectors)
+        measure = gallery._recall
+
+        def late(*given):
+            other.delete(Filter(keys=("7",)))
+            return measure(*given)
+
+        for _ in range(2):  # the first time there is no recall of an index of before
+            with monkeypatch.context() as patched, pytest.raises(UserError, match="build it again"):
+                patched.setattr(gallery, "_recall", late)
+                gallery.build_index(queries=10)
+            assert gallery.info().recall is None and not (tmp_path / "gallery" / "flat" / "coding").exists()
+            assert gallery.build_index(queries=10) == gallery.info().recall > 0.9
+
+
 def test_many_changes_are_settled_once(tmp_path, monkeypatch):
     monkeypatch.setattr(lance_table, "PART", 7)
     monkeypatch.setattr(gallery_module, "PAGE", 9)

@@ -2,10 +2,10 @@
 
     CROSSREID_PROGRAMS=FOLDER pytest tests/test_official_programs.py -s
 
-The folder holds clones of deep-person-reid (KaiyangZhou), fast-reid (JDAI-CV), reid-strong-baseline (michuanhaohao) and
-TransReID (damo-cv), by these names; what they import besides, such as yacs and termcolor, must be installed. Each test
-prints the largest difference of the features, as a share of their largest value, in float64 and in float32, and how far
-the program's own features of float32 lie from those of float64.
+The folder holds clones of deep-person-reid (KaiyangZhou), fast-reid (JDAI-CV), reid-strong-baseline (michuanhaohao),
+ReID-Survey (mangye16) and TransReID (damo-cv), by these names; what they import besides, such as yacs and termcolor,
+must be installed. Each test prints the largest difference of the features, as a share of their largest value, in
+float64 and in float32, and how far the program's own features of float32 lie from those of float64.
 """
 
 import collections.abc
@@ -190,6 +190,16 @@ def test_reid_strong_baseline(name, neck, tmp_path):
             (256, 128),
             written_back=neck == "bnneck",
         )
+
+
+def test_reid_survey(tmp_path):
+    torch.manual_seed(1)
+    with program("ReID-Survey"):
+        make = importlib.import_module("modeling.baseline").Baseline
+        network = make(CLASSES, 1, "", "resnet50_nl", "on", "none")
+        settled(network, network, (256, 128))
+        network.global_pool.p.data.fill_(2.7)
+        compare("ReID-Survey AGW", network, network.state_dict(), network, tmp_path, (256, 128))
 
 
 @pytest.mark.parametrize("size", [(256, 128), (384, 128)])

@@ -92,6 +92,16 @@ FILES = {
         ["base.layer1.0.conv1.weight", "bottleneck.running_var", "classifier.weight"],
         None,
     ),
+    "agw for one modality": (
+        {
+            "backbone": "resnet50",
+            "variant": "strong_baseline",
+            "attention": True,
+            "pooling": "gem_learned",
+        },
+        ["base.NL_2.0.g.weight", "base.NL_3.2.W.1.weight", "global_pool.p", "bottleneck.running_var"],
+        None,
+    ),
     "transreid": (
         {"backbone": "transreid_deit_small_stride12", "pooling": "token"},
         ["base.pos_embed", "base.blocks.11.attn.qkv.bias", "base.fc.weight", "bottleneck.running_var"],
@@ -197,6 +207,7 @@ def test_models_of_transreid_that_no_method_is_are_refused_by_name(more, reason,
         {"backbone": "resnet18", "last_stride": 2, "neck": False, "variant": "mindspore"},
         {"backbone": "resnet18", "last_stride": 2, "neck": False, "attention": True},
         {"backbone": "mobilenet_v2_1.4_timm", "last_stride": 2, "neck": False},
+        {"backbone": "resnet18", "variant": "strong_baseline", "pooling": "gem"},
     ],
 )
 def test_what_another_program_would_compute_otherwise_is_not_written_in_its_form(settings, tmp_path):

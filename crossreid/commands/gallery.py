@@ -3,7 +3,7 @@
 examples:
     crossreid gallery info people.gallery
     crossreid gallery update people.gallery --camera 3 --set camera=door
-    crossreid gallery delete people.gallery --older-than 30 --yes
+    crossreid gallery delete people.gallery --older-than 30d --yes
     crossreid gallery index people.gallery
 """
 

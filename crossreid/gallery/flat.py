@@ -119,7 +119,7 @@ class Flat:
 
     def _snapshot(self, read: Read) -> Snapshot | None:
         listed, fragments = self._newest()
-        state = listed, _state(self._folder / CODING)
+        state = listed, self.built()
         latest = self._latest
         if latest is not None and latest[0] == state:
             return latest[1]
@@ -208,6 +208,10 @@ class Flat:
         refined = needed(parts, coding, queries / np.linalg.norm(queries, axis=1, keepdims=True))
         write_json(self._folder / CODING / ROWS, {"refined": refined})
         self._latest = None
+
+    def built(self) -> tuple | None:
+        """What tells the index that is there from any other; None without one."""
+        return _state(self._folder / CODING)
 
     def drop_index(self) -> None:
         """Remove the index and all codes."""

@@ -57,6 +57,7 @@ class LanceStore(TableStore):
         super().__init__(str(folder), table)
         self._folder, self._wrote = folder, False
         self._flat = Flat(folder, folder / f"{TABLE}.lance", self.metadata.dimension)
+        self._built: tuple | None = None  # which index ``note`` speaks of
 
     @classmethod
     def create(cls, folder: Path, metadata: Metadata) -> LanceStore:
@@ -179,10 +180,9 @@ class LanceStore(TableStore):
     def delete(self, filter: Filter) -> int:
         condition = expression(filter)
         with self._writing():
-            if self.metadata.recall is not None:
-                self._drop_indices()
-                self._flat.drop_index()
-                self._change_metadata(recall=None, recall_within=None)
+            self._drop_indices()
+            self._flat.drop_index()
+            self._change_metadata(recall=None, recall_within=None)
             count = self._table.delete("true" if condition is None else condition).num_deleted_rows
             # The record of the latest version would keep the condition, and with it perhaps a name: have another.
             self._table.add(schema(self.metadata.dimension).empty_table())
@@ -208,10 +208,16 @@ class LanceStore(TableStore):
         with self._writing():
             self._flat.keep(self._blocks)
             self._flat.index()
+            self._built = self._flat.built()
             self._drop_indices()  # of an earlier version
 
     def note(self, recall: float | None, within: float | None) -> None:
         with _locked(self._folder):
+            if self._flat.built() != self._built:
+                raise UserError(
+                    f"the recall that was measured in the gallery {self._folder} is not of the index that is there: "
+                    "another process has deleted entries meanwhile, or built the index too; build it again"
+                )
             self._change_metadata(recall=recall, recall_within=within)
 
     def remember(self, pattern: str) -> None:

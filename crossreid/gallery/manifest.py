@@ -29,10 +29,11 @@ class Fragment:
 
 def newest(table: Path) -> Path:
     """The manifest of the latest version: the first by name, since names count down."""
-    names = [name for name in os.listdir(table / VERSIONS) if name.endswith(".manifest")]
+    folder = table / VERSIONS
+    names = [name for name in os.listdir(folder) if name.endswith(".manifest")]
     if not names:
-        raise FileNotFoundError(2, "there is no manifest", str(table / VERSIONS))
-    return table / VERSIONS / min(names)
+        raise FileNotFoundError(2, "there is no manifest", str(folder))
+    return folder / min(names)
 
 
 def content(data: bytes) -> bytes:

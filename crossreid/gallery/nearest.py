@@ -47,8 +47,8 @@ class Nearest:
     def _cut(self, distance: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if distance.shape[1] <= self._top:
             return distance, place
-        kept = np.argpartition(distance, self._top - 1, axis=1)[:, : self._top]
-        return np.take_along_axis(distance, kept, axis=1), np.take_along_axis(place, kept, axis=1)
+        kept = np.arange(len(distance))[:, None], np.argpartition(distance, self._top - 1)[:, : self._top]
+        return distance[kept], place[kept]
 
     def lists(self) -> list[list[tuple[float, int]]]:
         """(distance, place) for each vector, nearest first, equal ones by place."""

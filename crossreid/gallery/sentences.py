@@ -29,6 +29,11 @@ _BUCKETS = (
         "set AWS_REGION to that",
     ),
     (
+        "Failed to resolve region",
+        "nothing says in which region its bucket lies",
+        "set AWS_REGION, and look at the name of the bucket and at the network",
+    ),
+    (
         "ConnectError|connect error|dns error|timed out|TimedOut",
         "the server does not answer",
         "look at the network, and at AWS_ENDPOINT, which names a server other than Amazon's (and wants "

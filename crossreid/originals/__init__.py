@@ -120,8 +120,10 @@ def _program(config: Mapping) -> str:
         "last_stride": 1,
     }
     made |= {"embedding": 0, "attention": False, **config}
-    if made["variant"] in ("fastreid", "strong_baseline"):
-        return made["variant"]
+    if made["variant"] == "fastreid":
+        return "fastreid"
+    if made["variant"] == "strong_baseline" and made["pooling"] in ("average", "gem_learned"):
+        return "strong_baseline"
     if (
         made["backbone"] in TRANSREID
         and made["neck"]

@@ -79,6 +79,14 @@ function say(text) {
 function complain(text) {
   $("error").hidden = !text;
   $("error").firstElementChild.textContent = text || "";
+  placeComplaint();
+}
+
+// Where it is seen: an open dialog covers the page.
+function placeComplaint() {
+  const dialog = document.querySelector("dialog[open]");
+  if (dialog) dialog.prepend($("error"));
+  else $("grid").before($("error"));
 }
 
 function busy(text, done) {
@@ -102,11 +110,11 @@ const pause = (seconds, signal) =>
     signal.addEventListener("abort", () => { clearTimeout(timer); reject(new Stopped()); }, { once: true });
   });
 
-function once(method, url, body, signal, progress) {
+function once(method, url, body, signal, progress, kind) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open(method, url);
-    request.responseType = "json";
+    request.responseType = kind;
     if (progress) request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
     request.onload = () => resolve(request);
     request.onerror = () => reject(new Failure("The server does not answer. Is it still running?"));
@@ -116,16 +124,16 @@ function once(method, url, body, signal, progress) {
   });
 }
 
-async function ask(method, url, body, { signal, progress, wait = busy }) {
+async function ask(method, url, body, { signal, progress, wait = busy, kind = "json" }) {
   for (let attempt = 0; ; attempt++) {
-    const request = await once(method, url, body, signal, progress);
+    const request = await once(method, url, body, signal, progress, kind);
     if (request.status < 400 && request.response) return request.response;
     if (request.status === 401) {
       location.assign("/login");
       throw new Stopped();
     }
     const text = request.response?.error ?? `The server answered with status ${request.status}.`;
-    if (request.status !== 503 || attempt === RETRIES) throw new Failure(text);
+    if (request.status !== 503 || attempt === RETRIES) throw Object.assign(new Failure(text), { status: request.status });
     const seconds = Number(request.getResponseHeader("Retry-After")) || 2;
     wait(`The server is busy; trying again in ${seconds} seconds.`);
     await pause(seconds, signal);
@@ -468,8 +476,16 @@ function save(name, kind, text) {
 
 const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
 
-const inlined = (entry) =>
-  fetch(address(entry)).then((reply) => (reply.ok ? reply.blob().then(read) : null)).catch(() => null);
+// The small image of an entry as a data address, null where there is none.
+async function inlined(entry, wait) {
+  const { signal } = new AbortController(); // nothing stops it
+  try {
+    return await read(await ask("GET", address(entry), null, { signal, wait, kind: "blob" }));
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
 
 // No act: what is asked for meanwhile neither stops it nor is stopped.
 async function savePage() {
@@ -478,24 +494,29 @@ async function savePage() {
   const progress = (text, done) => latest === search && answer === list && !running && busy(text, done);
   $("save-html").disabled = true; // once is enough
   progress("Collecting the images.", 0);
-  const subject = {
-    image: query.entry ? await inlined(query.entry) : query.image,
-    words: query.entry ? ["Query from the gallery", ...describe(query.entry), query.entry.name] : [`Query: ${query.name}`],
-  };
-  const collected = [];
-  for (const hit of hits) {
-    progress("Collecting the images.", collected.length / hits.length);
-    collected.push({ ...hit, image: await inlined(hit.entry), words: [...describe(hit.entry), hit.entry.name] });
+  try {
+    const subject = {
+      image: query.entry ? await inlined(query.entry, progress) : query.image,
+      words: query.entry ? ["Query from the gallery", ...describe(query.entry), query.entry.name] : [`Query: ${query.name}`],
+    };
+    const collected = [];
+    for (const hit of hits) {
+      progress("Collecting the images.", collected.length / hits.length);
+      collected.push({ ...hit, image: await inlined(hit.entry, progress), words: [...describe(hit.entry), hit.entry.name] });
+    }
+    const lines = [
+      `Model ${info.model.name} (${info.model.fingerprint.slice(0, 16)})`,
+      `Among ${plural(info.entries, "image")}${words ? `: ${words}` : ""}`,
+      `Saved ${new Date().toISOString()}`,
+    ];
+    const note = document.querySelector(".notice p").textContent.replace(/\s+/g, " ").trim();
+    save(`ranked-list-${stamp()}.html`, "text/html", html(subject, collected, lines, note));
+    progress(`Saved ${plural(hits.length, "result")}.`);
+  } catch (error) {
+    progress("The list was not saved.");
+    if (!(error instanceof Stopped)) complain(`The list was not saved. ${blame(error)}`);
   }
-  const lines = [
-    `Model ${info.model.name} (${info.model.fingerprint.slice(0, 16)})`,
-    `Among ${plural(info.entries, "image")}${words ? `: ${words}` : ""}`,
-    `Saved ${new Date().toISOString()}`,
-  ];
-  const note = document.querySelector(".notice p").textContent.replace(/\s+/g, " ").trim();
-  save(`ranked-list-${stamp()}.html`, "text/html", html(subject, collected, lines, note));
   $("save-html").disabled = $("save-csv").disabled;
-  progress(`Saved ${plural(hits.length, "result")}.`);
   progress(null);
 }
 
@@ -593,6 +614,7 @@ function listen() {
   $("save-html").addEventListener("click", savePage);
   $("error").querySelector("button").addEventListener("click", () => complain(""));
 
+  for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("close", placeComplaint);
   $("pair-close").addEventListener("click", () => $("pair").close());
   $("pair-previous").addEventListener("click", () => step(-1));
   $("pair-next").addEventListener("click", () => step(1));
