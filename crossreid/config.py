@@ -95,6 +95,10 @@ def resolve(tree: dict) -> Settings:
     for heading in HEADINGS:
         if not isinstance(tree.setdefault(heading, {}) or {}, dict):
             raise UserError(f"{heading} must be a group of keys, but is {tree[heading]!r}")
+    for heading, key in (("train", "optimizers"), ("data", "loaders")):
+        # The way to take one of a settings file away on the command line.
+        if isinstance(named := (tree[heading] or {}).get(key), dict):
+            tree[heading][key] = {name: each for name, each in named.items() if each is not None}
     method, protocol = dict(tree["method"] or {}), dict(tree["protocol"] or {})
     name = method.pop("name", None)
     if name is None:
@@ -269,8 +273,12 @@ def _unfollow(tree: dict, changes: dict) -> None:
     if not all(isinstance(source, str) and source in SOURCES for source in (before, after)):
         return
     if after != before:
-        data.pop("settings", None)
-        if get_source(before).protocol == name != get_source(after).protocol:
+        # Settings and targets for several data sets are those of none of them.
+        several = all(isinstance(names, list) for names in (data["name"], changes["data.name"]))
+        if not several:
+            data.pop("settings", None)
+        kept = several and name == "generalization"
+        if not kept and get_source(before).protocol == name != get_source(after).protocol:
             tree["protocol"] = {}
     elif not any(key.startswith("data.settings") for key in changes):
         return

@@ -59,10 +59,15 @@ def load_module(module: str) -> None:
                 sys.path.remove(here)
                 raise
     except Exception as error:
-        raise UserError(
-            f"the module {module} was named, but importing it failed ({type(error).__name__}: {error}): install its "
-            "package, or run in the folder that holds it, or set PYTHONPATH to that folder; the form is "
+        absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        remedy = (
+            "install its package, or run in the folder that holds it, or set PYTHONPATH to that folder; the form is "
             "package.module:Name"
+            if absent
+            else "it was found, so correct what it imports and defines; --debug shows the line"
+        )
+        raise UserError(
+            f"the module {module} was named, but importing it failed ({type(error).__name__}: {error}): {remedy}"
         ) from error
     _NAMED.add(module)
 

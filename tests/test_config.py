@@ -80,6 +80,23 @@ def test_other_settings_of_the_reader_reach_the_protocol():
     assert config.load(resolved, ["--data.name", "market1501"]).data.settings == {}
 
 
+def test_other_domains_keep_what_is_set_for_several():
+    """Without data sets that cannot be had, MetaBIN trains on all images of the others, and tests on unseen ones."""
+    found = config.load("metabin_dg_resnet", ["--data.name", "[market1501, cuhk_sysu, cuhk03, msmt17]"])
+    assert found.data.settings == {"all_images": True} and found.protocol_name == "generalization"
+    alone = config.load("metabin_dg_resnet", ["--data.name", "market1501"])
+    assert alone.data.settings == {} and alone.protocol_name == "single_query"
+    other = config.load({"method": {"name": "agw"}, "data": {"name": ["sysu_mm01", "regdb"]}}).to_dict()
+    assert config.load(other, ["--data.name", "[regdb, sysu_mm01]"]).protocol_name == "regdb"
+
+
+def test_null_takes_an_optimizer_or_a_loader_away():
+    gone = ["--train.optimizers.center", "null", "--method.losses", "[triplet]"]
+    assert list(config.load("baseline_market1501", gone).train.optimizers) == ["main"]
+    without = ["--method.meta", "false", "--data.loaders.meta", "null"]
+    assert list(config.load("metabin_market1501", without).data.loaders) == ["train"]
+
+
 def test_overrides_are_read_as_yaml():
     settings = config.load(
         small(),

@@ -148,8 +148,11 @@ def test_a_path_is_no_part(folder):
 
 
 def test_what_cannot_be_had_is_said(folder):
-    with pytest.raises(UserError, match="importing it failed"):
+    with pytest.raises(UserError, match=r"importing it failed .*: install its package"):
         config.load({"method": {"name": "agw"}}, {"data.name": "nowhere.at_all:SET"})
+    (folder / "faulty_parts.py").write_text("import nothing_of_that_name", encoding="utf-8")
+    with pytest.raises(UserError, match=r"No module named .nothing_of_that_name.*correct what it imports"):
+        config.load({"method": {"name": "agw"}}, {"data.name": "faulty_parts:SET"})
     with pytest.raises(UserError, match="own_parts has no Three"):
         config.load({"method": {"name": "agw"}}, {"method.backbone": "own_parts:Three"})
     with pytest.raises(UserError, match="cannot be named"):

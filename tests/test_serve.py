@@ -428,6 +428,13 @@ def test_a_box_other_cameras_columns_and_what_a_distance_is_worth(filled, root, 
         )
         assert len(search(client, person(1), rerank="1", top=5).json()["hits"]) == 5
         assert len(search(client, key=key, top=5).json()["hits"]) == 5 and asked == [True, False]
+        for text, meant in (("true", True), ("false", False), ("0", False), ("", False)):
+            both = {"rerank": text, "other_cameras": text}
+            others = search(client, key=key, top=50, **both).json()["hits"]
+            assert asked.pop() is meant and ("1" in {hit["entry"]["camera"] for hit in others}) is not meant
+        for name in ("rerank", "other_cameras"):
+            answer = search(client, key=key, **{name: "maybe"})
+            assert answer.status_code == 400 and f"{name} must be true or false" in answer.json()["error"]
         listed = client.get("/api/entries", params={"identity": "p2"}).json()["entries"]
         assert [entry["camera"] for entry in listed] == ["1", "2", "north gate"]
         assert client.get("/api/entries", params={"column": "place==1+1"}).json()["entries"]

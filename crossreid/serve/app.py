@@ -28,7 +28,7 @@ from crossreid.images.apart import Closed, Decoders
 from crossreid.records import MODALITIES, VISIBLE, UserError
 from crossreid.serve import upload
 from crossreid.serve.describe import SEARCH_BODY, SEARCH_FIELDS, described
-from crossreid.serve.filters import boxed, filtered, operating_points
+from crossreid.serve.filters import boxed, filtered, operating_points, ticked
 from crossreid.serve.guard import COOKIE, SESSION_SECONDS, Guard, Sessions, session_of
 from crossreid.serve.images import THUMBNAIL, EntryImages
 from crossreid.serve.refusal import REFUSALS, Refusal, answer_refusals, sentence
@@ -156,7 +156,7 @@ class _Parts:
             )
         query = await self.known(one["key"]) if one.get("key") else None
         cameras = [camera for camera in fields.get("camera", []) if camera]
-        if one.get("other_cameras"):
+        if ticked(one.get("other_cameras", ""), "other_cameras"):
             cameras = await self.others(query, cameras)
         chosen = filtered(
             cameras,
@@ -165,7 +165,8 @@ class _Parts:
             one.get("until", ""),
             [pair for pair in fields.get("column", []) if pair],
         )
-        if one.get("rerank") and not can_rerank():
+        rerank = ticked(one.get("rerank", ""), "rerank")
+        if rerank and not can_rerank():
             raise Refusal(
                 400, "Re-ranking needs torch, which is not installed on the server: search without it."
             )
@@ -176,7 +177,7 @@ class _Parts:
             query.modality if query else modality,
             chosen,
             top,
-            rerank=bool(one.get("rerank")),
+            rerank=rerank,
             box=box,
         )
 

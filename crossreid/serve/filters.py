@@ -55,6 +55,13 @@ def boxed(text: str) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
+def ticked(text: str, name: str) -> bool:
+    """Whether the field of that name says yes; an empty one says no. Raises Refusal."""
+    if text.lower() not in ("", "0", "1", "false", "true"):
+        raise Refusal(400, f"The field {name} must be true or false.")
+    return text.lower() in ("1", "true")
+
+
 def operating_points(embedder) -> list[dict]:
     """Those of the model, none where it was not evaluated."""
     try:

@@ -114,7 +114,8 @@ def make_optimizers(
     if set(groups) != set(configs):
         raise UserError(
             f"the method has the optimizers {', '.join(sorted(groups))} but train.optimizers configures "
-            f"{', '.join(sorted(configs))}: give exactly one entry for each"
+            f"{', '.join(sorted(configs))}: give exactly one entry for each; null takes away one of a settings file: "
+            "--train.optimizers.center null"
         )
     placed = [parameter for name in groups for group in groups[name] for parameter in group["params"]]
     trainable = {
