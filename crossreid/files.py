@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -19,8 +20,9 @@ from typing import Any, BinaryIO, cast
 from crossreid.records import UserError, pip_install
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# So many files of a folder at an address are worth a list of it, whose answers hold a thousand files each.
-_MANY = 8
+# So many files of a folder at an address are worth a list of it, whose answers hold a thousand files each: nobody knows
+# how many others lie there. So many of fewer are asked for at once.
+_MANY, _AT_ONCE = 1000, 16
 
 
 class Unwritable(OSError, UserError):
@@ -153,19 +155,26 @@ def _store(path) -> Any:
 
 
 def stats(paths: Iterable[Path]) -> dict[Path, os.stat_result]:
-    """Size and time of each file that is there. A folder at an address is listed once where many of its files are
-    meant, in place of a question for each."""
+    """Size and time of each file that is there. At an address a folder of which a thousand files are meant is listed
+    once; fewer files are asked for by their names."""
     asked = dict.fromkeys(paths)
     folders = Counter(cast(Any, path.parent) for path in asked if is_address(path))
     for folder, count in folders.items():
         if count >= _MANY:
             with suppress(Exception):  # what cannot be listed is asked for one by one
                 folder.fs.ls(folder.path)  # whose file system keeps the answer
-    found = {}
-    for path in asked:
-        with suppress(OSError, ValueError):  # the second of a name that no file can have
-            found[path] = path.stat()
-    return found
+    if folders:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = list(pool.map(_stat, asked))
+    else:
+        found = list(map(_stat, asked))
+    return {path: known for path, known in zip(asked, found) if known is not None}
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    with suppress(OSError, ValueError):  # the second of a name that no file can have
+        return path.stat()
+    return None
 
 
 def _unanswered(path: object, error: Exception) -> UserError:

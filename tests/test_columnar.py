@@ -13,6 +13,7 @@ from crossreid import fragments, memory
 from crossreid.__main__ import main
 from crossreid.evaluation import EvaluateConfig, evaluate_stored, mapped
 from crossreid.evaluation.features import read_stored
+from crossreid.images import tables
 from crossreid.records import Embedding, Image, Metric, UserError
 
 pa = pytest.importorskip("pyarrow")
@@ -205,7 +206,7 @@ def test_damaged_fragments_are_told_in_one_paragraph(sides, tmp_path, capsys, da
 @pytest.mark.parametrize(
     "change, told",
     [
-        (wide, r"rows of .*parquet that are read together would take 120,[\d,]+ bytes"),
+        (wide, r"rows of .*parquet would take 120,[\d,]+ bytes"),
         (partial(named, length=4000), "column path of .*, with texts of up to 4000 characters, would take"),
     ],
 )
@@ -327,3 +328,39 @@ def test_stripes_are_those_of_the_archive(sides, tmp_path):
         for shown in each.pop("ranked"):
             assert shown["query"]["path"].endswith(".png")
     assert found == expected
+
+
+def test_a_text_that_a_dictionary_repeats_is_in_memory_once(sides, tmp_path):
+    """Some kilobytes in the file; written out, two gigabytes."""
+    shutil.copytree(sides / "gallery", tmp_path / "gallery")
+    long = pa.DictionaryArray.from_arrays(np.zeros(2000, np.int32), ["y" * 2**20])
+    pq.write_table(pa.table({"path": long}), tmp_path / "table.parquet", compression="zstd")
+    rewritten(tmp_path / "gallery", lambda table: long_paths(table, long))
+    pool, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        with pytest.raises(UserError, match="path has 1048576 characters, where at"):
+            read_stored(sides / "query", tmp_path / "gallery")
+        lines = list(tables.lines_of(tmp_path / "table.parquet", lambda columns: None))
+    finally:
+        pa.set_memory_pool(before)
+    assert len(lines) == 2000 and lines[7][1]["path"] is lines[0][1]["path"]
+    assert pool.max_memory() < 2**25
+    assert (tmp_path / "table.parquet").stat().st_size < 2**17
+
+
+def long_paths(table, long):
+    return table.set_column(table.schema.get_field_index("path"), "path", long[: len(table)])
+
+
+def test_a_lance_data_set_whose_rows_are_too_large_is_refused_before_they_are_read(
+    sides, tmp_path, monkeypatch
+):
+    table = fragment_tables(sides / "query")
+    lists = pa.array([[0] * (1 + at) for at in range(len(table))], pa.list_(pa.int32()))
+    monkeypatch.setattr(memory, "free", lambda: 2**20)
+    made = lance(tmp_path, "wide", wide(table).select(["path", "vectors"]))
+    with pytest.raises(UserError, match=r"20 rows of the vectors of .* would take 120,000,000 bytes"):
+        read_stored(made, sides / "gallery")
+    with pytest.raises(UserError, match="whose lists may be of any length: expected lists of one length"):
+        read_stored(lance(tmp_path, "lists", table.append_column("stripes", lists)), sides / "gallery")

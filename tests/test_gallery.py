@@ -342,7 +342,7 @@ def test_wrong_vectors_are_refused_and_nothing_is_added(place):
             gallery.search(np.ones(7))
         with pytest.raises(UserError, match="row 0"):
             gallery.search(np.zeros(8))
-        with pytest.raises(UserError, match="at least 1"):
+        with pytest.raises(UserError, match="length of a ranked list is 0: expected a whole number from 1"):
             gallery.search(np.ones(8), top=0)
 
 
@@ -370,6 +370,11 @@ def test_wrong_vectors_are_refused_and_nothing_is_added(place):
 def test_entries_that_no_store_could_hold_are_refused(entry):
     with make(None) as gallery, pytest.raises(UserError):
         gallery.add([entry], np.ones((1, 8)))
+
+
+def test_a_generator_of_names_is_a_condition_like_any_other():
+    """Were it used up while it is checked, all entries would be meant."""
+    assert Filter(identities=(name for name in ("a", "b"))) == Filter(identities=("a", "b"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import crossreid
 from crossreid import config
 from crossreid.__main__ import main
 from crossreid.commands.parsing import check_modality
-from crossreid.gallery import Gallery
+from crossreid.gallery import Entry, Filter, Gallery
 from crossreid.images import tables
 from crossreid.records import UserError, counted, pip_install
 
@@ -53,6 +53,18 @@ def test_what_an_extra_needs_is_named_by_packages_or_by_the_folder_of_a_clone(mo
         lambda embed: Gallery.create(None, dimension=2, fingerprint="a").add("x", np.eye(2)),
         lambda embed: Gallery.create(None, dimension=2, fingerprint="a").search("x"),
         lambda embed: Gallery.create(None, dimension=2, fingerprint="a").count("x"),
+        lambda embed: Gallery.create("x", dimension=2, fingerprint=5),
+        lambda embed: Gallery.create("x", dimension=2, fingerprint="a", model=None),
+        lambda embed: Gallery.create(None, dimension=2, fingerprint="a").search([1, 0], top=2.5),
+        lambda embed: Gallery.create(None, dimension=2, fingerprint="a").search([1, 0], top=None),
+        lambda embed: Gallery.create(None, dimension=2, fingerprint="a").build_index(top=0),
+        lambda embed: Gallery.create(None, dimension=2, fingerprint="a").delete_older("30d"),
+        lambda embed: Gallery.create(None, dimension=2, fingerprint="a").add([Entry("a")], [[1, 0]], ["x"]),
+        lambda embed: Gallery.create(None, dimension=2, fingerprint="a").add(
+            [Entry("a", columns=["x"])], [[1, 0]]
+        ),
+        lambda embed: Filter(cameras=None),
+        lambda embed: Filter(columns=["x"]),
         lambda embed: crossreid.data.read("market1501", None),
         lambda embed: embed(None),
         lambda embed: embed(3),

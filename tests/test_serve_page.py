@@ -397,6 +397,29 @@ def test_readable_on_a_phone(browser, telling, scheme):
         assert dark == ([True, False] if scheme == "light" else [False, True])
 
 
+def test_a_path_can_be_read_on_a_phone(browser, running):
+    def forget(route):
+        answer = route.fetch()
+        found = answer.json()
+        found["entries"][0]["camera"] = None
+        route.fulfill(response=answer, json=found)
+
+    with visit(browser, running, width=360, height=740) as page:
+        page.route(PATH, forget)
+        upload(page, 5)
+        status(page, "20 results")
+        page.click("#grid .card:nth-child(1) .show")
+        page.click("#pair-path")
+        page.wait_for_selector("#path svg rect.seen")
+        # Drawn with letters of 12 pixels, 760 wide; the dialog is narrower, and the drawing is moved in it.
+        assert page.locator("#path svg").bounding_box()["width"] > 600
+        assert page.locator("#path").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+        names = ["camera not known", "camera 2", "camera north gate"]
+        assert page.locator("#path svg text").all_text_contents()[2:] == names
+        said = page.locator("#path svg title").text_content()
+        assert [each.partition(" at ")[0] for each in re.findall(r"camera .*? at ", said)] == names
+
+
 def test_nothing_moves_while_it_loads(browser, running):
     opened = visit(browser, running)
     with opened as page:

@@ -163,6 +163,42 @@ def test_shards_lie_at_addresses(copies, tmp_path):
         read(found[0])
 
 
+def test_a_table_at_an_address_is_checked_and_copied_into_shards(copies, tmp_path, capsys):
+    fsspec = pytest.importorskip("fsspec")
+    table = "memory://checked/index.csv"
+    fsspec.filesystem("memory").put(str(copies[0].parent), "/checked", recursive=True)
+    words = ["data", "check", "csv"]
+    assert __main__.main([*words, table]) == __main__.main([*words, str(copies[0])]) == 0
+    there, here = capsys.readouterr().out.replace(table, str(copies[0])).split("train:")[1:]
+    assert there == here
+    assert __main__.main(["data", "shards", "csv", table, str(tmp_path / "shards")]) == 0
+    copied, known = (data.read("csv", each)["train"] for each in (tmp_path / "shards", copies[0]))
+    assert labels_of(copied) == labels_of(known)
+    assert all(np.array_equal(read(one), read(other)) for one, other in zip(copied, known))
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["data", "check", "market1501", "memory://x"], "market1501 is read from a folder of this computer"),
+        (["data", "check", "csv", "memory://x/none.csv"], "cannot be opened"),
+        (["data", "prepare", "csv", "memory://x/t.csv"], "prepared images are mapped from a disk"),
+        (["data", "make", "market1501", "memory://x"], "this is written on this computer"),
+        (["data", "shards", "market1501", "people", "memory://x"], "this is written on this computer"),
+        (
+            ["train", "small_folder", "--data.roots.folder", "memory://x"],
+            "folder is read from a folder of this computer",
+        ),
+    ],
+)
+def test_what_cannot_lie_at_an_address_is_told(words, told, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("upath")
+    monkeypatch.chdir(tmp_path)
+    assert __main__.main(words) == 2
+    said = capsys.readouterr()
+    assert told in said.out + said.err and not list(tmp_path.iterdir())
+
+
 def test_a_table_that_cannot_be_read_back_is_not_written(copies, tmp_path, capsys):
     fsspec = pytest.importorskip("fsspec")
     folder = copies[0].parent
@@ -218,7 +254,7 @@ def test_workers_read_shards_in_a_bucket(copies, bucket, monkeypatch):
         assert_equal(batches("csv", place / "index.csv", 3, workers=workers)[0], whole)
 
 
-def test_many_files_at_an_address_cost_one_list(tmp_path, monkeypatch):
+def test_many_files_at_an_address_cost_one_list_and_few_none(tmp_path, monkeypatch):
     pytest.importorskip("upath")
     from fsspec.implementations.memory import MemoryFileSystem
 
@@ -231,6 +267,9 @@ def test_many_files_at_an_address_cost_one_list(tmp_path, monkeypatch):
         MemoryFileSystem, "ls", lambda *given, **how: listed.append(given[1]) or usual(*given, **how)
     )
     paths = [files.place(name) for name in names]
+    # Whose folder may hold millions of others.
+    assert list(files.stats(paths)) == paths[1:] and not listed
+    monkeypatch.setattr(files, "_MANY", 9)
     found = files.stats(paths * 2)
     assert listed == ["/stats"] and list(found) == paths[1:]
     assert all(found[path].st_mtime_ns == path.stat().st_mtime_ns for path in paths[1:])

@@ -522,32 +522,57 @@ from crossreid.__main__ import main
 from crossreid.evaluation import mapped
 from crossreid.ops import ranking
 
-mapped.LARGE, ranking.PIECE = 1, 2**20
-assert main(["evaluate", sys.argv[1], "--gallery", sys.argv[2], "--workers", "1"]) == 0
+mapped.LARGE, mapped.ROWS, ranking.PIECE = 1, 512, 2**20
+words = ["--gallery", sys.argv[2], "--workers", "1", *sys.argv[3:]]
+assert main(["evaluate", sys.argv[1], *words]) == 0
 print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory a process had")
-def test_a_larger_gallery_on_the_disk_takes_less_memory_than_its_vectors(tmp_path):
+@pytest.mark.parametrize(
+    "kind, count, options, share",
+    [
+        ("<f4", 14_000, [], 0.5),
+        # Lists of neighbours take their part.
+        (">f8", 8_000, ["--evaluate.metric", "euclidean", "--evaluate.rerank", "true"], 1),
+    ],
+)
+def test_a_larger_gallery_on_the_disk_takes_less_memory_than_its_vectors(
+    tmp_path, kind, count, options, share
+):
     def side(name, count):
-        vectors = np.lib.format.open_memmap(tmp_path / name, "w+", np.float32, (count, 2048))
-        vectors[:, :2] = np.random.default_rng(count).normal(size=(count, 2))
+        vectors = np.lib.format.open_memmap(tmp_path / name, "w+", np.dtype(kind), (count, 2048))
+        vectors[:, :64] = np.random.default_rng(count).normal(size=(count, 64))
         vectors.flush()
         lines = [f"{at}.jpg,{at % 50},{count}" for at in range(count)]
         (tmp_path / f"{name}.rows.csv").write_text("\n".join(["path,identity,camera", *lines]) + "\n")
         return str(tmp_path / name)
 
     def peak(gallery):
-        words = [sys.executable, "-c", PEAK, query, gallery]
+        words = [sys.executable, "-c", PEAK, query, gallery, *options]
         return 1024 * int(
             subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1]
         )
 
     query = side("query.npy", 64)
-    less, more = side("less.npy", 2000), side("more.npy", 14_000)
-    assert peak(more) - peak(less) < 12_000 * 2048 * 4 / 2
+    less, more = side("less.npy", 2000), side("more.npy", count)
+    assert peak(more) - peak(less) < share * (count - 2000) * 2048 * 4
+
+
+@pytest.mark.parametrize("large", [1, 2**28])
+@pytest.mark.parametrize("kind", ["<f2", "<f8", ">f4", "<i2", "F"])
+def test_vectors_of_another_type_are_those_numbers_in_float32(tmp_path, monkeypatch, kind, large):
+    monkeypatch.setattr(mapped, "LARGE", large)
+    monkeypatch.setattr(mapped, "ROWS", 3)
+    vectors = np.random.default_rng(0).normal(size=(8, 4)).round(1) * 10
+    written = np.asarray(vectors, np.float32, order="F") if kind == "F" else vectors.astype(kind)
+    np.save(tmp_path / "q.npy", written)
+    lines = [f"{at % 2},{at % 3},{'query' if at < 4 else 'gallery'}" for at in range(8)]
+    (tmp_path / "q.npy.rows.csv").write_text("\n".join(["identity,camera,split", *lines]))
+    found = read_stored(tmp_path / "q.npy").embedding.feature
+    assert found.dtype == torch.float32 and np.array_equal(found, written.astype(np.float32))
 
 
 def test_a_table_of_rows_whose_boxes_are_no_numbers(tmp_path):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from crossreid.commands import parsing
+from crossreid.files import is_address, place
 from crossreid.records import UserError
 
 
@@ -33,7 +34,7 @@ def run(words: list[str]) -> None:
     index = acts.add_parser("index", help="write the table of the images in such tars, wherever they lie")
     for act in (check, make, prepare, shards):
         act.add_argument("name", help="name of the data set, as `crossreid data list` shows it")
-        act.add_argument("root", type=Path, help="its folder")
+        act.add_argument("root", help="its folder, or a table of images, here or at an address")
     make.add_argument("--identities", type=int, default=40, help="how many people (default: %(default)s)")
     make.add_argument(
         "--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)"
@@ -49,7 +50,7 @@ def run(words: list[str]) -> None:
     prepare.add_argument(
         "--interpolation", choices=("bilinear", "bicubic", "lanczos"), help="default: by data set"
     )
-    shards.add_argument("out", type=Path, help="a new folder for the shards and index.csv")
+    shards.add_argument("out", help="a new folder for the shards and index.csv")
     shards.add_argument(
         "--size", type=float, default=256, metavar="MB", help="of a shard, about (default: %(default)s)"
     )
@@ -60,6 +61,14 @@ def run(words: list[str]) -> None:
     parsing.show_examples(acts, "data", __doc__)
     chosen, rest = parsing.parse(parser, words)
     settings = parsing.reader_settings(rest)
+    written = {"make": "root", "shards": "out"}.get(chosen.act)
+    if written and is_address(vars(chosen)[written]):
+        raise UserError(
+            f"{vars(chosen)[written]} is an address, and this is written on this computer: give a folder here, "
+            "and copy it there afterwards"
+        )
+    if "root" in chosen:
+        chosen.root = place(chosen.root)
     if chosen.act == "list":
         from crossreid.data import describe
 
@@ -72,7 +81,11 @@ def run(words: list[str]) -> None:
         for finding in findings:
             print(finding.text if finding.severity == "note" else f"{finding.severity}: {finding.text}")
         if any(finding.severity == "error" for finding in findings):
-            if not (get(chosen.name).expected and chosen.root.expanduser().exists()):
+            if (
+                not get(chosen.name).expected
+                or is_address(chosen.root)
+                or not chosen.root.expanduser().exists()
+            ):
                 raise UserError(f"{chosen.name} in {chosen.root} cannot be used as it is; see above.")
             raise UserError(
                 f"the copy of {chosen.name} in {chosen.root} is not complete or not as handed out; see above. "
@@ -92,7 +105,7 @@ def run(words: list[str]) -> None:
         from crossreid.data.shards import write as write_shards
 
         splits = read(chosen.name, chosen.root, **settings)
-        table = write_shards(splits, chosen.out, round(chosen.size * 1e6))
+        table = write_shards(splits, Path(chosen.out), round(chosen.size * 1e6))
         print(f"wrote {table}\nTrain from it with --data.name csv --data.roots.csv {table}")
     elif chosen.act == "index":
         from crossreid.data.shards import TABLE

@@ -104,7 +104,13 @@ def read(
         settings["all_images"] = True
     if held_out and not all_images:
         settings = {**settings, **source.validation}
-    splits = source.read(_place(root), **settings)
+    root = _place(root)
+    if is_address(root) and not source.at_address:
+        raise UserError(
+            f"{root} is an address, and {name} is read from a folder of this computer: copy it here, or give a "
+            "table of its images (the data set csv), which may lie there"
+        )
+    splits = source.read(root, **settings)
     if all_images:
         splits = everything(splits)
     if held_out and "validation" not in splits:
@@ -192,7 +198,7 @@ def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
         findings += source.remarks(splits)
     if source.check is not None:
         try:
-            findings += source.check(Path(root).expanduser())
+            findings += source.check(_place(root))
         except UserError as error:
             findings.append(Finding("error", str(error)))
     if provenance.rendered(image for images in splits.values() for image in images):

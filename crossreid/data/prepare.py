@@ -40,6 +40,7 @@ def prepare(
     """
     from crossreid import data
 
+    folder = folder_of(root)
     root = Path(root).expanduser()
     if name == "sysu_mm01":
         if interpolation not in (None, "lanczos") or settings:
@@ -51,9 +52,7 @@ def prepare(
     if source.prepare is not None:
         source.prepare(root)
     split_files.keep(source, root)
-    return write_array(
-        training_images(name, root, **settings), folder_of(root), size, interpolation or "bilinear"
-    )
+    return write_array(training_images(name, root, **settings), folder, size, interpolation or "bilinear")
 
 
 def training_images(name: str, root: Path, **settings) -> list[Image]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from crossreid.files import understood
+from crossreid.files import is_address, understood
 from crossreid.formats.arrays import map_npy
 from crossreid.formats.text import read_json
 from crossreid.records import Image, UserError
@@ -43,7 +43,12 @@ def rows(
 
 
 def folder_of(root: str | os.PathLike) -> Path:
-    """The folder of a copy, which a reader may take the table in it for."""
+    """The folder of a copy, which a reader may take the table in it for. Raises UserError for an address."""
+    if is_address(root):
+        raise UserError(
+            f"{root} is an address, and prepared images are mapped from a disk of this computer: copy the data set "
+            "here, or train without prepared images (data.prepared false)"
+        )
     root = Path(root).expanduser()
     return root.parent if root.is_file() else root
 

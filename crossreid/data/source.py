@@ -54,6 +54,7 @@ class Source:
     check: further checks of the files at a root, beside the counts. remarks: of the splits that were read.
     validation: the settings of ``read`` that take the official validation split out of ``train``.
     prepare: what has to be done to a copy once, before it can be read.
+    at_address: whether ``read`` takes a root such as ``s3://bucket/people.csv``.
     splits: where none of the authors' are found, the ten splits that ``read`` generates, with the folder they belong
     to.
     """
@@ -79,6 +80,7 @@ class Source:
     validation: Mapping[str, object] = field(default_factory=dict)
     prepare: Callable[[Path], object] | None = None
     splits: Callable[[Path], tuple[Path, list[dict]]] | None = None
+    at_address: bool = False
 
     def takes(self, setting: str) -> bool:
         """Whether ``read`` has a setting of that name."""

@@ -24,7 +24,7 @@ from crossreid.files import opened, understood
 from crossreid.formats.shape import TEXT, WHOLE, unlike
 from crossreid.formats.text import parse_json, read_json
 from crossreid.images import lance
-from crossreid.images.tables import BOX_COLUMNS, ROW, text_of
+from crossreid.images.tables import BOX_COLUMNS, ROW, text_of, unpacked, values_of
 from crossreid.records import UserError, pip_install
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ SAID = b"crossreid"
 MODEL = ("fingerprint", "feature", "precision")
 _COLUMNS = ("path", "identity", "camera", "modality", "split", *BOX_COLUMNS)
 _TOGETHER = 1024
-# Characters of a text, and bytes that a number takes while it is read: a small Parquet file can hold any number of
-# equal ones.
+# Characters of a text, and bytes that a number takes while it is read: a small file can hold any number of equal ones.
 _LONGEST, _NUMBER = 4096, 12
 _ABOUT = {
     "fragments": [lambda value: TEXT(value) and FRAGMENT.fullmatch(value) is not None],
@@ -104,7 +103,7 @@ def columnar(path: Path) -> dict[str, np.ndarray]:
                     arrays[name].add(values.reshape(-1, *shapes[name]))
             for name in batch.schema.names:
                 if name in _COLUMNS:
-                    some = [text_of(value) for value in batch.column(name).to_pylist()]
+                    some = [text_of(value) for value in values_of(batch.column(name))]
                     if (longest := max(map(len, some))) > _LONGEST:
                         raise UserError(
                             f"{where}: a text in the column {name} has {longest} characters, where at most {_LONGEST} "
@@ -168,11 +167,13 @@ def _fragments(folder: Path, expected: str) -> tuple[Mapping, int, Batches]:
                     for field in content.schema_arrow.names
                     if field in (*_COLUMNS, "vectors", "stripes")
                 ]
-                memory.require(
-                    _NUMBER * _numbers_together(content.metadata),
-                    f"the rows of {folder / name} that are read together",
-                    expected,
+                groups = map(content.metadata.row_group, range(content.metadata.num_row_groups))
+                count = sum(
+                    group.column(at).num_values for group in groups for at in range(group.num_columns)
                 )
+                size = _NUMBER * count + unpacked(content.metadata, names)
+                memory.require(size, f"the rows of {folder / name}", expected)
+                content = pq.ParquetFile(file, read_dictionary=[name for name in names if name in _COLUMNS])
                 for batch in content.iter_batches(_TOGETHER, columns=names):
                     yield folder / name, batch
         if left:
@@ -183,23 +184,27 @@ def _fragments(folder: Path, expected: str) -> tuple[Mapping, int, Batches]:
     return about, about["rows"], batches()
 
 
-def _numbers_together(metadata) -> int:
-    """How many numbers the rows of a Parquet file have that are in memory at a time, at most."""
-    found = 0
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        count = sum(group.column(at).num_values for at in range(group.num_columns))
-        found = max(found, count * min(_TOGETHER, group.num_rows) // max(1, group.num_rows))
-    return found
-
-
 def _lance(path: Path, expected: str) -> tuple[Mapping, int, Batches]:
     if not path.is_dir():
         raise UserError(f"there are no features at {path}: {expected}")
     rows = lance.latest(path.absolute())
+    from pyarrow import types
+
     with understood(path, expected):
         known = parse_json((rows.schema.metadata or {}).get(SAID, b"{}"))
         count = rows.count_rows()
         names = [name for name in rows.schema.names if name in (*_COLUMNS, "vectors", "stripes")]
+        for name in {"vectors", "stripes"}.intersection(names):
+            kind = rows.schema.field(name).type
+            # How long others are is only known when they are in memory.
+            if types.is_list(kind) or types.is_large_list(kind):
+                raise UserError(
+                    f"{path}: the column {name} is of the type {kind}, whose lists may be of any length: expected "
+                    "lists of one length (fixed_size_list), as LanceDB writes vectors"
+                )
+            if types.is_fixed_size_list(kind):
+                size = _NUMBER * kind.list_size * min(count, _TOGETHER)
+                memory.require(size, f"{min(count, _TOGETHER)} rows of the {name} of {path}", expected)
         found = rows.search().select(names).to_batches(_TOGETHER) if names else iter(())
     return known, count, ((path, batch) for batch in found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from crossreid.records import UserError
 
 # Features of less are gathered in memory.
 LARGE = 2**28
+# Rows that are copied at once.
+ROWS = 4096
 
 
 def mapped(path: Path) -> dict[str, np.ndarray]:
@@ -102,6 +104,22 @@ def _writing() -> Iterator[None]:
         raise Unwritable(Path(tempfile.gettempdir()), error) from error
 
 
+def made(vectors: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """What ``change`` gives for some rows of an array at a time, as ``Gathered`` keeps it."""
+    found = Gathered(vectors.shape)
+    for start in range(0, len(vectors), ROWS):
+        found.add(change(vectors[start : start + ROWS]))
+        memory.let_go(vectors)
+    return found.array()
+
+
+def floats(vectors: np.ndarray) -> np.ndarray:
+    """The same numbers as float32, a row behind the other; those that lie so already are not copied."""
+    if vectors.dtype == np.float32 and vectors.flags.c_contiguous:
+        return vectors
+    return made(vectors, np.asarray)
+
+
 def gathered(parts: Sequence[tuple[torch.Tensor, Sequence[int] | np.ndarray]]) -> torch.Tensor:
     """The chosen rows of each part, one after the other. What all are of, in their order, is not copied; large ones are
     copied to a file that the system removes with this process."""
@@ -113,7 +131,7 @@ def gathered(parts: Sequence[tuple[torch.Tensor, Sequence[int] | np.ndarray]]) -
             return first
     found = Gathered((count, *first.shape[1:]))
     for (part, _), rows in zip(parts, places):
-        for start in range(0, len(rows), 4096):
-            found.add(part[torch.from_numpy(rows[start : start + 4096])].numpy())
+        for start in range(0, len(rows), ROWS):
+            found.add(part[torch.from_numpy(rows[start : start + ROWS])].numpy())
             memory.let_go(part.numpy())
     return torch.from_numpy(found.array())

@@ -79,16 +79,24 @@ class Subset:
     def _inverse_lengths(self) -> torch.Tensor:
         import torch
 
-        return torch.linalg.vector_norm(self.embedding.feature, dim=1).clamp_min(1e-12).reciprocal()
+        from crossreid.ops import ranking
+
+        lengths = ranking.of_rows(self.embedding.feature, lambda some: torch.linalg.vector_norm(some, dim=1))
+        return lengths.clamp_min(1e-12).reciprocal()
 
     def cosine(self, trial: Trial, start: int, stop: int) -> np.ndarray:
         """1 - cosine of the features themselves, of these queries of a trial to its gallery, whatever the metric is."""
+        import torch
+
+        from crossreid.ops import ranking
         from crossreid.ops.precision import full_products
 
-        query = trial.query[start:stop]
-        features = self.embedding.feature
+        query, features = trial.query[start:stop], self.embedding.feature
+        some, gallery = features[query], take(features, trial.gallery)
+        similar = features.new_empty(len(query), len(gallery))
         with full_products():
-            similar = features[query] @ take(features, trial.gallery).T
+            for left, right, piece in ranking.pieces(gallery):
+                torch.mm(some, piece.T, out=similar[:, left:right])
         similar *= self._inverse_lengths[query][:, None]
         similar *= self._inverse_lengths[trial.gallery]
         return similar.neg_().add_(1).numpy()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from crossreid import outside
+from crossreid.evaluation.mapped import made
 from crossreid.evaluation.measures import MEASURES, Measure, Subset, take
 from crossreid.ops import ranking, rerank
 from crossreid.protocols.results import identities_and_cameras, mean_scores
@@ -132,6 +133,10 @@ def _score(subset: Subset, camera: np.ndarray, protocol, device, measures: Seque
     return replace(mean, results=results)
 
 
+def _unit(features: np.ndarray) -> np.ndarray:
+    return torch.nn.functional.normalize(torch.from_numpy(features), dim=1).numpy()
+
+
 def workers_of(config, device) -> int | None:
     """Threads that compare and rank: those asked for, or as many as torch uses; on an accelerator this one."""
     if torch.device(device).type != "cpu":
@@ -184,7 +189,7 @@ def rerank_subsets(
         x, y = query.feature, gallery.feature
         if use != "stripes":
             # The published algorithm takes squared Euclidean distances of unit vectors whatever the method's own.
-            x, y = (torch.nn.functional.normalize(features, dim=1) for features in (x, y))
+            x, y = (torch.from_numpy(made(features.numpy(), _unit)) for features in (x, y))
         streamed = rerank.k_reciprocal_rows(
             x,
             y,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from crossreid.evaluation.mapped import floats
 from crossreid.protocols.base import Protocol
 from crossreid.protocols.results import described
 from crossreid.records import Embedding, Image, Metric, Trial, UserError
@@ -76,8 +77,8 @@ class Recorded:
 def embedding_of(arrays: Mapping[str, np.ndarray]) -> Embedding:
     stripes = arrays.get("stripes")
     return Embedding(
-        torch.from_numpy(arrays["vectors"].astype(np.float32, copy=False)),
-        None if stripes is None else torch.from_numpy(stripes.astype(np.float32, copy=False)),
+        torch.from_numpy(floats(arrays["vectors"])),
+        None if stripes is None else torch.from_numpy(floats(stripes)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crossreid.images.labels import plain
@@ -70,9 +70,10 @@ class Filter:
             value = getattr(self, name)
             if isinstance(value, str):
                 raise UserError(f"{name} of a filter is {value!r}: expected several, such as ({value!r},)")
+            value = tuple(value) if isinstance(value, Iterable) else (value,)
             if not all(isinstance(part, str) for part in value):
                 raise UserError(f"{name} of a filter are {value!r}: expected text, such as ('1', '2')")
-            object.__setattr__(self, name, tuple(value))
+            object.__setattr__(self, name, value)
             for part in value:
                 _text(part, name, "a filter")
             if name != "keys":
@@ -81,6 +82,7 @@ class Filter:
             _modality(self.modality, "a filter")
         for name in ("since", "until", "expired"):
             _moment(getattr(self, name), f"{name} of a filter")
+        _by_name(self.columns, "a filter")
         if empty := [name for name, value in self.columns.items() if value == ()]:
             raise UserError(f"column {empty[0]} of a filter has no value: expected one, or a tuple of some")
         for name, value in self.columns.items():
@@ -227,7 +229,15 @@ def _text(value, what: str, where: str, limit: int | None = None) -> None:
         raise UserError(f"{what} of {where} is longer than {limit} bytes or holds a zero byte: shorten it")
 
 
+def _by_name(columns, where: str) -> None:
+    if not isinstance(columns, Mapping):
+        raise UserError(
+            f"columns of {where} are {columns!r}: expected values by name, such as {{'place': 'hall'}}"
+        )
+
+
 def _columns(columns, where: str) -> None:
+    _by_name(columns, where)
     total = 0
     for name, value in columns.items():
         if not isinstance(name, str) or not name:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,10 @@ class Gallery:
             or a file (``milvus:gallery.db``), and perhaps by ``#`` and the name of a collection.
         dimension: length of the vectors. fingerprint: of the model that makes them. model: its name, for reading.
         """
-        if not isinstance(dimension, int | np.integer) or dimension < 1:
-            raise UserError(
-                f"the vectors of a gallery have a length of {dimension!r}: expected a whole number from 1"
-            )
+        _check_whole("the length of the vectors of a gallery", dimension)
+        for what, value in (("fingerprint", fingerprint), ("name", model)):
+            if not isinstance(value, str):
+                raise UserError(f"the {what} of a model is {value!r}: expected text, as an Embedder has it")
         metadata = Metadata(int(dimension), fingerprint, model)
         if where is None:
             return cls(MemoryStore(metadata))
@@ -110,7 +111,7 @@ class Gallery:
             raise UserError(
                 f"the gallery {self._store.where or 'in memory'} holds vectors of the model "
                 f"{metadata.model or 'without a name'} with the fingerprint {metadata.fingerprint[:16]}, and the "
-                f"model given has {fingerprint[:16]}: distances between the vectors of two models mean nothing. "
+                f"model given has {str(fingerprint)[:16]}: distances between the vectors of two models mean nothing. "
                 "Use the model the gallery was made with, or index the images again into a new gallery"
             )
 
@@ -138,6 +139,11 @@ class Gallery:
                 + (f" and {counted(len(images), 'image')}" if images is not None else "")
                 + ": expected one for each"
             )
+        for image in images or ():
+            if not isinstance(image, bytes | None):
+                raise UserError(
+                    f"a small image was given as {type(image).__name__}: expected the bytes of a JPEG or PNG, or None"
+                )
         now = time.time()
         rows: dict[str, Row] = {}
         for entry, vector, image in zip(entries, vectors, images or [None] * len(entries)):
@@ -160,8 +166,7 @@ class Gallery:
             themselves; the distances given stay 1 - cosine. Needs torch.
         """
         vectors = self._checked(vectors, None)
-        if top < 1:
-            raise UserError(f"a ranked list has at least 1 line, not {top}")
+        _check_whole("the length of a ranked list", top)
         if approximate and self._store.metadata.recall is None:
             raise UserError(
                 f"the gallery {self._store.where or 'in memory'} has no index for approximate search: build one with "
@@ -248,8 +253,8 @@ class Gallery:
 
         now: seconds since 1970, None for this moment.
         """
-        if not days >= 0:
-            raise UserError(f"an age is a number of days from 0, not {days}")
+        if not isinstance(days, Real) or not days >= 0:
+            raise UserError(f"an age is {days!r}: expected a number of days from 0")
         return self.delete(Filter(expired=(time.time() if now is None else now) - days * DAY))
 
     def build_index(self, queries: int = 100, top: int = 20) -> float:
@@ -257,6 +262,8 @@ class Gallery:
         finds, for ``queries`` vectors drawn from the gallery and moved a little. Kept in ``Info.recall``, and what it
         finds within filters in ``Info.recall_within``."""
         self._writable()
+        _check_whole("the number of queries", queries)
+        _check_whole("the length of a ranked list", top)
         rows = self._store.count(EVERYTHING)
         if not rows:
             raise UserError("an empty gallery cannot be indexed: add entries first")
@@ -375,6 +382,11 @@ def _changed(entry: Entry, changes: Mapping[str, Value | None]) -> Entry:
     return replace(
         entry, **fields, columns={name: value for name, value in columns.items() if value is not None}
     )
+
+
+def _check_whole(what: str, value) -> None:
+    if not isinstance(value, Integral) or value < 1:
+        raise UserError(f"{what} is {value!r}: expected a whole number from 1")
 
 
 def _unit(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import csv
 import difflib
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -135,7 +135,7 @@ def _rows(table: Path, check: Callable[[list[str]], None]) -> Iterator[tuple[int
         if columns is None:
             columns = [name.strip().lower() for name in batch.schema.names]
             check([name for name in columns if name != lance.ROW])
-        for values in zip(*(column.to_pylist() for column in batch.columns)):
+        for values in zip(*map(values_of, batch.columns)):
             number += 1
             yield number, {name: text_of(value) for name, value in zip(columns, values)}
 
@@ -149,13 +149,33 @@ def _batches(table: Path) -> Iterator:
             raise UserError(f"{table} needs pyarrow, which is not installed: {pip_install('ray')}") from error
         with files.opened(table) as file, files.understood(table, expected):
             content = pyarrow.parquet.ParquetFile(file)
-            rows = content.metadata.num_rows
-            memory.require(rows * ROW, f"the {rows} rows of {table}", "divide the table")
-            yield from content.iter_batches(columns=told(content.schema_arrow))
+            rows, names = content.metadata.num_rows, told(content.schema_arrow)
+            size = rows * ROW + unpacked(content.metadata, names)
+            memory.require(size, f"the {rows} rows of {table}", "divide the table")
+            content = pyarrow.parquet.ParquetFile(file, read_dictionary=names)
+            yield from content.iter_batches(columns=names)
         return
     with files.understood(table, f"{expected}, and a folder that Lance wrote"):
         rows = lance.opened(table)
         yield from rows.search().select(told(rows.schema)).with_row_id(lance.holds_images(table)).to_batches()
+
+
+def unpacked(metadata, names: Collection[str]) -> int:
+    """Bytes of these columns of a Parquet file when they are no longer compressed; of a dictionary each text counts
+    once, however often it occurs."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    columns = (group.column(at) for group in groups for at in range(group.num_columns))
+    return sum(each.total_uncompressed_size for each in columns if each.path_in_schema.split(".")[0] in names)
+
+
+def values_of(column) -> list:
+    """The values of an Arrow column; those that are equal in a dictionary are one object."""
+    from pyarrow import types
+
+    if not types.is_dictionary(column.type):
+        return column.to_pylist()
+    words = column.dictionary.to_pylist()
+    return [None if at is None else words[at] for at in column.indices.to_pylist()]
 
 
 def told(schema) -> list[str]:

@@ -7,6 +7,7 @@ sort has them.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -243,7 +244,7 @@ def blocks(query, gallery, metric: str = "cosine", device=None) -> Rows:
         if metric != "euclidean":
             part = part / query_square[start:stop, None].sqrt().clamp_min(1e-12)
         with full_products(), without_autocast(device.type):
-            for left, right, some in _pieces(gallery):
+            for left, right, some in pieces(gallery):
                 torch.mm(part, some.T, out=out[:, left:right])
         if metric == "euclidean":
             return (
@@ -267,22 +268,34 @@ def _rows_of(distance):
     return lambda start, stop: copy(distance[start:stop])
 
 
-def _pieces(vectors: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
-    """The rows in turn, as many as fit into the memory of those that lie on the disk; where the first of them is, and
-    the last plus one. On an accelerator all at once."""
-    step = max(1, PIECE // max(1, vectors.shape[1])) if vectors.device.type == "cpu" else max(1, len(vectors))
+def pieces(vectors: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """The rows (N, ...) in turn, as many as fit into the memory of those that lie on the disk; where the first of them
+    is, and the last plus one. On an accelerator all at once."""
+    here = vectors.device.type == "cpu"
+    step = max(1, PIECE // max(1, math.prod(vectors.shape[1:])) if here else len(vectors))
     for start in range(0, len(vectors), step):
         some = vectors[start : start + step]
         yield start, start + len(some), some
-        if vectors.device.type == "cpu":
-            memory.let_go(some.numpy())
+        let_go(some)
+
+
+def let_go(vectors: torch.Tensor) -> None:
+    """As ``crossreid.memory.let_go``, of a tensor wherever it is."""
+    if vectors.device.type == "cpu":
+        memory.let_go(vectors.numpy())
+
+
+def of_rows(vectors: torch.Tensor, number: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """A number of each row, (N,), without a second copy of the vectors."""
+    found = vectors.new_empty(len(vectors))
+    for start, stop, some in pieces(vectors):
+        found[start:stop] = number(some)
+    return found
 
 
 def _squares(vectors, name):
-    """Squared lengths (N,), made without a second copy of the vectors."""
-    squares = vectors.new_empty(len(vectors))
-    for start, stop, some in _pieces(vectors):
-        squares[start:stop] = torch.linalg.vector_norm(some, dim=1).square()
+    """Squared lengths (N,)."""
+    squares = of_rows(vectors, lambda some: torch.linalg.vector_norm(some, dim=1).square())
     bad = torch.nonzero(~torch.isfinite(squares))
     if len(bad):
         raise UserError(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from crossreid import memory
-from crossreid.ops import alignment, neighbours
+from crossreid.ops import alignment, neighbours, ranking
 from crossreid.ops.distance import tensor
 from crossreid.ops.precision import full_products, without_autocast
 from crossreid.records import UserError
@@ -302,7 +302,7 @@ class _Features:
         if vectors and stripes and [len(part) for part in stripes] != [self.queries, self.gallery]:
             raise UserError("vectors and stripes must describe the same images, but their numbers differ")
         if vectors:
-            self.squares = [part.square().sum(1) for part in vectors]
+            self.squares = [ranking.of_rows(part, lambda some: some.square().sum(1)) for part in vectors]
         self.compare = alignment.unaligned if unaligned else alignment.aligned
         self.compare_pairs = alignment.unaligned_pairs if unaligned else alignment.aligned_pairs
 
@@ -310,8 +310,8 @@ class _Features:
         """Changes when a feature does."""
         found = hashlib.blake2b(str((self.compare.__name__, self.queries)).encode(), digest_size=16)
         for part in (*(self.vectors or ()), *(self.stripes or ())):
-            for start in range(0, len(part), 4096):
-                found.update(part[start : start + 4096].cpu().contiguous().numpy())
+            for _, _, some in ranking.pieces(part):
+                found.update(some.cpu().contiguous().numpy().data)
         return found.hexdigest()
 
     def _part(self, pair, start, stop):
@@ -332,6 +332,9 @@ class _Features:
         if self.stripes:
             x, y = self._part(self.stripes, top, bottom), self._part(self.stripes, left, right)
             parts.append(self.compare(x, y))
+        for pair in filter(None, (self.vectors, self.stripes)):
+            for start, stop in ((top, bottom), (left, right)):
+                ranking.let_go(self._part(pair, start, stop))
         return reduce(torch.add, parts).cpu().numpy()
 
     @torch.no_grad()
@@ -355,6 +358,8 @@ class _Features:
         late = items >= self.queries
         picked[~late] = pair[0][items[~late]]
         picked[late] = pair[1][items[late] - self.queries]
+        for part in pair:
+            ranking.let_go(part)
         return picked
 
 
@@ -392,7 +397,7 @@ def _two(query, gallery, axes, name, device):
         )
     parts = []
     for side, part in (("query", query), ("gallery", gallery)):
-        sums = part.flatten(1).sum(1)
+        sums = ranking.of_rows(part, lambda some: some.flatten(1).sum(1))
         bad = torch.nonzero(~torch.isfinite(sums))
         if len(bad):
             raise UserError(

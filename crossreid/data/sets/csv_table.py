@@ -102,4 +102,5 @@ with the column offset, images in tars (crossreid data index)""",
     read=read,
     protocol="single_query",
     remarks=own.remarks,
+    at_address=True,
 )
