@@ -182,6 +182,8 @@ _TYPES = {
     "bool": "true or false",
     "str": "text",
     "dict": "a mapping",
+    "list": "a list",
+    "tuple": "a list",
 }
 
 
@@ -189,6 +191,8 @@ def _of_the_wrong_type(error: Exception) -> str:
     text = " ".join(re.sub(r"<class '(\w+)'>", r"\1", str(error)).replace("Parser key", "").split())
     if found := re.search(r'"([\w.]+)": Expected an? (\w+)\. Got value: (.*)$', text):
         return f"{found[1]} is {found[3]!r}: expected {_TYPES.get(found[2], found[2])}"
+    if found := re.search(r'"([\w.]+)": Expected a tuple with (\d) elements\. Got value: (.*)$', text):
+        return f"{found[1]} is {found[3]!r}: expected a list of {found[2]}"
     return f"a setting has a value of the wrong kind: {text}"
 
 

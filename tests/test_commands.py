@@ -170,7 +170,7 @@ def test_a_run_stopped_by_a_signal_and_resumed_equals_one_that_was_not(
     for line, uninterrupted in zip(lines_of(run, "epoch"), lines_of(trained, "epoch"), strict=True):
         assert line["losses"] == uninterrupted["losses"] and line["lrs"] == uninterrupted["lrs"]
     assert evaluation_of(run)["rows"] == evaluation_of(trained)["rows"]
-    assert "resumed in epoch 2, after step 1" in (run / "log.txt").read_text()
+    assert "resumed in epoch 2, after step 1\n" in (run / "log.txt").read_text()
 
 
 def test_a_finished_run_goes_on_for_more_epochs_but_not_for_fewer(settings_file, trained, tmp_path):
@@ -179,6 +179,9 @@ def test_a_finished_run_goes_on_for_more_epochs_but_not_for_fewer(settings_file,
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"kind": "epoch", "epo')  # what a crash may leave
     assert main(["train", "--resume", str(run), "--train.epochs", "2"]) == 0
+    assert (
+        "after step 0; settings changed from here on: train.epochs 1 to 2\n" in (run / "log.txt").read_text()
+    )
     assert_same_weights(run / "last.pt", trained / "last.pt")
     assert [line["epoch"] for line in lines_of(run, "epoch")] == [0, 1] and len(lines_of(run, "summary")) == 1
     assert yaml.safe_load((run / "config.yaml").read_text())["train"]["epochs"] == 2

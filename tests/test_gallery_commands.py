@@ -107,7 +107,7 @@ def test_a_folder_goes_in_once_and_a_broken_image_is_reported(shop, tmp_path, ca
     # Copies under other names are the same images, and nothing is embedded twice.
     (shop / "copy.png").write_bytes((shop / "till 0" / "3.png").read_bytes())
     said = run(capsys, "index", "toy.pt", shop, "--gallery", place)
-    assert "0 images added, 19 were there already" in said.out and Colours.made == 18
+    assert "0 images added, 19 were there already or came twice" in said.out and Colours.made == 18
     with Gallery.open(place) as gallery:
         info = gallery.info()
         assert (info.entries, info.model, info.fingerprint) == (18, "colours", "c" * 64)

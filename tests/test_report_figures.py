@@ -5,13 +5,17 @@ import csv
 import io
 import re
 from importlib import resources
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from PIL import Image
 
-from crossreid.report import figure, gates, groups, images, plots, runs, style
+from crossreid.report import figure, fonts, gates, groups, images, plots, runs, style
 
 
 def rows(text):
@@ -210,3 +214,23 @@ def test_legends_have_room_beside_the_figure_and_lines_differ():
         assert legend.get_window_extent().y1 < plot.bbox.height
     kinds = {(style.colour(index), str(style.dash(index))) for index in range(64)}
     assert len(kinds) == 64
+
+
+@pytest.mark.filterwarnings("error")
+def test_text_takes_the_room_that_it_has_in_the_whole_font_and_other_letters_come_from_it():
+    def width(text, names, weight):
+        letters = FontProperties(family=names, weight=weight, size=9)
+        return text_to_path.get_text_width_height_descent(text, letters, ismath=False)[0]
+
+    for text in ("AVATAR To 99.5 % of Łódź, α ≤ 0.1 − 2 → ∞", "Иван 5"):
+        for weight in ("normal", "bold"):
+            assert width(text, fonts.family(), weight) == pytest.approx(
+                width(text, fonts.ORIGINAL, weight), abs=0.01
+            )
+    small = font_manager.findfont(FontProperties(family=fonts.family(), weight="bold"))
+    assert Path(small).stat().st_size < 200_000 and Path(small).name == "bold.ttf"
+
+
+def test_letters_of_a_pdf_file_are_outlines_that_journals_take():
+    content = plots.lines("n", "T", "x", "Иван", [plots.Line("a", [1, 2], [1, 2])]).files()["pdf"]
+    assert b"/CIDFontType2" in content and b"/Type3" not in content and b"/FontFile2" in content

@@ -397,6 +397,29 @@ def test_readable_on_a_phone(browser, telling, scheme):
         assert dark == ([True, False] if scheme == "light" else [False, True])
 
 
+def test_a_path_can_be_read_on_a_phone(browser, running):
+    def forget(route):
+        answer = route.fetch()
+        found = answer.json()
+        found["entries"][0]["camera"] = None
+        route.fulfill(response=answer, json=found)
+
+    with visit(browser, running, width=360, height=740) as page:
+        page.route(PATH, forget)
+        upload(page, 5)
+        status(page, "20 results")
+        page.click("#grid .card:nth-child(1) .show")
+        page.click("#pair-path")
+        page.wait_for_selector("#path svg rect.seen")
+        # Drawn with letters of 12 pixels, 760 wide; the dialog is narrower, and the drawing is moved in it.
+        assert page.locator("#path svg").bounding_box()["width"] > 600
+        assert page.locator("#path").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+        names = ["camera not known", "camera 2", "camera north gate"]
+        assert page.locator("#path svg text").all_text_contents()[2:] == names
+        said = page.locator("#path svg title").text_content()
+        assert [each.partition(" at ")[0] for each in re.findall(r"camera .*? at ", said)] == names
+
+
 def test_nothing_moves_while_it_loads(browser, running):
     opened = visit(browser, running)
     with opened as page:
@@ -529,6 +552,21 @@ def test_a_list_stays_what_it_was_while_the_next_is_searched(browser, running):
         page.click("#path-close")
         page.wait_for_selector("#stage #error:has-text('The server does not answer')")
         assert seen(page, "#error")
+
+
+def test_an_error_is_dismissed_in_a_dialog_whose_keys_go_on(browser, running):
+    with visit(browser, running) as page:
+        upload(page, 5)
+        status(page, "20 results")
+        searches = hold(page, SEARCH)
+        page.check("text=north gate")
+        asked(page, searches)
+        page.click("#grid .card:nth-child(2) .show")
+        searches[0].abort()
+        page.wait_for_selector("#pair #error:has-text('The server does not answer')")
+        page.click("#error button")
+        page.keyboard.press("ArrowRight")
+        assert page.locator("#error").is_hidden() and page.inner_text("#pair-rank").startswith("Rank 3, ")
 
 
 def test_a_list_is_saved_as_it_was_searched(browser, running, tmp_path):

@@ -116,7 +116,7 @@ def _run(chosen: argparse.Namespace) -> None:
         if new:
             _remove_empty(chosen.gallery)
         raise UserError(f"no image can be read: {reasons}.")
-    known = f", {done.known} were there already and stay as they are" if done.known else ""
+    known = f", {done.known} were there already or came twice, and stay as they are" if done.known else ""
     print(f"{chosen.gallery}: {counted(done.new, 'image')} added{known}; it holds {total}")
     for note in done.notes[:3]:
         print(f"mind: {note}", file=sys.stderr)

@@ -18,7 +18,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, NullLocator
 
-from crossreid.report import style
+from crossreid.report import fonts, style
 from crossreid.report.figure import WIDTH, Plot, shown
 
 Corner = Literal["best", "lower right", "upper left"]
@@ -338,7 +338,7 @@ def _legend(figure: Plot, axes: Axes, labels: Sequence[str], inside: Corner | No
 
 def _width(name: str) -> float:
     """Points that a name takes in a legend."""
-    letters = FontProperties(family=style.STYLE["font.family"], size=style.STYLE["legend.fontsize"])
+    letters = FontProperties(family=fonts.family(), size=style.STYLE["legend.fontsize"])
     return max(1.0, text_to_path.get_text_width_height_descent(shown(name), letters, ismath=False)[0])
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from matplotlib import rc_context
 
+from crossreid.report import fonts
+
 SERIES = ("#2159c4", "#c9500a", "#0b7d62", "#96309a", "#94700a", "#bd1e56", "#4a760f", "#58616e")
 INK, MUTED, LINE, CARD = "#1b1e23", "#59606a", "#dcdfe3", "#fefefe"
 RIGHT, WRONG = "#0b6b45", "#b3261e"
@@ -34,7 +36,6 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": CARD,
     "figure.dpi": 100,
     "savefig.dpi": 200,
-    "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "text.color": INK,
     "axes.facecolor": CARD,
@@ -69,7 +70,7 @@ STYLE: dict[Any, Any] = {
 
 def styled():
     """Inside, matplotlib draws and saves in this look."""
-    return rc_context(STYLE)
+    return rc_context(STYLE | {"font.family": fonts.family()})
 
 
 def colour(index: int) -> str:

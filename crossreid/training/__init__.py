@@ -88,8 +88,12 @@ def train(
         _introduce(folder.log, settings, method, images, labels, engine)
         if fresh:
             folder.log(f"started from {config.init_from}; not taken from there: {', '.join(fresh)}")
-        if training:
-            folder.log(f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}")
+        if content and training:
+            changed = "; ".join(_changes(content["settings"], settings.to_dict()))
+            folder.log(
+                f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}"
+                + f"; settings changed from here on: {changed}" * bool(changed)
+            )
         unscorable = _unscorable(settings) if evaluate else ""
         if unscorable:
             folder.log(f"the weights will not be scored at the end: {unscorable}")
@@ -129,6 +133,18 @@ def _resumable(run: Path, resume: bool | dict) -> dict:
     if "training" not in content:
         raise UserError(f"{run / 'last.pt'} holds no training state: only last.pt of a run can be resumed")
     return content
+
+
+def _changes(before: dict, after: dict, place: str = "") -> list[str]:
+    """What differs between two trees of settings, each as ``train.epochs 60 to 80``."""
+    found = []
+    for key in dict.fromkeys((*before, *after)):
+        one, other = before.get(key), after.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += _changes(one, other, f"{place}{key}.")
+        elif one != other:
+            found.append(f"{place}{key} {one} to {other}")
+    return found
 
 
 def _build(settings, labels, content: dict | None, run: Path) -> tuple[Method, list[str]]:

@@ -30,20 +30,21 @@ function told(seconds) {
 // A row for each camera, a bar for each time the person was seen there, and a line from one to the next.
 export function chart(seen) {
   const known = seen.filter((each) => !Number.isNaN(each.start));
-  const cameras = [...new Set(known.map((each) => each.entry.camera ?? "not known"))];
+  const camera = (each) => `camera ${each.entry.camera ?? "not known"}`;
+  const cameras = [...new Set(known.map(camera))];
   const height = TOP + ROW * cameras.length + 10;
   const drawing = shape("svg", { viewBox: `0 0 ${WIDTH} ${height}`, width: WIDTH, height, role: "img", class: "path" });
   if (!known.length) return document.createTextNode("No time is known of any of them.");
   const first = Math.min(...known.map((each) => each.start));
   const last = Math.max(...known.map((each) => each.end), first + 1);
   const x = (seconds) => LEFT + ((seconds - first) / (last - first)) * (WIDTH - LEFT - 20);
-  const y = (each) => TOP + ROW * cameras.indexOf(each.entry.camera ?? "not known") + ROW / 2;
-  drawing.append(shape("title", {}, known.map((each) => `camera ${each.entry.camera} at ${told(each.start)}`).join(", ")));
+  const y = (each) => TOP + ROW * cameras.indexOf(camera(each)) + ROW / 2;
+  drawing.append(shape("title", {}, known.map((each) => `${camera(each)} at ${told(each.start)}`).join(", ")));
   drawing.append(shape("text", { x: LEFT, y: 16 }, told(first)));
   drawing.append(shape("text", { x: WIDTH - 20, y: 16, "text-anchor": "end" }, told(last)));
-  cameras.forEach((camera, at) => {
+  cameras.forEach((name, at) => {
     const level = TOP + ROW * at + ROW / 2;
-    drawing.append(shape("text", { x: 4, y: level + 5 }, `camera ${camera}`));
+    drawing.append(shape("text", { x: 4, y: level + 5 }, name));
     drawing.append(shape("line", { x1: LEFT, x2: WIDTH - 20, y1: level, y2: level, class: "rail" }));
   });
   known.forEach((each, at) => {
