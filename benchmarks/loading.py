@@ -5,6 +5,7 @@
 Both resize 64 x 128 images to 256 x 128, pad and crop, flip, normalise and stack batches of 64, in one
 process with one thread. Ours reads JPEG files and a prepared array of decoded images (64 x 128, and 128 x
 256, which need no resizing any more). Fewer than 4000 images a repeat measure start-up more than work.
+Last, the steps of ours are measured one by one, beside the resizing of Pillow.
 
 With --peers (see peers.py) the training input of torchreid and of fast-reid runs too, each from JPEG by its own reader
 and transforms, and ours with the same settings: torchreid's by the transforms of its README, fast-reid's by its
@@ -30,7 +31,10 @@ import torch
 from PIL import Image as PILImage
 
 from crossreid.data.loading import Loader
+from crossreid.data.on_device import normalise
 from crossreid.data.settings import DataConfig, EraseConfig, LoaderConfig
+from crossreid.data.transforms import augment
+from crossreid.images.reading import read
 from crossreid.records import Image, Labels
 
 BATCH = 64
@@ -124,6 +128,27 @@ def peer(way, files: list[Image], count: int) -> None:
         way([files[index % len(files)].path for index in range(start, start + BATCH)])
 
 
+def steps(files: list[Image]) -> dict:
+    """The steps of ours, and the resizing of Pillow, each on its own."""
+    config, rng = DataConfig(padding=10), np.random.default_rng(0)
+    frames = [read(image) for image in files]
+    pillow = [PILImage.fromarray(frame) for frame in frames]
+    batch = torch.zeros((BATCH, 3, *config.size), dtype=torch.uint8)
+    out = batch[0].numpy()
+    each = {
+        "Pillow resizes": lambda at: pillow[at].resize(config.size[::-1], PILImage.Resampling.BILINEAR),
+        "ours reads a JPEG": lambda at: read(files[at]),
+        "ours resizes, cuts, mirrors": lambda at: augment(frames[at], config, 0, rng, out),
+        "ours normalises": lambda at: at % BATCH or normalise(batch, config),
+    }
+
+    def all_of(work, count: int) -> None:
+        for at in range(count):
+            work(at % len(files))
+
+    return {name: partial(all_of, work) for name, work in each.items()}
+
+
 def rate(work, count: int) -> float:
     start = time.process_time()
     work(count=count)
@@ -150,6 +175,7 @@ def main() -> None:
             ways = {f"{name}, JPEG": theirs}
             ways |= {f"ours, {each}": partial(ours, images, **settings) for each, images in sets.items()}
             show(ways, given)
+        show(steps(sets["JPEG"]), given)
 
 
 def show(ways: dict, given) -> None:
@@ -161,9 +187,9 @@ def show(ways: dict, given) -> None:
         for name, work in ways.items():
             rates[name].append(rate(work, given.images))
     base = np.median(rates[next(iter(rates))])
-    print(f"{'':18}images/s per core   ratio")
+    print(f"{'':28}images/s per core   ratio")
     for name, values in rates.items():
-        print(f"{name:18}{np.median(values):17.0f}{np.median(values) / base:8.2f}")
+        print(f"{name:28}{np.median(values):17.0f}{np.median(values) / base:8.2f}")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,12 @@ def test_without_splits(root):
         ("path,path,identity,camera\n", "twice path"),
         (f"{HEADER}\n", "lists no images"),
         (f"{HEADER}\n1.jpg,7,1\n2.jpg,7\n", "line 3: 2 fields, but 3 columns"),
-        (f"{HEADER}\n1.jpg,7,1\n\n5.jpg,7,1\n", r"line 4: there is no image .*5\.jpg"),
+        (f"{HEADER}\n1.jpg,7,1\n\n5.jpg,7,1\n", r"line 4: there is no image .*5\.jpg; paths are"),
+        (
+            f"{HEADER}\n5.jpg,7,1\n1.jpg,7,1\n6.jpg,7,1\n8.jpg,7,1\n",
+            r"line 2: there is no image .*5\.jpg, nor are 2 others of the 4 listed; paths are",
+        ),
+        (f"{','.join('x' * 50 for _ in range(99))}\n", "x{40}, x{40} and 87 more .missing path"),
         (f"{HEADER}\n1.jpg,7,1\n./1.jpg,8,1\n", "line 3: .*listed on line 2 already"),
         (f"{HEADER}\n1.jpg,,1\n", "line 2: no identity"),
         (f"{HEADER}\n1.jpg,7,\n", "line 2: no camera"),
@@ -116,3 +121,13 @@ def test_check_counts_queries_nobody_answers(root):
     ((severity, text),) = findings[2:]
     assert severity == "warning"
     assert text.startswith("1 of 2 queries have no image of the same identity from another")
+
+
+def test_check_says_that_queries_or_gallery_are_missing(root):
+    for name in ("1.jpg", "2.jpg", "3.png"):
+        PILImage.new("RGB", (4, 8)).save(root / name)
+    lines = [f"{HEADER},split", "1.jpg,7,1,train", "2.jpg,7,2,gallery"]
+    file = write(root, "\n".join(lines))
+    assert "images of the split gallery alone" in " ".join(each.text for each in data.check("csv", file))
+    file = write(root, "\n".join([*lines, "3.png,7,1,query"]))
+    assert " alone" not in " ".join(each.text for each in data.check("csv", file))

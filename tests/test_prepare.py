@@ -115,6 +115,24 @@ def test_boxes_of_a_table_are_prepared_each_as_an_image(tmp_path):
             assert row.box is None and (fit(read(one), (16, 8), "bilinear") == read(row)).all()
 
 
+def test_absolute_paths_of_a_table_are_those_below_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        PILImage.new("RGB", (4, 8)).save(name)
+    lines = ["path,identity,camera,split", "a.png,1,1,train", f"{tmp_path / 'b.png'},1,2,train"]
+    (tmp_path / "people.csv").write_text("\n".join(lines))
+    prepare.prepare("csv", "people.csv", size=(8, 4))
+    images = data.read("csv", tmp_path / "people.csv")["train"]
+    rows = prepared.rows(images, tmp_path / "people.csv", (8, 4), "bilinear")
+    assert [row.array_index for row in rows] == [0, 1]
+    with pytest.raises(UserError, match="the size is 0 4: expected height and width"):
+        prepare.prepare("csv", "people.csv", size=(0, 4))
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "people.csv").write_text(f"{lines[0]}\n{lines[2]}")
+    with pytest.raises(UserError, match=r"b\.png is not an image below .*: put the data set, or its table"):
+        prepare.prepare("csv", "below/people.csv", size=(8, 4))
+
+
 def test_decoding_again_with_a_torn_image_keeps_no_half_array(tmp_path):
     root = write_pairs(tmp_path)
     images = cuhk02.read(root)["train"]

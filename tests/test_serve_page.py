@@ -554,6 +554,21 @@ def test_a_list_stays_what_it_was_while_the_next_is_searched(browser, running):
         assert seen(page, "#error")
 
 
+def test_an_error_is_dismissed_in_a_dialog_whose_keys_go_on(browser, running):
+    with visit(browser, running) as page:
+        upload(page, 5)
+        status(page, "20 results")
+        searches = hold(page, SEARCH)
+        page.check("text=north gate")
+        asked(page, searches)
+        page.click("#grid .card:nth-child(2) .show")
+        searches[0].abort()
+        page.wait_for_selector("#pair #error:has-text('The server does not answer')")
+        page.click("#error button")
+        page.keyboard.press("ArrowRight")
+        assert page.locator("#error").is_hidden() and page.inner_text("#pair-rank").startswith("Rank 3, ")
+
+
 def test_a_list_is_saved_as_it_was_searched(browser, running, tmp_path):
     with visit(browser, running) as page:
         page.check("[name=camera][value='1']")

@@ -575,6 +575,23 @@ def test_vectors_of_another_type_are_those_numbers_in_float32(tmp_path, monkeypa
     assert found.dtype == torch.float32 and np.array_equal(found, written.astype(np.float32))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("large", [1, 2**28])
+def test_numbers_beyond_float32_are_told_with_their_image_and_no_warning(tmp_path, monkeypatch, large):
+    monkeypatch.setattr(mapped, "LARGE", large)
+    np.save(tmp_path / "q.npy", np.array([[1.0, 2], [1e300, 1]]))
+    (tmp_path / "q.npy.rows.csv").write_text("path,identity,camera,split\na,1,1,query\nb,1,2,gallery\n")
+    with pytest.raises(UserError, match="the feature of b is not a finite number"):
+        evaluate_stored(read_stored(tmp_path / "q.npy"), EvaluateConfig(), log=quiet)
+
+
+@pytest.mark.parametrize("name", ["v.csv", "v.parquet"])
+def test_a_table_of_vectors_is_told_where_features_are_expected(tmp_path, capsys, name):
+    (tmp_path / name).write_text("path,v0\n")
+    assert main(["evaluate", str(tmp_path / name)]) == 2
+    assert "is a table, from which no features are scored: give them as .npz" in capsys.readouterr().err
+
+
 def test_a_table_of_rows_whose_boxes_are_no_numbers(tmp_path):
     np.save(tmp_path / "q.npy", np.eye(2, dtype=np.float32))
     lines = [

@@ -45,9 +45,9 @@ def splits_of(images: Mapping[str, Sequence[Image]], train_share: float, seed: i
 
 
 def remarks(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
-    """How much each split holds, and what may surprise in own data: images that cannot be read, identities with one
-    image, a single camera, queries without a match."""
-    return [*_counts(splits), *_unreadable(splits), *_alone(splits), *_cameras(splits)]
+    """How much each split holds, and what may surprise in own data: queries without a gallery, images that cannot be
+    read, identities with one image, a single camera, queries without a match."""
+    return [*_counts(splits), *_one_side(splits), *_unreadable(splits), *_alone(splits), *_cameras(splits)]
 
 
 def _counts(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
@@ -60,6 +60,19 @@ def _counts(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
         )
         for split in SPLITS
         if split in splits
+    ]
+
+
+def _one_side(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
+    sides = [side for side in ("query", "gallery") if splits.get(side)]
+    if len(sides) != 1:
+        return []
+    return [
+        Finding(
+            "warning",
+            f"there are images of the split {sides[0]} alone: a model can be scored where there are both query and "
+            "gallery, or test, which is divided into them.",
+        )
     ]
 
 

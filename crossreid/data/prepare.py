@@ -40,6 +40,10 @@ def prepare(
     """
     from crossreid import data
 
+    if min(size) < 1:
+        raise UserError(
+            f"the size is {size[0]} {size[1]}: expected height and width in pixels, such as 256 128"
+        )
     folder = folder_of(root)
     root = Path(root).expanduser()
     if name == "sysu_mm01":

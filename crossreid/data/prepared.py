@@ -61,7 +61,11 @@ def array_of(root: Path, size: tuple[int, int], interpolation: str) -> tuple[Pat
 
 def name_of(image: Image, root: Path) -> str:
     """The name of an image in the index, with its box where it has one."""
-    if image.array_index is not None or not image.path.is_relative_to(root):
-        raise UserError(f"{image.path} is not an image below {root}: only these can be prepared.")
-    name = image.path.relative_to(root).as_posix()
+    path, root = image.path.absolute(), root.absolute()
+    if image.array_index is not None or not path.is_relative_to(root):
+        raise UserError(
+            f"{image.path} is not an image below {root}, and only these can be prepared: put the data set, or its "
+            "table, into a folder above all images, or train without prepared images (data.prepared false)"
+        )
+    name = path.relative_to(root).as_posix()
     return name if image.box is None else f"{name} {list(image.box)}"

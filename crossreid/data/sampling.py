@@ -209,8 +209,8 @@ def _check(labels: Labels, identities: int, instances: int) -> None:
     classes = len(np.unique(labels.target))
     if identities > classes:
         raise UserError(
-            f"a batch of {identities} identities cannot be drawn from {classes} training identities: choose "
-            f"{classes} or fewer for identities"
+            f"a batch of {identities} identities cannot be drawn from {classes} training identities: set "
+            f"data.loaders.NAME.identities, of the loader train for example, to {classes} or fewer"
         )
 
 

@@ -36,6 +36,7 @@ from crossreid.formats.text import parse_json
 from crossreid.records import Image, Trial, UserError
 
 _FORM = 1
+_TABLES = (".csv", ".tsv", ".parquet")
 
 
 def write_stored(
@@ -142,12 +143,18 @@ def is_stored(path: str | Path) -> bool:
     path = Path(path)
     return (
         path.suffix in (".npz", ".npy", ".mat")
+        or path.suffix.lower() in _TABLES
         or is_columnar(path)
         or (path.is_dir() and (result_files.is_inference(path) or bool(sysu_mat.cameras(path))))
     )
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix.lower() in _TABLES:
+        raise UserError(
+            f"{path} is a table, from which no features are scored: give them as .npz or .npy, which `crossreid embed "
+            "--out` writes, as .mat or .lance, or as the folder that `crossreid embed --ray` writes"
+        )
     if is_columnar(path):
         return columnar(path)
     return mapped(path) if path.suffix == ".npy" else archive(path)

@@ -79,11 +79,13 @@ class Gathered:
     def add(self, block: np.ndarray) -> None:
         if self._rows + len(block) > self._shape[0]:
             raise ValueError(f"there are more than {self._shape[0]} rows")
+        with np.errstate(over="ignore"):  # infinite numbers are told with their image
+            block = np.asarray(block, np.float32)
         if isinstance(self._target, np.ndarray):
             self._target[self._rows : self._rows + len(block)] = block
         else:
             with _writing():
-                self._target.write(np.ascontiguousarray(block, np.float32).data)
+                self._target.write(np.ascontiguousarray(block).data)
         self._rows += len(block)
 
     def array(self) -> np.ndarray:

@@ -71,8 +71,8 @@ def folder_names(folder: str | os.PathLike[str]) -> list[str]:
 def unreadable(folder: str | os.PathLike[str], error: OSError) -> UserError:
     """What to say of a folder that cannot be listed."""
     reason = {
-        FileNotFoundError: "does not exist",
-        NotADirectoryError: "is a file where a folder was expected",
+        FileNotFoundError: "does not exist: check the path",
+        NotADirectoryError: "is a file where a folder was expected: give its folder",
         PermissionError: "may not be read by this user: change its permissions",
     }.get(type(error), f"cannot be read ({error.strerror})")
     return UserError(f"{folder} {reason}.")

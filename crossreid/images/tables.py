@@ -224,7 +224,7 @@ def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -
     if wrong:
         optional = [name for name in KNOWN if name not in needed and name not in BOX_COLUMNS]
         raise UserError(
-            f"{table}, line 1: the columns are {', '.join(columns) or '(none)'} ({'; '.join(wrong)}); expected are "
+            f"{table}, line 1: the columns are {_some(columns) or '(none)'} ({'; '.join(wrong)}); expected are "
             f"{', '.join(needed)} and, if wanted, {', '.join(optional)}, {', '.join(BOX_COLUMNS)} (a box in pixels) "
             "and any others, each once. Name the columns in the first line."
         )
@@ -239,6 +239,12 @@ def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -
             f"{table}: {', '.join(others)}: columns of your own, which are kept with each image as text and do nothing",
             stacklevel=2,
         )
+
+
+def _some(columns: Sequence[str]) -> str:
+    """The first columns, as far as a message goes; what is no table may have any number."""
+    shown = ", ".join(column[:40] for column in columns[:12])
+    return f"{shown} and {len(columns) - 12} more" if len(columns) > 12 else shown
 
 
 def _box(line: Mapping[str, str], where: str) -> tuple[int, int, int, int] | None:

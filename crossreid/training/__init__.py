@@ -88,7 +88,7 @@ def train(
         _introduce(folder.log, settings, method, images, labels, engine)
         if fresh:
             folder.log(f"started from {config.init_from}; not taken from there: {', '.join(fresh)}")
-        if training:
+        if content and training:
             changed = "; ".join(_changes(content["settings"], settings.to_dict()))
             folder.log(
                 f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}"

@@ -28,10 +28,11 @@ def read(
     table = _table(root)
     lines: dict[tuple, int] = {}
     there: set[Path] = set()
-    found = []
+    found, missing = [], []
     for line, image in tables.read(table, ("path", "identity", "camera"), VISIBLE):
         where = f"{table}, line {line}"
-        _check_file(image, where, there)
+        if not _is_there(image, where, there):
+            missing.append((line, image.path))
         first = lines.setdefault((image.path, image.array_index, image.box), line)
         if first != line:
             box = f" with the same box {image.box}" if image.box else ""
@@ -44,6 +45,13 @@ def read(
                 f"{where}: split {image.extra['split']!r} is not known, expected {', '.join(own.SPLITS)}."
             )
         found.append(replace(image, extra={**image.extra, "split": split}))
+    if missing:
+        line, path = missing[0]
+        more = f", nor are {len(missing) - 1} others of the {len(found)} listed" if missing[1:] else ""
+        raise UserError(
+            f"{table}, line {line}: there is no image {path}{more}; paths are relative to the folder of the table. "
+            "Correct the paths, or remove the lines."
+        )
     images: dict[str, list[Image]] = {}
     for image in labels.without_junk(found, str(table), keep_junk):
         images.setdefault(image.extra["split"], []).append(image)
@@ -70,21 +78,18 @@ def _table(root: Path) -> Path:
     return root / found[0]
 
 
-def _check_file(image: Image, where: str, there: set[Path]) -> None:
+def _is_there(image: Image, where: str, there: set[Path]) -> bool:
     """there: files that were found, to which those of a table are added; files elsewhere are not looked for."""
     if image.path in there or is_address(image.path):
-        return
+        return True
     if image.array_index is not None and image.path.exists():
         there.add(image.path)
-        return
+        return True
     if image.array_index is None and not is_image(image.path.name):
         raise UserError(
             f"{where}: {image.extra['path']!r} is not the name of an image ({', '.join(sorted(SUFFIXES))})."
         )
-    if not image.path.is_file():
-        raise UserError(
-            f"{where}: there is no image {image.path}; paths are relative to the folder of the table."
-        )
+    return image.path.is_file()
 
 
 SOURCE = Source(

@@ -612,7 +612,11 @@ function listen() {
   $("next").addEventListener("click", () => turn(PAGE));
   $("save-csv").addEventListener("click", () => save(`ranked-list-${stamp()}.csv`, "text/csv", csv(answer.hits)));
   $("save-html").addEventListener("click", savePage);
-  $("error").querySelector("button").addEventListener("click", () => complain(""));
+  $("error").querySelector("button").addEventListener("click", () => {
+    complain("");
+    // The keys of a dialog are heard while the focus is in it.
+    $("error").nextElementSibling.querySelector("button")?.focus({ preventScroll: true });
+  });
 
   for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("close", placeComplaint);
   $("pair-close").addEventListener("click", () => $("pair").close());
