@@ -493,6 +493,8 @@ def test_file_of_the_port(tmp_path, capsys):
     back = ["convert", str(tmp_path / "a.pt"), str(tmp_path / "b.ckpt"), "--to", "original"]
     assert run([*back, "--method.part", "3"]) == 2
     assert "a checkpoint of ours records its settings" in capsys.readouterr().err
+    assert run(["convert", str(tmp_path / "a.pt"), str(tmp_path / "b.t"), "--to", "original"]) == 2
+    assert "ends in .ckpt writes the form of the MindSpore program" in capsys.readouterr().err
     assert run(back) == 0
     theirs = read_checkpoint(tmp_path / "b.ckpt")
     assert len(theirs) == 550 and all(np.array_equal(theirs[name], values[name]) for name in theirs)

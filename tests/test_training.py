@@ -112,6 +112,9 @@ def test_selecting_on_the_test_set_is_said(experiment, tmp_path):
     )
     result = json.loads((run / "evaluation.json").read_text())
     assert "TEST set" in result["selection"] and lines_of(run, "evaluation")[0]["split"] == "test"
+    assert (
+        f"best.pt is of epoch {result['epoch']}, the best on the test set\n" in (run / "log.txt").read_text()
+    )
 
 
 def test_selecting_on_people_that_nobody_held_out_is_refused_before_training(experiment, tmp_path):

@@ -146,7 +146,8 @@ def write(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     if any(name not in state for name in wanted):
         raise UserError(
             "the published DDAG program has two streams, a resnet50, part attention and a graph with heads: "
-            "a model without one of them cannot be written in its form; keep our own checkpoint"
+            "a model without one of them cannot be written in its form. A name that ends in .ckpt writes the form of "
+            "the MindSpore program, whose network has one stream and no heads; else keep our own checkpoint"
         )
     weights, _ = rename(state, (*_BACK, *TRUNK_BACK), ((r"graph_weight$", "not in their files"),), "our DDAG")
     for name in ("wpa.fc1.0.weight", "wpa.fc2.weight", "wpa.fc3.weight"):

@@ -110,6 +110,8 @@ def train(
         chosen = run / ("last.pt" if config.select == "last" else "best.pt")
         if engine.main:
             _sum_up(folder, clock, method, engine, chosen)
+            if config.select != "last":
+                folder.log(f"best.pt is of epoch {clock.best['epoch']}, the best on the {config.select} set")
         engine.wait()
         if unscorable:
             folder.log(f"the weights are in {chosen}; they are not scored: {unscorable}")
