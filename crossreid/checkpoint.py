@@ -333,8 +333,8 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
             )
         content = read(path)
         check_folder(Path(out).parent)
-        originals.to_original(content["method"], content["weights"], out, content["config"])
-        return [f"wrote {out}, as the published program of {content['method']} saves it"]
+        program = originals.to_original(content["method"], content["weights"], out, content["config"])
+        return [f"wrote {out}, as the published program of {program} saves it"]
     content = _read_file(located(path))
     if _is_ours(content):
         raise UserError(

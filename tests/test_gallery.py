@@ -382,6 +382,8 @@ def test_a_generator_of_names_is_a_condition_like_any_other():
     [
         {"cameras": "1"},
         {"cameras": (1,)},
+        {"identities": []},
+        {"keys": (name for name in ())},
         {"modality": "thermal"},
         {"since": "yesterday"},
         {"until": float("nan")},

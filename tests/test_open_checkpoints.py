@@ -122,7 +122,8 @@ def made(settings, classes=5):
 
 def theirs(method, folder):
     checkpoint.save(folder / "ours.pt", checkpoint.describe(method, "baseline"))
-    checkpoint.convert(folder / "ours.pt", folder / "theirs.pth", to="original")
+    (line,) = checkpoint.convert(folder / "ours.pt", folder / "theirs.pth", to="original")
+    assert "program of baseline" not in line  # but of the one that has such a baseline
     return torch.load(folder / "theirs.pth", weights_only=True)
 
 

@@ -55,11 +55,11 @@ def chosen_filter(chosen: argparse.Namespace):
 
     columns = {name: readings(text) for name, text in pairs(chosen.column, "--column").items()}
     return Filter(
-        cameras=chosen.camera,
+        cameras=tuple(chosen.camera),
         modality=chosen.modality,
         since=None if chosen.since is None else timestamp(chosen.since, "--since"),
         until=None if chosen.until is None else timestamp(chosen.until, "--until"),
-        identities=chosen.identity,
-        keys=chosen.key,
+        identities=tuple(chosen.identity),
+        keys=tuple(chosen.key),
         columns=columns,
     )

@@ -47,7 +47,7 @@ class Entry:
 class Filter:
     """Which entries are meant: those for which every condition given holds. Without one, all entries.
 
-    cameras, identities, keys: one of these.
+    cameras, identities, keys: one of these; an empty list is refused, which might be meant as none of all.
     modality: this one.
     since, until: taken at or after ``since``, and before ``until`` (seconds since 1970); an entry without a time
         fulfils neither.
@@ -70,7 +70,12 @@ class Filter:
             value = getattr(self, name)
             if isinstance(value, str):
                 raise UserError(f"{name} of a filter is {value!r}: expected several, such as ({value!r},)")
-            value = tuple(value) if isinstance(value, Iterable) else (value,)
+            given, value = value, tuple(value) if isinstance(value, Iterable) else (value,)
+            if not value and not isinstance(given, tuple):
+                raise UserError(
+                    f"{name} of a filter are an empty {type(given).__name__}: give some, or leave {name} out where all "
+                    "are meant"
+                )
             if not all(isinstance(part, str) for part in value):
                 raise UserError(f"{name} of a filter are {value!r}: expected text, such as ('1', '2')")
             object.__setattr__(self, name, value)
@@ -215,7 +220,7 @@ def _moment(value, what: str) -> None:
     if value is not None and (
         isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
     ):
-        raise UserError(f"{what} is {value!r}: expected seconds since 1970")
+        raise UserError(f"{what} is {value!r}: expected seconds since 1970, an int or a float of Python")
 
 
 def _text(value, what: str, where: str, limit: int | None = None) -> None:
@@ -247,7 +252,8 @@ def _columns(columns, where: str) -> None:
             _text(value, f"column {name}", where)
         elif not isinstance(value, (bool, int, float)) or not abs(value) < 1e300:
             raise UserError(
-                f"column {name} of {where} is {value!r}: expected text, a finite number or a truth value"
+                f"column {name} of {where} is {value!r}: expected text, a finite number or a truth value, of Python's "
+                "own types"
             )
         total += len(tag(name, value).encode("utf-8"))
     if total > LIMITS["columns"]:

@@ -236,7 +236,7 @@ def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -
             others.append(f"{column} (did you mean {near[0]}?)" if near else column)
     if others:
         warnings.warn(
-            f"{table}: {', '.join(others)}: columns of your own, which are kept with each image as text and do nothing",
+            f"{table}: {', '.join(others)}: columns of your own, which are kept with each image as text",
             stacklevel=2,
         )
 

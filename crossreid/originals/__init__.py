@@ -82,8 +82,8 @@ def read(path: str | Path, content=None, **settings) -> tuple[dict, dict[str, to
 
 def to_original(
     name: str, state: Mapping[str, torch.Tensor], path: str | Path, config: Mapping | None = None
-) -> None:
-    """Write the weights of the method ``name`` as a file that its published program loads strictly.
+) -> str:
+    """Write the weights of the method ``name`` as a file that its published program loads strictly; returns which.
 
     path: ending in ``.ckpt`` for the MindSpore program, where there is one; otherwise for the PyTorch one.
     config: settings of the method, which the MindSpore form asks for.
@@ -102,11 +102,12 @@ def to_original(
             )
         theirs = mindspore_names(write(state, config or {}))
         write_checkpoint(path, {key: value.detach().cpu().numpy() for key, value in theirs.items()})
-        return
+        return name
     theirs = {key: value.detach().cpu().clone() for key, value in _system(name).write(state).items()}
     key = SYSTEMS[name]
     with replacing(path) as temporary:
         torch.save(theirs if key is None else {key: theirs, "epoch": 0}, temporary)
+    return name
 
 
 def _program(config: Mapping) -> str:
