@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image as PILImage
 
 from crossreid import checkpoint, config, data, evaluation, methods, outside, synthetic
+from crossreid.__main__ import main
 from crossreid.data import augmentations
 from crossreid.data.loading import Loader
 from crossreid.methods.base import Progress
@@ -145,6 +147,16 @@ def test_a_path_is_no_part(folder):
         == "own_parts:x"
     )
     assert "own_parts" not in sys.modules
+
+
+def test_a_data_set_of_one_s_own_is_checked_by_its_name_alone(folder, capsys):
+    """What is typed on the command line is named by the user."""
+    for number, side in enumerate(("train", "query", "gallery")):
+        (folder / "crops" / side).mkdir(parents=True)
+        white = PILImage.fromarray(np.full((8, 4, 3), 255, np.uint8))
+        white.save(folder / "crops" / side / f"0007_c{number}_1.png")
+    assert main(["data", "check", "own_parts:CROPS", "crops"]) == 0, capsys.readouterr().err
+    assert "own_parts:CROPS in crops: complete" in capsys.readouterr().out
 
 
 def test_what_cannot_be_had_is_said(folder):

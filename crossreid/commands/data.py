@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from crossreid import outside
 from crossreid.commands import parsing
 from crossreid.files import is_address, place
 from crossreid.records import UserError
@@ -68,6 +69,7 @@ def run(words: list[str]) -> None:
             "and copy it there afterwards"
         )
     if "root" in chosen:
+        outside.load_all(chosen.name)
         chosen.root = place(chosen.root)
     if chosen.act == "list":
         from crossreid.data import describe

@@ -203,8 +203,9 @@ def _images(chosen):
             "a data set knows the cameras, times, modalities and identities of its images: give its folder, --source "
             "and perhaps --split, and none of these"
         )
-    from crossreid import data
+    from crossreid import data, outside
 
+    outside.load_all(chosen.source)
     settings = {"keep_junk": True} if chosen.keep_junk else {}
     splits = data.read(chosen.source, chosen.images[0], **settings | chosen.settings)
     for name in chosen.split or ():

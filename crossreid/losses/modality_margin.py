@@ -29,7 +29,7 @@ def modality_margin(
         integers.
     margins, cross_margins: inside a modality, across modalities.
 
-    Returns the mean over the N anchors of the four terms' sum, in float32. Raises ValueError when the batch
+    Returns the mean over the N anchors of the four terms' sum, in float32. Raises UserError when the batch
     has a single identity.
     """
     same = same_identity(identities)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from crossreid.ops.distance import euclidean
 from crossreid.ops.precision import in_float32
-from crossreid.records import Labels
+from crossreid.records import Labels, UserError
 
 
 def batch_hard_triplet(
@@ -23,7 +23,7 @@ def batch_hard_triplet(
     identities: (N,) integers, at least two different ones.
     margin: in units of distance, or None for the soft margin, log(1 + exp(positive - negative)).
 
-    Returns the mean over the N anchors, in float32. Raises ValueError when the batch has a single identity.
+    Returns the mean over the N anchors, in float32. Raises UserError when the batch has a single identity.
     """
     same = same_identity(identities)
     distance = euclidean(vectors, vectors)
@@ -62,7 +62,7 @@ def modality_centres(
 
 
 def same_identity(identities: torch.Tensor) -> torch.Tensor:
-    """(N, N) boolean: whether two rows are of one identity. Raises ValueError when all are; on a device, which is not
+    """(N, N) boolean: whether two rows are of one identity. Raises UserError when all are; on a device, which is not
     waited for, ``check_identities`` of the labels does that."""
     same = identities[:, None] == identities[None, :]
     if same.device.type == "cpu" and bool(same.all()):
@@ -71,9 +71,9 @@ def same_identity(identities: torch.Tensor) -> torch.Tensor:
 
 
 def check_identities(targets: np.ndarray) -> None:
-    """Raise ValueError when the images of a batch are all of one identity."""
+    """Raise UserError when the images of a batch are all of one identity."""
     if len(np.unique(targets)) < 2:
-        raise ValueError(
+        raise UserError(
             f"a triplet loss needs at least two identities in every batch, but all {len(targets)} images of this one "
-            f"are of identity {targets[0] if len(targets) else 'none'}: draw several identities per batch"
+            f"are of identity {targets[0] if len(targets) else 'none'}: draw more of them (data.loaders, identities)"
         )

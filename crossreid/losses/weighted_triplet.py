@@ -27,7 +27,7 @@ def weighted_triplet(
     normalize: bring the vectors to unit length first.
 
     Returns the mean over the N anchors and, for the log, the mean sums of the positive and of the negative
-    weights. Raises ValueError when the batch has a single identity.
+    weights. Raises UserError when the batch has a single identity.
     """
     same = same_identity(identities)
     if normalize:
