@@ -375,6 +375,8 @@ def test_entries_that_no_store_could_hold_are_refused(entry):
 def test_a_generator_of_names_is_a_condition_like_any_other():
     """Were it used up while it is checked, all entries would be meant."""
     assert Filter(identities=(name for name in ("a", "b"))) == Filter(identities=("a", "b"))
+    with pytest.raises(UserError, match="empty generator"):
+        Filter(identities=(name for name in ()))
 
 
 @pytest.mark.parametrize(
@@ -383,7 +385,7 @@ def test_a_generator_of_names_is_a_condition_like_any_other():
         {"cameras": "1"},
         {"cameras": (1,)},
         {"identities": []},
-        {"keys": (name for name in ())},
+        {"keys": set()},
         {"modality": "thermal"},
         {"since": "yesterday"},
         {"until": float("nan")},
