@@ -281,9 +281,8 @@ def between(before: Path | str, after: Path, share: float, folder: Path, run: Pa
         method.train()
         for batch in range(SEEN):
             for layer in norms:
-                layer.momentum = 1 / (
-                    batch + 1
-                )  # which makes the mean of all; None does not for gated layers
+                # The mean of all batches; None gives it for plain layers alone.
+                layer.momentum = 1 / (batch + 1)
             # Steps that no training has come to.
             method.embed(people.batch(plan.steps + batch, plan)[0])
     return _kept(method, people, run, plan, {"steps": 0, "cpu_seconds": time.process_time() - started})

@@ -86,25 +86,6 @@ def read_all(folders: Sequence[Path]) -> list[Run]:
     return [read(folder, "/".join(part[-length:])) for folder, part in zip(folders, parts)]
 
 
-def flatten(settings: dict, prefix: str = "") -> dict[str, object]:
-    """Nested settings by dotted key: ``{"train": {"epochs": 60}}`` gives ``{"train.epochs": 60}``."""
-    flat = {}
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def differences(runs: Sequence[Run]) -> dict[str, list]:
-    """Dotted key -> its value in each run, for the settings that are not the same in all of them."""
-    flat = [flatten(run.settings) for run in runs]
-    keys = dict.fromkeys(key for settings in flat for key in settings)
-    values = {key: [settings.get(key) for settings in flat] for key in keys}
-    return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
-
-
 def image_of(run: Run, record: dict) -> Image | None:
     """The image that a record of ``evaluation.json`` names by ``path`` and perhaps ``array_index`` or ``box``.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from crossreid.report.runs import Run, differences, flatten
+from crossreid.formats.trees import differences, flatten
+from crossreid.report.runs import Run
 from crossreid.report.section import Section
 
 
 def settings(runs: Sequence[Run]) -> Section:
     known = [run for run in runs if run.settings]
-    changed = differences(known) if len(known) > 1 else {}
+    changed = differences([run.settings for run in known]) if len(known) > 1 else {}
     about = {
         "names": [run.name for run in known],
         "changed": {key: [_setting(value) for value in values] for key, values in changed.items()},

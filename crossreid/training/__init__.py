@@ -16,6 +16,7 @@ from crossreid.data import get as get_source
 from crossreid.data.loading import Loader, training_set
 from crossreid.engine import Engine, deterministic, seed_step, tune
 from crossreid.files import replacing
+from crossreid.formats.trees import differences
 from crossreid.methods.base import Method, Progress
 from crossreid.records import UserError, counted
 from crossreid.training.loop import Interrupted, TrainConfig, fit
@@ -89,10 +90,11 @@ def train(
         if fresh:
             folder.log(f"started from {config.init_from}; not taken from there: {', '.join(fresh)}")
         if content and training:
-            changed = "; ".join(_changes(content["settings"], settings.to_dict()))
+            changed = differences([content["settings"], settings.to_dict()]).items()
+            told = "; ".join(f"{key} {before} to {after}" for key, (before, after) in changed)
             folder.log(
                 f"resumed in epoch {training['epoch'] + 1}, after step {training['iteration']}"
-                + f"; settings changed from here on: {changed}" * bool(changed)
+                + f"; settings changed from here on: {told}" * bool(told)
             )
         unscorable = _unscorable(settings) if evaluate else ""
         if unscorable:
@@ -135,18 +137,6 @@ def _resumable(run: Path, resume: bool | dict) -> dict:
     if "training" not in content:
         raise UserError(f"{run / 'last.pt'} holds no training state: only last.pt of a run can be resumed")
     return content
-
-
-def _changes(before: dict, after: dict, place: str = "") -> list[str]:
-    """What differs between two trees of settings, each as ``train.epochs 60 to 80``."""
-    found = []
-    for key in dict.fromkeys((*before, *after)):
-        one, other = before.get(key), after.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            found += _changes(one, other, f"{place}{key}.")
-        elif one != other:
-            found.append(f"{place}{key} {one} to {other}")
-    return found
 
 
 def _build(settings, labels, content: dict | None, run: Path) -> tuple[Method, list[str]]:
