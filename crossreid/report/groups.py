@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crossreid.records import UserError, did_you_mean
 from crossreid.formats.trees import flatten
+from crossreid.records import UserError, did_you_mean
 from crossreid.report.runs import Run
 
 # Repetitions of an experiment differ in these; where it ran and with how many workers is no part of it.
