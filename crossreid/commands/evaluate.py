@@ -126,9 +126,9 @@ def _model(chosen, overrides):
         data = tree.get("data") or {}
         # The report shows images of these folders.
         query, gallery = place(chosen.query), place(chosen.gallery)
-        sides = {"query": query, "gallery": gallery}
         folders = {
-            side: str(where if is_address(where) else where.absolute()) for side, where in sides.items()
+            side: str(where if is_address(where) else where.absolute())
+            for side, where in (("query", query), ("gallery", gallery))
         }
         tree["data"] = data | {"roots": (data.get("roots") or {}) | folders}
         settings = config.load(tree, overrides)
