@@ -30,6 +30,8 @@ UNSEEN = ("msmt17", "occluded_duke")
 PEOPLE, IMAGES = 300, 4
 # About 150 steps.
 EPOCHS = {"across": 5, "gates": 1}
+# Words behind a training's name -> how many times as long it is.
+LENGTHS = {"": 1, ", ten times as long": 10}
 LR = 2e-3
 SCHEDULE = {"name": "cosine", "unit": "iteration", "warmup_start": 0.01, "end": 0.01}
 
@@ -53,10 +55,15 @@ adds nothing, alone or beside it. The three come in the same order [from random 
 
 def build(folder: Path) -> Study:
     """DDAG's attentions and MetaBIN's meta step from ImageNet's weights: FOLDER/mobilenet_v2.pth, torchvision's."""
-    across = {f"{name}, across": across_settings(folder, method) for name, method in ACROSS.items()}
+    across = {
+        f"{name}, across{longer}": across_settings(folder, method, times)
+        for longer, times in LENGTHS.items()
+        for name, method in ACROSS.items()
+    }
     gates = {
-        f"{name} without {TITLES[unseen]}": gates_settings(folder, unseen, method)
-        for unseen in UNSEEN
+        f"{name} without {TITLES[unseen]}{longer}": gates_settings(folder, unseen, method, times)
+        for longer, times in LENGTHS.items()
+        for unseen in (UNSEEN if times == 1 else UNSEEN[:1])
         for name, method in GATES.items()
     }
     return Study(
@@ -94,7 +101,7 @@ def start(folder: Path) -> dict:
     return {"backbone": "mobilenet_v2_1.0", "pretrained": str(folder / "mobilenet_v2.pth")}
 
 
-def across_settings(folder: Path, method: dict) -> dict:
+def across_settings(folder: Path, method: dict, times: int) -> dict:
     schedule = SCHEDULE | {"warmup": 1}
     adam = {"name": "adam", "lr": LR, "weight_decay": 5e-4, "schedule": schedule}
     return {
@@ -108,11 +115,11 @@ def across_settings(folder: Path, method: dict) -> dict:
             "loaders": {"train": {"sampler": "cross_modal_once", "identities": 8, "instances": 4}},
         },
         "protocol": {"name": "sysu_mm01"},
-        "train": {"epochs": EPOCHS["across"], "optimizers": {"main": adam}, "channels_last": True},
+        "train": {"epochs": EPOCHS["across"] * times, "optimizers": {"main": adam}, "channels_last": True},
     }
 
 
-def gates_settings(folder: Path, unseen: str, method: dict) -> dict:
+def gates_settings(folder: Path, unseen: str, method: dict, times: int) -> dict:
     schedule = SCHEDULE | {"warmup": 0.2}
     adam = {"name": "adam", "lr": LR, "weight_decay": 5e-4, "schedule": schedule}
     loaders = {"train": {"sampler": "identity_chunks", "identities": 8, "instances": 4}}
@@ -131,7 +138,7 @@ def gates_settings(folder: Path, unseen: str, method: dict) -> dict:
         },
         "protocol": {"name": "generalization", "targets": [unseen]},
         "train": {
-            "epochs": EPOCHS["gates"],
+            "epochs": EPOCHS["gates"] * times,
             "optimizers": {"main": adam}
             | ({"gates": unseen_domains.gates(0.1)} if method["norm"] != "bn" else {}),
             "channels_last": True,
