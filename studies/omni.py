@@ -22,6 +22,7 @@ TASKS = {"visible": "market1501", "across": "sysu_mm01"}
 PEOPLE = {"market1501": 120, "sysu_mm01": 300}
 MIXED = 60
 GATED = {"name": "metabin"} | EARLY | {"meta": False}
+PLAIN = {"name": "metabin", "norm": "bn", "meta": False}
 AGW = {"name": "agw", "attention": False, "pooling": "average", "loss": "hard"}
 
 
@@ -50,6 +51,11 @@ TRAININGS = {
         "all",
         "pairs:TwoStyles",
     ),
+    "joint: no gates, two styles, any images, contrast twice": (
+        PLAIN | losses("cross_entropy", "triplet", weight=2.0),
+        "all",
+        "pairs:TwoStyles",
+    ),
     "joint: gates, two styles, any images, contrast twice, 16 people": (
         GATED | losses("cross_entropy", "triplet", weight=2.0),
         "all",
@@ -69,7 +75,12 @@ TRAININGS = {
     "joint: gates, two styles, any images, grey": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
     "joint: gates, two styles, any images, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
 }
-LONG = ("AGW, visible", "MetaBIN's gates, visible", "joint: gates, two styles, any images, contrast twice")
+LONG = (
+    "AGW, visible",
+    "MetaBIN's gates, visible",
+    "joint: gates, two styles, any images, contrast twice",
+    "joint: no gates, two styles, any images, contrast twice",
+)
 TRAININGS |= {name + LONGER: TRAININGS[name] for name in LONG}
 
 
@@ -178,7 +189,7 @@ def settings(folder: Path, name: str) -> dict:
             "epochs": EPOCHS * people // 8 * (3 if name.endswith(LONGER) else 1),
             "channels_last": True,
             "optimizers": {"main": adam}
-            | ({"gates": unseen_domains.gates(0.1)} if method["name"] == "metabin" else {}),
+            | ({"gates": unseen_domains.gates(0.1)} if "gate_init" in method else {}),
         },
     }
 
