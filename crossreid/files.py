@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -217,6 +217,19 @@ def printable(text: str) -> str:
         lambda found: found[0].encode("unicode_escape").decode("ascii"),
         text,
     )
+
+
+def isolated(text: str) -> str:
+    """A name within the words of a page, which keep their direction whatever scripts and overrides it holds: an isolate
+    of Unicode's bidirectional algorithm (UAX 9)."""
+    own = re.sub("[\u2066-\u2069]", "", text)
+    return f"\u2068{own}\u2069" if re.search("[^\0-\u024f]", text) else text
+
+
+def several(reasons: Sequence[str], named: int = 5) -> str:
+    """The first few reasons, as one paragraph."""
+    more = f"; and {len(reasons) - named} more" if len(reasons) > named else ""
+    return "; ".join(map(printable, reasons[:named])) + more
 
 
 def cell(value):

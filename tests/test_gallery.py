@@ -82,6 +82,26 @@ def people(count=60, dimension=8, seed=0):
     return entries, vectors
 
 
+@pytest.mark.parametrize("emptied", ["before", "after"])
+def test_a_gallery_that_is_emptied_while_its_index_is_built_says_so(place, monkeypatch, emptied):
+    """Before the store has built the index, or after."""
+    with make(place) as gallery:
+        gallery.add(*people())
+        build = gallery._store.index
+
+        def index():
+            if emptied == "before":
+                gallery.delete(Filter())
+            build()
+            if emptied == "after":
+                gallery.delete(Filter())
+
+        monkeypatch.setattr(gallery._store, "index", index)
+        with pytest.raises(UserError, match="was emptied while its index was built"):
+            gallery.build_index()
+        assert gallery.info().recall is None and gallery.count() == 0
+
+
 def within(entry, filter, added):
     """The definition of a filter, written down once more."""
     moment = added if entry.time is None else entry.time

@@ -630,3 +630,16 @@ def test_a_list_whose_query_is_known_says_right_and_wrong(tmp_path):
     lists.write_html(tmp_path / "l.html", "Somebody", query, None, hits, Nothing())
     page = (tmp_path / "l.html").read_text(encoding="utf-8")
     assert "are right" not in page and page.count("<li>") == 3 and "cam1/<wbr>1.<wbr>jpg" in page
+
+
+def test_a_name_that_turns_its_direction_stands_alone_on_a_page(tmp_path):
+    from types import SimpleNamespace
+
+    from crossreid.gallery import lists
+    from crossreid.gallery.entries import Entry, Hit
+
+    hits = [Hit(1, 0.1, Entry("1", path="1.jpg", camera="\u202egate\u2069"))]
+    with_image = SimpleNamespace(image=lambda key: b"a JPEG")
+    lists.write_html(tmp_path / "l.html", "Somebody", np.zeros((8, 4, 3), np.uint8), None, hits, with_image)
+    page = (tmp_path / "l.html").read_text(encoding="utf-8")
+    assert 'alt="rank 1: camera \u2068\u202egate\u2069, visible"' in page

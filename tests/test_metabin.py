@@ -455,6 +455,22 @@ def test_a_domain_with_one_identity_or_one_image_is_explained():
     toy(meta=False).check(labels_of([0, 1]))
 
 
+def test_a_meta_batch_that_may_leave_one_identity_is_explained():
+    method = toy(meta_train_domains=3)
+    method.check_batch("meta", labels_of([0, 0, 1, 1, 2, 2, 3, 3]))
+    with pytest.raises(UserError, match=r"7 identities of 4 domains: meta-test may get one.*to 8 or more"):
+        method.check_batch("meta", labels_of([0, 0, 1, 1, 2, 2, 3]))
+    with pytest.raises(UserError, match=r"4 identities of 4 domains: the shuffle loss of meta-train"):
+        toy().check_batch("meta", labels_of([0, 1, 2, 3]))
+    with pytest.raises(UserError, match="meta-train may get one identity"):
+        toy(meta_train_domains=1).check_batch("meta", labels_of([0, 0, 1]))
+    with pytest.raises(UserError, match="only 3 in all"):
+        method.check_batch("meta", labels_of([0, 0, 1, 1, 2, 2]))
+    toy(meta_train_losses=("scatter",)).check_batch("meta", labels_of([0, 1, 2, 3]))
+    with pytest.raises(UserError, match="at least two identities"):
+        method.check_batch("base", labels_of([0, 1], target=[5, 5]))
+
+
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @pytest.mark.parametrize("period", [10, 35, 7, 2])
 def test_cycle_is_pytorchs(period):

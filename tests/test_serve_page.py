@@ -340,6 +340,29 @@ def test_long_texts_leave_room_for_others(browser, running):
         assert page.locator("#pair-result-words dd:has-text('value')").bounding_box()["width"] > 100
 
 
+def test_a_name_that_turns_its_direction_turns_no_other_words(browser, running):
+    """The words behind a camera's name stay on its right."""
+
+    def renamed(route):
+        answer = route.fetch()
+        found = answer.json()
+        found["hits"][0]["entry"]["camera"] = "\u202egate\u2069"
+        route.fulfill(response=answer, json=found)
+
+    measure = """card => { const text = card.querySelector('.words span').firstChild;
+        const place = word => { const range = document.createRange(), at = text.data.indexOf(word);
+            range.setStart(text, at); range.setEnd(text, at + word.length);
+            return range.getBoundingClientRect().left; };
+        card.style.width = '30rem';
+        return ['camera', 'mera', 'gate', 'visible', 'ble'].map(place); }"""
+    with visit(browser, running) as page:
+        page.route(SEARCH, renamed)
+        upload(page, 5)
+        status(page, "20 results")
+        places = page.locator("#grid .card").first.evaluate(measure)
+        assert places == sorted(places), places
+
+
 def test_browsing_pages(browser, running):
     with visit(browser, running) as page:
         assert page.locator("#grid .card").count() == 48 and page.inner_text("#page-words") == "1 to 48"

@@ -1,5 +1,6 @@
 """Data sets in shards, tars and Lance, and training from them."""
 
+import dataclasses
 import io
 import json
 import multiprocessing
@@ -70,6 +71,18 @@ def test_a_copy_in_shards_is_the_data_set(market, copies):
     assert labels_of(lanced) == labels_of(splits["train"])
     assert all(np.array_equal(read(one), read(other)) for one, other in zip(splits["train"], lanced))
     assert [each.severity for each in data.check("csv", copies[0])].count("error") == 0
+
+
+def test_images_that_cannot_be_decoded_are_named_before_anything_is_written(market, tmp_path):
+    whole, broken = data.read("market1501", market)["train"][:2]
+    broken = dataclasses.replace(broken, path=tmp_path / "broken.jpg")
+    provenance.mark(tmp_path, "market1501")
+    content = whole.path.read_bytes()
+    broken.path.write_bytes(content[: len(content) // 2])  # with a header that is in order
+    outside = dataclasses.replace(whole, box=(5000, 0, 5010, 10))
+    with pytest.raises(UserError, match=r"2 of 3 images cannot be read: .*broken\.jpg.*lies outside"):
+        shards.write({"train": [whole, broken, outside]}, tmp_path / "tars")
+    assert not list((tmp_path / "tars").iterdir())
 
 
 def test_each_image_of_a_shard_is_known_by_its_own_key(copies):

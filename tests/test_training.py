@@ -126,6 +126,14 @@ def test_selecting_on_people_that_nobody_held_out_is_refused_before_training(exp
     assert not run.exists()
 
 
+def test_batches_of_one_identity_are_refused_before_training(experiment, tmp_path):
+    run = tmp_path / "run"
+    refused(
+        lambda: run_with(experiment, run, "--data.loaders.train.identities", "1"), "at least two identities"
+    )
+    assert not run.exists()
+
+
 def test_keeping_and_saving_do_not_change_the_weights(experiment, trained, tmp_path, monkeypatch):
     saved = []
     whole = checkpoint.save

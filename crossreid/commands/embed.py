@@ -14,7 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from crossreid.commands.parsing import add_ray, check_modality, modality, parser, several, tell_device
+from crossreid.commands.parsing import add_ray, check_modality, modality, parser, tell_device
+from crossreid.files import several
 from crossreid.records import UserError, counted
 
 

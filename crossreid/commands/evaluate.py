@@ -9,12 +9,11 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 from crossreid.commands import parsing
-from crossreid.files import is_address
+from crossreid.files import is_address, place
 from crossreid.records import VISIBLE, UserError
 
 _EPILOG = (
@@ -25,8 +24,8 @@ _EPILOG = (
 
 def _here(text: str) -> Path:
     if is_address(text):
-        raise argparse.ArgumentTypeError(
-            f"{text} is an address, and only what is on this computer is scored: copy it here first"
+        raise UserError(
+            f"{text} is an address, and models and features are scored from this computer: copy it here first"
         )
     return Path(text)
 
@@ -35,7 +34,6 @@ def run(words: list[str]) -> None:
     parser = parsing.parser("evaluate", __doc__, _EPILOG)
     parser.add_argument(
         "model",
-        type=_here,
         help="a checkpoint, our own or of a published system; an exported model; or stored features (.npz, .npy, .mat, "
         "a folder of .mat or of what embed --ray wrote, or .lance)",
     )
@@ -48,10 +46,10 @@ def run(words: list[str]) -> None:
         default="test",
         help="images to score on (default: %(default)s)",
     )
-    parser.add_argument("--query", type=_here, metavar="DIR", help="folder of images to search for")
     parser.add_argument(
-        "--gallery", type=_here, metavar="DIR", help="folder of images, or features, to search among"
+        "--query", metavar="DIR", help="folder or table of images to search for, here or at an address"
     )
+    parser.add_argument("--gallery", metavar="DIR", help="likewise to search among; or features")
     parser.add_argument(
         "--pattern",
         help="regular expression that finds identity and camera in an image's path, such as "
@@ -74,6 +72,7 @@ def run(words: list[str]) -> None:
         "--workers", metavar="N", help="short for --evaluate.workers: threads that compare and rank"
     )
     chosen, overrides = parsing.parse(parser, words)
+    chosen.model = _here(chosen.model)
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError as error:
@@ -126,19 +125,23 @@ def _model(chosen, overrides):
         tree = tree | {"protocol": {"name": "single_query"}}
         data = tree.get("data") or {}
         # The report shows images of these folders.
-        folders = {"query": str(chosen.query.absolute()), "gallery": str(chosen.gallery.absolute())}
+        query, gallery = place(chosen.query), place(chosen.gallery)
+        folders = {
+            side: str(where if is_address(where) else where.absolute())
+            for side, where in (("query", query), ("gallery", gallery))
+        }
         tree["data"] = data | {"roots": (data.get("roots") or {}) | folders}
         settings = config.load(tree, overrides)
         sides = two_folders.read(
-            chosen.query,
-            chosen.gallery,
+            query,
+            gallery,
             pattern=chosen.pattern,
             same_camera=settings.protocol["same_camera"],
             modalities=(chosen.query_modality, chosen.gallery_modality),
             keep_junk=chosen.keep_junk,
         )
         sides = _told_apart(sides, len(model.modalities) > 1)
-        title = f"{chosen.query.name} in {chosen.gallery.name}"
+        title = f"{query.name} in {gallery.name}"
         protocol = SingleQuery.between(*sides, title=title, same_camera=settings.protocol["same_camera"])
     else:
         settings = config.load(tree, overrides)
@@ -169,6 +172,7 @@ def _stored(chosen, overrides):
 
     if chosen.query:
         raise UserError("--query names a folder of images, but stored features were given: leave it out")
+    gallery = _here(chosen.gallery) if chosen.gallery else None
     changed = [word for word in overrides if word.startswith(("--protocol.", "--data."))]
     tree = config.load(chosen.config).to_dict() if chosen.config else recorded_settings(chosen.model)
     # Of features whose settings are unknown any method will do: its settings are not looked at.
@@ -177,7 +181,7 @@ def _stored(chosen, overrides):
     protocol = evaluation.protocol_of(settings, split=chosen.split) if rebuilt else None
     stored = read_stored(
         chosen.model,
-        chosen.gallery,
+        gallery,
         pattern=chosen.pattern,
         same_camera=settings.protocol.get("same_camera", True),
         protocol=protocol,

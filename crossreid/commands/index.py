@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from crossreid.commands import filters, parsing
+from crossreid.files import several
 from crossreid.records import UserError, counted
 
 
@@ -111,7 +112,7 @@ def _run(chosen: argparse.Namespace) -> None:
         if new:
             _remove_empty(chosen.gallery)
         raise
-    reasons = parsing.several([reason for _, reason in done.bad])
+    reasons = several([reason for _, reason in done.bad])
     if done.bad and len(done.bad) == len(images):
         if new:
             _remove_empty(chosen.gallery)

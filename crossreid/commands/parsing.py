@@ -9,7 +9,6 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from crossreid.files import printable
 from crossreid.images import labels
 from crossreid.records import INFRARED, VISIBLE, UserError
 
@@ -124,12 +123,6 @@ def check_modality(embedder, asked: Sequence[str | None]) -> None:
             f"{embedder.name} was trained on visible images alone, so that what it makes of infrared ones means "
             "nothing: take a model that was trained across modalities, or leave --modality infrared out"
         )
-
-
-def several(reasons: Sequence[str], named: int = 5) -> str:
-    """The first few reasons, as one paragraph."""
-    more = f"; and {len(reasons) - named} more" if len(reasons) > named else ""
-    return "; ".join(map(printable, reasons[:named])) + more
 
 
 def those_of(prefix: str, words: Sequence[str]) -> list[str]:

@@ -25,9 +25,9 @@ from crossreid.data import provenance
 from crossreid.formats.text import parse_json
 from crossreid.images import tars
 from crossreid.images.listing import is_hidden, is_image
-from crossreid.images.reading import bar, read
+from crossreid.images.reading import ahead, bar, cut, read
 from crossreid.images.tables import BOX_COLUMNS, STORES
-from crossreid.records import Image, UserError
+from crossreid.records import Image, UserError, counted
 
 TABLE = "index.csv"
 SIZE = 2**28
@@ -41,6 +41,7 @@ def write(splits: Mapping[str, Sequence[Image]], out: Path, size: int = SIZE) ->
     splits: as ``crossreid.data.read`` gives them. Files are copied as they are; what is a part of a file, by a box or
         in an array, becomes a PNG of just the pixels that training would see.
     out: a folder that is empty, or not there yet.
+    Raises UserError before anything is written where an image cannot be decoded.
     """
     images = [(split, image) for split, some in splits.items() for image in some]
     share = provenance.rendered(image for _, image in images)
@@ -49,6 +50,7 @@ def write(splits: Mapping[str, Sequence[Image]], out: Path, size: int = SIZE) ->
     files.check_folder(out)
     if any(out.iterdir()):
         raise UserError(f"{out} is not empty: give a new folder for the shards")
+    _check([image for _, image in images])
     if share:
         provenance.mark(out, "shards")
     begun = number = 0
@@ -97,6 +99,21 @@ def index(places: Sequence[str | Path], out: str | Path) -> Path:
     table.writerows([files.cell(line.get(name, "")) for name in columns] for line in lines)
     files.write_whole(out, text.getvalue().encode())
     return out
+
+
+def _check(images: Sequence[Image]) -> None:
+    """Refuse images that a training could not decode: it would find out when it draws them."""
+    bad = []
+    with bar("check", len(images), leave=False) as progress:
+        for _, found in ahead(images, lambda frame, image: cut(frame, image).shape):
+            if isinstance(found, UserError):
+                bad.append(str(found))
+            progress.update(1)
+    if bad:
+        raise UserError(
+            f"{len(bad)} of {counted(len(images), 'image')} cannot be read: {files.several(bad)}. Nothing was written "
+            "yet: mend or remove them."
+        )
 
 
 def _here(place: str | Path) -> Path:

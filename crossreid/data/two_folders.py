@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from crossreid.files import is_address, place
 from crossreid.images import labels, tables
 from crossreid.images.listing import by_folder, by_name, folder_names, image_names
 from crossreid.records import Image, UserError
@@ -23,7 +24,8 @@ def read(
 ) -> tuple[list[Image], list[Image]]:
     """The queries and the gallery, each sorted by path; an identity has the same number in both.
 
-    query, gallery: a folder, or a table as of ``crossreid.images.tables.read`` with the column identity.
+    query, gallery: a folder, or a table as of ``crossreid.images.tables.read`` with the column identity, here or at an
+        address.
     pattern: as of the data set ``folder``: a regular expression with the groups identity and, if wanted, camera and
         modality. Without one, sub-folders are identities; images that lie directly in a folder must be named as in
         Market-1501, 0002_c1s1_000451_03.jpg.
@@ -34,17 +36,18 @@ def read(
 
     Where nothing tells the modality of an image, it is "". Raises UserError naming the first image that does not fit.
     """
-    places = Path(query).expanduser(), Path(gallery).expanduser()
+    places = [place(side) if is_address(side) else Path(side).expanduser() for side in (query, gallery)]
     sides = []
-    for place, word in zip(places, modalities):
-        side = labels.without_junk(_side(place, pattern), str(place), keep_junk)
+    for where, word in zip(places, modalities):
+        side = labels.without_junk(_side(where, pattern), str(where), keep_junk)
         if not side:
             raise UserError(
-                f"no images were found in {place}: give a folder of images, or of folders of one identity each"
+                f"no images were found in {where}: give a folder of images, or of folders of one identity each"
             )
-        given = labels.modality(word, str(place)) if word else ""
+        given = labels.modality(word, str(where)) if word else ""
         sides.append([image if image.modality else replace(image, modality=given) for image in side])
-    apart = not places[0].samefile(places[1])
+    there = any(map(is_address, places))
+    apart = places[0] != places[1] if there else not places[0].samefile(places[1])
     both = with_cameras(
         [*sides[0], *sides[1]], len(sides[0]) if apart else 0, f"{query} and {gallery}", same_camera
     )
@@ -79,9 +82,9 @@ def with_cameras(images: Sequence[Image], queries: int, where: str, same_camera:
     ]
 
 
-def _side(place: Path, pattern: str | None) -> list[Image]:
-    if place.suffix.lower() in tables.SUFFIXES:
-        return [image for _, image in tables.read(place, ("path", "identity"))]
-    if pattern is None and folder_names(place) and not image_names(place):
-        return by_folder(place)
-    return by_name(place, labels.compiled_pattern(pattern))
+def _side(where: Path, pattern: str | None) -> list[Image]:
+    if where.suffix.lower() in tables.SUFFIXES:
+        return [image for _, image in tables.read(where, ("path", "identity"))]
+    if pattern is None and folder_names(where) and not image_names(where):
+        return by_folder(where)
+    return by_name(where, labels.compiled_pattern(pattern))

@@ -271,7 +271,13 @@ class Gallery:
         random = np.random.default_rng(0)
         starts = random.integers(0, max(1, rows - 9), max(1, queries // 10))
         keys = {entry.key for start in starts for entry in self._store.select(EVERYTHING, int(start), 10)}
-        vectors = np.stack(list(self._store.vectors(sorted(keys)).values()))
+        # Of the entries that were counted another process may have deleted some, or all.
+        if not (known := self._store.vectors(sorted(keys))):
+            raise UserError(
+                f"the gallery {self._store.where or 'in memory'} was emptied while its index was built: add entries "
+                "first"
+            )
+        vectors = np.stack(list(known.values()))
         noise = random.standard_normal(vectors.shape).astype(np.float32)
         vectors, _ = _unit(vectors + noise * (0.3 / np.sqrt(vectors.shape[1])))
         recall = self._recall(vectors, top, EVERYTHING)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid import pages
-from crossreid.files import cell, path_of, printable, replacing
+from crossreid.files import cell, isolated, path_of, printable, replacing
 from crossreid.gallery.entries import Hit, box_of
 from crossreid.images.decode import crop, decode
 from crossreid.images.thumbnail import thumbnail
@@ -102,7 +102,7 @@ def write_html(
 def _facts(hit: Hit) -> list[str]:
     texts = _texts(hit)
     named = [
-        f"{word} {texts[name]}" if texts[name] else ""
+        f"{word} {isolated(texts[name])}" if texts[name] else ""
         for name, word in (("identity", "id"), ("camera", "camera"))
     ]
     return [*named, texts["modality"], texts["time"]]

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,11 @@ def is_hidden(name: str) -> bool:
 def image_names(folder: str | os.PathLike[str]) -> list[str]:
     """Names of the images directly in a folder, sorted as plain strings.
 
-    Hidden files, ``Thumbs.db``, folders and anything without the suffix of an image are skipped.
-    Raises UserError if the folder is missing or unreadable, or an image is a link that leads nowhere.
+    Hidden files, ``Thumbs.db``, folders and anything without the suffix of an image are skipped. The folder may be at
+    an address. Raises UserError if it is missing or unreadable, or an image is a link that leads nowhere.
     """
+    if is_address(folder):
+        return [name for name in _names_at(folder, "file") if is_image(name)]
     names = []
     try:
         with os.scandir(os.fspath(folder)) as entries:
@@ -60,7 +63,10 @@ def image_names(folder: str | os.PathLike[str]) -> list[str]:
 
 
 def folder_names(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of the folders directly in a folder, links to folders included, hidden ones not; sorted."""
+    """Names of the folders directly in a folder, links to folders included, hidden ones not; sorted. The folder may be
+    at an address."""
+    if is_address(folder):
+        return [name for name in _names_at(folder, "directory") if not is_hidden(name)]
     try:
         with os.scandir(os.fspath(folder)) as entries:
             return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
@@ -142,7 +148,8 @@ def listed(
 
 
 def by_folder(folder: Path) -> list[Image]:
-    """The images in the sub-folders of a folder, each of which is an identity and gives it its name."""
+    """The images in the sub-folders of a folder, each of which is an identity and gives it its name. The folder may be
+    at an address."""
     loose = image_names(folder)
     if loose:
         raise UserError(
@@ -150,6 +157,8 @@ def by_folder(folder: Path) -> list[Image]:
             f"whom they show: put the images of each identity into a sub-folder, or give a pattern that "
             f"finds the identity in the name, such as data.settings.pattern: '{labels.NAME}'."
         )
+    if is_address(folder):  # which is listed once, where a request for each identity would take long
+        return by_name(folder, re.compile("^(?P<identity>[^/]+)/[^/]+$"))
     images = []
     for name in folder_names(folder):
         files = image_names(folder / name)
@@ -172,9 +181,10 @@ def by_folder(folder: Path) -> list[Image]:
 
 def by_name(folder: Path, expression: re.Pattern[str]) -> list[Image]:
     """The images below a folder, with identity and, perhaps, camera and modality as the expression reads their paths
-    below it. Raises UserError for a path in which it finds no identity, or a part of a number."""
+    below it. The folder may be at an address. Raises UserError for a path in which it finds no identity, or a part of a
+    number."""
     images = []
-    for path in _images_below(folder):
+    for path in _found_at(str(folder)) if is_address(folder) else _images_below(folder):
         told = labels.named(expression, path.relative_to(folder).as_posix(), str(folder))
         word = told.pop("modality", None)
         modality = labels.modality(word, str(path)) if word else ""
@@ -247,16 +257,11 @@ def _found(source: str | Path) -> list[Path]:
 def _found_at(address: str) -> list[Path]:
     """The images at an address, in the order in which those of a folder come."""
     base: Any = place(address)
-    try:
+    with _answering(address):
         if glob.has_magic(address):
             names = base.fs.glob(base.path)
         else:
             names = base.fs.find(base.path)
-    except Exception as error:  # each kind of store has its own
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(
-            f"{address} cannot be listed ({reason}): check the address, and whether you may read it"
-        ) from error
     depth = len(base.path.rstrip("/").split("/")) if not glob.has_magic(address) else 0
     found = [
         parts
@@ -268,3 +273,22 @@ def _found_at(address: str) -> list[Path]:
             f"{address} holds no images: expected files that end in {', '.join(sorted(SUFFIXES))}, or a table (.csv)"
         )
     return [place(base.fs.unstrip_protocol("/".join(parts))) for parts in sorted(found)]
+
+
+def _names_at(folder: Any, kind: str) -> list[str]:
+    """Names of the files ("file") or folders ("directory") directly in a folder at an address, sorted."""
+    with _answering(folder):
+        found = folder.fs.ls(folder.path, detail=True)
+    return sorted(each["name"].rstrip("/").rpartition("/")[2] for each in found if each["type"] == kind)
+
+
+@contextmanager
+def _answering(address: object) -> Iterator[None]:
+    """Turns what stores raise, each kind its own, into a UserError."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(
+            f"{address} cannot be listed ({reason}): check the address, and whether you may read it"
+        ) from error

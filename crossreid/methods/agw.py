@@ -100,7 +100,7 @@ class AGW(Method):
         """L = L_id + L_wrt. The triplets are of pooled vectors, not of unit length, from both modalities."""
         config = self.config
         labels = batch.on_host()
-        check_identities(labels.target)
+        self.check_batch(phase, labels)
         pooled = self.pool(self.feature_map(batch.images, labels.modality))
         logits = self.classifier(self.neck(pooled))
         losses = {"identity": identity_loss(logits, batch.target, config.smoothing)}
@@ -137,3 +137,7 @@ class AGW(Method):
     def check(self, batch_labels) -> None:
         """Both stems need images to learn from."""
         streams.check(self, "AGW", batch_labels)
+
+    def check_batch(self, phase: str, labels) -> None:
+        """The triplet loss compares identities."""
+        check_identities(labels.target)

@@ -180,6 +180,10 @@ class Method(nn.Module):
         """Raise ValueError with one paragraph when the training data cannot serve this method. Called once before
         training with the labels (see ``crossreid.records.Labels``) of all training images."""
 
+    def check_batch(self, phase: str, labels) -> None:
+        """Raise ValueError with one paragraph when a batch with these labels cannot serve a phase. Called before
+        training with the first batch of each phase's loader."""
+
 
 def modality_indices(modality, count: int) -> np.ndarray:
     """Turn a modality as ``embed`` accepts it into (count,) int64 indices, 0 visible and 1 infrared. A tensor on a

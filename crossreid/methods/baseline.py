@@ -128,8 +128,7 @@ class Baseline(Method):
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """The losses that the settings list, by their names; ``accuracy``: of the training images, for the log."""
-        if any(loss.name == "triplet" for loss in self.losses):
-            check_identities(batch.on_host().target)
+        self.check_batch(phase, batch.on_host())
         features = {"global": self._global(batch.images)}
         if self.neck is not None:
             features["bn"] = self.neck(features["global"])
@@ -149,6 +148,11 @@ class Baseline(Method):
         if logits is not None:
             found["accuracy"] = accuracy(logits.detach(), batch.target)
         return {"total": total, **found}
+
+    def check_batch(self, phase: str, labels) -> None:
+        """The triplet loss compares identities."""
+        if any(loss.name == "triplet" for loss in self.losses):
+            check_identities(labels.target)
 
     def embed(
         self, images: torch.Tensor, modality=None, feature: str | None = None

@@ -140,6 +140,7 @@ class DDAG(Method):
         """The losses of the module's equation; ``base`` is their sum without the graph's. ``accuracy``: of the
         training images, for the log."""
         labels = batch.on_host()
+        self.check_batch(phase, labels)
         maps = self.feature_map(batch.images, labels.modality)
         pooled = average(maps)
         vectors = self.neck(pooled)
@@ -147,7 +148,6 @@ class DDAG(Method):
         logits = self.classifier(vectors)
         losses = {"identity": identity_loss(logits, batch.target)}
         if self.config.losses == "id+tri":
-            check_identities(labels.target)
             anchors = compared, batch.target
             if self.config.centroids:
                 anchors = modality_centres(compared, batch.target, batch.modality, labels)
@@ -212,3 +212,8 @@ class DDAG(Method):
     def check(self, batch_labels) -> None:
         """Both stems need images to learn from."""
         streams.check(self, "DDAG", batch_labels)
+
+    def check_batch(self, phase: str, labels) -> None:
+        """The triplet loss compares identities."""
+        if self.config.losses == "id+tri":
+            check_identities(labels.target)

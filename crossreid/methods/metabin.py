@@ -221,6 +221,7 @@ class MetaBIN(Method):
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         if phase == "meta":
             return self._meta(batch, progress)
+        self.check_batch(phase, batch.on_host())
         losses = self._losses(self.losses[phase], self._pool(batch.images), batch)
         total = reduce(torch.add, (value for name, value in losses.items() if name != "accuracy"))
         return {"total": total, **losses}
@@ -254,6 +255,33 @@ class MetaBIN(Method):
                 "images too (data.settings: {all_images: true}), or set method.meta to false"
             )
 
+    def check_batch(self, phase: str, labels) -> None:
+        """The triplet losses compare identities, on either side of every split of the domains; the shuffle loss those
+        of one domain."""
+        if phase != "meta":
+            if self._has("triplet", phase):
+                check_identities(labels.target)
+            return
+        found = [len(set(labels.target[labels.domain == domain])) for domain in np.unique(labels.domain)]
+        train = self.config.meta_train_domains
+        if len(found) <= train:
+            raise UserError(_too_few_domains(len(found), train))
+        for side, domains in (("train", train), ("test", len(found) - train)):
+            fewest = sum(sorted(found)[:domains])
+            if self._has("triplet", f"meta_{side}") and fewest < 2:
+                lack = f"meta-{side} may get one identity alone, and its triplet loss compares two or more"
+            elif self._has("shuffle", f"meta_{side}") and max(found) < 2:
+                lack = f"the shuffle loss of meta-{side} compares identities of one domain, and would always be 0"
+            else:
+                continue
+            raise UserError(
+                f"a meta batch has {sum(found)} identities of {len(found)} domains: {lack}. Set "
+                f"data.loaders.meta.identities to {2 * len(found)} or more"
+            )
+
+    def _has(self, loss: str, phase: str) -> bool:
+        return any(each.name == loss for each in self.losses[phase])
+
     def _load_pretrained(self) -> None:
         """Fill in ImageNet weights: by default, with gates of 1, the network is then the ImageNet network, and
         instance branches and layers without batch normalisation keep their fresh affine pairs, as published."""
@@ -284,8 +312,6 @@ class MetaBIN(Method):
     def _losses(self, losses: Sequence[Loss], pooled: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         """Each by its name; a name that comes again has a number behind it. ``accuracy``, where the classifier is
         asked: of its logits without a margin, for the log."""
-        if any(loss.name == "triplet" for loss in losses):
-            check_identities(batch.on_host().target)
         on_logits = any(loss.on_logits for loss in losses)
         features = {"global": pooled}
         if on_logits or any(loss.feature == "bn" for loss in losses):

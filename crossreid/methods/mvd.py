@@ -269,7 +269,7 @@ class MVD(Method):
         """The losses of the profile, with the modality of each image for the distances alone. ``accuracy``: of
         the shared branch on the training images as they are, for the log."""
         config, profile = self.config, self.profile
-        check_identities(batch.on_host().target)
+        self.check_batch(phase, batch.on_host())
         seen = self._observe(batch.images)
         drawn = {view: self._bottleneck(view).with_prior(vectors) for view, vectors in seen.items()}
         kept = {view: representation for view, (representation, _) in drawn.items()}
@@ -292,6 +292,10 @@ class MVD(Method):
             losses["prior"] = self._weighted(lambda prior: prior, priors)
         total = sum(getattr(config, name) * loss for name, loss in losses.items())
         return losses | {"total": total, "accuracy": accuracy(seen_logits["shared_colour"], batch.target)}
+
+    def check_batch(self, phase: str, labels) -> None:
+        """The triplet loss compares identities."""
+        check_identities(labels.target)
 
     def embed(
         self, images: torch.Tensor, modality=None, feature: str | None = None

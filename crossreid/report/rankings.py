@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crossreid.files import isolated
 from crossreid.images.decode import decode
 from crossreid.images.reading import read
 from crossreid.images.thumbnail import thumbnail
@@ -64,7 +65,8 @@ def _record(run: Run, record: dict) -> dict:
         "image": _shown(run, record),
         "missing": missing or "image not found",
         "words": ", ".join(
-            str(value) if key == "modality" else f"{key} {value}" for key, value in known.items()
+            str(value) if key == "modality" else f"{key} {isolated(str(value))}"
+            for key, value in known.items()
         ),
         "lines": _lines(known),
         "distance": record.get("distance"),

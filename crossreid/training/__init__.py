@@ -7,8 +7,10 @@ import datetime
 import os
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from crossreid import checkpoint
@@ -212,6 +214,10 @@ def _loaders(
             f"method {settings.method_name!r} draws from the loaders {', '.join(sorted(needed))}, but data.loaders has "
             f"{', '.join(sorted(loaders))}: add the missing one"
         )
+    for phase in method.phases(Progress()):
+        loader = loaders[phase.loader]
+        for rows in islice(loader.sampler.epoch(np.random.default_rng(settings.train.seed)), 1):
+            method.check_batch(phase.name, loader.dataset.labels.take(np.array(rows)))
     return loaders
 
 

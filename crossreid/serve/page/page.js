@@ -1,7 +1,7 @@
 // The search page. State is a query, the filters in the form, and what is shown: a ranked list or a page of the gallery.
 import { csv, html } from "/lists.js";
 import { mark } from "/marker.js";
-import { chart, moments } from "/path.js";
+import { chart, isolated, moments } from "/path.js";
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 48;
@@ -37,9 +37,9 @@ const address = (entry, size = "thumbnail") => `/api/entries/${encodeURIComponen
 function describe(entry) {
   const modality = info.modalities.length > 1 ? entry.modality : null;
   return [
-    [entry.camera === null ? null : `camera ${entry.camera}`, modality].filter(Boolean).join(", "),
+    [entry.camera === null ? null : `camera ${isolated(entry.camera)}`, modality].filter(Boolean).join(", "),
     when(entry.time),
-    entry.identity === null ? null : `identity ${entry.identity}`,
+    entry.identity === null ? null : `identity ${isolated(entry.identity)}`,
   ].filter(Boolean);
 }
 
@@ -186,12 +186,12 @@ function filters() {
 function filterWords() {
   const pairs = filters();
   const cameras = pairs.filter(([name]) => name === "camera").map(([, value]) => value);
-  const words = cameras.length ? [`camera ${cameras.join(", ")}`] : [];
+  const words = cameras.length ? [`camera ${cameras.map(isolated).join(", ")}`] : [];
   for (const [name, value] of pairs) {
     if (name === "modality") words.push(`${value} only`);
     if (name === "since") words.push(`from ${when(value)}`);
     if (name === "until") words.push(`until ${when(value)}`);
-    if (name === "column") words.push(value.replace("=", " "));
+    if (name === "column") words.push(isolated(value.replace("=", " ")));
   }
   return words.join("; ");
 }

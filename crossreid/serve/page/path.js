@@ -10,6 +10,9 @@ function shape(name, attributes, text) {
   return made;
 }
 
+// A name within other words, which keep their direction whatever scripts and overrides it holds.
+export const isolated = (name) => (/[^\0-\u024f]/.test(name) ? `\u2068${name.replace(/[\u2066-\u2069]/g, "")}\u2069` : name);
+
 // Entries with when they were seen, in seconds, the earliest first; those without a time come last.
 export function moments(entries) {
   const seen = entries.map((entry) => {
@@ -30,7 +33,7 @@ function told(seconds) {
 // A row for each camera, a bar for each time the person was seen there, and a line from one to the next.
 export function chart(seen) {
   const known = seen.filter((each) => !Number.isNaN(each.start));
-  const camera = (each) => `camera ${each.entry.camera ?? "not known"}`;
+  const camera = (each) => `camera ${isolated(each.entry.camera ?? "not known")}`;
   const cameras = [...new Set(known.map(camera))];
   const height = TOP + ROW * cameras.length + 10;
   const drawing = shape("svg", { viewBox: `0 0 ${WIDTH} ${height}`, width: WIDTH, height, role: "img", class: "path" });
