@@ -75,12 +75,7 @@ TRAININGS = {
     "joint: gates, two styles, any images, grey": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
     "joint: gates, two styles, any images, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
 }
-LONG = (
-    "AGW, visible",
-    "MetaBIN's gates, visible",
-    "joint: gates, two styles, any images, contrast twice",
-    "joint: no gates, two styles, any images, contrast twice",
-)
+LONG = ("AGW, visible", "MetaBIN's gates, visible", "joint: gates, two styles, any images, contrast twice")
 TRAININGS |= {name + LONGER: TRAININGS[name] for name in LONG}
 
 
