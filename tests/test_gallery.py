@@ -636,3 +636,16 @@ def test_columns_change_and_vectors_stay(place):
             assert gallery.get(key).camera == "99" and gallery.pattern
             with pytest.raises(UserError, match="reading only"):
                 gallery.update({key: {"camera": "1"}})
+
+
+@pytest.mark.parametrize(
+    "where", ["gcs://bucket/shop", "S3://bucket/shop", "http://localhost:19530", "memory://shop"]
+)
+def test_an_address_of_another_kind_is_no_folder(where, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for call in (make, Gallery.open):
+        with pytest.raises(
+            UserError, match="is no place for a gallery: expected a folder of this computer, a folder"
+        ):
+            call(where)
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from crossreid.files import as_path
+from crossreid.files import as_path, is_address
 from crossreid.gallery.entries import Entry, Filter, Hit, Info, Value, checked
 from crossreid.gallery.memory import MemoryStore
 from crossreid.gallery.store import Metadata, Row, Store
@@ -435,6 +435,11 @@ def _kind(where: str | os.PathLike):
         from crossreid.gallery.bucket import BucketStore
 
         return BucketStore, where
+    if isinstance(where, str) and is_address(where):
+        raise UserError(
+            f"{where} is no place for a gallery: expected a folder of this computer, a folder of a bucket "
+            f"({', '.join(SCHEMES)} in small letters), or milvus: and the address of a server or a file"
+        )
     from crossreid.gallery.lance import LanceStore
 
     return LanceStore, as_path(where, "a gallery").expanduser()
