@@ -22,6 +22,7 @@ TASKS = {"visible": "market1501", "across": "sysu_mm01"}
 PEOPLE = {"market1501": 120, "sysu_mm01": 300}
 MIXED = 60
 GATED = {"name": "metabin"} | EARLY | {"meta": False}
+PLAIN = {"name": "metabin", "norm": "bn", "meta": False}
 AGW = {"name": "agw", "attention": False, "pooling": "average", "loss": "hard"}
 
 
@@ -47,6 +48,11 @@ TRAININGS = {
     "joint: gates, two styles, any images": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
     "joint: gates, two styles, any images, contrast twice": (
         GATED | losses("cross_entropy", "triplet", weight=2.0),
+        "all",
+        "pairs:TwoStyles",
+    ),
+    "joint: no gates, two styles, any images, contrast twice": (
+        PLAIN | losses("cross_entropy", "triplet", weight=2.0),
         "all",
         "pairs:TwoStyles",
     ),
@@ -178,7 +184,7 @@ def settings(folder: Path, name: str) -> dict:
             "epochs": EPOCHS * people // 8 * (3 if name.endswith(LONGER) else 1),
             "channels_last": True,
             "optimizers": {"main": adam}
-            | ({"gates": unseen_domains.gates(0.1)} if method["name"] == "metabin" else {}),
+            | ({"gates": unseen_domains.gates(0.1)} if "gate_init" in method else {}),
         },
     }
 
