@@ -11,6 +11,8 @@ import pytest
 
 from crossreid.gallery import Entry, Filter, Gallery, flat
 from crossreid.gallery.entries import readings
+from crossreid.gallery.indexing import opened
+from crossreid.gallery.store import NoGallery
 from crossreid.records import UserError
 
 NASTY = [
@@ -649,3 +651,33 @@ def test_an_address_of_another_kind_is_no_folder(where, tmp_path, monkeypatch):
         ):
             call(where)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_gallery_that_two_make_at_once_is_one(place, monkeypatch):
+    if place is None:
+        pytest.skip("memory is of one process")
+    about = {"dimension": 8, "fingerprint": "f" * 64, "model": "toy"}
+    look, entries = Gallery.open, people()
+
+    def late(where, **given):
+        """Another process makes the gallery just after this one has seen that there is none."""
+        monkeypatch.setattr(Gallery, "open", look)
+        with make(where) as other:
+            other.add(*entries)
+        raise NoGallery("none")
+
+    monkeypatch.setattr(Gallery, "open", late)
+    gallery, new = opened(place, **about)
+    with gallery:
+        assert not new and gallery.count() == len(entries[0])
+    with pytest.raises(UserError, match="holds vectors of the model"):
+        opened(place, **about | {"fingerprint": "e" * 64})
+
+
+def test_a_folder_in_which_another_process_makes_a_gallery_is_no_other_folder(tmp_path):
+    pytest.importorskip("lancedb")
+    (tmp_path / "gallery").mkdir()
+    for name in ("lock", ".gallery.json.4711.part"):
+        (tmp_path / "gallery" / name).touch()
+    with make(tmp_path / "gallery") as gallery:
+        assert gallery.count() == 0
