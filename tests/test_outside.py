@@ -89,10 +89,17 @@ class NoLength:
     def epoch(self, rng):
         yield [0]
 def nothing(image, rng): ...
+def each(features):
+    return features.mean(1)
+def number(targets):
+    return 1.0
+def misspelt(featurs):
+    return featurs.mean()
+class NoChannels(__import__("torch").nn.Identity): ...
 """
 
 
-def test_a_sampler_or_transform_that_gives_nothing_of_use_is_explained(folder):
+def test_a_part_that_gives_nothing_of_use_is_explained(folder):
     (folder / "own_parts.py").write_text(ODD, encoding="utf-8")
     outside.load_module("own_parts")
     zeros = np.zeros(8, np.int64)
@@ -119,6 +126,15 @@ def test_a_sampler_or_transform_that_gives_nothing_of_use_is_explained(folder):
         next(later)
     with pytest.raises(UserError, match="own_parts:nothing with no options makes NoneType of an image"):
         augmentations.chosen(["own_parts:nothing"])
+    for name, words in (
+        ("each", r"gives a tensor of shape \(4,\): expected one number"),
+        ("number", "gives float: expected one number"),
+        ("misspelt", "'featurs'; of the batch a loss gets logits, features, targets"),
+    ):
+        with pytest.raises(UserError, match=words):
+            checkpoint.build("baseline", {"backbone": "tiny", "losses": [f"own_parts:{name}"]}, 4)
+    with pytest.raises(UserError, match="own_parts:NoChannels has no number of channels"):
+        checkpoint.build("baseline", {"backbone": "own_parts:NoChannels", "pretrained": None}, 4)
 
 
 def test_a_settings_file_names_transforms(folder):

@@ -22,7 +22,7 @@ from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, coded
 
 # Keeps apart the random numbers of sampler epochs, of augmentations and of stand-ins for broken files.
 _EPOCH, _AUGMENT, _REPLACE = range(3)
-_NO_BATCHES = "the sampler gives no batch in an epoch: expected its epoch(rng) to yield lists of indices of images, one list or more"
+_NO_BATCHES = "it gives no batch in an epoch: expected its epoch(rng) to yield lists of indices of images"
 
 
 def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[int, int]], list[Image] | None]:
@@ -190,7 +190,7 @@ class Loader:
 
 
 def _check_sampler(name: str, sampler: Any, images: int) -> None:
-    """Raise UserError where the sampler of a user does not give batches: what it yields is tried on one epoch's first."""
+    """Raise UserError where the sampler of a user does not give batches; the first of an epoch is looked at."""
     lacking = [
         method for method in ("__len__", "epoch") if not callable(getattr(type(sampler), method, None))
     ]
@@ -212,7 +212,7 @@ def _check_sampler(name: str, sampler: Any, images: int) -> None:
             f"the sampler {name} yields a batch that is not a list of indices of the {images} training images, from 0 "
             f"to {images - 1}: {str(rows)[:200]}"
         )
-    raise UserError(f"{name}: {_NO_BATCHES}")
+    raise UserError(f"the sampler {name}: {_NO_BATCHES}")
 
 
 def test_loader(
@@ -400,7 +400,7 @@ class _Keys:
                 if offset >= skip:
                     yield epoch, offset, rows
             if offset < 0:
-                raise UserError(_NO_BATCHES)
+                raise UserError(f"a sampler: {_NO_BATCHES}")
             epoch, skip = epoch + 1, 0
 
 
