@@ -208,6 +208,9 @@ def test_entries_come_back_as_they_went_in(place):
             assert gallery.image(entry.key) == images[row]
         assert gallery.get("no") is gallery.vector("no") is gallery.image("no") is None
         assert gallery.known(["key1", "no", "key2"]) == {"key1", "key2"} and gallery.known([]) == set()
+        assert (
+            gallery.known(key for key in ("key1", "no")) == set(gallery.vectors({"key1", "no"})) == {"key1"}
+        )
 
 
 def test_info(place):
@@ -681,3 +684,10 @@ def test_a_folder_in_which_another_process_makes_a_gallery_is_no_other_folder(tm
         (tmp_path / "gallery" / name).touch()
     with make(tmp_path / "gallery") as gallery:
         assert gallery.count() == 0
+
+
+def test_a_number_of_numpy_in_a_filter_is_told():
+    with pytest.raises(UserError, match=r"column speed of a filter is np.int64.*of Python's own types"):
+        Filter(columns={"speed": np.int64(4)})
+    with pytest.raises(UserError, match="column speed of a filter has no value"):
+        Filter(columns={"speed": ()})

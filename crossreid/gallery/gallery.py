@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -191,8 +191,9 @@ class Gallery:
         """The entry of that key."""
         return next(iter(self._store.select(Filter(keys=(key,)), 0, 1)), None)
 
-    def known(self, keys: Sequence[str]) -> set[str]:
+    def known(self, keys: Iterable[str]) -> set[str]:
         """Those of the keys that are in the gallery."""
+        keys = list(keys)
         return {
             entry.key
             for start in range(0, len(keys), PAGE)
@@ -203,9 +204,9 @@ class Gallery:
         """The unit vector (D,) float32 of that key."""
         return self._store.vectors([key]).get(key)
 
-    def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    def vectors(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
         """The unit vectors (D,) float32 of those keys that are there."""
-        return self._store.vectors(keys)
+        return self._store.vectors(list(keys))
 
     def image(self, key: str) -> bytes | None:
         """The small image that was added with that key."""
