@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from crossreid.tracklets import Tracklet, Tracklets
 # Which entries of a gallery are tracklets.
 KIND = Filter(columns={"kind": "tracklet"})
 PAGE = 2000
+# So many numbers are looked up at once to see whether they are free.
+FREE = 100
 FALSE_POSITIVE = 1e-3
 
 
@@ -80,6 +83,13 @@ def link(
         *((plain(each.camera), each.start, each.end) for each in (tracklets.items[at] for at in fresh)),
     ]
     cameras = {name: number for number, name in enumerate(sorted({camera for camera, _, _ in spans}))}
+    absent = sorted({name for names in travel or {} for name in map(plain, names)} - set(cameras))
+    if absent:
+        warnings.warn(
+            f"travel times are given for {', '.join(map(repr, absent))}, and no tracklet is of a camera of that name: "
+            "they change nothing",
+            stacklevel=2,
+        )
     known = np.full(len(spans), -1)
     number_of = {name: number for number, name in enumerate(dict.fromkeys(names))}
     known[: len(names)] = [number_of[name] for name in names]
@@ -93,7 +103,7 @@ def link(
         known,
         _least(cameras, travel or {}),
     )
-    given = _identities(clusters, names)
+    given = _identities(clusters, names, gallery)
     apart = dict(zip(fresh, _distances(every, clusters)[len(names) :]))
     identity_of |= {keys[at]: identity for at, identity in zip(fresh, given[len(names) :])}
     if gallery is not None and fresh:
@@ -141,15 +151,27 @@ def _least(cameras: Mapping[str, int], travel: Mapping[tuple[str, str], float]) 
     return least
 
 
-def _identities(clusters: np.ndarray, names: Sequence[str]) -> list[str]:
-    """A name for each: that of its cluster where one is known, else the next number."""
+def _identities(clusters: np.ndarray, names: Sequence[str], gallery: Gallery | None) -> list[str]:
+    """A name for each: that of its cluster where one is known, else the next number that is free."""
     name_of = dict(zip(clusters.tolist(), names))
-    free = 1 + max((number for name in names if (number := whole_number(name)) is not None), default=0)
+    free = _free(names, gallery)
     for cluster in clusters.tolist():
         if cluster not in name_of:
-            name_of[cluster] = str(free)
-            free += 1
+            name_of[cluster] = next(free)
     return [name_of[cluster] for cluster in clusters.tolist()]
+
+
+def _free(names: Sequence[str], gallery: Gallery | None) -> Iterator[str]:
+    """Numbers above these names that no image in the gallery has as its identity either."""
+    number = 1 + max((number for name in names if (number := whole_number(name)) is not None), default=0)
+    while True:
+        some, start = [str(number + at) for at in range(FREE)], 0
+        taken: set[str | None] = set()
+        while gallery is not None and (entries := gallery.entries(Filter(identities=some), start, PAGE)):
+            start += len(entries)
+            taken.update(entry.identity for entry in entries)
+        yield from (name for name in some if name not in taken)
+        number += FREE
 
 
 def _distances(vectors: np.ndarray, clusters: np.ndarray) -> np.ndarray:

@@ -227,6 +227,12 @@ def of_crops(
     for number, image in enumerate(images):
         track = image.extra.get("track", "") or f"image {number + 1}"
         groups[image.extra.get("camera", "") or camera, track].append(image)
+    if alone := sum(not image.extra.get("track") for image in images):
+        warnings.warn(
+            f"{alone} of {counted(len(images), 'image')} say no track, and each of them becomes a tracklet of its own; "
+            "a group track of the pattern tells which belong together",
+            stacklevel=2,
+        )
     names, backwards = list(groups), 0
     for name in names:
         ordered = sorted(groups[name], key=lambda image: (_moment(image), image.path))

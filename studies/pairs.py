@@ -30,8 +30,6 @@ from crossreid.training import averaging
 
 # Steps between two states that a training can go on from.
 KEEP = 50
-# Batches from which the statistics of a model between two others are taken.
-SEEN = 100
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -260,36 +258,6 @@ def train(
                     temporary,
                 )
     method.load_state_dict(average)
-    return _kept(method, people, run, plan, {"steps": step, "cpu_seconds": spent})
-
-
-def between(before: Path | str, after: Path, share: float, folder: Path, run: Path, plan: Schedule) -> Path:
-    """A model between two of which the second was trained on from the first: ``share`` of the second's weights and the
-    rest of the first's, with statistics of batch normalisation from images to learn from. Two such models err in
-    different ways, and what lies between them is often better than both where neither has learned (Wortsman et al.
-    2022, arXiv 2203.05482)."""
-    if (run / "last.pt").exists():
-        return run / "last.pt"
-    run.mkdir(parents=True, exist_ok=True)
-    people, started = People(folder), time.process_time()
-    method = checkpoint.load(after)
-    mean = averaging.start(method)
-    averaging.update(mean, checkpoint.load(before), share)
-    method.load_state_dict(mean)
-    with torch.no_grad():
-        norms = [layer for layer in method.modules() if hasattr(layer, "running_mean")]
-        method.train()
-        for batch in range(SEEN):
-            for layer in norms:
-                # The mean of all batches; None gives it for plain layers alone.
-                layer.momentum = 1 / (batch + 1)
-            # Steps that no training has come to.
-            method.embed(people.batch(plan.steps + batch, plan)[0])
-    return _kept(method, people, run, plan, {"steps": 0, "cpu_seconds": time.process_time() - started})
-
-
-def _kept(method: Method, people: People, run: Path, plan: Schedule, cost: dict) -> Path:
-    """Write the checkpoint and what it has cost."""
     described = checkpoint.describe(
         method.eval().cpu(),
         method_name(method),
@@ -306,6 +274,6 @@ def _kept(method: Method, people: People, run: Path, plan: Schedule, cost: dict)
             "images": len(people.paths),
         },
     )
-    write_json(run / "cost.json", cost)
-    checkpoint.save(run / "last.pt", described)
-    return run / "last.pt"
+    write_json(run / "cost.json", {"steps": step, "cpu_seconds": spent})
+    checkpoint.save(done, described)
+    return done

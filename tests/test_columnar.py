@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 from functools import partial
 from typing import ClassVar
@@ -361,5 +363,59 @@ def test_a_lance_data_set_whose_rows_are_too_large_is_refused_before_they_are_re
     made = lance(tmp_path, "wide", wide(table).select(["path", "vectors"]))
     with pytest.raises(UserError, match=r"20 rows of the vectors of .* would take 120,000,000 bytes"):
         read_stored(made, sides / "gallery")
-    with pytest.raises(UserError, match="whose lists may be of any length: expected lists of one length"):
+    with pytest.raises(UserError, match="the stripes are missing in some rows, or are not of one length"):
         read_stored(lance(tmp_path, "lists", table.append_column("stripes", lists)), sides / "gallery")
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.large_list(pa.float64())])
+def test_lists_of_any_length_do_where_they_have_one(sides, tmp_path, monkeypatch, kind):
+    import lancedb
+
+    table = vectors_as(
+        fragment_tables(sides / "query"), fragment_tables(sides / "query")["vectors"].cast(kind)
+    )
+    # LanceDB would write lists of one length.
+    made = lancedb.connect(tmp_path).create_table("query", schema=table.schema)
+    made.add(table)
+    assert made.schema.field("vectors").type == kind
+    found = read_stored(tmp_path / "query.lance", sides / "gallery")
+    expected = read_stored(sides / "query", sides / "gallery")
+    assert np.array_equal(found.embedding.feature, expected.embedding.feature)
+    monkeypatch.setattr(memory, "free", lambda: 1000)
+    with pytest.raises(UserError, match=r"20 rows of the vectors of .* would take 1,920 bytes"):
+        read_stored(tmp_path / "query.lance", sides / "gallery")
+
+
+READER = """
+import resource, sys
+from pathlib import Path
+from crossreid.evaluation.columnar import columnar
+from crossreid.images import lance, tables
+from crossreid.records import UserError
+place = Path(sys.argv[1])
+lance.opened(place)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for read in (columnar, lambda place: list(tables.lines_of(place, lambda columns: None))):
+    try:
+        read(place)
+    except UserError as error:
+        print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_long_texts_of_a_lance_data_set_are_refused_before_they_are_read(sides, tmp_path):
+    """Some kilobytes on the disk; written out, more than a gigabyte."""
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(3000, np.float32)), 2)
+    content = pa.table({"path": pa.DictionaryArray.from_arrays(np.zeros(1500, np.int32), ["y" * 2**20])})
+    content = content.set_column(0, "path", content["path"].cast(pa.string())).append_column(
+        "vectors", vectors
+    )
+    made = lance(tmp_path, "long", content)
+    read = subprocess.run(
+        [sys.executable, "-c", READER, str(made)], capture_output=True, text=True, check=True
+    )
+    stored, listed, taken = read.stdout.splitlines()
+    assert "a text in the column path has more than 4096 characters" in stored
+    assert "a text in the column path has more than 131072 bytes: shorten it" in listed
+    assert int(taken) < 2**19  # kilobytes

@@ -4,11 +4,13 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as PILImage
 
 import crossreid
 from crossreid import checkpoint
 from crossreid.embedder import modality_of
+from crossreid.images import arrays
 from crossreid.records import Image, UserError
 
 INPUT = {"size": [48, 24], "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.2] * 3}
@@ -211,6 +213,16 @@ def test_modalities_go_with_frames_or_with_boxes(tmp_path, images):
         embed(iter(images))
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_tensors_of_any_floating_point_type(kind):
+    steps = torch.arange(256).reshape(16, 16)
+    image = torch.stack([steps, steps.T, steps.flip(0)])
+    found = arrays.checked((image / 255).to(kind)).astype(int)
+    # bfloat16 has eight bits.
+    allowed = 1 if kind == torch.bfloat16 else 0
+    assert np.abs(found - image.permute(1, 2, 0).numpy()).max() <= allowed
+
+
 def test_grey_and_thermal_frames(tmp_path):
     embed = crossreid.Embedder(saved(tmp_path, 1, {"epoch": 1}))
     grey = np.random.default_rng(1).integers(0, 256, (60, 30)).astype(np.uint8)
@@ -221,6 +233,7 @@ def test_grey_and_thermal_frames(tmp_path):
     file = tmp_path / "thermal.png"
     PILImage.fromarray(thermal).save(file)
     assert embed(thermal) == pytest.approx(embed(file), abs=1e-6)
+    assert np.array_equal(embed(thermal.astype(">u2")), embed(thermal))
     assert embed(thermal, boxes=[(0, 1, 30, 60)])[0] @ embed(grey, boxes=[(0, 1, 30, 60)])[0] > 0.999
     with pytest.warns(UserWarning, match="fewer than 32 grey levels"):
         embed(thermal // 256)

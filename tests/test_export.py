@@ -1,5 +1,6 @@
 """Checkpoints as ONNX: equal to torch, whole or not at all, and strict about what is read."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -145,6 +146,17 @@ def test_files_that_disagree_are_not_kept(agw, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"visible\.onnx does not agree .* nothing was kept"):
         exporting.export(agw[0], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(agw, tmp_path, monkeypatch, capsys):
+    def full(*given, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(exporting, "_trace", full)
+    assert main(["export", str(agw[0]), str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'out'} could not be written (No space left on device): make room there" in told
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_difference_is_the_largest_and_nan_stays():

@@ -11,6 +11,8 @@ import pytest
 
 from crossreid.gallery import Entry, Filter, Gallery, flat
 from crossreid.gallery.entries import readings
+from crossreid.gallery.indexing import opened
+from crossreid.gallery.store import NoGallery
 from crossreid.records import UserError
 
 NASTY = [
@@ -80,6 +82,26 @@ def people(count=60, dimension=8, seed=0):
         for number in range(count)
     ]
     return entries, vectors
+
+
+@pytest.mark.parametrize("emptied", ["before", "after"])
+def test_a_gallery_that_is_emptied_while_its_index_is_built_says_so(place, monkeypatch, emptied):
+    """Before the store has built the index, or after."""
+    with make(place) as gallery:
+        gallery.add(*people())
+        build = gallery._store.index
+
+        def index():
+            if emptied == "before":
+                gallery.delete(Filter())
+            build()
+            if emptied == "after":
+                gallery.delete(Filter())
+
+        monkeypatch.setattr(gallery._store, "index", index)
+        with pytest.raises(UserError, match="was emptied while its index was built"):
+            gallery.build_index()
+        assert gallery.info().recall is None and gallery.count() == 0
 
 
 def within(entry, filter, added):
@@ -186,6 +208,9 @@ def test_entries_come_back_as_they_went_in(place):
             assert gallery.image(entry.key) == images[row]
         assert gallery.get("no") is gallery.vector("no") is gallery.image("no") is None
         assert gallery.known(["key1", "no", "key2"]) == {"key1", "key2"} and gallery.known([]) == set()
+        assert (
+            gallery.known(key for key in ("key1", "no")) == set(gallery.vectors({"key1", "no"})) == {"key1"}
+        )
 
 
 def test_info(place):
@@ -616,3 +641,53 @@ def test_columns_change_and_vectors_stay(place):
             assert gallery.get(key).camera == "99" and gallery.pattern
             with pytest.raises(UserError, match="reading only"):
                 gallery.update({key: {"camera": "1"}})
+
+
+@pytest.mark.parametrize(
+    "where", ["gcs://bucket/shop", "S3://bucket/shop", "http://localhost:19530", "memory://shop"]
+)
+def test_an_address_of_another_kind_is_no_folder(where, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for call in (make, Gallery.open):
+        with pytest.raises(
+            UserError, match="is no place for a gallery: expected a folder of this computer, a folder"
+        ):
+            call(where)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gallery_that_two_make_at_once_is_one(place, monkeypatch):
+    if place is None:
+        pytest.skip("memory is of one process")
+    about = {"dimension": 8, "fingerprint": "f" * 64, "model": "toy"}
+    look, entries = Gallery.open, people()
+
+    def late(where, **given):
+        """Another process makes the gallery just after this one has seen that there is none."""
+        monkeypatch.setattr(Gallery, "open", look)
+        with make(where) as other:
+            other.add(*entries)
+        raise NoGallery("none")
+
+    monkeypatch.setattr(Gallery, "open", late)
+    gallery, new = opened(place, **about)
+    with gallery:
+        assert not new and gallery.count() == len(entries[0])
+    with pytest.raises(UserError, match="holds vectors of the model"):
+        opened(place, **about | {"fingerprint": "e" * 64})
+
+
+def test_a_folder_in_which_another_process_makes_a_gallery_is_no_other_folder(tmp_path):
+    pytest.importorskip("lancedb")
+    (tmp_path / "gallery").mkdir()
+    for name in ("lock", ".gallery.json.4711.part"):
+        (tmp_path / "gallery" / name).touch()
+    with make(tmp_path / "gallery") as gallery:
+        assert gallery.count() == 0
+
+
+def test_a_number_of_numpy_in_a_filter_is_told():
+    with pytest.raises(UserError, match=r"column speed of a filter is np.int64.*of Python's own types"):
+        Filter(columns={"speed": np.int64(4)})
+    with pytest.raises(UserError, match="column speed of a filter has no value"):
+        Filter(columns={"speed": ()})

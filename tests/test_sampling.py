@@ -116,6 +116,33 @@ def test_identity_chunks_length_follows_the_authors_count():
     assert abs(len(epoch("identity_chunks", of, 20, 4)) - nominal) <= 3
 
 
+def test_identity_whole_chunks_leaves_out_what_fills_no_chunk():
+    counts = [8, 3, 5, 4, 15, 8]
+    of = Labels.of(images(counts))
+    assert len(SAMPLERS["identity_whole_chunks"](of, 2, 4)) == 5  # (2 + 1 + 1 + 1 + 3 + 2) // 2
+    seen = Counter()
+    for seed in range(20):
+        batches = epoch("identity_whole_chunks", of, 2, 4, seed)
+        uses = Counter(row for batch in batches for row in batch)
+        assert all(times == 1 for row, times in uses.items() if of.target[row] != 1)
+        drawn = Counter(int(of.target[batch[place]]) for batch in batches for place in (0, 4))
+        assert all(drawn[target] <= most for target, most in enumerate([2, 1, 1, 1, 3, 2]))
+        seen.update(uses)
+    assert len(seen) == len(of)  # each epoch leaves out others
+    # Completed chunks would make a sixth more steps of an epoch in which most identities have 17 images.
+    of = labels(np.arange(750).repeat(17))
+    whole, completed = (len(epoch(name, of, 16, 4)) for name in ("identity_whole_chunks", "identity_chunks"))
+    assert 180 <= whole <= 187 < 225 <= completed <= 234
+
+
+def test_images_takes_each_image_once():
+    of = labels(np.arange(10).repeat(3))
+    batches = epoch("images", of, 2, 4)
+    assert len(batches) == len(SAMPLERS["images"](of, 2, 4)) == 3
+    assert [len(batch) for batch in batches] == [8, 8, 8]
+    assert len({row for batch in batches for row in batch}) == 24
+
+
 def test_cross_modal_has_aligned_halves():
     of = cross_modal([5, 1, 3, 4, 2], [2, 2, 1, 6, 3])
     batches = epoch("cross_modal", of, 3, 4)
@@ -197,6 +224,7 @@ def test_domain_balanced_with_cameras_takes_images_of_one_camera():
         ("identity", labels([]), 1, 1, "no training images"),
         ("identity", labels([0, 1]), 3, 1, "3 identities .* 2 training identities"),
         ("identity", labels([0, 1]), 0, 4, "empty"),
+        ("images", labels([0, 1, 1]), 2, 2, "2 x 2 images cannot be drawn from 3"),
         ("cross_modal", cross_modal([2, 2, 2], [2, 0, 0]), 1, 1, "2 of 3 .* no infrared image .*1, 2"),
         ("cross_modal_once", cross_modal([0, 2], [2, 2]), 1, 2, "1 of 2 .* no visible image .*0"),
         ("cross_modal_once", cross_modal([2, 2], [2, 2]), 1, 3, "even"),

@@ -141,27 +141,3 @@ def test_a_step_on_an_accelerator_mixes_no_devices_and_never_waits(studies, monk
         loss = pairs.update(method, optimizer, images, targets, 0.1)
         averaging.update(average, method, 0.9)
         assert loss.device.type == "cuda" and len(losses) == 1 and not waits
-
-
-def test_a_model_between_two_has_weights_and_statistics_of_its_own(
-    studies, folder, plan, tmp_path, monkeypatch
-):
-    pairs, _ = studies
-    monkeypatch.setattr(pairs, "SEEN", 3)
-    after = pairs.train(checkpoint.load("small"), folder, tmp_path / "after", plan)
-    path = pairs.between("small", after, 0.75, folder, tmp_path / "between", plan)
-    first, second = checkpoint.load("small").state_dict(), checkpoint.load(after).state_dict()
-    between = checkpoint.load(path).state_dict()
-    for key in (key for key, _ in checkpoint.load(path).named_parameters() if "classifier" not in key):
-        torch.testing.assert_close(between[key], 0.75 * second[key] + 0.25 * first[key], msg=key)
-    # The first layer's statistics are the mean over what it was shown.
-    norm = next(key for key in between if key.endswith("running_mean")).removesuffix(".running_mean")
-    method, shown = checkpoint.load(path).train(), []
-    method.get_submodule(norm).register_forward_hook(
-        lambda layer, maps, result: shown.append(maps[0].mean((0, 2, 3)))
-    )
-    people = pairs.People(folder)
-    with torch.no_grad():
-        for batch in range(3):
-            method.embed(people.batch(plan.steps + batch, plan)[0])
-    torch.testing.assert_close(between[f"{norm}.running_mean"], sum(shown) / 3)

@@ -292,6 +292,34 @@ def test_identities_stay_when_more_tracklets_come_in(tmp_path):
         linking.link(first, other, threshold=0.3)
 
 
+def test_new_identities_are_none_that_an_image_has(monkeypatch):
+    """A gallery holds images and tracklets; its images may have identities of their own."""
+    from crossreid.gallery import Entry
+
+    monkeypatch.setattr(linking, "FREE", 2)
+    first = made_of([("1", "1", 0.0, "red"), ("1", "2", 0.0, "green"), ("1", "3", 0.0, "blue")])
+    with Gallery.create(None, dimension=3, fingerprint="f" * 64) as gallery:
+        images = [Entry(f"image {name}", identity=name) for name in ("1", "2", "02", "4", "anna", "7")]
+        gallery.add(images, np.eye(3)[[0, 0, 1, 1, 2, 2]])
+        assert linking.link(first, gallery, threshold=0.3).identities == ("3", "5", "6")
+        more = made_of([("1", "9", 0.0, "red")], seed=1)
+        assert linking.link(more, gallery, threshold=0.01).identities == ("8",)
+
+
+def test_travel_times_of_cameras_that_are_none_are_told():
+    first = made_of([("1", "1", 0.0, "red"), ("02", "2", 0.0, "green")])
+    with pytest.warns(UserWarning, match="travel times are given for 'door', and no tracklet is of a camera"):
+        linking.link(first, threshold=0.3, travel={("1", "door"): 30.0, ("01", "2"): 30.0})
+
+
+def test_crops_without_a_track_are_told(tmp_path):
+    for name in ("1_7", "1_8"):
+        PILImage.fromarray(np.full((20, 10, 3), 90, np.uint8)).save(tmp_path / f"{name}.png")
+    with pytest.warns(UserWarning, match="2 of 2 images say no track, and each of them becomes a tracklet"):
+        made = of_crops(named([tmp_path], "{camera}_{number}.png"), MeanColour())
+    assert [each.name for each in made.items] == ["image 1", "image 2"]
+
+
 def test_the_commands_make_link_and_write(tmp_path, camera, monkeypatch, capsys):
     text, folder = camera
     monkeypatch.setattr("crossreid.commands.tracklets._embedder", lambda chosen: MeanColour())

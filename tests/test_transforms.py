@@ -6,6 +6,7 @@ from PIL import Image as PILImage
 from crossreid.data import kernels, on_device, transforms
 from crossreid.data.settings import DataConfig, EraseConfig, JitterConfig
 from crossreid.images.resize import fit
+from crossreid.records import UserError
 
 STILL = {"flip": 0, "size": (24, 12)}
 UNIT = {"mean": (0, 0, 0), "std": (1, 1, 1)}
@@ -165,6 +166,19 @@ def test_erase_fills_one_rectangle_within_bounds():
         assert 0.4 < tall / wide < 2.3
         assert (image[1] == 8).sum() == (image[2] == 9).sum() == len(rows)
         assert (image == 0).sum() == 3 * (64 * 32 - len(rows))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "median"), [("height_over_width", 2.125), ("width_over_height", 1 / 2.125), ("logarithmic", 1)]
+)
+def test_the_ratio_of_an_erased_rectangle_is_drawn_as_the_programs_draw_it(ratio, median):
+    erase = EraseConfig(probability=1, area=(0.05, 0.05), aspect=(0.25, 4), ratio=ratio)
+    boxes = [transforms.erase_box(np.random.default_rng(seed), erase, (512, 512)) for seed in range(400)]
+    found = np.array([tall / wide for _, _, tall, wide in boxes])
+    assert 0.24 < found.min() < found.max() < 4.1
+    assert np.median(found) == pytest.approx(median, rel=0.15)
+    with pytest.raises(UserError, match=r"data.erase.ratio .*width_over_height"):
+        EraseConfig(ratio="tall")
 
 
 def test_erase_gives_up_after_its_attempts():

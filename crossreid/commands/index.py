@@ -78,8 +78,7 @@ def run(words: list[str]) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    from crossreid.gallery import Gallery
-    from crossreid.gallery.store import NoGallery
+    from crossreid.gallery.indexing import opened
 
     images = _images(chosen)
     from crossreid.embedder import Embedder
@@ -88,17 +87,12 @@ def _run(chosen: argparse.Namespace) -> None:
     if chosen.ray is None:
         parsing.tell_device(embedder)
     parsing.check_modality(embedder, [chosen.modality])
-    new = False
-    try:
-        gallery = Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint)
-    except NoGallery:
-        gallery = Gallery.create(
-            chosen.gallery,
-            dimension=embedder.dimension,
-            fingerprint=embedder.fingerprint,
-            model=embedder.name,
-        )
-        new = True
+    gallery, new = opened(
+        chosen.gallery,
+        dimension=embedder.dimension,
+        fingerprint=embedder.fingerprint,
+        model=embedder.name,
+    )
     try:
         with gallery:
             if chosen.pattern is not None and chosen.pattern != gallery.pattern:

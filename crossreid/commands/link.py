@@ -54,7 +54,12 @@ def run(words: list[str]) -> None:
     if chosen.gallery is None:
         found = linking.link(made, **how)
     else:
-        with _gallery(chosen.gallery, made) as gallery:
+        from crossreid.gallery.indexing import opened
+
+        gallery, _ = opened(
+            chosen.gallery, dimension=made.vectors.shape[1], fingerprint=made.fingerprint, model=made.model
+        )
+        with gallery:
             found = linking.link(made, gallery, **how)
     if chosen.csv is not None:
         linking.write_csv(chosen.csv, made, found)
@@ -64,15 +69,3 @@ def run(words: list[str]) -> None:
         f"{'1 person' if people == 1 else f'{people} people'}, {found.new} of them new "
         f"(distance below {found.threshold:.4f}: {found.source})"
     )
-
-
-def _gallery(place: str, made):
-    from crossreid.gallery import Gallery
-    from crossreid.gallery.store import NoGallery
-
-    try:
-        return Gallery.open(place, fingerprint=made.fingerprint)
-    except NoGallery:
-        return Gallery.create(
-            place, dimension=made.vectors.shape[1], fingerprint=made.fingerprint, model=made.model
-        )

@@ -50,6 +50,8 @@ class IdentityChunkSampler:
     ``len``.
     """
 
+    complete = True
+
     def __init__(self, labels: Labels, identities: int, instances: int):
         _check(labels, identities, instances)
         self.identities, self.instances = identities, instances
@@ -61,12 +63,49 @@ class IdentityChunkSampler:
         return max(1, chunks // self.identities - 1)
 
     def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
-        chunks = [_chunks(rng, rows, self.instances) for rows in self.rows]
+        chunks = [_chunks(rng, rows, self.instances, self.complete) for rows in self.rows]
         left = np.arange(len(chunks))
         while len(left) >= self.identities:
             chosen = rng.choice(left, self.identities, replace=False)
             yield _flat(chunks[target].pop() for target in chosen)
             left = np.array([target for target in left if chunks[target]], dtype=np.int64)
+
+
+class IdentityWholeChunkSampler(IdentityChunkSampler):
+    """The same without completed chunks (reid-strong-baseline, ReID-Survey, fast-reid, TransReID).
+
+    Images that fill no last chunk are left out of that epoch; only an identity with fewer than K images repeats
+    some.
+    """
+
+    complete = False
+
+    def __len__(self) -> int:
+        chunks = sum(max(len(rows) // self.instances, 1) for rows in self.rows)
+        return max(1, chunks // self.identities)
+
+
+class ImageSampler:
+    """Every image once per epoch in random order, P x K in a batch, whoever they show (deep-person-reid).
+
+    Images that do not fill a last batch are left out of that epoch.
+    """
+
+    def __init__(self, labels: Labels, identities: int, instances: int):
+        _check(labels, identities, instances)
+        self.images, self.batch = len(labels), identities * instances
+        if self.images < self.batch:
+            raise UserError(
+                f"a batch of {identities} x {instances} images cannot be drawn from {self.images}: choose a smaller "
+                "product of identities and instances"
+            )
+
+    def __len__(self) -> int:
+        return self.images // self.batch
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        order = rng.permutation(self.images)[: len(self) * self.batch]
+        yield from order.reshape(-1, self.batch).tolist()
 
 
 class CrossModalSampler:
@@ -190,6 +229,8 @@ class DomainBalancedSampler:
 SAMPLERS: dict[str, Callable[[Labels, int, int], Sampler]] = {
     "identity": IdentitySampler,
     "identity_chunks": IdentityChunkSampler,
+    "identity_whole_chunks": IdentityWholeChunkSampler,
+    "images": ImageSampler,
     "cross_modal": CrossModalSampler,
     "cross_modal_once": CrossModalOnceSampler,
     "domain_balanced": DomainBalancedSampler,
@@ -243,12 +284,14 @@ def _draw(rng: np.random.Generator, rows: np.ndarray, count: int) -> np.ndarray:
     return rng.choice(rows, count, replace=len(rows) < count)
 
 
-def _chunks(rng: np.random.Generator, rows: np.ndarray, size: int) -> list[np.ndarray]:
-    """Shuffled ``rows`` cut into pieces of ``size``, completed by repeats."""
+def _chunks(rng: np.random.Generator, rows: np.ndarray, size: int, complete: bool = True) -> list[np.ndarray]:
+    """Shuffled ``rows`` cut into pieces of ``size``; the last one completed by repeats, or left out."""
     if len(rows) < size:
         return [rng.choice(rows, size, replace=True)]
     shuffled = rng.permutation(rows)
-    lacking = math.ceil(len(rows) / size) * size - len(rows)
+    if not complete:
+        shuffled = shuffled[: len(rows) // size * size]
+    lacking = math.ceil(len(shuffled) / size) * size - len(shuffled)
     if lacking:
         shuffled = np.concatenate([shuffled, rng.choice(rows, lacking, replace=False)])
     return list(shuffled.reshape(-1, size))

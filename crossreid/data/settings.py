@@ -11,6 +11,7 @@ from crossreid.images.resize import FILTERS
 from crossreid.records import UserError, check_choice
 
 INTERPOLATIONS = tuple(FILTERS)
+RATIOS = ("height_over_width", "width_over_height", "logarithmic")
 
 
 @dataclass
@@ -18,11 +19,11 @@ class LoaderConfig:
     """One named stream of batches.
 
     Args:
-        sampler: How batches are put together: identity, identity_chunks, cross_modal, cross_modal_once or
-            domain_balanced.
+        sampler: How batches are put together: identity, identity_chunks, identity_whole_chunks, images, cross_modal,
+            cross_modal_once or domain_balanced.
         identities: Identities in a batch (P).
         instances: Images of each identity in a batch (K); of each identity and modality for cross_modal, of
-            both modalities together for cross_modal_once.
+            both modalities together for cross_modal_once. For images, P x K is the batch.
     """
 
     sampler: str = "identity"
@@ -67,7 +68,9 @@ class EraseConfig:
     Args:
         probability: Share of images with an erased rectangle.
         area: Smallest and largest area of the rectangle, as a share of the image.
-        aspect: Smallest and largest height over width of the rectangle.
+        aspect: Smallest and largest value of its ratio of sides.
+        ratio: Which that is, drawn evenly between the two: height_over_width (Zhong et al.), width_over_height
+            (MindSpore), or logarithmic, the logarithm of the first (torchvision, timm).
         fill: Value of each channel inside the rectangle, in units of the normalised image (0 is the mean
             colour).
         attempts: How often a rectangle is drawn before an image is left whole because none fits.
@@ -76,6 +79,7 @@ class EraseConfig:
     probability: float = 0.5
     area: tuple[float, float] = (0.02, 0.4)
     aspect: tuple[float, float] = (0.3, 3.33)
+    ratio: str = "height_over_width"
     fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
     attempts: int = 100
 
@@ -93,6 +97,7 @@ class EraseConfig:
             raise UserError(
                 f"aspect is {self.aspect}: expected two ratios, smaller first, such as (0.3, 3.33)"
             )
+        check_choice("data.erase.ratio", self.ratio, RATIOS)
         if len(self.fill) != 3:
             raise UserError(f"fill is {self.fill}: expected three numbers, one for each colour channel")
 

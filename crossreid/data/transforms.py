@@ -120,15 +120,21 @@ def jitter_amounts(rng: np.random.Generator, config) -> tuple[tuple[float, ...],
 def erase_box(rng: np.random.Generator, config, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """(top, left, height, width) of the rectangle to erase, or None (Zhong et al. 2020).
 
-    Its area is a uniform share of the image and its height over width uniform in ``config.aspect``; a
-    rectangle that does not fit is drawn anew, ``config.attempts`` times in all.
+    Its area is a uniform share of the image and ``config.ratio`` uniform in ``config.aspect``; a rectangle that
+    does not fit is drawn anew, ``config.attempts`` times in all.
     """
     if rng.random() >= config.probability:
         return None
     height, width = size
     for _ in range(config.attempts):
         area = rng.uniform(*config.area) * height * width
-        aspect = rng.uniform(*config.aspect)
+        if config.ratio == "logarithmic":
+            low, high = config.aspect
+            aspect = math.exp(rng.uniform(math.log(low), math.log(high)))
+        else:
+            aspect = rng.uniform(*config.aspect)
+        if config.ratio == "width_over_height":
+            aspect = 1 / aspect
         tall, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < tall < height and 0 < wide < width:
             return int(rng.integers(0, height - tall + 1)), int(rng.integers(0, width - wide + 1)), tall, wide

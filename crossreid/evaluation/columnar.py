@@ -105,10 +105,7 @@ def columnar(path: Path) -> dict[str, np.ndarray]:
                 if name in _COLUMNS:
                     some = [text_of(value) for value in values_of(batch.column(name))]
                     if (longest := max(map(len, some))) > _LONGEST:
-                        raise UserError(
-                            f"{where}: a text in the column {name} has {longest} characters, where at most {_LONGEST} "
-                            "were expected: shorten it, or leave the column out"
-                        )
+                        raise _too_long(where, name, longest)
                     texts.setdefault(name, []).extend(some)
         if "vectors" not in arrays:
             raise UserError(f"{path} holds no vectors: {expected}")
@@ -196,17 +193,32 @@ def _lance(path: Path, expected: str) -> tuple[Mapping, int, Batches]:
         names = [name for name in rows.schema.names if name in (*_COLUMNS, "vectors", "stripes")]
         for name in {"vectors", "stripes"}.intersection(names):
             kind = rows.schema.field(name).type
-            # How long others are is only known when they are in memory.
+            length = kind.list_size if types.is_fixed_size_list(kind) else 0
             if types.is_list(kind) or types.is_large_list(kind):
-                raise UserError(
-                    f"{path}: the column {name} is of the type {kind}, whose lists may be of any length: expected "
-                    "lists of one length (fixed_size_list), as LanceDB writes vectors"
-                )
-            if types.is_fixed_size_list(kind):
-                size = _NUMBER * kind.list_size * min(count, _TOGETHER)
-                memory.require(size, f"{min(count, _TOGETHER)} rows of the {name} of {path}", expected)
+                length = lance.length_of_lists(rows, name)
+                if not length and count:
+                    raise _not_of_one_length(path, name)
+            size = _NUMBER * length * min(count, _TOGETHER)
+            memory.require(size, f"{min(count, _TOGETHER)} rows of the {name} of {path}", expected)
+        # In UTF-8 a character takes at most four bytes.
+        if long := lance.long_text(rows, [name for name in names if name in _COLUMNS], 4 * _LONGEST):
+            raise _too_long(path, long, f"more than {_LONGEST}")
         found = rows.search().select(names).to_batches(_TOGETHER) if names else iter(())
     return known, count, ((path, batch) for batch in found)
+
+
+def _not_of_one_length(where: object, name: str) -> UserError:
+    return UserError(
+        f"{where}: the {name} are missing in some rows, or are not of one length: embed the images again, or leave out "
+        "rows without them"
+    )
+
+
+def _too_long(where: object, name: str, length: object) -> UserError:
+    return UserError(
+        f"{where}: a text in the column {name} has {length} characters, where at most {_LONGEST} were expected: "
+        "shorten it, or leave the column out"
+    )
 
 
 def _numbers(where: object, name: str, column: Array) -> np.ndarray:
@@ -229,10 +241,7 @@ def _numbers(where: object, name: str, column: Array) -> np.ndarray:
         or (lengths != lengths[0]).any()
         or not lengths[0]
     ):
-        raise UserError(
-            f"{where}: the {name} are missing in some rows, or are not of one length: embed the images again, or leave "
-            "out rows without them"
-        )
+        raise _not_of_one_length(where, name)
     return flat.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(len(column), -1)
 
 

@@ -29,7 +29,7 @@ from crossreid.export.comparison import BATCHES, TOLERANCE, difference, recorded
 from crossreid.export.description import DESCRIPTION, FORMAT
 from crossreid.export.running import graph_values, onnx_run, open_session, run_graph
 from crossreid.export.using import SUFFIXES, Exported
-from crossreid.files import check_folder, write_json
+from crossreid.files import Unwritable, check_folder, write_json
 from crossreid.ops import degenerate
 from crossreid.records import MODALITIES, UserError, pip_install
 
@@ -116,6 +116,10 @@ def export(
             os.replace(out, before)
         os.replace(temporary, out)
         shutil.rmtree(before, ignore_errors=True)
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        raise Unwritable(out, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for entry in description["files"].values():

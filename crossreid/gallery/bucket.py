@@ -24,7 +24,7 @@ from crossreid.gallery.entries import Entry, Filter
 from crossreid.gallery.lance_rows import again, connector, expression, rows_table, schema
 from crossreid.gallery.lance_table import TableStore, cells
 from crossreid.gallery.sentences import in_sentences, speaking
-from crossreid.gallery.store import Metadata, NoGallery, Row, metadata_from
+from crossreid.gallery.store import Existing, Metadata, NoGallery, Row, metadata_from
 from crossreid.records import UserError, counted
 
 TABLE, FACTS = "entries", "facts"
@@ -54,9 +54,7 @@ class BucketStore(TableStore):
             except ValueError as error:
                 if "already exists" not in str(error):
                     raise
-                raise UserError(
-                    f"{place} holds a gallery already: open it, or name another folder"
-                ) from error
+                raise Existing(f"{place} holds a gallery already: open it, or name another folder") from error
             return cls(place, database, facts, metadata.dimension)
 
     @classmethod

@@ -88,7 +88,7 @@ class Filter:
         for name in ("since", "until", "expired"):
             _moment(getattr(self, name), f"{name} of a filter")
         _by_name(self.columns, "a filter")
-        if empty := [name for name, value in self.columns.items() if value == ()]:
+        if empty := [name for name, value in self.columns.items() if isinstance(value, tuple) and not value]:
             raise UserError(f"column {empty[0]} of a filter has no value: expected one, or a tuple of some")
         for name, value in self.columns.items():
             for each in value if isinstance(value, tuple) else (value,):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from crossreid.files import as_path
+from crossreid.files import as_path, is_address
 from crossreid.gallery.entries import Entry, Filter, Hit, Info, Value, checked
 from crossreid.gallery.memory import MemoryStore
 from crossreid.gallery.store import Metadata, Row, Store
@@ -191,8 +191,9 @@ class Gallery:
         """The entry of that key."""
         return next(iter(self._store.select(Filter(keys=(key,)), 0, 1)), None)
 
-    def known(self, keys: Sequence[str]) -> set[str]:
+    def known(self, keys: Iterable[str]) -> set[str]:
         """Those of the keys that are in the gallery."""
+        keys = list(keys)
         return {
             entry.key
             for start in range(0, len(keys), PAGE)
@@ -203,9 +204,9 @@ class Gallery:
         """The unit vector (D,) float32 of that key."""
         return self._store.vectors([key]).get(key)
 
-    def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    def vectors(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
         """The unit vectors (D,) float32 of those keys that are there."""
-        return self._store.vectors(keys)
+        return self._store.vectors(list(keys))
 
     def image(self, key: str) -> bytes | None:
         """The small image that was added with that key."""
@@ -271,7 +272,13 @@ class Gallery:
         random = np.random.default_rng(0)
         starts = random.integers(0, max(1, rows - 9), max(1, queries // 10))
         keys = {entry.key for start in starts for entry in self._store.select(EVERYTHING, int(start), 10)}
-        vectors = np.stack(list(self._store.vectors(sorted(keys)).values()))
+        # Of the entries that were counted another process may have deleted some, or all.
+        if not (known := self._store.vectors(sorted(keys))):
+            raise UserError(
+                f"the gallery {self._store.where or 'in memory'} was emptied while its index was built: add entries "
+                "first"
+            )
+        vectors = np.stack(list(known.values()))
         noise = random.standard_normal(vectors.shape).astype(np.float32)
         vectors, _ = _unit(vectors + noise * (0.3 / np.sqrt(vectors.shape[1])))
         recall = self._recall(vectors, top, EVERYTHING)
@@ -429,6 +436,11 @@ def _kind(where: str | os.PathLike):
         from crossreid.gallery.bucket import BucketStore
 
         return BucketStore, where
+    if isinstance(where, str) and is_address(where):
+        raise UserError(
+            f"{where} is no place for a gallery: expected a folder of this computer, a folder of a bucket "
+            f"({', '.join(SCHEMES)} in small letters), or milvus: and the address of a server or a file"
+        )
     from crossreid.gallery.lance import LanceStore
 
     return LanceStore, as_path(where, "a gallery").expanduser()

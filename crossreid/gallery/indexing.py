@@ -20,6 +20,7 @@ from crossreid.data.modality import with_modalities
 from crossreid.files import legible
 from crossreid.gallery.entries import EDGES, Entry, checked
 from crossreid.gallery.gallery import Gallery
+from crossreid.gallery.store import Existing, NoGallery
 from crossreid.images import labels, listing
 from crossreid.images.decode import content_key
 from crossreid.images.reading import ahead, bar, batches, cut
@@ -49,6 +50,18 @@ class Filled:
     known: int
     bad: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
+
+
+def opened(place: str, *, dimension: int, fingerprint: str, model: str) -> tuple[Gallery, bool]:
+    """The gallery at a place, and whether it was made just now; any number of processes may ask for it at once. Raises
+    UserError where it is of another model."""
+    try:
+        return Gallery.open(place, fingerprint=fingerprint), False
+    except NoGallery:
+        try:
+            return Gallery.create(place, dimension=dimension, fingerprint=fingerprint, model=model), True
+        except Existing:  # since another process has made it
+            return Gallery.open(place, fingerprint=fingerprint), False
 
 
 def listed(

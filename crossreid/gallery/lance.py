@@ -40,7 +40,7 @@ from crossreid.gallery.lance_rows import (
 from crossreid.gallery.lance_table import BLOCK, TableStore
 from crossreid.gallery.manifest import Fragment
 from crossreid.gallery.sentences import in_sentences, sentence
-from crossreid.gallery.store import Metadata, NoGallery, Row, metadata_from
+from crossreid.gallery.store import Existing, Metadata, NoGallery, Row, metadata_from
 from crossreid.records import UserError
 
 FACTS, TABLE, LOCK = "gallery.json", "entries", "lock"
@@ -63,7 +63,9 @@ class LanceStore(TableStore):
     def create(cls, folder: Path, metadata: Metadata) -> LanceStore:
         connect = connector()
         _refuse_existing(folder)
-        others = sorted(set(os.listdir(folder)) - {f"{TABLE}.lance", FLAT, LOCK}) if folder.is_dir() else []
+        others = sorted(set(_names(folder)) - {f"{TABLE}.lance", FLAT, LOCK})
+        # Another process may just be making it.
+        others = [name for name in others if not name.startswith(f".{FACTS}.")]
         if others:
             raise UserError(
                 f"{folder} holds {others[0]} and is not a gallery: give a folder that is empty or does not exist"
@@ -286,7 +288,7 @@ class LanceStore(TableStore):
 
 def _refuse_existing(folder: Path) -> None:
     if (folder / FACTS).exists():
-        raise UserError(f"{folder} holds a gallery already: open it, or give a folder that is empty")
+        raise Existing(f"{folder} holds a gallery already: open it, or give a folder that is empty")
 
 
 def _read_metadata(folder: Path) -> Metadata:

@@ -29,6 +29,7 @@ from crossreid.gallery.comparing import FEW, compare, probes
 from crossreid.gallery.entries import Entry, Filter, age, tags
 from crossreid.gallery.nearest import Nearest
 from crossreid.gallery.store import (
+    Existing,
     Metadata,
     NoAnswer,
     NoGallery,
@@ -67,7 +68,7 @@ class MilvusStore:
         store = cls(place, *_connect(place))
         try:
             if store._stored_facts() is not None:
-                raise UserError(
+                raise Existing(
                     f"{store.where} holds a gallery already: open it, or name another collection behind a '#'"
                 )
             store._create(metadata)

@@ -22,6 +22,10 @@ class NoGallery(UserError):
     """There is nothing at a place that could be opened."""
 
 
+class Existing(UserError):
+    """There is a gallery already where one was to be made."""
+
+
 class NoAnswer(UserError):
     """What keeps a gallery does not answer, and may again later."""
 

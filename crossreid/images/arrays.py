@@ -28,6 +28,8 @@ def checked(source) -> np.ndarray:
     Raises UserError for anything else.
     """
     array = _from_tensor(source) if is_tensor(source) else source
+    # As readers of TIFF give them; others are as they are.
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     grey = array.ndim == 2 and array.dtype in (np.uint8, np.uint16)
@@ -73,7 +75,9 @@ def grey16(values: np.ndarray) -> np.ndarray:
 
 
 def _from_tensor(tensor) -> np.ndarray:
-    array = tensor.detach().cpu().numpy()
+    values = tensor.detach().cpu()
+    # NumPy knows no bfloat16.
+    array = (values.float() if values.is_floating_point() else values).numpy()
     if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
         array = array.transpose(1, 2, 0)
     if np.issubdtype(array.dtype, np.floating):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from crossreid.files import is_address, understood
@@ -12,6 +13,8 @@ from crossreid.records import UserError, pip_install
 SUFFIX = ".lance"
 # What LanceDB calls the column of row ids, which stay when other rows are deleted.
 ROW = "_rowid"
+# So many rows are looked at together for how long they are: a small data set can hold any number of equal long ones.
+_FEW = 16
 
 
 def opened(path: Path):
@@ -42,6 +45,35 @@ def holds_images(path: Path) -> bool:
         return False
     names = opened(path).schema.names
     return "image" in names and "path" not in [name.lower() for name in names]
+
+
+def long_text(rows, names: Sequence[str], limit: int) -> str | None:
+    """The first of these columns of an opened data set in which a text has more than ``limit`` bytes; a few rows are in
+    memory at a time."""
+    from lancedb.expr import col, func
+    from pyarrow import types
+
+    for name in names:
+        kind = rows.schema.field(name).type
+        texts = types.is_string(kind) or types.is_large_string(kind)
+        if texts and _any(rows, name, func("octet_length", col(name)) > limit):
+            return name
+    return None
+
+
+def length_of_lists(rows, name: str) -> int | None:
+    """How many items each list of this column of an opened data set has; None where some have others, or none. A few
+    rows are in memory at a time."""
+    items = f"array_length(`{name}`)"
+    first = rows.search().select({"items": items}).limit(1).to_list()
+    length = first[0]["items"] if first else None
+    return None if length is None or _any(rows, name, f"{items} IS NULL OR {items} <> {length}") else length
+
+
+def _any(rows, name: str, condition) -> bool:
+    """Whether some row meets a condition on this column."""
+    query = rows.search().where(condition).select([name]).limit(1)
+    return any(len(batch) for batch in query.to_batches(batch_size=_FEW))
 
 
 def content(path: Path, row: int) -> bytes:

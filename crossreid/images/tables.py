@@ -19,6 +19,8 @@ KNOWN = ("path", "identity", "camera", "modality", "split", "time", *BOX_COLUMNS
 SUFFIXES = (".csv", ".tsv", ".parquet", lance.SUFFIX)
 # Bytes that an image of a table takes at least: a small Parquet file can hold any number of equal rows.
 ROW = 1000
+# Bytes of a text in a Lance data set, about as many as a field of a CSV file may have.
+LONGEST = 2**17
 # Stores of objects to which a line of a table may lead, wherever the table lies.
 STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss")
 # What is told by fields of an image is not repeated as text.
@@ -157,7 +159,18 @@ def _batches(table: Path) -> Iterator:
         return
     with files.understood(table, f"{expected}, and a folder that Lance wrote"):
         rows = lance.opened(table)
-        yield from rows.search().select(told(rows.schema)).with_row_id(lance.holds_images(table)).to_batches()
+        names = told(rows.schema)
+        if long := lance.long_text(rows, names, LONGEST):
+            raise UserError(
+                f"{table}: a text in the column {long} has more than {LONGEST} bytes: shorten it, or leave the "
+                "column out"
+            )
+        count = rows.count_rows()
+        what = f"the {count} rows of {table}"
+        memory.require(count * ROW, what, "divide the table")
+        for batch in rows.search().select(names).with_row_id(lance.holds_images(table)).to_batches():
+            memory.require(batch.nbytes, what, "divide the table")
+            yield batch
 
 
 def unpacked(metadata, names: Collection[str]) -> int:

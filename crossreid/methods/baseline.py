@@ -111,6 +111,10 @@ class Baseline(Method):
             )
             width = config.embedding
         self.neck = neck(width) if config.neck else None
+        # New layers start as the programs' do, of which fast-reid has values of its own.
+        fastreid = config.variant == "fastreid"
+        if self.neck is not None:
+            nn.init.normal_(self.neck.weight, 1.0, 0.02 if fastreid else 0.0)
         # The centers start as reid-strong-baseline's do.
         self.centers = None
         if any(loss.takes("centers") for loss in self.losses):
@@ -120,7 +124,7 @@ class Baseline(Method):
             self.classifier = nn.Identity()
         elif config.classifier == "linear":
             self.classifier = nn.Linear(width, classes, bias=not config.neck)
-            nn.init.normal_(self.classifier.weight, 0.0, 0.001 if config.neck else 0.01)
+            nn.init.normal_(self.classifier.weight, 0.0, 0.001 if config.neck and not fastreid else 0.01)
         else:
             margin = (config.classifier_margin, config.classifier_scale)
             self.classifier = CLASSIFIERS[config.classifier](width, classes, *margin)

@@ -256,8 +256,7 @@ class MetaBIN(Method):
             )
 
     def check_batch(self, phase: str, labels) -> None:
-        """The triplet losses compare identities, on either side of every split of the domains; the shuffle loss those
-        of one domain."""
+        """The triplet losses compare identities, on either side of every split of the domains."""
         if phase != "meta":
             if self._has("triplet", phase):
                 check_identities(labels.target)
@@ -267,17 +266,12 @@ class MetaBIN(Method):
         if len(found) <= train:
             raise UserError(_too_few_domains(len(found), train))
         for side, domains in (("train", train), ("test", len(found) - train)):
-            fewest = sum(sorted(found)[:domains])
-            if self._has("triplet", f"meta_{side}") and fewest < 2:
-                lack = f"meta-{side} may get one identity alone, and its triplet loss compares two or more"
-            elif self._has("shuffle", f"meta_{side}") and max(found) < 2:
-                lack = f"the shuffle loss of meta-{side} compares identities of one domain, and would always be 0"
-            else:
-                continue
-            raise UserError(
-                f"a meta batch has {sum(found)} identities of {len(found)} domains: {lack}. Set "
-                f"data.loaders.meta.identities to {2 * len(found)} or more"
-            )
+            if self._has("triplet", f"meta_{side}") and sum(sorted(found)[:domains]) < 2:
+                raise UserError(
+                    f"a meta batch has {sum(found)} identities of {len(found)} domains: meta-{side} may get one "
+                    "identity alone, and its triplet loss compares two or more. Set data.loaders.meta.identities to "
+                    f"{2 * len(found)} or more"
+                )
 
     def _has(self, loss: str, phase: str) -> bool:
         return any(each.name == loss for each in self.losses[phase])

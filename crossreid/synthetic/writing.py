@@ -132,6 +132,9 @@ def encode(
     suffix = image.path.rpartition(".")[2]
     if suffix in ("jpg", "jpeg"):
         Image.fromarray(pixels).save(stream, "JPEG", quality=what.quality)
+    elif suffix == "png":
+        # At the usual level, 6, an eighth fewer bytes take nearly three times as long.
+        Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
     else:
-        Image.fromarray(pixels).save(stream, {"png": "PNG", "bmp": "BMP"}[suffix])
+        Image.fromarray(pixels).save(stream, "BMP")
     return stream.getvalue()
