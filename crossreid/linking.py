@@ -165,7 +165,8 @@ def _free(names: Sequence[str], gallery: Gallery | None) -> Iterator[str]:
     """Numbers above these names that no image in the gallery has as its identity either."""
     number = 1 + max((number for name in names if (number := whole_number(name)) is not None), default=0)
     while True:
-        some, taken, start = [str(number + at) for at in range(FREE)], set(), 0
+        some, start = [str(number + at) for at in range(FREE)], 0
+        taken: set[str | None] = set()
         while gallery is not None and (entries := gallery.entries(Filter(identities=some), start, PAGE)):
             start += len(entries)
             taken.update(entry.identity for entry in entries)

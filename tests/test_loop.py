@@ -79,11 +79,11 @@ def identical(one, other):
 
 @pytest.mark.parametrize("name", SKETCHES)
 def test_a_run_stopped_inside_an_epoch_continues_bit_for_bit(name):
-    whole, lines, _ = run(name)
-    _, before, saved = run(name, stop_after=7)
+    whole, lines, _ = run(name, log_every=4)
+    _, before, saved = run(name, stop_after=7, log_every=4)
     weights, training = saved["last.pt"]
     assert (training["epoch"], training["iteration"]) == (1, 2)
-    resumed, after, _ = run(name, resume=training, weights=weights)
+    resumed, after, _ = run(name, resume=training, weights=weights, log_every=4)
     identical(whole, resumed)
     assert [line["losses"] for line in lines] == [line["losses"] for line in before + after]
 

@@ -64,6 +64,79 @@ def test_a_settings_file_names_a_backbone_a_loss_and_a_sampler(folder):
         checkpoint.build("baseline", settings.method | config_, 4)
 
 
+ODD = """
+class Odd:
+    def __init__(self, labels, identities, instances):
+        self.images = len(labels)
+    def __len__(self):
+        return 2
+class Empty(Odd):
+    def epoch(self, rng):
+        return iter(())
+class Beyond(Odd):
+    def epoch(self, rng):
+        yield [0, self.images]
+class Nested(Odd):
+    def epoch(self, rng):
+        yield [[0], [1]]
+class Later(Odd):
+    asked = 0
+    def epoch(self, rng):
+        self.asked += 1
+        return iter([[0]] * (self.asked < 3))
+class NoLength:
+    def __init__(self, labels, identities, instances): ...
+    def epoch(self, rng):
+        yield [0]
+def nothing(image, rng): ...
+def each(features):
+    return features.mean(1)
+def number(targets):
+    return 1.0
+def misspelt(featurs):
+    return featurs.mean()
+class NoChannels(__import__("torch").nn.Identity): ...
+"""
+
+
+def test_a_part_that_gives_nothing_of_use_is_explained(folder):
+    (folder / "own_parts.py").write_text(ODD, encoding="utf-8")
+    outside.load_module("own_parts")
+    zeros = np.zeros(8, np.int64)
+
+    def loader(name):
+        path = PILImage.new("RGB", (8, 16))
+        path.save(folder / "0.png")
+        settings = data.loading.DataConfig(workers=0, size=(16, 8))
+        choice = data.loading.LoaderConfig(sampler=f"own_parts:{name}")
+        images = [Image(folder / "0.png")] * 8
+        return Loader(images, Labels(zeros, zeros, zeros, zeros), choice, settings, seed=1)
+
+    for name, words in (
+        ("Empty", "gives no batch in an epoch"),
+        ("Beyond", r"indices of the 8 training images, from 0 to 7: \[0, 8\]"),
+        ("Nested", "not a list of indices"),
+        ("NoLength", "has no __len__: expected a class"),
+    ):
+        with pytest.raises(UserError, match=words):
+            loader(name)
+    later = loader("Later")  # which the check asked for once
+    next(later)
+    with pytest.raises(UserError, match="gives no batch"):
+        next(later)
+    with pytest.raises(UserError, match="own_parts:nothing with no options makes NoneType of an image"):
+        augmentations.chosen(["own_parts:nothing"])
+    for name, words in (
+        ("each", r"gives a tensor of shape \(4,\): expected one number"),
+        ("number", "gives float: expected one number"),
+        ("misspelt", "'featurs'; of the batch a loss gets logits, features, targets"),
+    ):
+        with pytest.raises(UserError, match=words):
+            checkpoint.build("baseline", {"backbone": "tiny", "losses": [f"own_parts:{name}"]}, 4)
+    with pytest.raises(UserError, match="own_parts:NoChannels has no number of channels"):
+        checkpoint.build("baseline", {"backbone": "own_parts:NoChannels", "pretrained": None}, 4)
+
+
 def test_a_settings_file_names_transforms(folder):
     settings = config.load(folder / "own.yaml")
     # Workers get them pickled, and import by that what only this process was told.

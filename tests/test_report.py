@@ -738,7 +738,8 @@ def test_runs_that_differ_in_the_seed_alone_are_averaged(tmp_path):
     assert [len(each.runs) for each in groups.grouped(runs.read_all([folders[0], folders[0]]))] == [1, 1]
     apart = groups.grouped(runs.read_all([folders[0], folders[3]]))
     assert [each.name for each in apart] == ["agw-0", "ddag-0"]
-    assert len(groups.grouped(runs.read_all(folders), "method.name")) == 3
+    by_method = groups.grouped(runs.read_all(folders), "method.name")
+    assert [each.name for each in by_method] == ["agw, seed 0", "agw, seed 1", "agw, seed 2"]
     with pytest.raises(UserError, match=r"--group-by sed: no run has such a setting .did you mean 'seed'"):
         groups.grouped(runs.read_all(folders), "sed")
 

@@ -12,6 +12,7 @@ examples:
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 from crossreid import outside
@@ -22,7 +23,7 @@ from crossreid.records import UserError
 
 def run(words: list[str]) -> None:
     parser = parsing.parser("data", __doc__)
-    acts = parser.add_subparsers(dest="act", required=True, metavar="list|check|make|prepare|shards|index")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="|".join(ACTS))
     acts.add_parser("list", help="what is known of each data set, and where to apply for it")
     check = acts.add_parser("check", help="compare a copy on disk with what is known of the data set")
     make = acts.add_parser("make", help="write a synthetic copy in the data set's own layout")
@@ -71,59 +72,75 @@ def run(words: list[str]) -> None:
     if "root" in chosen:
         outside.load_all(chosen.name)
         chosen.root = place(chosen.root)
-    if chosen.act == "list":
-        from crossreid.data import describe
+    ACTS[chosen.act](chosen, settings)
 
-        print(describe())
-    elif chosen.act == "check":
-        from crossreid.data import check as compare
-        from crossreid.data import get
 
-        findings = compare(chosen.name, chosen.root, **settings)
-        for finding in findings:
-            print(finding.text if finding.severity == "note" else f"{finding.severity}: {finding.text}")
-        if any(finding.severity == "error" for finding in findings):
-            if (
-                not get(chosen.name).expected
-                or is_address(chosen.root)
-                or not chosen.root.expanduser().exists()
-            ):
-                raise UserError(f"{chosen.name} in {chosen.root} cannot be used as it is; see above.")
-            raise UserError(
-                f"the copy of {chosen.name} in {chosen.root} is not complete or not as handed out; see above. "
-                "(A synthetic copy never has the counts of the real one, and is usable all the same.)"
-            )
-        warned = any(finding.severity == "warning" for finding in findings)
-        print(f"{chosen.name} in {chosen.root}: " + ("usable, see the warnings" if warned else "complete"))
-    elif chosen.act == "make":
-        from crossreid.synthetic import write
+def _list(chosen: Namespace, settings: dict) -> None:
+    from crossreid.data import describe
 
-        options = {"identities": chosen.identities, "seed": chosen.seed, "jitter": chosen.jitter}
-        if chosen.images is not None:
-            options["images"] = chosen.images
-        print(f"wrote {write(chosen.name, chosen.root, workers=chosen.workers, **options)}")
-    elif chosen.act == "shards":
-        from crossreid.data import read
-        from crossreid.data.shards import write as write_shards
+    print(describe())
 
-        splits = read(chosen.name, chosen.root, **settings)
-        table = write_shards(splits, Path(chosen.out), round(chosen.size * 1e6))
-        print(f"wrote {table}\nTrain from it with --data.name csv --data.roots.csv {table}")
-    elif chosen.act == "index":
-        from crossreid.data.shards import TABLE
-        from crossreid.data.shards import index as list_shards
 
-        beside = chosen.places[0]
-        if chosen.out is None and not Path(beside).is_dir():
-            raise UserError(f"{beside} is no folder of this computer: say with --out where the table goes")
-        print(f"wrote {list_shards(chosen.places, chosen.out or Path(beside) / TABLE)}")
-    else:
-        from crossreid.data.prepare import prepare as decode
+def _check(chosen: Namespace, settings: dict) -> None:
+    from crossreid.data import check, get
 
-        size = tuple(chosen.size)
-        made = decode(chosen.name, chosen.root, size=size, interpolation=chosen.interpolation, **settings)
-        print(
-            f"wrote {made}\nTrain from it with --data.prepared true --data.size '[{size[0]}, {size[1]}]'",
-            end="",
+    findings = check(chosen.name, chosen.root, **settings)
+    for finding in findings:
+        print(finding.text if finding.severity == "note" else f"{finding.severity}: {finding.text}")
+    found = {finding.severity for finding in findings}
+    if "error" in found:
+        if not get(chosen.name).expected or is_address(chosen.root) or not chosen.root.expanduser().exists():
+            raise UserError(f"{chosen.name} in {chosen.root} cannot be used as it is; see above.")
+        raise UserError(
+            f"the copy of {chosen.name} in {chosen.root} is not complete or not as handed out; see above. "
+            "(A synthetic copy never has the counts of the real one, and is usable all the same.)"
         )
-        print(f" --data.interpolation {chosen.interpolation}" if chosen.interpolation else "")
+    print(
+        f"{chosen.name} in {chosen.root}: {'usable, see the warnings' if 'warning' in found else 'complete'}"
+    )
+
+
+def _make(chosen: Namespace, settings: dict) -> None:
+    from crossreid.synthetic import write
+
+    options = {name: vars(chosen)[name] for name in ("identities", "seed", "images", "jitter", "workers")}
+    print(f"wrote {write(chosen.name, chosen.root, **options)}")
+
+
+def _prepare(chosen: Namespace, settings: dict) -> None:
+    from crossreid.data.prepare import prepare
+
+    size = tuple(chosen.size)
+    made = prepare(chosen.name, chosen.root, size=size, interpolation=chosen.interpolation, **settings)
+    filtered = f" --data.interpolation {chosen.interpolation}" if chosen.interpolation else ""
+    print(
+        f"wrote {made}\nTrain from it with --data.prepared true --data.size '[{size[0]}, {size[1]}]'{filtered}"
+    )
+
+
+def _shards(chosen: Namespace, settings: dict) -> None:
+    from crossreid.data import read
+    from crossreid.data.shards import write
+
+    splits = read(chosen.name, chosen.root, **settings)
+    table = write(splits, Path(chosen.out), round(chosen.size * 1e6))
+    print(f"wrote {table}\nTrain from it with --data.name csv --data.roots.csv {table}")
+
+
+def _index(chosen: Namespace, settings: dict) -> None:
+    from crossreid.data.shards import TABLE, index
+
+    beside = chosen.places[0]
+    if chosen.out is None and not Path(beside).is_dir():
+        raise UserError(f"{beside} is no folder of this computer: say with --out where the table goes")
+    print(f"wrote {index(chosen.places, chosen.out or Path(beside) / TABLE)}")
+
+
+ACTS = {
+    "list": _list,
+    "check": _check,
+    "make": _make,
+    "prepare": _prepare,
+    "shards": _shards,
+    "index": _index,
+}

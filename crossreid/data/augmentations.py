@@ -235,10 +235,12 @@ def _from_elsewhere(name: Any, options: dict[str, Any]) -> Callable:
             "it takes, and choose one that changes single images of bytes"
         ) from error
     for each in tried:
-        whole = each.dtype == np.uint8 and each.ndim == 3 and each.shape[2] == 3
+        array = isinstance(each, np.ndarray)
+        whole = array and each.dtype == np.uint8 and each.ndim == 3 and each.shape[2] == 3
         if not whole or ("batch" in _taken(change) and each.shape != image.shape):
+            made = f"{each.dtype} of shape {each.shape}" if array else type(each).__name__
             raise UserError(
-                f"{given} makes {each.dtype} of shape {each.shape} of an image: expected bytes of three channels, and "
+                f"{given} makes {made} of an image: expected bytes of three channels, and "
                 "the same size where it takes the batch; images are resized and normalised elsewhere"
             )
     return change

@@ -7,6 +7,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from crossreid.records import MODALITIES, Batch, Image, Labels, UserError, coded
 
 # Keeps apart the random numbers of sampler epochs, of augmentations and of stand-ins for broken files.
 _EPOCH, _AUGMENT, _REPLACE = range(3)
+_NO_BATCHES = "it gives no batch in an epoch: expected its epoch(rng) to yield lists of indices of images"
 
 
 def training_set(config: DataConfig) -> tuple[list[Image], Labels, list[tuple[int, int]], list[Image] | None]:
@@ -94,6 +96,8 @@ class Loader:
         make = outside.chosen("data.loaders.*.sampler", loader.sampler, SAMPLERS)
         self._make = lambda labels: make(labels, loader.identities, loader.instances)
         self.sampler: Sampler = self._make(labels)
+        if outside.named(loader.sampler):
+            _check_sampler(loader.sampler, self.sampler, len(images))
         self._length = len(self.sampler)
         self.seed, self.name, self.rank, self.world = seed, name, rank, world
         self.dataset = _Batches(list(images), labels, config, (seed, zlib.crc32(name.encode())), columns)
@@ -183,6 +187,32 @@ class Loader:
     def _start(self) -> Iterator:
         keys = _Keys(self.sampler, self.dataset.stream, self._state, self.rank, self.world)
         return iter(_data_loader(self.dataset, keys, self.workers, self.device))
+
+
+def _check_sampler(name: str, sampler: Any, images: int) -> None:
+    """Raise UserError where the sampler of a user does not give batches; the first of an epoch is looked at."""
+    lacking = [
+        method for method in ("__len__", "epoch") if not callable(getattr(type(sampler), method, None))
+    ]
+    if lacking or len(sampler) < 1:
+        found = f"has no {' nor '.join(lacking)}" if lacking else "has the length 0"
+        raise UserError(
+            f"the sampler {name} {found}: expected a class with __len__, the number of batches in an epoch, and "
+            "epoch(rng), which yields lists of indices of images"
+        )
+    for rows in islice(sampler.epoch(np.random.default_rng(0)), 1):
+        batch = np.asarray(rows)
+        if (
+            batch.ndim == 1
+            and batch.dtype.kind in "iu"
+            and 0 <= batch.min(initial=0) <= batch.max(initial=-1) < images
+        ):
+            return
+        raise UserError(
+            f"the sampler {name} yields a batch that is not a list of indices of the {images} training images, from 0 "
+            f"to {images - 1}: {str(rows)[:200]}"
+        )
+    raise UserError(f"the sampler {name}: {_NO_BATCHES}")
 
 
 def test_loader(
@@ -365,9 +395,12 @@ class _Keys:
     def _batches(self):
         epoch, skip = self.state["epoch"], self.state["offset"]
         while True:
+            offset = -1
             for offset, rows in enumerate(self.sampler.epoch(_generator(self.stream, _EPOCH, epoch, 0))):
                 if offset >= skip:
                     yield epoch, offset, rows
+            if offset < 0:
+                raise UserError(f"a sampler: {_NO_BATCHES}")
             epoch, skip = epoch + 1, 0
 
 

@@ -124,7 +124,13 @@ def _one(where, entry, features, defaults) -> Loss:
             rows = torch.arange(4.0)
             small = {"logits": torch.stack((rows, -rows), 1), "features": torch.stack((rows, 1 - rows), 1)}
             labels = torch.tensor([0, 0, 1, 1])
-            loss(**small, targets=labels, domains=labels, count=2, centers=torch.eye(2))
+            value = loss(**small, targets=labels, domains=labels, count=2, centers=torch.eye(2))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{where}: the loss {name} does not take these options: {error}") from error
+        asked = f"; of the batch a loss gets {', '.join(GIVEN)}" * outside.named(name)
+        raise UserError(f"{where}: the loss {name} does not take these options: {error}{asked}") from error
+    if not torch.is_tensor(value) or value.ndim:
+        found = f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else type(value).__name__
+        raise UserError(
+            f"{where}: the loss {name} gives {found}: expected one number, a tensor without dimensions"
+        )
     return loss

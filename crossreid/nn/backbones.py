@@ -6,6 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -111,7 +112,7 @@ def backbone(
         return network
     _check_spared(name, gradient_checkpointing)
     if outside.named(name):
-        return outside.find(name)()
+        return _from_elsewhere(name)
     if name in MOBILENETS:
         width, multiple = MOBILENETS[name]
         return MobileNetV2(width, norm or nn.BatchNorm2d, last_stride, multiple, early_norm)
@@ -142,6 +143,16 @@ def _check_spared(name: str, gradient_checkpointing: bool) -> None:
         raise UserError(
             f"method.gradient_checkpointing is for residual networks and timm's: {name} has none, set it to false"
         )
+
+
+def _from_elsewhere(name: str) -> Backbone:
+    network = outside.find(name)()
+    if not isinstance(network, nn.Module) or not isinstance(getattr(network, "channels", None), int):
+        raise UserError(
+            f"the backbone {name} has no number of channels: expected a torch.nn.Module from images (N, 3, H, W) to "
+            "maps (N, channels, h, w), with that number as its attribute channels"
+        )
+    return cast(Backbone, network)
 
 
 def _check(name: str, asked: list[str]) -> None:

@@ -57,7 +57,7 @@ def grouped(runs: Sequence[Run], by: str | None = None) -> list[Group]:
             for place, part in enumerate([group] if _differ(group) else [[run] for run in group])
         }
     together = [tuple(group) for group in found.values()]
-    names = _names(together)
+    names = _names(together, free)
     return [Group(name, group) for name, group in zip(names, together)]
 
 
@@ -82,14 +82,15 @@ def _differ(group: Sequence[Run]) -> bool:
     return len(group) == len(values)
 
 
-def _names(groups: Sequence[tuple[Run, ...]]) -> list[str]:
-    """Of a group its method, and where several have that, the settings in which they differ."""
+def _names(groups: Sequence[tuple[Run, ...]], free: Sequence[str]) -> list[str]:
+    """Of a group its method, and where several have that, the settings in which they differ. free: the settings in
+    which the runs of a group differ."""
     shared = [flatten(group[0].settings) for group in groups if len(group) > 1]
     differing = [
         key
         for key in dict.fromkeys(key for flat in shared for key in flat)
         if key != "method.name"
-        and not _one_of(key, REPEATED)
+        and not _one_of(key, free)
         and not key.startswith(_ELSEWHERE)
         and len({repr(flat.get(key)) for flat in shared}) > 1
     ]

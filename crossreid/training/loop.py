@@ -217,6 +217,7 @@ class _Loop:
             name: each[self.engine.rank] if len(each) == self.engine.world else sum(each) / len(each)
             for name, each in sums.items()
         }
+        self.recent = resume.get("recent", {})
 
     def due(self) -> bool:
         """Whether the weights as they are should be evaluated."""
@@ -354,6 +355,7 @@ class _Loop:
         state = checkpoint.plain(vars(self.clock)) | {
             # in every process, since inside an epoch it gathers
             "sums": _of_every_process(self.clock.sums, self.engine),
+            "recent": self.recent,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "engine": self.engine.state(),
             "loaders": {name: loader.state() for name, loader in self.loaders.items()},
