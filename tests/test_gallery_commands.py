@@ -488,6 +488,8 @@ def test_names_of_any_kind_pass_through(tmp_path, shop, capsys):
         found = {row["path"] for row in csv.DictReader(file)}
     assert found == {"caf\\xe9.png", "\x1b[31m\nred.png", "'=1+1.png", "'@a;b,c.png", "'-2.png"}
     assert (tmp_path / "l.html").read_text(encoding="utf-8").count("data:image") == 6
+    files = ("--html", tmp_path / "none.html", "--images", tmp_path / "none")
+    assert "is no folder" in run(capsys, "search", "toy.pt", query, "--gallery", place, *files, code=2).err
 
 
 def test_with_a_trained_model(trained, market, tmp_path, capsys, monkeypatch):

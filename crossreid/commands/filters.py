@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from crossreid.commands import parsing
 from crossreid.records import UserError
@@ -34,6 +35,12 @@ def add_filter(parser: argparse.ArgumentParser, what: str) -> None:
         metavar="NAME=TEXT",
         help="with this text in a column; may be repeated",
     )
+
+
+def check_images(folder: Path | None) -> None:
+    """Raise UserError where ``--images`` names no folder: no image would be found below it."""
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"--images {folder}: is no folder; give the one below which the images lie")
 
 
 def pairs(words: Sequence[str], option: str) -> dict[str, str]:

@@ -75,6 +75,7 @@ def run(words: list[str]) -> None:
         if not out.absolute().parent.is_dir():
             raise UserError(f"the folder of {out} does not exist: make it first")
         check_folder(out.absolute().parent)
+    filters.check_images(chosen.images)
     from crossreid.gallery import Gallery, lists
     from crossreid.images.decode import crop, decode
 

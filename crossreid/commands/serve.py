@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from crossreid.commands import parsing
+from crossreid.commands import filters, parsing
 from crossreid.records import UserError, pip_install
 
 SHORTEST_TOKEN = 16
@@ -60,8 +60,7 @@ def run(words: list[str]) -> None:
     from crossreid.serve import create_app, server
 
     token = None if chosen.token_file is None else read_token(chosen.token_file)
-    if chosen.images is not None and not chosen.images.is_dir():
-        raise UserError(f"--images {chosen.images}: is no folder; give the one below which the images lie")
+    filters.check_images(chosen.images)
     listener = server.listen(chosen.host, chosen.port)
     with listener:
         loopback = server.is_loopback(listener)
