@@ -102,7 +102,7 @@ def test_shards_are_prepared(copies, tmp_path):
     assert len({row.array_index for row in rows}) == len(images) == len(np.load(array))
     for one, row in zip(images, rows):
         assert (fit(read(one), (16, 8), "bilinear") == read(row)).all()
-    with pytest.raises(UserError, match="crossreid data shards csv s3://bucket/people.csv FOLDER"):
+    with pytest.raises(UserError, match=r"crossreid data shards csv s3://bucket/people\.csv FOLDER"):
         prepare.prepare("csv", "s3://bucket/people.csv", size=(16, 8))
 
 

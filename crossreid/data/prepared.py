@@ -47,8 +47,8 @@ def folder_of(root: str | os.PathLike) -> Path:
     """The folder of a copy, which a reader may take the table in it for. Raises UserError for an address."""
     if is_address(root):
         raise UserError(
-            f"{root} is an address, and prepared images are mapped from a disk of this computer: copy the data set here "
-            f"(`crossreid data shards csv {root} FOLDER` copies a table with its images, then prepare "
+            f"{root} is an address, and prepared images are mapped from a disk of this computer: copy the data set "
+            f"here (`crossreid data shards csv {root} FOLDER` copies a table with its images, then prepare "
             "FOLDER/index.csv), or train without prepared images (data.prepared false)"
         )
     root = Path(root).expanduser()
