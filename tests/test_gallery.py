@@ -629,6 +629,10 @@ def test_columns_change_and_vectors_stay(place):
         assert gallery.count() == 30 and gallery.get(other).camera == entries[4].camera
         assert [entry.key for entry in gallery.entries(Filter(cameras=("99",)))] == [key]
         assert gallery.count(Filter(columns={"mended": "rain"})) == 1
+        for name, value in (("key", "another"), ("added", 5.0)):
+            with pytest.raises(UserError, match=f"the {name} of an entry cannot be changed"):
+                gallery.update({key: {name: value}})
+        assert gallery.get(key) == found
         assert gallery.update({key: {"mended": None}}) == 1
         assert "mended" not in gallery.get(key).columns
         assert gallery.search(vectors[3:4], 1)[0][0].entry.camera == "99"

@@ -384,6 +384,11 @@ class Gallery:
 
 
 def _changed(entry: Entry, changes: Mapping[str, Value | None]) -> Entry:
+    if fixed := {"key", "added"}.intersection(changes):
+        raise UserError(
+            f"the {min(fixed)} of an entry cannot be changed, since it is found by its key and ages from when it was "
+            "added: delete the entry and add it again, or give a column another name"
+        )
     fields: dict[str, Any] = {name: value for name, value in changes.items() if name in FIELDS}
     columns = {**entry.columns, **{name: value for name, value in changes.items() if name not in FIELDS}}
     return replace(
