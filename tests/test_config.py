@@ -181,3 +181,18 @@ def test_help_lists_every_setting_with_its_value(capsys):
                 assert f"--{heading}.{key}" in said, f"{heading}.{key}"
     assert "--train.epochs EPOCHS (type: int, default: 7)" in said and "--resume RUN" in said
     assert ".help" not in said and "configuration file" not in said
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("method: {name: agw}\ntrain:\n  epochs: 5\ndata: {flip: 0}\ntrain:\n  seed: 1\n")
+    with pytest.raises(UserError, match=r"the key 'train' of line 5 stands in line 2 already"):
+        config.load(path)
+    path.write_text("method: {name: agw, streams: 1, streams: 2}\n")
+    with pytest.raises(UserError, match=r"the key 'streams' of line 1"):
+        config.load(path)
+    # One that is merged in may be given anew, also where an alias repeats the result.
+    path.write_text(
+        "method: {name: agw}\ntrain: {optimizers: {main: &a {<<: &b {lr: 1}, lr: 2}, other: *a}}\ndata: {flip: 0}\n"
+    )
+    assert config.load(path).train.optimizers["other"].lr == 2

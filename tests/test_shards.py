@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import tarfile
 from itertools import islice
 
@@ -14,12 +15,13 @@ import torch
 import two_processes
 
 from crossreid import __main__, checkpoint, config, data, files, training
-from crossreid.data import provenance, shards
+from crossreid.data import prepare, prepared, provenance, shards
 from crossreid.data.loading import Loader, training_set
 from crossreid.data.settings import DataConfig, LoaderConfig
 from crossreid.embedding_files import keys_of
 from crossreid.images import tables, tars
 from crossreid.images.reading import read
+from crossreid.images.resize import fit
 from crossreid.protocols.single_query import SingleQuery
 from crossreid.records import UserError
 
@@ -89,6 +91,19 @@ def test_each_image_of_a_shard_is_known_by_its_own_key(copies):
     images = [image for _, image in tables.read(copies[0])]
     keys = set(keys_of(images))
     assert len(keys) == len(images) > len({image.path for image in images})
+
+
+def test_shards_are_prepared(copies, tmp_path):
+    shutil.copytree(copies[0].parent, tmp_path / "tars")
+    table = tmp_path / "tars" / copies[0].name
+    array = prepare.prepare("csv", table, size=(16, 8))
+    images = data.read("csv", table)["train"]
+    rows = prepared.rows(images, table, (16, 8), "bilinear")
+    assert len({row.array_index for row in rows}) == len(images) == len(np.load(array))
+    for one, row in zip(images, rows):
+        assert (fit(read(one), (16, 8), "bilinear") == read(row)).all()
+    with pytest.raises(UserError, match=r"crossreid data shards csv s3://bucket/people\.csv FOLDER"):
+        prepare.prepare("csv", "s3://bucket/people.csv", size=(16, 8))
 
 
 def batches(name, root, count, workers=0, **where):

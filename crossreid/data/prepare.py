@@ -70,7 +70,7 @@ def training_images(name: str, root: Path, **settings) -> list[Image]:
     for fold in folds:
         splits = data.read(name, root, **settings, **fold)
         images |= {
-            (image.path, image.box): image
+            (image.path, image.array_index, image.box): image
             for split in ("train", "validation")
             for image in splits.get(split, [])
         }
@@ -85,7 +85,7 @@ def write_array(
     The array is uint8 of shape (images, height, width, 3); a JSON file beside it says which row is which
     image. Training with that size and interpolation sees the very same pixels with it as without it.
 
-    images: with paths below ``root``, and perhaps boxes; no rows of another array.
+    images: with paths below ``root``, perhaps in tars there, and perhaps boxes; no rows of another array.
     Returns the path of the array. Either both files are complete or neither is there.
     """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from crossreid.files import is_address, understood
 from crossreid.formats.arrays import map_npy
 from crossreid.formats.text import read_json
+from crossreid.images import tars
 from crossreid.records import Image, UserError
 
 
@@ -47,7 +48,8 @@ def folder_of(root: str | os.PathLike) -> Path:
     if is_address(root):
         raise UserError(
             f"{root} is an address, and prepared images are mapped from a disk of this computer: copy the data set "
-            "here, or train without prepared images (data.prepared false)"
+            f"here (`crossreid data shards csv {root} FOLDER` copies a table with its images, then prepare "
+            "FOLDER/index.csv), or train without prepared images (data.prepared false)"
         )
     root = Path(root).expanduser()
     return root.parent if root.is_file() else root
@@ -60,12 +62,13 @@ def array_of(root: Path, size: tuple[int, int], interpolation: str) -> tuple[Pat
 
 
 def name_of(image: Image, root: Path) -> str:
-    """The name of an image in the index, with its box where it has one."""
+    """The name of an image in the index, with its place in a tar and its box where it has one."""
     path, root = image.path.absolute(), root.absolute()
-    if image.array_index is not None or not path.is_relative_to(root):
+    in_tar = image.array_index is not None and path.suffix.lower() == tars.SUFFIX
+    if (image.array_index is not None and not in_tar) or not path.is_relative_to(root):
         raise UserError(
             f"{image.path} is not an image below {root}, and only these can be prepared: put the data set, or its "
             "table, into a folder above all images, or train without prepared images (data.prepared false)"
         )
-    name = path.relative_to(root).as_posix()
+    name = path.relative_to(root).as_posix() + f" at {image.array_index}" * in_tar
     return name if image.box is None else f"{name} {list(image.box)}"

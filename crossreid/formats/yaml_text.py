@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def _counted(node, known: dict[int, int]) -> int:
         return known[id(node)]
     known[id(node)] = 0
     if isinstance(node, yaml.MappingNode):
+        _refuse_repeated([key for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
         parts = [part for pair in node.value for part in pair]
     else:
         parts = node.value if isinstance(node, yaml.SequenceNode) else []
@@ -65,6 +67,16 @@ def _counted(node, known: dict[int, int]) -> int:
         raise yaml.YAMLError(f"it holds more than {VALUES} values")
     known[id(node)] = count
     return count
+
+
+def _refuse_repeated(keys: Sequence[yaml.ScalarNode]) -> None:
+    """Of two equal keys the former would be lost without a word."""
+    seen: dict[tuple[str, str], int] = {}
+    for key in keys:
+        name, line = (key.tag, key.value), key.start_mark.line + 1
+        if name in seen:
+            raise yaml.YAMLError(f"the key {key.value!r} of line {line} stands in line {seen[name]} already")
+        seen[name] = line
 
 
 def parse_yaml(text: str) -> Any:
