@@ -148,6 +148,12 @@ def test_files_that_disagree_are_not_kept(agw, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_exported_already_is_no_checkpoint(agw, tmp_path):
+    for model in (agw[1], agw[1] / "infrared.onnx"):
+        with pytest.raises(UserError, match="is exported already: give the checkpoint"):
+            exporting.export(model, tmp_path / "out")
+
+
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(agw, tmp_path, monkeypatch, capsys):
     def full(*given, **named):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -88,6 +88,11 @@ def export(
             "images that are normalised outside of the graph are no bytes: give input float32 too (--input float32), "
             "or leave normalise out"
         )
+    if Path(checkpoint, DESCRIPTION).is_file() or Path(checkpoint).suffix in SUFFIXES:
+        raise UserError(
+            f"{checkpoint} is exported already: give the checkpoint that it was made of, or, to add MINDIR to its "
+            "folder, crossreid export --from FOLDER --format mindir"
+        )
     _check_packages()
     if format == "mindir":
         mindir.check_packages()
