@@ -68,6 +68,15 @@ def main(words: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except PermissionError as error:
+        if debug:
+            raise
+        name = error.filename or "a file"
+        return _fail(
+            f"{name} may not be used by this user ({error.strerror}): change its permissions, or those of the folders "
+            "above it",
+            2,
+        )
     except Exception as error:
         if type(error).__name__ == "Interrupted":
             return 130

@@ -119,3 +119,15 @@ def test_every_setting_is_described(validator):
     for heading in ("data", "train"):
         for name, each in validator.schema["properties"][heading]["properties"].items():
             assert each.get("description"), f"{heading}.{name}"
+
+
+def test_what_this_user_may_not_use_is_told_without_a_traceback(monkeypatch, capsys):
+    def refused(words):
+        raise PermissionError(13, "Permission denied", "closed/cam1.txt")
+
+    monkeypatch.setattr("crossreid.commands.tracklets.run", refused)
+    assert main(["tracklets", "small", "closed/cam1.txt"]) == 2
+    told = capsys.readouterr().err
+    assert "closed/cam1.txt may not be used by this user (Permission denied): change its permissions" in told
+    with pytest.raises(PermissionError):
+        main(["--debug", "tracklets", "small", "closed/cam1.txt"])

@@ -8,6 +8,7 @@ import threading
 import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -165,6 +166,25 @@ def test_what_is_deleted_while_the_index_is_built_is_not_in_it(place, monkeypatc
         assert not any(needle in content for content in objects(place))
         (index,) = one._store._table.list_indices()
         assert one.count() == index.num_indexed_rows == 39
+
+
+def test_an_index_whose_process_was_killed_goes_with_the_next_who_writes(place, monkeypatch):
+    def add(number):
+        with Gallery.open(place) as gallery:
+            gallery.add([Entry(f"k{number}")], vectors(1, number))
+            table = gallery._store._table
+        return len(table.list_indices())
+
+    made = vectors(300)
+    with make(place) as gallery:
+        gallery.add([Entry(f"k{row}") for row in range(300)], made)
+        gallery._store.index()  # of which no recall is noted
+    assert add(1000) == 1 and any(b"vector_idx" in content for content in objects(place))
+    monkeypatch.setattr(stored, "ABANDONED", timedelta(0))
+    assert add(1001) == 0 and not any(b"vector_idx" in content for content in objects(place))
+    with Gallery.open(place) as gallery:
+        gallery.build_index()
+    assert add(1002) == 1
 
 
 def test_what_was_deleted_is_gone_from_the_bucket(place):

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,3 +113,20 @@ def test_images_of_a_folder_without_any_are_not_swallowed(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"x")
     with pytest.raises(UserError, match=r"holds no images.*but 1 file \(.heic 1\), the first is a.heic"):
         listed([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["closed/a.jpg", "closed/*.jpg", "n" * 300 + ".jpg"])
+def test_names_that_may_not_be_looked_up_are_told(name, tmp_path, monkeypatch):
+    look = Path.stat
+
+    def closed(path, **how):
+        if path.parent.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, **how)
+
+    monkeypatch.setattr(Path, "stat", closed)
+    # Newer versions of Python say that there is no such file.
+    with pytest.raises(
+        UserError, match=r"may not be read by this user|cannot be read|there is nothing|no image fits"
+    ):
+        listed([tmp_path / name])

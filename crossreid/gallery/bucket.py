@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from crossreid.gallery.entries import Entry, Filter
@@ -33,6 +33,8 @@ MANY, SOME = 1000, 20
 # How old files of earlier versions are when they are removed: others may still read what was merged, but not what was
 # deleted.
 MERGED, DELETED = timedelta(hours=1), timedelta(milliseconds=1)
+# After so long, whoever built an index and noted no recall of it was killed before it looked for deletions.
+ABANDONED = timedelta(days=1)
 # How often a change is tried that others get in the way of.
 TRIES = 10
 
@@ -140,6 +142,7 @@ class BucketStore(TableStore):
     def close(self) -> None:
         if self._wrote:
             self._merge_if(SOME)
+            self._drop_abandoned()
 
     @in_sentences
     def _change_metadata(self, **changes) -> None:
@@ -175,6 +178,14 @@ class BucketStore(TableStore):
                 if not any(word in str(error).lower() for word in ("conflict", "concurrent writers")):
                     raise
         return again(write)
+
+    def _drop_abandoned(self) -> None:
+        """An index that may hold copies of what was deleted while it was built, as nobody looked."""
+        late = datetime.now(UTC) - ABANDONED
+        indices = self._table.list_indices() if self.metadata.recall is None else ()
+        if any(index.created_at is not None and index.created_at < late for index in indices):
+            self._drop_indices()
+            self._settle()
 
     def _merge_if(self, many: int) -> None:
         if self._table.stats()["fragment_stats"]["num_fragments"] > many:

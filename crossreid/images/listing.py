@@ -230,6 +230,10 @@ def _found(source: str | Path) -> list[Path]:
     if is_address(source):
         return _found_at(str(source))
     path = Path(source)
+    try:
+        there = path.exists()
+    except OSError as error:  # of a folder above it, or of its name
+        raise unreadable(path, error) from error
     if path.is_dir():
         found = [each for each in files_below(path) if is_image(each.name)]
         others = passed_over(path)
@@ -241,7 +245,7 @@ def _found(source: str | Path) -> list[Path]:
         if others:
             warnings.warn(f"{path}: passed over, not being named like images: {others}", stacklevel=2)
         return found
-    if path.exists():
+    if there:
         return [path]
     if glob.has_magic(str(source)):
         found = sorted(
