@@ -97,10 +97,11 @@ def save(path: Path, content: dict) -> None:
         why = str(error)
         if isinstance(cause, OSError):
             why = "the disk is full" if cause.errno in FULL else cause.strerror or str(cause)
-        was = "the checkpoint written before it is intact" if path.exists() else "there was none before it"
+        there = path.exists()
+        was = "the checkpoint written before it is intact" if there else "there was none before it"
         raise UserError(
             f"could not save {path}: {why}; {was}. Mend that, for example by freeing some space, "
-            "then continue with --resume."
+            + ("then continue with --resume." if there else "then start again.")
         ) from error
 
 

@@ -184,13 +184,15 @@ _TYPES = {
     "dict": "a mapping",
     "list": "a list",
     "tuple": "a list",
+    "Sequence": "a list",
 }
 
 
 def _of_the_wrong_type(error: Exception) -> str:
-    text = " ".join(re.sub(r"<class '(\w+)'>", r"\1", str(error)).replace("Parser key", "").split())
+    text = " ".join(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", str(error)).replace("Parser key", "").split())
     if found := re.search(r'"([\w.]+)": Expected an? (\w+)\. Got value: (.*)$', text):
-        return f"{found[1]} is {found[3]!r}: expected {_TYPES.get(found[2], found[2])}"
+        shown = found[3] if found[2] == "str" else repr(found[3])  # in quotes it would look like text
+        return f"{found[1]} is {shown}: expected {_TYPES.get(found[2], found[2])}"
     if found := re.search(r'"([\w.]+)": Expected a tuple with (\d) elements\. Got value: (.*)$', text):
         return f"{found[1]} is {found[3]!r}: expected a list of {found[2]}"
     return f"a setting has a value of the wrong kind: {text}"

@@ -184,6 +184,10 @@ def test_the_patches_of_a_transformer_lie_where_they_are_in_the_image():
     maps = network(images)
     assert maps.shape[2:] == (4, 3)
     torch.testing.assert_close(maps[0, :, 2, 1], tokens[0, 1 + 2 * 3 + 1])  # behind the class's token
+    with pytest.raises(
+        UserError, match=r"16 x 16 pixels do not fill an image of 60 x 30: .* such as \[64, 32\]"
+    ):
+        network(torch.zeros(1, 3, 60, 30))
 
 
 def test_positions_of_another_grid_are_refused(tmp_path):

@@ -134,6 +134,11 @@ def test_overrides_are_read_as_yaml():
         (["--method.name", "agv"], ["'agv'", "did you mean 'agw'"]),
         (["--method.poling", "gem"], ["'poling'", "did you mean 'pooling'"]),
         (["--data.size", "96"], ["data.size is '96': expected a list"]),
+        (["--train.device", "0"], ["train.device is 0: expected text"]),
+        (
+            ["--protocol.name", "generalization", "--protocol.targets", "grid"],
+            ["protocol.targets is 'grid': expected a list"],
+        ),
         (["--data.size", "[96, 48, 3]"], ["data.size is '[96, 48, 3]': expected a list of 2"]),
         (["--data.name", "market"], ["'market'", "did you mean 'market1501'"]),
         (["--data.loaders.train.sampler", "identty"], ["identty", "did you mean 'identity'"]),

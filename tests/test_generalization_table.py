@@ -37,6 +37,8 @@ def test_names_and_what_enters_the_average():
     expected = ["ALL_VIPER_only_10", "ALL_VIPER_2", "ALL_PRID"]
     paired = [f"{name}_{kind}" for name in expected for kind in ("average", "std")]
     assert names == ["Datasets", *paired, "Own", "** all_average **"]
+    assert "those of several splits" in table
+    assert "several splits" not in generalization_table({"PRID": [one], "GRID": [one]})
     alone = generalization_table({"Market-1501": [one]})
     assert "Market1501" in alone and "all_average" not in alone
 

@@ -126,11 +126,13 @@ def test_selecting_on_people_that_nobody_held_out_is_refused_before_training(exp
     assert not run.exists()
 
 
-def test_batches_of_one_identity_are_refused_before_training(experiment, tmp_path):
+@pytest.mark.parametrize("name", ["agw", "ddag", "mvd", "baseline", "alignedreid"])
+def test_batches_of_one_identity_are_refused_before_training(experiment, tmp_path, name):
+    tree = experiment | {"method": {"name": name, "backbone": "tiny", "pretrained": None}}
+    if name in ("agw", "ddag"):
+        tree["method"]["streams"] = 1
     run = tmp_path / "run"
-    refused(
-        lambda: run_with(experiment, run, "--data.loaders.train.identities", "1"), "at least two identities"
-    )
+    refused(lambda: run_with(tree, run, "--data.loaders.train.identities", "1"), "at least two identities")
     assert not run.exists()
 
 

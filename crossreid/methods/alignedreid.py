@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from crossreid.losses.aligned_triplet import aligned_triplet
 from crossreid.losses.identity import identity_loss
+from crossreid.losses.triplet import check_identities
 from crossreid.methods.base import Method, Progress
 from crossreid.nn import backbones
 from crossreid.nn.pooling import average
@@ -107,6 +108,11 @@ class AlignedReID(Method):
             losses |= {"global": whole} if "global" in config.losses else {}
             losses |= {"local": local} if local is not None else {}
         return losses | {"total": reduce(torch.add, losses.values())}
+
+    def check_batch(self, phase: str, labels) -> None:
+        """The triplet losses compare identities, and are 0 without a second one."""
+        if {"global", "local"} & set(self.config.losses):
+            check_identities(labels.target)
 
     def embed(
         self, images: torch.Tensor, modality=None, feature: str | None = None

@@ -52,7 +52,7 @@ class TimmMap(Backbone):
                 setattr(self.body, name, nn.Identity())
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        found = self.body.forward_features(images)
+        found = self._features(images)
         if found.ndim == 3:
             height, width = self._grid(*images.shape[2:])
             patches = found[:, found.shape[1] - height * width :]
@@ -66,7 +66,18 @@ class TimmMap(Backbone):
 
     def token(self, images: torch.Tensor) -> torch.Tensor:
         """See ``Backbone.token``."""
-        return self.body.forward_features(images)[:, 0]
+        return self._features(images)[:, 0]
+
+    def _features(self, images: torch.Tensor) -> torch.Tensor:
+        patches, (height, width) = getattr(self.body, "patch_embed", None), images.shape[2:]
+        down, across = getattr(patches, "patch_size", (1, 1))
+        padded = getattr(patches, "img_size", None) is None or getattr(patches, "dynamic_img_pad", False)
+        if not padded and (height % down or width % across):
+            raise UserError(
+                f"patches of {down} x {across} pixels do not fill an image of {height} x {width}: choose multiples for "
+                f"data.size, such as [{down * max(1, round(height / down))}, {across * max(1, round(width / across))}]"
+            )
+        return self.body.forward_features(images)
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:
         """Patches down and across."""

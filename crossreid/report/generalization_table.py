@@ -25,6 +25,8 @@ _NOTE = (
     "pairs accepted where at most that share of impostors is."
 )
 
+_ALONE = "As in the published program, all_average counts the rows that end in _average alone: those of several splits."
+
 
 def generalization_table(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """A pipe table in percent: rows ``_average`` and ``_std`` (of the population) for a data set that is tested on
@@ -53,7 +55,10 @@ def generalization_table(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> s
     if averages:
         lines.append(("** all_average **", [fmean(column) for column in zip(*averages)]))
     table = _pipes(["Datasets", *columns], [[name, *(f"{n:.2%}" for n in ns)] for name, ns in lines])
-    return table + (f"\n{_NOTE}" if any("TPR" in title for title in columns) else "")
+    notes = [_NOTE] if any("TPR" in title for title in columns) else []
+    if 0 < len(averages) < len(rows):
+        notes.append(_ALONE)
+    return "\n".join([table, *notes])
 
 
 def _name(row: str, splits: int) -> str:
