@@ -140,6 +140,8 @@ def test_truncated_and_damaged_files(saved, tmp_path):
     ):
         cut.write_bytes(content)
         paragraph(cut, checkpoint.read)
+    cut.write_bytes(b"he")  # "give what was kept under 101"
+    assert "a reference is not as it is ever written" in paragraph(cut, checkpoint.read)
 
 
 class Running:

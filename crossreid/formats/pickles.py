@@ -227,6 +227,7 @@ def unpickled(file, persistent: Callable[[Any], Any]) -> Any:
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name]())
         elif name in ("BINGET", "LONG_BINGET", "GET"):
+            _need(value in memo, "a reference")
             stack.append(memo[value])
         elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
             memo[value] = stack[-1]
