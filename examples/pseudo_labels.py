@@ -46,13 +46,13 @@ def settings(root: str, epochs: int) -> config.Settings:
             "train": {
                 "epochs": epochs,
                 "evaluate_every": 1,
-                "optimizers": {"main": {"name": "adam", "lr": 1e-3}},
+                "optimizers": {"main": {"name": "adam", "lr": 5e-4}},
             },
         }
     )
 
 
-def main(root: str, run: str, epochs: int = 6) -> Path:
+def main(root: str, run: str, epochs: int = 12) -> Path:
     return training.train(settings(root, epochs), Path(run))
 
 

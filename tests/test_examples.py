@@ -69,15 +69,23 @@ def test_the_page_shows_the_example_of_pseudo_labels_as_it_is():
 
 
 @pytest.mark.slow
-def test_pseudo_labels_improve_over_epochs_and_a_stop_changes_nothing(market, tmp_path, monkeypatch):
+def test_pseudo_labels_improve_over_epochs(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(HERE / "examples")
+    example = importlib.import_module("pseudo_labels")
+    # Enough people and epochs for it to be no matter of chance: three more seeds gained two points and more.
+    market = synthetic.write("market1501", tmp_path / "market", identities=40, seed=1, progress=False)
+    example.main(str(market), str(tmp_path / "run"))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    scores = [next(iter(line["rows"].values())) for line in lines if line["kind"] == "evaluation"]
+    precisions = [score["mean_ap"] for score in scores]
+    assert sum(precisions[-3:]) / 3 > precisions[0] + 0.01
+
+
+@pytest.mark.slow
+def test_a_stop_amid_pseudo_labels_changes_nothing(market, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(HERE / "examples")
     example = importlib.import_module("pseudo_labels")
     whole = example.main(str(market), str(tmp_path / "whole"), 6)
-    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
-    scores = [next(iter(line["rows"].values())) for line in lines if line["kind"] == "evaluation"]
-    # Single epochs differ by chance: a query is a fortieth of all.
-    precisions = [score["mean_ap"] for score in scores]
-    assert sum(precisions[-3:]) / 3 > precisions[0] + 0.01
     # Inside the second of six epochs, whose clusters no longer follow from the weights that were saved.
     settings = example.settings(str(market), 6)
     with monkeypatch.context() as patch:
