@@ -60,10 +60,7 @@ def main() -> None:
         parser.error("--imagenet is needed for training: the path of torchvision's mobilenet_v2 .pth")
     styles.render(folder, workers=chosen.workers)
     torch.manual_seed(0)
-    method = network(chosen.imagenet)
-    for name, plan in PLANS.items():
-        model = pairs.train(method, folder, folder / name, plan, chosen.device)
-        method = checkpoint.load(model)
+    model = pairs.train_in_turn(network(chosen.imagenet), folder, PLANS, chosen.device)
     styles.score(model, folder, folder / "scores" / "base", device=chosen.device)
 
 

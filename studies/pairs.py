@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,6 +206,17 @@ def update(
                 for value in group["params"]:
                     value.clamp_(*group["bounds"])
     return loss.detach()
+
+
+def train_in_turn(
+    method: Method, folder: Path, plans: Mapping[str, Schedule], device: str | torch.device = "cpu"
+) -> Path:
+    """Train by several plans, each from the weights of the one before, into folders of their names; returns the last
+    checkpoint."""
+    for name, plan in plans.items():
+        trained = train(method, folder, folder / name, plan, device)
+        method = checkpoint.load(trained)
+    return trained
 
 
 def train(

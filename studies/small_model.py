@@ -60,10 +60,7 @@ def main() -> None:
         bundling.write("small", runs, folder / "scores" / "small", CARD, exported=True)
         return
     styles.render(folder, workers=chosen.workers)
-    method = checkpoint.load("small")
-    for name, plan in PLANS.items():
-        model = pairs.train(method, folder, folder / name, plan, chosen.device)
-        method = checkpoint.load(model)
+    model = pairs.train_in_turn(checkpoint.load("small"), folder, PLANS, chosen.device)
     styles.score(model, folder, folder / "scores" / "small", device=chosen.device)
 
 

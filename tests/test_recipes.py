@@ -20,6 +20,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 STEPS = 50  # of an epoch here; rates that change each step are given at fractions of an epoch
 ERASE_MS = {"area": (0.02, 0.33), "aspect": (0.3, 3.3), "ratio": "width_over_height", "attempts": 10}
 ERASE_ZHONG = {"area": (0.02, 0.4), "aspect": (0.3, 3.33), "ratio": "height_over_width", "attempts": 100}
+ERASE_TORCH = {"ratio": "logarithmic", "fill": (0, 0, 0), "attempts": 10}
 
 
 @dataclass
@@ -143,13 +144,7 @@ PROGRAMS = [
         (256, 128),
         "bicubic",
         padding=10,
-        erase={
-            "area": (0.02, 0.33),
-            "aspect": (0.3, 3.3),
-            "ratio": "logarithmic",
-            "fill": (0, 0, 0),
-            "attempts": 10,
-        },
+        erase=ERASE_TORCH | {"area": (0.02, 0.33), "aspect": (0.3, 3.3)},
     ),
     Program(
         ("baseline_osnet_market1501",),
@@ -170,13 +165,7 @@ PROGRAMS = [
         (256, 128),
         "bicubic",
         padding=10,
-        erase={
-            "area": (0.02, 0.333),
-            "aspect": (0.3, 3.33),
-            "ratio": "logarithmic",
-            "fill": (0, 0, 0),
-            "attempts": 10,
-        },
+        erase=ERASE_TORCH | {"area": (0.02, 0.333), "aspect": (0.3, 3.33)},
     ),
     Program(  # biases learn twice as fast
         tuple(
@@ -296,7 +285,6 @@ DDAG_NETWORK |= {
     "graph_schedule": "epoch",
     "losses": "id+tri",
 }
-DDAG_NETWORK |= {"losses": "id+tri"}
 DDAG_PORT = DDAG_NETWORK | {
     "heads": 0,
     "streams": 1,

@@ -121,9 +121,9 @@ def export(
             os.replace(out, before)
         os.replace(temporary, out)
         shutil.rmtree(before, ignore_errors=True)
+    except UserError:
+        raise
     except OSError as error:
-        if isinstance(error, UserError):
-            raise
         raise Unwritable(out, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

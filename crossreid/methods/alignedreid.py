@@ -95,6 +95,7 @@ class AlignedReID(Method):
 
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         """L = L_id + L_global + L_local, all of weight 1."""
+        self.check_batch(phase, batch.on_host())
         config, maps = self.config, self.feature_map(batch.images)
         vector = average(maps)
         losses: dict[str, torch.Tensor] = {}

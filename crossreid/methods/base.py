@@ -182,7 +182,7 @@ class Method(nn.Module):
 
     def check_batch(self, phase: str, labels) -> None:
         """Raise ValueError with one paragraph when a batch with these labels cannot serve a phase. Called before
-        training with the first batch of each phase's loader."""
+        training with a batch such as the loader of each phase draws."""
 
 
 def modality_indices(modality, count: int) -> np.ndarray:

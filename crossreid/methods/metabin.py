@@ -221,7 +221,6 @@ class MetaBIN(Method):
     def forward(self, batch: Batch, phase: str, progress: Progress) -> dict[str, torch.Tensor]:
         if phase == "meta":
             return self._meta(batch, progress)
-        self.check_batch(phase, batch.on_host())
         losses = self._losses(self.losses[phase], self._pool(batch.images), batch)
         total = reduce(torch.add, (value for name, value in losses.items() if name != "accuracy"))
         return {"total": total, **losses}
@@ -306,6 +305,8 @@ class MetaBIN(Method):
     def _losses(self, losses: Sequence[Loss], pooled: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         """Each by its name; a name that comes again has a number behind it. ``accuracy``, where the classifier is
         asked: of its logits without a margin, for the log."""
+        if any(loss.name == "triplet" for loss in losses):
+            check_identities(batch.on_host().target)
         on_logits = any(loss.on_logits for loss in losses)
         features = {"global": pooled}
         if on_logits or any(loss.feature == "bn" for loss in losses):
