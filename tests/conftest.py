@@ -83,6 +83,16 @@ def trained(settings_file, tmp_path_factory):
     return run
 
 
+@pytest.fixture
+def memory():
+    """The file system of ``memory://``, of which a process has one; what a test leaves there is gone after it."""
+    pytest.importorskip("upath")
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    yield store
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+
+
 @pytest.fixture(scope="session")
 def bucket():
     """The address of a bucket (``s3://...``) on a server of this process."""

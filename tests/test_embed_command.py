@@ -505,43 +505,34 @@ def test_no_torch_is_needed_for_the_files():
     assert out == "False\n"
 
 
-def test_addresses_are_read_like_folders(tmp_path, people, capsys):
+def test_addresses_are_read_like_folders(memory, tmp_path, people, capsys):
     """As s3:// and others are, by fsspec; here a folder that has an address, and a store in memory."""
-    pytest.importorskip("upath")
-    import fsspec
-
     (people / ".hidden.png").write_bytes(b"x")
     (people / "b").mkdir()
     (people / "b" / "1.png").write_bytes((people / "003.png").read_bytes())
     (people / "005.png").write_bytes(b"no image")
     (people / "table.csv").write_text("path,identity\n001.png,anna\nb/1.png,bert\n")
-    store = fsspec.filesystem("memory")
-    store.put(str(people), "/shop", recursive=True)
+    memory.put(str(people), "/shop", recursive=True)
     with pytest.warns(UserWarning, match="passed over, not being named like images: 1 file"):
         here = listed([people])
-    try:
-        for address in (f"file://{people}", "memory://shop"):
-            there = listed([address])
-            assert [str(image.path) for image in there] == [
-                str(image.path).replace(str(people), address) for image in here
-            ]
-            embed_files(here, Colours(), tmp_path / "here.npz", skip_bad=True)
-            embed_files(there, Colours(), tmp_path / "there.npz", skip_bad=True)
-            assert np.array_equal(
-                load(tmp_path / "here.npz")["vectors"], load(tmp_path / "there.npz")["vectors"]
-            )
-            assert list(unreadable(there)) == list(unreadable(here)) == [5]
-            assert listed([f"{address}/00[12].png"]) == there[1:3]
-            assert [image.path for image in listed([f"{address}/table.csv"])] == [
-                there[1].path,
-                there[-1].path,
-            ]
-            with pytest.raises(UserError, match="holds no images"):
-                listed([f"{address}/nowhere"])
-            # A text is a file's name, of whatever form, until a user gives it as a source.
-            with pytest.raises(UserError, match="cannot be opened"):
-                crossreid.images.decode.decode(f"{address}/001.png")
-    finally:
-        store.rm("/shop", recursive=True)
+    for address in (f"file://{people}", "memory://shop"):
+        there = listed([address])
+        assert [str(image.path) for image in there] == [
+            str(image.path).replace(str(people), address) for image in here
+        ]
+        embed_files(here, Colours(), tmp_path / "here.npz", skip_bad=True)
+        embed_files(there, Colours(), tmp_path / "there.npz", skip_bad=True)
+        assert np.array_equal(load(tmp_path / "here.npz")["vectors"], load(tmp_path / "there.npz")["vectors"])
+        assert list(unreadable(there)) == list(unreadable(here)) == [5]
+        assert listed([f"{address}/00[12].png"]) == there[1:3]
+        assert [image.path for image in listed([f"{address}/table.csv"])] == [
+            there[1].path,
+            there[-1].path,
+        ]
+        with pytest.raises(UserError, match="holds no images"):
+            listed([f"{address}/nowhere"])
+        # A text is a file's name, of whatever form, until a user gives it as a source.
+        with pytest.raises(UserError, match="cannot be opened"):
+            crossreid.images.decode.decode(f"{address}/001.png")
     with pytest.raises(UserError, match="is an address that cannot be reached"):
         listed(["nothing://shop/people"])

@@ -172,9 +172,8 @@ def test_a_run_from_shards_is_resumed_exactly(experiment, copies, tmp_path):
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
-def test_shards_lie_at_addresses(copies, tmp_path):
-    fsspec = pytest.importorskip("fsspec")
-    memory, place = fsspec.filesystem("memory"), "memory://bucket/people"
+def test_shards_lie_at_addresses(copies, memory):
+    place = "memory://bucket/people"
     memory.put(str(copies[0].parent), "/bucket/people", recursive=True)
     written = memory.cat("/bucket/people/index.csv")
     assert __main__.main(["data", "index", place, "--out", f"{place}/index.csv"]) == 0
@@ -191,10 +190,9 @@ def test_shards_lie_at_addresses(copies, tmp_path):
         read(found[0])
 
 
-def test_a_table_at_an_address_is_checked_and_copied_into_shards(copies, tmp_path, capsys):
-    fsspec = pytest.importorskip("fsspec")
+def test_a_table_at_an_address_is_checked_and_copied_into_shards(copies, memory, tmp_path, capsys):
     table = "memory://checked/index.csv"
-    fsspec.filesystem("memory").put(str(copies[0].parent), "/checked", recursive=True)
+    memory.put(str(copies[0].parent), "/checked", recursive=True)
     words = ["data", "check", "csv"]
     assert __main__.main([*words, table]) == __main__.main([*words, str(copies[0])]) == 0
     there, here = capsys.readouterr().out.replace(table, str(copies[0])).split("train:")[1:]
@@ -227,10 +225,9 @@ def test_what_cannot_lie_at_an_address_is_told(words, told, tmp_path, monkeypatc
     assert told in said.out + said.err and not list(tmp_path.iterdir())
 
 
-def test_a_table_that_cannot_be_read_back_is_not_written(copies, tmp_path, capsys):
-    fsspec = pytest.importorskip("fsspec")
+def test_a_table_that_cannot_be_read_back_is_not_written(copies, memory, tmp_path, capsys):
     folder = copies[0].parent
-    fsspec.filesystem("memory").put(str(folder / "000000.tar"), "/shop/a.tar")
+    memory.put(str(folder / "000000.tar"), "/shop/a.tar")
     out = tmp_path / "index.csv"
     for place, table in (
         ("memory://shop", out),
@@ -239,7 +236,7 @@ def test_a_table_that_cannot_be_read_back_is_not_written(copies, tmp_path, capsy
     ):
         assert __main__.main(["data", "index", str(place), "--out", str(table)]) == 2
         assert "cannot be named in" in capsys.readouterr().err
-    assert not out.exists() and not fsspec.filesystem("memory").exists("/x")
+    assert not out.exists() and not memory.exists("/x")
     assert __main__.main(["data", "index", f"file://{folder}", "--out", f"file://{out}"]) == 0
     assert len(tables.read(out)) == len(tables.read(copies[0]))
 
@@ -282,17 +279,14 @@ def test_workers_read_shards_in_a_bucket(copies, bucket, monkeypatch):
         assert_equal(batches("csv", place / "index.csv", 3, workers=workers)[0], whole)
 
 
-def test_many_files_at_an_address_cost_one_list_and_few_none(tmp_path, monkeypatch):
-    pytest.importorskip("upath")
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    store, listed = MemoryFileSystem(), []
+def test_many_files_at_an_address_cost_one_list_and_few_none(memory, tmp_path, monkeypatch):
+    listed = []
     names = [f"memory://stats/{number}.jpg" for number in range(9)]
     for name in names[1:]:
-        store.pipe(name, b"x" * len(name))
-    usual = MemoryFileSystem.ls
+        memory.pipe(name, b"x" * len(name))
+    usual = type(memory).ls
     monkeypatch.setattr(
-        MemoryFileSystem, "ls", lambda *given, **how: listed.append(given[1]) or usual(*given, **how)
+        type(memory), "ls", lambda *given, **how: listed.append(given[1]) or usual(*given, **how)
     )
     paths = [files.place(name) for name in names]
     # Whose folder may hold millions of others.
@@ -301,7 +295,7 @@ def test_many_files_at_an_address_cost_one_list_and_few_none(tmp_path, monkeypat
     found = files.stats(paths * 2)
     assert listed == ["/stats"] and list(found) == paths[1:]
     assert all(found[path].st_mtime_ns == path.stat().st_mtime_ns for path in paths[1:])
-    monkeypatch.setattr(MemoryFileSystem, "ls", None)
+    monkeypatch.setattr(type(memory), "ls", None)
     assert list(files.stats(paths)) == paths[1:] and files.stats([tmp_path / "none", *paths[:2]]).keys() == {
         paths[1]
     }

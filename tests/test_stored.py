@@ -374,10 +374,7 @@ def test_notes_are_those_of_the_protocol_that_scores(tmp_path, market):
     assert "rule is off" in read_stored(*sides, same_camera=False).about["notes"][0]
 
 
-def test_two_folders_at_addresses_are_as_here(tmp_path, capsys):
-    pytest.importorskip("upath")
-    import fsspec
-
+def test_two_folders_at_addresses_are_as_here(memory, tmp_path, capsys):
     people = [f"people/{name}.jpg" for name in ("anna/1", "anna/2", "bert/1", "bert/.hidden")]
     named = [f"named/{name}_1.jpg" for name in ("0001_c1s1", "0002_c2s1", "-1_c2s1")]
     for number, name in enumerate([*people, *named]):
@@ -385,33 +382,29 @@ def test_two_folders_at_addresses_are_as_here(tmp_path, capsys):
         PIL.Image.new("RGB", (8, 16), (number * 20, 90, 90)).save(tmp_path / name)
     (tmp_path / "named.csv").write_text("path,identity,camera\nnamed/0001_c1s1_1.jpg,1,1\n")
     (tmp_path / "loose" / "anna").mkdir(parents=True)
-    store = fsspec.filesystem("memory")
-    store.put(str(tmp_path), "/shop", recursive=True)
-    try:
-        for names in (("people", "people"), ("people", "named"), ("named", "named"), ("named.csv", "named")):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                here = two_folders.read(*(tmp_path / name for name in names), same_camera=False)
-                there = two_folders.read(*(f"memory://shop/{name}" for name in names), same_camera=False)
-                mixed = two_folders.read(f"memory://shop/{names[0]}", tmp_path / names[1], same_camera=False)
-            assert mixed == (there[0], here[1]) or names[0] == names[1]  # where they are two cameras
-            for one, other in zip(here, there):
-                assert [str(each.path).replace("memory://shop", str(tmp_path)) for each in other] == [
-                    str(each.path) for each in one
-                ]
-                assert [replace(each, path=Path()) for each in other] == [
-                    replace(each, path=Path()) for each in one
-                ]
-        sides = ["--query", "memory://shop/people", "--gallery", "memory://shop/people"]
-        assert main(["evaluate", "small", *sides, "--protocol.same_camera", "false"]) == 0
-        assert "3 queries search 3 gallery images" in capsys.readouterr().out
-        for place, word in (("shop/nowhere", "cannot be listed"), ("shop/loose", "holds no images")):
-            with pytest.raises(UserError, match=word):
-                two_folders.read(f"memory://{place}", tmp_path / "people")
-        with pytest.raises(UserError, match="cannot be reached"):
-            two_folders.read("nothing://shop/people", tmp_path / "people")
-    finally:
-        store.rm("/shop", recursive=True)
+    memory.put(str(tmp_path), "/shop", recursive=True)
+    for names in (("people", "people"), ("people", "named"), ("named", "named"), ("named.csv", "named")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            here = two_folders.read(*(tmp_path / name for name in names), same_camera=False)
+            there = two_folders.read(*(f"memory://shop/{name}" for name in names), same_camera=False)
+            mixed = two_folders.read(f"memory://shop/{names[0]}", tmp_path / names[1], same_camera=False)
+        assert mixed == (there[0], here[1]) or names[0] == names[1]  # where they are two cameras
+        for one, other in zip(here, there):
+            assert [str(each.path).replace("memory://shop", str(tmp_path)) for each in other] == [
+                str(each.path) for each in one
+            ]
+            assert [replace(each, path=Path()) for each in other] == [
+                replace(each, path=Path()) for each in one
+            ]
+    sides = ["--query", "memory://shop/people", "--gallery", "memory://shop/people"]
+    assert main(["evaluate", "small", *sides, "--protocol.same_camera", "false"]) == 0
+    assert "3 queries search 3 gallery images" in capsys.readouterr().out
+    for place, word in (("shop/nowhere", "cannot be listed"), ("shop/loose", "holds no images")):
+        with pytest.raises(UserError, match=word):
+            two_folders.read(f"memory://{place}", tmp_path / "people")
+    with pytest.raises(UserError, match="cannot be reached"):
+        two_folders.read("nothing://shop/people", tmp_path / "people")
 
 
 def test_two_folders_of_a_model_that_tells_modalities_apart(sysu, tmp_path, capsys):
