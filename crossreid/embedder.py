@@ -52,6 +52,7 @@ class Embedder:
             raise UserError(f"batch is {batch!r}: expected how many images are embedded at once, 1 or more")
         self.batch, path = batch, located(path)
         self.path = path
+        self._random = np.random.default_rng(0)
         self._model: Exported | Trained
         bundled = None if settings or feature else _faster_exported(path, device)
         if bundled is not None:
@@ -135,8 +136,9 @@ class Embedder:
         order: of the channels of arrays and tensors, ``"bgr"`` for frames of OpenCV.
         box_format: ``"xyxy"``, ``"xywh"`` (left, top, width, height) or ``"cxcywh"`` (centre first).
         bad: what becomes of boxes that are empty, reversed, outside of their frame or no numbers, and of images that
-            cannot be read: ``"raise"`` UserError, ``"nan"`` in their rows, or ``"skip"``, which leaves the rows out;
-            for both, one warning names them.
+            cannot be read: ``"raise"`` UserError, ``"nan"`` in their rows, ``"random"``, a unit vector of a random
+            direction, which is far from everybody's, or ``"skip"``, which leaves the rows out; but for the first, one
+            warning names them.
         """
         return self.embed(images, modality, boxes, order=order, box_format=box_format, bad=bad).feature
 
@@ -176,21 +178,28 @@ class Embedder:
                     # Turned after it was resized, which is less to turn and comes to the same.
                     row[:] = fitted[:, :, ::-1] if crop.blue_first else fitted
                 part = self._model(pixels, np.array([modality_at(crop) for crop, _ in good]))
-            if bad == "nan" and len(good) < len(some):
+            if bad in ("nan", "random") and len(good) < len(some):
                 whole = Embedding(*self._room(len(some)))
-                kept = [isinstance(crop.pixels, np.ndarray) for crop in some]
-                whole.feature[kept] = part.feature
-                if whole.stripes is not None:
-                    whole.stripes[kept] = part.stripes
+                kept = np.array([isinstance(crop.pixels, np.ndarray) for crop in some])
+                for rows, known in ((whole.feature, part.feature), (whole.stripes, part.stripes)):
+                    if rows is not None:
+                        rows[kept] = known
+                        if bad == "random":
+                            drawn = self._random.standard_normal(rows[~kept].shape)
+                            rows[~kept] = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
                 part = whole
             parts.append(part)
         if lost:
-            become = "have vectors that are not numbers" if bad == "nan" else "are left out"
+            become = {
+                "nan": "have vectors that are not numbers",
+                "random": "have random vectors",
+                "skip": "are left out",
+            }[bad]
             more = f"; and {len(lost) - 5} more" if len(lost) > 5 else ""
             warnings.warn(f"{len(lost)} images {become}: {'; '.join(lost[:5])}{more}", stacklevel=2)
-        rows = [part.stripes for part in parts if part.stripes is not None]
+        stripes = [part.stripes for part in parts if part.stripes is not None]
         return Embedding(
-            np.concatenate([part.feature for part in parts]), np.concatenate(rows) if rows else None
+            np.concatenate([part.feature for part in parts]), np.concatenate(stripes) if stripes else None
         )
 
     def detections(
@@ -207,8 +216,7 @@ class Embedder:
         self, false_positive: float = 0.01, modalities: tuple[str, str] = (VISIBLE, VISIBLE)
     ) -> Threshold:
         """The distance (1 - cosine) below which two images count as the same person, so that at most this share of
-        pairs
-        of two people is accepted, as the model's own evaluation measured it; the strictest where it has several
+        pairs of two people is accepted, as the model's own evaluation measured it; the strictest where it has several
         subsets.
 
         modalities: of the two images. Raises UserError where no such evaluation is known.

@@ -146,7 +146,8 @@ def of_tracks(
 ) -> Tracklets:
     """Tracklets of the boxes of one camera.
 
-    tracks: see ``crossreid.images.mot.read``. frames: its folder or video, see ``crossreid.images.video.frames``.
+    tracks: see ``crossreid.images.mot.read``; frames are counted from 0 where one has that number, else from 1. frames:
+        its folder or video, see ``crossreid.images.video.frames``.
     embedder: a ``crossreid.Embedder``. rate: frames a second; start: seconds since 1970 of the first one, None counts
         from 0. size: (width, height) of the frames that the boxes were made on, where the frames here have another.
     k: crops that make a vector. modality: of the camera. progress: a bar; None shows it on a terminal.
@@ -162,11 +163,12 @@ def of_tracks(
         for at in chosen:
             wanted[track.frames[at]].append((number, track.boxes[at]))
     bad: list[str] = []
+    first_frame = min([1, *(track.frames[0] for track in tracks)])
 
     def candidates() -> Iterator[_Candidate | int]:
         checked = size is None
         outside = seen = 0
-        for number, given in video.frames(frames, set(wanted)):
+        for number, given in video.frames(frames, set(wanted), first_frame):
             boxes = wanted.pop(number)
             try:
                 pixels = video.pixels(given)
@@ -200,7 +202,8 @@ def of_tracks(
     def tracklet_of(number: int, crops: tuple[Image, ...], small: bytes) -> Tracklet:
         track = tracks[number]
         first, last = (
-            ((start or 0.0) + (frame - 1) / rate) for frame in (track.frames[0], track.frames[-1] + 1)
+            ((start or 0.0) + (frame - first_frame) / rate)
+            for frame in (track.frames[0], track.frames[-1] + 1)
         )
         return Tracklet(camera, track.name, first, last, len(track.frames), crops, modality or VISIBLE, small)
 

@@ -188,13 +188,18 @@ def test_one_bad_box_or_frame_never_ends_a_video(tmp_path, images):
     assert np.isnan(vectors).all(axis=1).tolist() == [False, True, True, True, True, False]
     with pytest.warns(UserWarning, match="are left out"):
         assert embed(frame, boxes=boxes, bad="skip") == pytest.approx(vectors[[0, 5]], abs=1e-6)
+    with pytest.warns(UserWarning, match="4 images have random vectors: box 2"):
+        filled = embed(frame, boxes=boxes, bad="random")
+    assert filled[[0, 5]] == pytest.approx(vectors[[0, 5]], abs=1e-6)
+    assert np.linalg.norm(filled, axis=1) == pytest.approx(np.ones(6))
+    assert abs(filled[1:5] @ filled.T - np.eye(6)[1:5]).max() < 0.5  # alike to nobody, each other included
     video = [frame, b"breaks off", images[1]]
     with pytest.warns(UserWarning, match="frame 2, box 1: .*not a readable image"):
         vectors = embed(iter(video), boxes=iter([[good, good], [good, good], [good]]), bad="nan")
     assert np.isnan(vectors[:, 0]).tolist() == [False, False, True, True, False]
     with pytest.warns(UserWarning, match="are left out"):
         assert embed(video, bad="skip").shape == (2, 128)
-    with pytest.raises(UserError, match="choose one of raise, nan, skip"):
+    with pytest.raises(UserError, match="choose one of raise, nan, random, skip"):
         embed(frame, boxes=boxes, bad="drop")
 
 

@@ -131,4 +131,7 @@ def test_vectors_and_stripes_of_an_embedder(alignedreid):
         found = embed.embed(pixels)
         assert found.stripes.shape == (2, 2, 128)
         np.testing.assert_array_equal(found.feature, embed(pixels))
+        with pytest.warns(UserWarning, match="1 images have random vectors"):
+            filled = embed.embed(pixels[0], boxes=[(0, 0, 9, 9), (9, 9, 9, 9)], bad="random")
+        assert np.linalg.norm(filled.feature[1]) == pytest.approx(1) and np.isfinite(filled.stripes).all()
     np.testing.assert_allclose(one.embed(pixels).stripes, two.embed(pixels).stripes, atol=1e-4)

@@ -97,7 +97,7 @@ def test_numbers_that_come_back_are_other_people(tmp_path):
     assert "confidence 0" in str(found[1].message)
     for content, words in (
         ("1,7,0,0,5,5\n1,x,0,0,5,5\n", "line 2: .* was not understood"),
-        ("0,7,0,0,5,5\n", "line 1: the frame 0"),
+        ("-1,7,0,0,5,5\n", "line 1: the frame -1"),
         ("", "holds no boxes"),
     ):
         text.write_text(content)
@@ -144,6 +144,22 @@ def film(folder, path):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         out.mux(stream.encode())
     return path
+
+
+def test_frames_may_be_counted_from_0(tmp_path, camera):
+    text, folder = camera
+    clip = film(folder, tmp_path / "cam1.mp4")
+
+    def made(frames):
+        return of_tracks(mot.read(text, 50), frames, MeanColour(), camera="1", rate=10.0, start=1.6e9)
+
+    of_images, of_film = made(folder), made(clip)
+    lines = [line.split(",", 1) for line in text.read_text().splitlines()]
+    text.write_text("\n".join(f"{int(frame) - 1},{rest}" for frame, rest in lines))
+    assert made(folder).keys() == of_images.keys()  # though the names of its images begin at 1
+    for number in range(1, 21):
+        (folder / f"{number:06d}.png").rename(folder / f"{number - 1:06d}.png")
+    assert made(folder).keys() == of_images.keys() and made(clip).keys() == of_film.keys()
 
 
 def test_times_count_by_the_rate_of_the_video(tmp_path, camera, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from crossreid.records import Image, UserError, check_choice
 
 ORDERS = ("rgb", "bgr")
 BOX_FORMATS = ("xyxy", "xywh", "cxcywh")
-BAD = ("raise", "nan", "skip")
+BAD = ("raise", "nan", "random", "skip")
 
 
 @dataclass(frozen=True, slots=True)

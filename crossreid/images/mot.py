@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Track:
-    """name: the tracker's number, with ``.2``, ``.3``, ... where it was given again. frames: numbers from 1, ascending.
+    """name: the tracker's number, with ``.2``, ``.3``, ... where it was given again. frames: numbers, ascending.
     boxes: (left, top, right, bottom) in pixels in each of them."""
 
     name: str
@@ -59,8 +59,10 @@ def read(path: Path, pause: int) -> list[Track]:
             twice += 1
         else:
             found[name][frame] = box
-        if frame < 1:
-            raise UserError(f"{path}, line {line}: the frame {frame} is none: frames are counted from 1")
+        if frame < 0:
+            raise UserError(
+                f"{path}, line {line}: the frame {frame} is none: frames are counted from 1, or from 0"
+            )
     if twice:
         warnings.warn(
             f"{path}: {twice} lines give a track a second box in one frame, and the first counts",

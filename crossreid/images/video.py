@@ -1,4 +1,4 @@
-"""Frames of a camera by their numbers, from 1: images in a folder, or a video file."""
+"""Frames of a camera by their numbers: images in a folder, or a video file."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from crossreid.records import UserError, pip_install
 _NUMBER = re.compile(r"\d+")
 
 
-def frames(path: Path, wanted: set[int]) -> Iterator[tuple[int, np.ndarray | Path]]:
+def frames(path: Path, wanted: set[int], first: int = 1) -> Iterator[tuple[int, np.ndarray | Path]]:
     """The number and the pixels (H, W, 3) uint8 RGB of each wanted frame, in order; what a folder has is given by its
     path, for it to be found again. Frames that are not there, or of a video that cannot be decoded, are passed over.
 
     path: a folder of images, whose last number in the name is that of the frame (or whose place is, where names have no
-        numbers); or a video, which needs PyAV.
+        numbers); or a video, which needs PyAV. first: the number of the first frame, 1 or 0; where it is 0 and the
+        names in a folder begin at 1, these count one less.
     Raises UserError where there is no frame at all.
     """
     if path.is_dir():
-        numbered = folder_frames(path)
+        numbered = folder_frames(path, first)
         yield from ((number, numbered[number]) for number in sorted(wanted & numbered.keys()))
         return
-    yield from _video(path, wanted)
+    yield from _video(path, wanted, first)
 
 
-def folder_frames(folder: Path) -> dict[int, Path]:
-    """The images of a folder by the numbers of their frames."""
+def folder_frames(folder: Path, first: int = 1) -> dict[int, Path]:
+    """The images of a folder by the numbers of their frames, see ``frames``."""
     names = image_names(folder)
     if not names:
         raise UserError(
@@ -42,8 +43,10 @@ def folder_frames(folder: Path) -> dict[int, Path]:
     found = [_NUMBER.findall(Path(name).stem) for name in names]
     numbers = [int(each[-1]) if each else None for each in found]
     if None in numbers or len(set(numbers)) < len(numbers):
-        numbers = list(range(1, len(names) + 1))
-    return {number: folder / name for number, name in zip(numbers, names) if number is not None}
+        numbers = list(range(first, len(names) + first))
+    known = [(number, name) for number, name in zip(numbers, names) if number is not None]
+    less = 1 if first == 0 and min(known)[0] == 1 else 0
+    return {number - less: folder / name for number, name in known}
 
 
 def rate(path: Path) -> float | None:
@@ -52,13 +55,13 @@ def rate(path: Path) -> float | None:
         return float(stream.average_rate) if stream.average_rate else None
 
 
-def _video(path: Path, wanted: set[int]) -> Iterator[tuple[int, np.ndarray]]:
-    last, number, lost = max(wanted, default=0), 0, 0
+def _video(path: Path, wanted: set[int], first: int) -> Iterator[tuple[int, np.ndarray]]:
+    last, number, lost = max(wanted, default=0), first - 1, 0
     with _opened(path) as (video, stream):
         from av.error import FFmpegError
 
         stream.thread_type = "AUTO"
-        speed, first = float(stream.average_rate or 0), None
+        speed, begin = float(stream.average_rate or 0), None
         for packet in video.demux(stream):
             try:
                 decoded = packet.decode()
@@ -69,13 +72,13 @@ def _video(path: Path, wanted: set[int]) -> Iterator[tuple[int, np.ndarray]]:
                 number += 1
                 # By its time, so that one that was lost does not move those after it.
                 if frame.time is not None and speed:
-                    first = frame.time if first is None else first
-                    number = max(number, round((frame.time - first) * speed) + 1)
+                    begin = frame.time if begin is None else begin
+                    number = max(number, round((frame.time - begin) * speed) + first)
                 if number in wanted:
                     yield number, frame.to_ndarray(format="rgb24")
             if number >= last:
                 break
-    if not number:
+    if number < first:
         raise UserError(f"{path} has no frames: it is empty, or none of it can be decoded")
     if lost:
         warnings.warn(
