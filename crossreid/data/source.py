@@ -161,6 +161,19 @@ def strays(folder: Path, pattern: re.Pattern) -> list[Finding]:
     ]
 
 
+def deviation(what: str, images: Sequence[Image], identities: int, count: int) -> list[Finding]:
+    """One error where there are not so many images of so many identities; or nothing. what: they are."""
+    found = len({image.identity for image in images}), len(images)
+    if found == (identities, count):
+        return []
+    return [
+        Finding(
+            "error",
+            f"{what}: {found[0]} identities and {found[1]} images found, {identities} and {count} expected.",
+        )
+    ]
+
+
 def _names(root: Path, title: str) -> list[str]:
     try:
         return sorted(os.listdir(root))

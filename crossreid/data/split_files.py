@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.data.source import Counts, Finding, Source
+from crossreid.data.source import Counts, Finding, Source, find_root
 from crossreid.files import write_json
 from crossreid.formats.text import read_json
 from crossreid.records import Image, UserError
@@ -113,13 +113,28 @@ def halves(images: Iterable[Image]) -> list[dict]:
     return splits
 
 
-def two_cameras(root: Path, name: str, images: Sequence[Image], fold: int) -> dict[str, list[Image]]:
-    """One of ten random halves: ``train`` is all images of one half of the identities; of the other, ``query`` is
-    camera 1 and ``gallery`` camera 2. Images keep their order.
+def two_cameras(
+    name: str, title: str, wanted: Sequence[str], images: Callable[[Path], list[Image]]
+) -> tuple[Callable[..., dict[str, list[Image]]], Callable[[Path], tuple[Path, list[dict]]]]:
+    """``read`` and ``splits`` of a ``Source`` of two cameras without official halves: ``train`` is all images of one of
+    ten random halves of the identities; of the other, ``query`` is camera 1 and ``gallery`` camera 2.
 
-    root: where a file of splits may lie. fold: 1 to 10.
+    wanted: what the folder of the data set holds, see ``find_root``. images: all those of that folder, whose order is
+    kept.
     """
-    position = number(fold)
+
+    def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
+        home = find_root(root, wanted, title)
+        return _half(home, name, images(home), number(fold))
+
+    def generated(root: Path) -> tuple[Path, list[dict]]:
+        home = find_root(root, wanted, title)
+        return home, halves(images(home))
+
+    return read, generated
+
+
+def _half(root: Path, name: str, images: Sequence[Image], position: int) -> dict[str, list[Image]]:
     identities = sorted({image.identity for image in images})
     splits, path = stored(root, name, (), ("train", "test"), lambda: halves(images))
     chosen = splits[position]

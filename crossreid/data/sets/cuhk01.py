@@ -15,30 +15,18 @@ from crossreid.records import Image
 _NAME = re.compile(r"(?P<identity>\d{4})(?P<camera>\d{3})\.[^.]+$")
 
 
-def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
-    """One of ten random halves of the identities; cameras 1 and 2. Camera 1 searches camera 2.
-
-    fold: 1 to 10.
-    """
-    root = find_root(root, ("campus",), SOURCE.title)
-    return split_files.two_cameras(root, SOURCE.name, _images(root), fold)
+def _images(root: Path) -> list[Image]:
+    images = named(root / "campus", _NAME, "0001001.png")
+    return [replace(image, camera=(image.camera + 1) // 2) for image in images]
 
 
-def generated(root: Path) -> tuple[Path, list[dict]]:
-    """Where the ten halves belong, and the halves."""
-    root = find_root(root, ("campus",), SOURCE.title)
-    return root, split_files.halves(_images(root))
+read, generated = split_files.two_cameras("cuhk01", "CUHK01", ("campus",), _images)
 
 
 def check(root: Path) -> list[Finding]:
     """What does not belong among the images, and folds that are not as large as the first should be."""
     folder = find_root(root, ("campus",), SOURCE.title) / "campus"
     return strays(folder, _NAME) + split_files.check_folds(read, root, SOURCE.expected)
-
-
-def _images(root: Path) -> list[Image]:
-    images = named(root / "campus", _NAME, "0001001.png")
-    return [replace(image, camera=(image.camera + 1) // 2) for image in images]
 
 
 SOURCE = Source(

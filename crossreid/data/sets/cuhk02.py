@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from crossreid.data.source import Counts, Finding, Source, find_root, strays
+from crossreid.data.source import Counts, Finding, Source, deviation, find_root, strays
 from crossreid.images.listing import image_names
 from crossreid.records import Image, UserError
 
@@ -42,15 +42,7 @@ def check(root: Path) -> list[Finding]:
             findings += strays(root / folder / f"cam{side}", re.compile(r"\d+_\d+\.png"))
             camera = 2 * (pair - 1) + side
             chosen = [image for image in images if image.camera == camera]
-            found = len({image.identity for image in chosen}), len(chosen)
-            if found != (identities, 2 * identities):
-                findings.append(
-                    Finding(
-                        "error",
-                        f"{folder}/cam{side}: {found[0]} identities and {found[1]} images found, "
-                        f"{identities} and {2 * identities} expected.",
-                    )
-                )
+            findings += deviation(f"{folder}/cam{side}", chosen, identities, 2 * identities)
     return findings
 
 

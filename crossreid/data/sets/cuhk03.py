@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crossreid.data import market_like
 from crossreid.data.combining import everything
-from crossreid.data.source import Counts, Finding, Source, find_root, strays, within
+from crossreid.data.source import Counts, Finding, Source, deviation, find_root, strays, within
 from crossreid.files import replacing
 from crossreid.formats import matlab
 from crossreid.images.decode import PIXEL_LIMIT
@@ -122,16 +122,9 @@ def check(root: Path) -> list[Finding]:
             findings += market_like.check(handed_on, SOURCE.title, r"\d{4}_c[12]_\d+\.(png|jpg)")
         else:
             findings += strays(found[0].path.parent, _NAME)
-        parts = {f"images_{word}": (found, (IDENTITIES, total))}
-        parts |= {f"{boxes} {split}": (splits[split], counted) for split, counted in zip(splits, counts)}
-        for part, (images, (identities, number)) in parts.items():
-            different = len({image.identity for image in images})
-            if (different, len(images)) != (identities, number):
-                text = (
-                    f"{part}: {different} identities and {len(images)} images found, "
-                    f"{identities} and {number} expected."
-                )
-                findings.append(Finding("error", text))
+        findings += deviation(f"images_{word}", found, IDENTITIES, total)
+        for split, counted in zip(splits, counts):
+            findings += deviation(f"{boxes} {split}", splits[split], *counted)
     return findings
 
 

@@ -15,29 +15,17 @@ FOLDER = "PKUv1a_128x48"
 _NAME = re.compile(r"(?P<identity>\d+)_(?P<camera>\d+)_\d+\.[^.]+$")
 
 
-def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
-    """One of ten random halves of the identities; camera 1 searches camera 2.
-
-    fold: 1 to 10.
-    """
-    root = find_root(root, (FOLDER,), SOURCE.title)
-    return split_files.two_cameras(root, SOURCE.name, _images(root), fold)
+def _images(root: Path) -> list[Image]:
+    return named(root / FOLDER, _NAME, "01_1_1.png")
 
 
-def generated(root: Path) -> tuple[Path, list[dict]]:
-    """Where the ten halves belong, and the halves."""
-    root = find_root(root, (FOLDER,), SOURCE.title)
-    return root, split_files.halves(_images(root))
+read, generated = split_files.two_cameras("pku_reid", "PKU-Reid", (FOLDER,), _images)
 
 
 def check(root: Path) -> list[Finding]:
     """What does not belong among the images, and folds that are not as large as the first should be."""
     folder = find_root(root, (FOLDER,), SOURCE.title) / FOLDER
     return strays(folder, _NAME) + split_files.check_folds(read, root, SOURCE.expected)
-
-
-def _images(root: Path) -> list[Image]:
-    return named(root / FOLDER, _NAME, "01_1_1.png")
 
 
 SOURCE = Source(

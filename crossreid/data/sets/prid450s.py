@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crossreid.data import split_files
 from crossreid.data.naming import named
-from crossreid.data.source import Counts, Finding, Source, find_root
+from crossreid.data.source import Counts, Finding, Source
 from crossreid.records import Image
 
 CAMERAS = {1: "cam_a", 2: "cam_b"}
@@ -15,31 +15,19 @@ CAMERAS = {1: "cam_a", 2: "cam_b"}
 _NAME = re.compile(r"img_(?P<identity>\d+)\.[^.]+$", re.IGNORECASE)
 
 
-def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
-    """One of ten random halves of the identities; camera 1 (cam_a) searches camera 2 (cam_b).
-
-    fold: 1 to 10.
-    """
-    root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
-    return split_files.two_cameras(root, SOURCE.name, _images(root), fold)
-
-
-def generated(root: Path) -> tuple[Path, list[dict]]:
-    """Where the ten halves belong, and the halves."""
-    root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
-    return root, split_files.halves(_images(root))
-
-
-def check(root: Path) -> list[Finding]:
-    """Folds that are not as large as the first should be."""
-    return split_files.check_folds(read, root, SOURCE.expected)
-
-
 def _images(root: Path) -> list[Image]:
     # Masks and maps of body parts lie beside the images under other names.
     return [
         image for camera, folder in CAMERAS.items() for image in named(root / folder, _NAME, camera=camera)
     ]
+
+
+read, generated = split_files.two_cameras("prid450s", "PRID 450S", tuple(CAMERAS.values()), _images)
+
+
+def check(root: Path) -> list[Finding]:
+    """Folds that are not as large as the first should be."""
+    return split_files.check_folds(read, root, SOURCE.expected)
 
 
 SOURCE = Source(
