@@ -35,6 +35,8 @@ PROGRAMS = {
     ],
     "AlignedReID++, PyTorch": ["AlignedReID/train_alignedreid.py"],
     "MetaBIN": ["MetaBIN/fastreid/engine/defaults.py"],
+    "torchreid": ["deep-person-reid/scripts/main.py"],
+    "fast-reid": ["fast-reid/fastreid/engine/defaults.py"],
 }
 FLAG = re.compile(r"^--?[A-Za-z][\w-]*$")
 KEY = re.compile(r"^[A-Z_]+(?:\.[A-Z_0-9]+)+$")
@@ -115,10 +117,34 @@ def test_every_key_of_reid_survey_has_a_row():
 
 @pytest.mark.parametrize(
     "heading, file",
-    [("MetaBIN", "MetaBIN/fastreid/config/defaults.py"), ("ReID-Survey", "ReID-Survey/config/defaults.py")],
+    [
+        ("MetaBIN", "MetaBIN/fastreid/config/defaults.py"),
+        ("ReID-Survey", "ReID-Survey/config/defaults.py"),
+        ("fast-reid", "fast-reid/fastreid/config/defaults.py"),
+    ],
 )
 def test_every_key_that_a_row_names_is_the_program_s(heading, file):
-    assert {word for word in named(heading) if KEY.match(word)} <= defaults(file)
+    assert {word.removesuffix(".ENABLED") for word in named(heading) if KEY.match(word)} <= defaults(file)
+
+
+def test_the_keys_of_torchreid_and_its_rows_are_the_same():
+    text = clone("deep-person-reid/scripts/default_config.py").read_text(encoding="utf-8")
+    theirs = set(re.findall(r"^ +cfg\.([a-z0-9_.]+\.[a-z0-9_]+) = (?!CN)", text, flags=re.M))
+    theirs -= set(re.findall(r"^ +cfg\.([a-z0-9_.]+) = CN", text, flags=re.M))
+    assert {word for word in named("torchreid") if re.match(r"^[a-z0-9]+(\.[a-z0-9_]+)+$", word)} == theirs
+
+
+@pytest.mark.parametrize("kind", ["bagtricks", "AGW", "SBS"])
+def test_every_key_of_fast_reid_s_base_files_has_a_row(kind):
+    tree = yaml.safe_load(clone(f"fast-reid/configs/Base-{kind}.yml").read_text(encoding="utf-8"))
+    unnamed = {"_BASE_", "CUDNN_BENCHMARK"}
+    assert {key.removesuffix(".ENABLED") for key in keys(tree)} - unnamed <= switches("fast-reid")
+
+
+def switches(heading):
+    """What ``named`` gives, and the groups of these keys, which ``ENABLED`` switches."""
+    found = named(heading)
+    return found | {word.rpartition(".")[0] for word in found}
 
 
 def defaults(file):

@@ -72,6 +72,8 @@ def test_every_setting_that_is_named_exists(page):
     found = 0
     for heading, text in sections(f"docs/methods/{page}.md").items():
         about = methods_of(page, text) or list(METHODS)
+        if heading == "Coming from torchreid":  # whose keys are spelt as ours
+            text = re.sub(r"^\|[^|]*\|", "|", text, flags=re.M)
         for key in KEY.findall(text):
             found += 1
             room, *path = key.split(".")

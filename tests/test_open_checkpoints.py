@@ -186,6 +186,20 @@ def test_models_of_fast_reid_that_no_method_is_are_refused_by_name(more, reason,
 @pytest.mark.parametrize(
     "more, reason",
     [
+        ({"fc_fusion.0.weight": torch.ones(1)}, "resnet50mid"),
+        ({"fc.0.weight": torch.ones(4, 4), "fc.3.weight": torch.ones(4, 4)}, "several embedding layers"),
+    ],
+)
+def test_models_of_torchreid_that_no_method_is_are_refused_by_name(more, reason, tmp_path):
+    state = dict(theirs(made(FILES["torchreid resnet"][0]), tmp_path)["state_dict"]) | more
+    torch.save({"state_dict": state}, tmp_path / "model.pth.tar-60")
+    with pytest.raises(UserError, match=reason):
+        crossreid.load(tmp_path / "model.pth.tar-60")
+
+
+@pytest.mark.parametrize(
+    "more, reason",
+    [
         ({"base.sie_embed": torch.ones(6, 1, 384)}, "an embedding of cameras"),
         ({"b1.0.norm1.weight": torch.ones(384)}, "jigsaw branch"),
         ({"base.pos_embed": torch.ones(1, 100, 384)}, "99 patches is none of those known"),

@@ -141,6 +141,8 @@ def test_images_takes_each_image_once():
     assert len(batches) == len(SAMPLERS["images"](of, 2, 4)) == 3
     assert [len(batch) for batch in batches] == [8, 8, 8]
     assert len({row for batch in batches for row in batch}) == 24
+    # Images, whoever they show: the product counts, and there may be fewer identities than its first factor.
+    assert len(epoch("images", labels(np.arange(3).repeat(30)), 16, 4)) == 1
 
 
 def test_cross_modal_has_aligned_halves():

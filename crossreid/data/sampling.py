@@ -92,7 +92,7 @@ class ImageSampler:
     """
 
     def __init__(self, labels: Labels, identities: int, instances: int):
-        _check(labels, identities, instances)
+        _check(labels, identities, instances, apart=False)
         self.images, self.batch = len(labels), identities * instances
         if self.images < self.batch:
             raise UserError(
@@ -237,7 +237,8 @@ SAMPLERS: dict[str, Callable[[Labels, int, int], Sampler]] = {
 }
 
 
-def _check(labels: Labels, identities: int, instances: int) -> None:
+def _check(labels: Labels, identities: int, instances: int, apart: bool = True) -> None:
+    """apart: whether a batch holds so many identities, and not only so many images."""
     if identities < 1 or instances < 1:
         raise UserError(
             f"a batch of {identities} identities with {instances} images each is empty: both must be 1 or more"
@@ -248,7 +249,7 @@ def _check(labels: Labels, identities: int, instances: int) -> None:
             "'crossreid data check' and the settings that select its images"
         )
     classes = len(np.unique(labels.target))
-    if identities > classes:
+    if apart and identities > classes:
         raise UserError(
             f"a batch of {identities} identities cannot be drawn from {classes} training identities: set "
             f"data.loaders.NAME.identities, of the loader train for example, to {classes} or fewer"

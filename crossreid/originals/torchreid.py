@@ -37,6 +37,11 @@ def read(state: Mapping[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tenso
         raise UserError(
             "the checkpoint has several embedding layers: one is known here, of which torchreid's models are"
         )
+    if "fc_fusion.0.weight" in state:
+        raise UserError(
+            "the checkpoint is of torchreid's resnet50mid, whose features of two stages no method here has: its other "
+            "residual networks, OSNet and MobileNetV2 are read"
+        )
     if "conv2.0.gate.fc1.weight" in state:
         backbone, last_stride = _osnet(state), 1
         state = osnet.named_as_ours(state)
