@@ -64,8 +64,8 @@ def read(path: str | Path, content=None, **settings) -> tuple[dict, dict[str, to
         some = ", ".join(list(state)[:3])
         raise UserError(
             f"{path} is not a checkpoint of a system known here ({', '.join(SYSTEMS)}): its weights are "
-            f"called {some}, ... If it is of one of them, it is of a network that is not read (docs/methods/README.md), or "
-            "a changed program saved it; give the file as the published program wrote it."
+            f"called {some}, ... If it is of one of them, its network is not read (docs/methods/README.md), "
+            "or a changed program saved it; give the file as the published program wrote it."
         )
     with understood(path, damaged):
         described, weights, dropped = system.read(state)
