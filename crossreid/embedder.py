@@ -50,6 +50,7 @@ class Embedder:
     ):
         if not isinstance(batch, int) or batch < 1:
             raise UserError(f"batch is {batch!r}: expected how many images are embedded at once, 1 or more")
+        self._given = {"path": path, "device": device, "batch": batch, "feature": feature, **settings}
         self.batch, path = batch, located(path)
         self.path = path
         self._random = np.random.default_rng(0)
@@ -80,6 +81,10 @@ class Embedder:
                 f"{path} does not say that it was trained to tell people apart: its vectors may mean nothing",
                 stacklevel=2,
             )
+
+    def __reduce__(self):
+        """Another process opens the model again, from its file; it may be an exported one, which cannot be sent."""
+        return _again, (self._given, self.fingerprint)
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -154,6 +159,8 @@ class Embedder:
     ) -> Embedding:
         """The same with the stripes, where the model has them: arrays (N, D) and (N, S, C), or None."""
         check_choice("bad", bad, frames.BAD)
+        if isinstance(modality, Iterable) and not isinstance(modality, str):
+            modality = list(modality)
         if not frames.is_one(images) and not isinstance(images, Iterable):
             raise UserError(
                 f"images were given as {type(images).__name__}: expected one image, or a list of images"
@@ -258,6 +265,16 @@ class Embedder:
         if hasattr(images, "__len__") and len(each) != len(images):
             raise UserError(f"{len(each)} modalities were given for {len(images)} images: give one for each")
         return lambda crop: each[crop.place]
+
+
+def _again(given: dict, fingerprint: str) -> Embedder:
+    """The embedder of another process. Raises UserError where its file holds another model by now."""
+    made = Embedder(**given)
+    if made.fingerprint != fingerprint:
+        raise UserError(
+            f"{made.path} is another model than when the embedder was sent or kept: make an Embedder of it anew"
+        )
+    return made
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A trained model as a function of images of any kind."""
 
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -106,6 +107,31 @@ def test_modality_is_guessed_by_the_data_sets_rule_alone(tmp_path, images):
     ):
         with pytest.raises(UserError, match=words):
             embed(files, wrong)
+
+
+def test_paths_and_modalities_may_be_arrays(tmp_path, images):
+    embed = crossreid.Embedder(saved(tmp_path, 2, {"epoch": 1}))
+    files = [f"{tmp_path}/{number}.png" for number in range(2)]
+    for file, image in zip(files, images):
+        PILImage.fromarray(image).save(file)
+    expected = embed(files, ["infrared", "visible"])
+    for kind in (object, str):
+        found = embed(np.array(files, kind), np.array(["infrared", "visible"], kind))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_an_embedder_is_opened_again_by_another_process(tmp_path, images):
+    path = saved(tmp_path, 1, {"epoch": 1})
+    for embed in (crossreid.Embedder(path, batch=3, size=(64, 32)), crossreid.Embedder("small")):
+        again = pickle.loads(pickle.dumps(embed))
+        assert (again.fingerprint, again.batch, again.size) == (embed.fingerprint, embed.batch, embed.size)
+        np.testing.assert_array_equal(again(images), embed(images))
+    kept = pickle.dumps(crossreid.Embedder(path))
+    content = checkpoint.read(path)
+    content["weights"]["neck.running_mean"][0] += 1e-3
+    checkpoint.save(path, content)
+    with pytest.raises(UserError, match="is another model than when"):
+        pickle.loads(kept)
 
 
 def test_fingerprints_tell_models_apart(tmp_path):

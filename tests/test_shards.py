@@ -20,6 +20,7 @@ from crossreid.data.loading import Loader, training_set
 from crossreid.data.settings import DataConfig, LoaderConfig
 from crossreid.embedding_files import keys_of
 from crossreid.images import tables, tars
+from crossreid.images.listing import listed
 from crossreid.images.reading import read
 from crossreid.images.resize import fit
 from crossreid.protocols.single_query import SingleQuery
@@ -409,6 +410,13 @@ def test_hostile_tars_are_refused(tmp_path, image):
     chain = tarfile.TarInfo("x")
     chain.type, chain.size = tarfile.XHDTYPE, 0
     refused(given(chain.tobuf(tarfile.USTAR_FORMAT) * 5000), "refused as an archive")
+
+
+def test_tars_among_images_are_told_to_be_indexed(tmp_path, image):
+    made = tar(tmp_path / "a.tar", ("1.jpg", image), ("1.cls", b"1"))
+    for source in (made, tmp_path):
+        with pytest.raises(UserError, match=rf"`crossreid data index {source} --out shards\.csv`"):
+            listed([source])
 
 
 def test_labels_that_are_wrong_are_named(tmp_path, image):

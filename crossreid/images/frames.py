@@ -36,7 +36,9 @@ class Crop:
 
 
 def is_one(images) -> bool:
-    """Whether this is one image, and not several."""
+    """Whether this is one image, and not several: an array of texts or objects holds paths, or images."""
+    if isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "OUT":
+        return False
     return (
         isinstance(images, (str, bytes, bytearray, memoryview, PILImage.Image, Image))
         or hasattr(images, "read")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crossreid.files import is_address, place
-from crossreid.images import labels, tables, timestamps
+from crossreid.images import labels, tables, tars, timestamps
 from crossreid.records import Image, UserError, counted
 
 # Of the formats that ``decode`` opens.
@@ -238,13 +238,18 @@ def _found(source: str | Path) -> list[Path]:
         found = [each for each in files_below(path) if is_image(each.name)]
         others = passed_over(path)
         if not found:
+            shards = f". {_shards(path)}" if tars.SUFFIX in others else ""
             raise UserError(
                 f"{path} holds no images, nor do the folders in it{f', but {others}' if others else ''}: expected "
-                f"files that end in {', '.join(sorted(SUFFIXES))}"
+                f"files that end in {', '.join(sorted(SUFFIXES))}{shards}"
             )
         if others:
             warnings.warn(f"{path}: passed over, not being named like images: {others}", stacklevel=2)
         return found
+    if there and path.suffix.lower() == tars.SUFFIX:
+        raise UserError(
+            f"{path} is a tar, and an image, a folder, a pattern or a table was expected. {_shards(path)}"
+        )
     if there:
         return [path]
     if glob.has_magic(str(source)):
@@ -256,6 +261,10 @@ def _found(source: str | Path) -> list[Path]:
             return found
         raise UserError(f"no image fits the pattern {source}: check it, from the folder {Path.cwd()}")
     raise UserError(f"there is nothing at {path}: expected an image, a folder, a pattern or a table (.csv)")
+
+
+def _shards(path: Path) -> str:
+    return f"Images in tars are named by a table, which `crossreid data index {path} --out shards.csv` writes"
 
 
 def _found_at(address: str) -> list[Path]:

@@ -233,7 +233,10 @@ def _check_columns(table: Path, columns: Sequence[str], needed: Sequence[str]) -
     wrong = [
         f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("twice", twice)) if names
     ]
-    wrong += ["one without a name"] if "" in columns else []
+    if "" in columns:
+        wrong.append(
+            "one without a name" + ("; pandas: to_csv(..., index=False)" if columns[0] == "" else "")
+        )
     if wrong:
         optional = [name for name in KNOWN if name not in needed and name not in BOX_COLUMNS]
         raise UserError(
