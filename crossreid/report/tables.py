@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.files import cell, check_folder, replacing
+from crossreid.files import cell, check_folder, write_whole
 from crossreid.records import UserError
 from crossreid.report.groups import Group, grouped
 from crossreid.report.runs import Run, read_all
@@ -200,8 +200,7 @@ def save_table(runs: Sequence[Path], path: Path, group_by: str | None = None) ->
     text = {".md": _markdown, ".csv": _csv, ".tex": _tex}[path.suffix.lower()](
         grouped(read_all(runs), group_by)
     )
-    with replacing(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def check_table(path: Path) -> None:
