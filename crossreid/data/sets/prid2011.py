@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,17 +53,16 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     }
 
 
-def check(root: Path) -> list[Finding]:
+def check(root: Path) -> Iterator[Finding]:
     """Persons 1 to 385 in camera A and 1 to 749 in camera B, and nothing else."""
     root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
-    findings = []
     for camera, folder in CAMERAS.items():
-        findings += strays(root / folder, _NAME)
+        yield from strays(root / folder, _NAME)
         missing = sorted(set(range(1, PERSONS[camera] + 1)) - _images(root, camera).keys())
         if missing:
             text = f"{folder}: {len(missing)} persons are missing, first {missing[0]}."
-            findings.append(Finding("error", text))
-    return findings + split_files.check_folds(read, root, SOURCE.expected)
+            yield Finding("error", text)
+    yield from split_files.check_folds(read, root, SOURCE.expected)
 
 
 def generated(root: Path) -> tuple[Path, list[dict]]:
