@@ -301,7 +301,7 @@ def _results(stored: Stored, config: EvaluateConfig, device, log, out: Path | No
     log(table(found))
     content = stored.about | {
         "feature": feature,
-        "metric": {"feature": metric.feature, "stripes": metric.stripes},
+        "metric": vars(metric),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"crossreid": __version__, "torch": torch.__version__},
         "rows": [as_json(name, scores) for name, scores in found.items()],

@@ -278,7 +278,7 @@ class Verification:
         edges = histogram_edges([*genuine, *impostor], [genuine, impostor])
         content: dict = {
             "subset": self._subset.name,
-            "metric": {"feature": self._subset.metric.feature, "stripes": self._subset.metric.stripes},
+            "metric": vars(self._subset.metric),
             "genuine": sum(each.total for each in genuine),
             "impostor": sum(each.total for each in impostor),
             "edges": edges.tolist(),

@@ -213,10 +213,8 @@ def _write(model: Trained, folder: Path, precision: str, expects: dict, log: Cal
         "dimension": model.dimension,
         "unit_length": True,
         "stripes": None if model.stripes is None else list(model.stripes),
-        "metric": {"feature": model.metric.feature, "stripes": model.metric.stripes},
-        "metrics": {
-            name: {"feature": each.feature, "stripes": each.stripes} for name, each in model.metrics.items()
-        },
+        "metric": vars(model.metric),
+        "metrics": {name: vars(metric) for name, metric in model.metrics.items()},
         "input": expects,
         "modalities": list(model.modalities),
         "files": files,
