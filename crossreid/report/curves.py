@@ -134,14 +134,13 @@ def _scores(groups: Sequence[Group]) -> list[Plot]:
 
 
 def _noted(run: Run, split: str, subset: str, measure: str) -> dict[float, float]:
-    return {
-        record["epoch"] + 1: value
-        for record in run.evaluations
-        if record.get("split", "test") == split
-        for value in [number({"trials": [(record.get("rows") or {}).get(subset) or {}]}, measure)
-                      if measure.startswith("rank") else ((record.get("rows") or {}).get(subset) or {}).get(measure)]
-        if value is not None
-    }  # fmt: skip
+    found = {}
+    for record in run.evaluations:
+        row = (record.get("rows") or {}).get(subset) or {}
+        value = number({"trials": [row]}, measure) if measure.startswith("rank") else row.get(measure)
+        if record.get("split", "test") == split and value is not None:
+            found[record["epoch"] + 1] = value
+    return found
 
 
 def _lines(group: Group, values: Callable[[dict], dict]) -> dict[str, Line]:
