@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.evaluation import thresholds
-from crossreid.files import replacing, understood
+from crossreid.files import replacing, several, understood
 from crossreid.formats.arrays import read_npz
 from crossreid.formats.shape import NOTHING, NUMBER, TEXT, WHOLE, unlike
 from crossreid.formats.text import parse_json
@@ -366,8 +366,7 @@ def _embedded(
 
 def _finished(made: dict, tracklet_of, total: int, bad: list[str], embedder) -> Tracklets:
     if bad:
-        more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
-        warnings.warn(f"{counted(len(bad), 'crop')} left out: {'; '.join(bad[:3])}{more}", stacklevel=3)
+        warnings.warn(f"{counted(len(bad), 'crop')} left out: {several(bad, 3)}", stacklevel=3)
     if not made:
         raise UserError(f"none of {total} tracks has a crop that can be used{': ' + bad[0] if bad else ''}")
     if len(made) < total:
