@@ -111,8 +111,7 @@ SOURCE = Source(
     title="QMUL i-LIDS",
     paper="Zheng, Gong and Xiang, Associating Groups of People, BMVC 2009",
     obtain="Its authors hand it out from their page, for research only; the file names read here are those of the "
-    "copy that "
-    "https://github.com/BJTUJia/person_reID_DualNorm uses.",
+    "copy that https://github.com/BJTUJia/person_reID_DualNorm uses.",
     address="http://www.eecs.qmul.ac.uk/~jason/data/i-LIDS_Pedestrian.tgz",
     licence="research only; the footage belongs to the British Home Office",
     caveats="Ten random splits: the authors' splits.json is used when it lies beside the folder of images. "

@@ -95,13 +95,11 @@ def _generate(shared: list[int]) -> list[dict]:
 SOURCE = Source(
     name="prid2011",
     title="PRID 2011",
-    paper="Hirzer et al., Person Re-Identification by Descriptive and Discriminative Classification, SCIA "
-    "2011",
+    paper="Hirzer et al., Person Re-Identification by Descriptive and Discriminative Classification, SCIA 2011",
     obtain="Its authors hand it out from the data set's page, for research only.",
     address="https://www.tugraz.at/institute/icg/research/team-bischof/lrs/downloads/PRID11/",
     licence="research only",
-    caveats="Ten random halves: the authors' splits_single_shot.json is used when it lies beside the "
-    "folders.",
+    caveats="Ten random halves: the authors' splits_single_shot.json is used when it lies beside the folders.",
     layout="""prid_2011/
   single_shot/cam_a/person_0001.png
   single_shot/cam_b/
