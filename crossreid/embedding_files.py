@@ -30,7 +30,7 @@ from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
 from crossreid.images.tables import BOX_COLUMNS
 from crossreid.ops import degenerate
-from crossreid.records import Embedding, Image, UserError
+from crossreid.records import Embedding, Image, UserError, by_key
 
 OUTPUTS = (".npz", ".csv", ".npy")
 # Names in the output that a table's own columns must not take.
@@ -243,9 +243,7 @@ class _Part:
         """Put the vectors, and stripes, that are there in their rows; (N,) bool of the rows that were filled."""
         self.file.seek(len(self.head))
         size = self.record.itemsize
-        rows: dict[bytes, list[int]] = {}
-        for number, key in enumerate(keys):
-            rows.setdefault(key, []).append(number)
+        rows = by_key((key, number) for number, key in enumerate(keys))
         done, sound = np.zeros(len(keys), bool), len(self.head)
         while len(content := self.file.read(size)) == size:
             body, checksum = content[:-4], int.from_bytes(content[-4:], "little")

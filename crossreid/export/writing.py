@@ -281,11 +281,10 @@ def _sentence(description: dict) -> str:
 
 
 def _check_packages() -> None:
-    missing = []
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        # Not the name of a distribution: onnxruntime-gpu gives the same package.
-        if importlib.util.find_spec(package) is None:
-            missing.append(package)
+    # Not the names of distributions: onnxruntime-gpu gives the same package.
+    missing = [
+        name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None
+    ]
     if missing:
         raise UserError(
             f"exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "

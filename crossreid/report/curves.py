@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from crossreid.records import by_key
 from crossreid.report import plots
 from crossreid.report.figure import Plot, slug
 from crossreid.report.groups import Group
@@ -86,11 +87,8 @@ def _lrs(groups: Sequence[Group]) -> list[Plot]:
 
 def _merged(lines: Sequence[Line]) -> list[Line]:
     """Lines that lie on each other become one, which bears all their names."""
-    same: dict[tuple, list[Line]] = {}
-    for line in lines:
-        same.setdefault((tuple(line.x), tuple(line.y)), []).append(line)
     merged = []
-    for alike in same.values():
+    for alike in by_key(((tuple(line.x), tuple(line.y)), line) for line in lines).values():
         names = [line.label for line in alike]
         ends = {name.rpartition(", ")[2] for name in names}
         if len(names) == len(lines) > 1 and len(ends) == 1:
