@@ -92,7 +92,7 @@ def sections(groups: Sequence[Group], choice: Choice, saving: bool) -> list[Sect
     stored = {run.name: evidence.features(run, choice.feature) for run in runs}
     found = [
         results.section(groups),
-        Section("CMC curves", figures=curves.found_by_rank(groups)),
+        Section("CMC curves", figures=list(curves.found_by_rank(groups))),
         Section("Training", figures=curves.training(groups)),
         gates.section(groups),
         rankings.section(runs, saving),
