@@ -21,9 +21,10 @@ from crossreid.files import write_whole
 from crossreid.formats.trees import differences
 from crossreid.methods.base import Method, Progress
 from crossreid.records import UserError, counted
-from crossreid.training.loop import Interrupted, TrainConfig, fit
+from crossreid.training.loop import Interrupted, fit
 from crossreid.training.optim import OptimizerConfig, ScheduleConfig, lr_factor, make_optimizers
 from crossreid.training.run_folder import RunFolder, describe_data, refuse_occupied, refuse_other_data
+from crossreid.training.settings import TrainConfig
 
 __all__ = [
     "Interrupted",
