@@ -67,16 +67,20 @@ def network(checkpoint: str):
     import torch
 
     from crossreid import load
+    from crossreid.data.on_device import normalise
     from crossreid.data.settings import DataConfig
-    from crossreid.data.transforms import test_transform
+    from crossreid.data.transforms import resized
 
     model = load(checkpoint)
-    ready = test_transform(DataConfig(size=model.input["size"], interpolation=model.input["interpolation"]))
+    inputs = DataConfig(size=model.input["size"], interpolation=model.input["interpolation"])
 
     def describe(images: np.ndarray, infrared: bool) -> np.ndarray:
         with torch.inference_mode():
             parts = [
-                model.embed(ready(list(part)), modality="infrared" if infrared else "visible").feature
+                model.embed(
+                    normalise(resized(list(part), inputs), inputs),
+                    modality="infrared" if infrared else "visible",
+                ).feature
                 for part in np.array_split(images, max(1, len(images) // 64))
             ]
         return torch.nn.functional.normalize(torch.cat(parts)).numpy()

@@ -30,7 +30,7 @@ from crossreid.images.resize import FILTERS
 from crossreid.methods import get as get_method
 from crossreid.methods import method_name
 from crossreid.methods.base import Method
-from crossreid.records import UserError, counted, did_you_mean
+from crossreid.records import UserError, by_key, counted, did_you_mean
 
 FORMAT = 1
 # What a file of ours holds, and of which kind.
@@ -345,9 +345,7 @@ def convert(path: Path, out: Path, *, to: str = "ours", **settings) -> list[str]
     method, notes, left_out = _official(content, path, settings)
     check_folder(Path(out).parent)
     save(out, describe(method, method_name(method)))
-    reasons: dict[str, list[str]] = {}
-    for key, why in left_out.items():
-        reasons.setdefault(why, []).append(key)
+    reasons = by_key((why, key) for key, why in left_out.items())
     return [
         *(
             f"left out {counted(len(keys), 'weight')} ({', '.join(keys[:2])}{', ...' * (len(keys) > 2)}): {why}"

@@ -16,7 +16,7 @@ from crossreid import config, data, evaluation, synthetic, training
 from crossreid.data.source import MARK
 from crossreid.embedder import Embedder
 from crossreid.export.writing import export
-from crossreid.files import replacing
+from crossreid.files import write_whole
 from crossreid.formats.text import read_json
 from crossreid.gallery import Filter, Gallery, lists
 from crossreid.gallery.indexing import fill, of_images
@@ -146,8 +146,7 @@ def _evaluate_elsewhere(folder: Path, chosen: config.Settings, elsewhere: Path) 
         "settings": {"pattern": r"(?P<identity>\d+)/c(?P<camera>\d+)", "train_share": 0.0},
     }
     other = config.resolve(tree | {"data": tree["data"] | place, "protocol": {"name": "single_query"}})
-    with replacing(unseen / "config.yaml") as temporary:
-        temporary.write_text(other.to_yaml(), encoding="utf-8")
+    write_whole(unseen / "config.yaml", other.to_yaml().encode())
     evaluation.evaluate(folder / "run" / "last.pt", settings=other, out=unseen)
 
 

@@ -18,7 +18,7 @@ from crossreid.bundled import exported_form, located
 from crossreid.data.modality import modality_of
 from crossreid.evaluation.thresholds import Threshold, known, strictest
 from crossreid.export.using import Exported, is_exported
-from crossreid.files import understood
+from crossreid.files import several, understood
 from crossreid.images import frames, labels
 from crossreid.images.reading import batches
 from crossreid.images.resize import fit
@@ -202,8 +202,7 @@ class Embedder:
                 "random": "have random vectors",
                 "skip": "are left out",
             }[bad]
-            more = f"; and {len(lost) - 5} more" if len(lost) > 5 else ""
-            warnings.warn(f"{len(lost)} images {become}: {'; '.join(lost[:5])}{more}", stacklevel=2)
+            warnings.warn(f"{len(lost)} images {become}: {several(lost)}", stacklevel=2)
         stripes = [part.stripes for part in parts if part.stripes is not None]
         return Embedding(
             np.concatenate([part.feature for part in parts]), np.concatenate(stripes) if stripes else None

@@ -9,13 +9,12 @@ the output appears whole, at the end. Needs neither torch nor anything else that
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,13 @@ import numpy as np
 from crossreid import memory
 from crossreid.data.modality import with_modalities
 from crossreid.evaluation.archive import stripes_size, written_metrics
-from crossreid.files import cell, check_folder, replacing, stats
+from crossreid.files import check_folder, replacing, stats, write_rows
 from crossreid.images.listing import name_of
 from crossreid.images.reading import ahead, bar, batches, cut
 from crossreid.images.resize import fit
 from crossreid.images.tables import BOX_COLUMNS
 from crossreid.ops import degenerate
-from crossreid.records import Embedding, Image, UserError
+from crossreid.records import Embedding, Image, UserError, by_key
 
 OUTPUTS = (".npz", ".csv", ".npy")
 # Names in the output that a table's own columns must not take.
@@ -244,9 +243,7 @@ class _Part:
         """Put the vectors, and stripes, that are there in their rows; (N,) bool of the rows that were filled."""
         self.file.seek(len(self.head))
         size = self.record.itemsize
-        rows: dict[bytes, list[int]] = {}
-        for number, key in enumerate(keys):
-            rows.setdefault(key, []).append(number)
+        rows = by_key((key, number) for number, key in enumerate(keys))
         done, sound = np.zeros(len(keys), bool), len(self.head)
         while len(content := self.file.read(size)) == size:
             body, checksum = content[:-4], int.from_bytes(content[-4:], "little")
@@ -367,7 +364,11 @@ def _write(
     kind = out.suffix.lower()
     try:
         if kind != ".npz":
-            write_list(Path(f"{out}.skipped.csv"), ("path", "reason"), skipped)
+            list_of_skipped = Path(f"{out}.skipped.csv")
+            if skipped:
+                write_rows(list_of_skipped, ("path", "reason"), skipped)
+            else:
+                list_of_skipped.unlink(missing_ok=True)
         if kind == ".npz":
             arrays: dict[str, Any] = {name: _array(name, values) for name, values in table.items()}
             about: dict[str, Any] = {
@@ -384,7 +385,7 @@ def _write(
                 np.savez(file, vectors=vectors, **arrays, **about)
         elif kind == ".npy":
             names, lines = _lines(table)
-            write_list(Path(f"{out}.rows.csv"), names, lines, always=True)
+            write_rows(Path(f"{out}.rows.csv"), names, lines)
             with replacing(out) as temporary, open(temporary, "wb") as file:
                 np.save(file, vectors)
         else:
@@ -395,7 +396,7 @@ def _write(
                 [*line, *(f"{value:.9g}" for value in vector)]
                 for line, vector in zip(lines, vectors.tolist())
             )
-            write_list(out, [*names, *numbers], wide, always=True)
+            write_rows(out, [*names, *numbers], wide)
     except OSError as error:
         raise UserError(
             f"{out} could not be written ({error.strerror or error}): the vectors are kept in {part.path}; make room "
@@ -415,18 +416,3 @@ def _lines(table: dict) -> tuple[list[str], Iterator[list]]:
             yield line
 
     return names, lines()
-
-
-def write_list(path: Path, names: Sequence[str], lines: Iterable[Sequence], always: bool = False) -> None:
-    """A CSV file; without a line there is none, and an earlier one goes."""
-    lines = iter(lines)
-    first = next(lines, None)
-    if first is None and not always:
-        path.unlink(missing_ok=True)
-        return
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(map(cell, names))
-        if first is not None:
-            writer.writerow(map(cell, first))
-        writer.writerows(map(cell, line) for line in lines)

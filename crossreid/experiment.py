@@ -9,7 +9,7 @@ from crossreid import config, evaluation, training
 from crossreid.config import Settings
 from crossreid.evaluation.entry import Results
 from crossreid.export.using import Exported
-from crossreid.files import as_path, check_folder, replacing
+from crossreid.files import as_path, check_folder, write_whole
 from crossreid.methods import method_name
 from crossreid.methods.base import Method
 from crossreid.records import UserError, check_choice
@@ -63,8 +63,7 @@ def evaluate(
     resolved = _settings(recorded(opened, model) if settings is None else settings, changes)
     if out is not None:
         check_folder(out)
-        with replacing(out / "config.yaml") as temporary:
-            temporary.write_text(resolved.to_yaml(), encoding="utf-8")
+        write_whole(out / "config.yaml", resolved.to_yaml().encode())
     return evaluation.evaluate(model, settings=resolved, model=opened, out=out, split=split)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import glob
 import json
@@ -79,7 +80,7 @@ def place(name: str | Path) -> Path:
         _ = found.fs  # is what needs the package of this kind of address
     except Exception as error:
         raise UserError(
-            f"{name} is an address that cannot be reached ({' '.join(str(error).split())[:300]}): "
+            f"{name} is an address that cannot be reached ({reason_of(error)}): "
             f"{pip_install('ray')}, or copy the files to a folder"
         ) from error
     return cast(Path, found)
@@ -178,8 +179,14 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _unanswered(path: object, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return UserError(f"{path}: cannot be opened ({reason}); check the address, and whether you may read it")
+    return UserError(
+        f"{path}: cannot be opened ({reason_of(error)}); check the address, and whether you may read it"
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, on one line and not too long; its class where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def as_path(value: object, what: str) -> Path:
@@ -299,8 +306,9 @@ def write_whole(path: Path, content: bytes) -> None:
         try:
             path.write_bytes(content)
         except Exception as error:  # each kind of store has its own
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UserError(f"{path} could not be written ({reason}): choose another place") from error
+            raise UserError(
+                f"{path} could not be written ({reason_of(error)}): choose another place"
+            ) from error
         return
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -310,6 +318,14 @@ def write_json(path: Path, value) -> None:
     """Write a value as JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def write_rows(path: Path, heads: Iterable[str], rows: Iterable[Iterable]) -> None:
+    """Write a CSV file in UTF-8, whole or not at all, with values as ``cell`` makes them."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(map(cell, heads))
+        writer.writerows(map(cell, row) for row in rows)
 
 
 def sync_folder(folder: Path, since: float) -> None:

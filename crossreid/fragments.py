@@ -168,8 +168,7 @@ def _names(folder: Any) -> list[str]:
         return sorted(name.rpartition("/")[2] for name in folder.fs.find(folder.path, maxdepth=1))
     except Exception as error:  # each kind of store has its own
         raise UserError(
-            f"{folder} cannot be listed ({' '.join(str(error).split())[:300]}): check the address, and whether you may "
-            "write there"
+            f"{folder} cannot be listed ({files.reason_of(error)}): check the address, and whether you may write there"
         ) from error
 
 

@@ -9,7 +9,6 @@ keep their names, whatever comes in later.
 
 from __future__ import annotations
 
-import csv
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.evaluation import thresholds
-from crossreid.files import cell, legible, replacing
+from crossreid.files import legible, write_rows
 from crossreid.gallery import Entry, Filter, Gallery
 from crossreid.gallery.entries import EDGES
 from crossreid.images.labels import plain, whole_number
@@ -231,20 +230,11 @@ def read_travel(path: Path) -> dict[tuple[str, str], float]:
 
 def write_csv(path: Path, tracklets: Tracklets, linked: Linked) -> None:
     """A line for each tracklet: whom it shows, where and when."""
+    rows = []
+    for each, identity, distance in zip(tracklets.items, linked.identities, linked.distance):
+        times = ["" if np.isnan(value) else f"{value:.3f}" for value in (each.start, each.end)]
+        apart = "" if np.isnan(distance) else f"{distance:.6f}"
+        seen = [identity, each.camera, each.name, *times]
+        rows.append([*seen, str(each.frames), apart, str(each.crops[0].path)])
     names = ("identity", "camera", "track", "start", "end", "frames", "distance", "path")
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        for each, identity, distance in zip(tracklets.items, linked.identities, linked.distance):
-            times = ["" if np.isnan(value) else f"{value:.3f}" for value in (each.start, each.end)]
-            apart = "" if np.isnan(distance) else f"{distance:.6f}"
-            line = [
-                identity,
-                each.camera,
-                each.name,
-                *times,
-                str(each.frames),
-                apart,
-                str(each.crops[0].path),
-            ]
-            writer.writerow(map(cell, line))
+    write_rows(path, names, rows)

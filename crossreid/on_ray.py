@@ -22,6 +22,7 @@ from typing import Any
 
 from crossreid.embedder import Embedder
 from crossreid.export.using import is_exported
+from crossreid.files import reason_of
 from crossreid.images.listing import name_of
 from crossreid.records import Image, UserError, pip_install
 
@@ -61,7 +62,7 @@ def connected(address: str) -> Iterator[None]:
     except Exception as error:  # of as many kinds as Ray has parts
         where = f"at {address}" if address else "on this machine"
         raise UserError(
-            f"no Ray cluster answers {where} ({' '.join(str(error).split())[:300]}): give the address that `ray start "
+            f"no Ray cluster answers {where} ({reason_of(error)}): give the address that `ray start "
             "--head` said, such as 10.0.0.1:6379, or none to use this machine alone"
         ) from error
     try:

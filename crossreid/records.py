@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # What an Embedding holds: tensors where a network made it, arrays where it has left torch behind.
 Array = TypeVar("Array", "np.ndarray", "torch.Tensor")
 
+Key = TypeVar("Key")
+Item = TypeVar("Item")
+
 VISIBLE, INFRARED = MODALITIES = ("visible", "infrared")
 
 
@@ -272,6 +275,14 @@ class Scores:
 class UserError(ValueError):
     """A mistake that the user can mend: its text is one paragraph that says what is wrong, what was expected and
     what to do. The command line prints it without a traceback and exits with 2."""
+
+
+def by_key(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
+    """Each key with all that came with it, in the order in which both came."""
+    groups: dict[Key, list[Item]] = {}
+    for key, item in pairs:
+        groups.setdefault(key, []).append(item)
+    return groups
 
 
 def did_you_mean(value: object, known: Iterable[object]) -> str:

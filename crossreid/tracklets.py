@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from crossreid.evaluation import thresholds
-from crossreid.files import replacing, understood
+from crossreid.files import replacing, several, understood
 from crossreid.formats.arrays import read_npz
 from crossreid.formats.shape import NOTHING, NUMBER, TEXT, WHOLE, unlike
 from crossreid.formats.text import parse_json
@@ -142,7 +142,6 @@ def of_tracks(
     size: tuple[int, int] | None = None,
     k: int = 5,
     modality: str | None = None,
-    progress: bool | None = None,
 ) -> Tracklets:
     """Tracklets of the boxes of one camera.
 
@@ -150,7 +149,7 @@ def of_tracks(
         its folder or video, see ``crossreid.images.video.frames``.
     embedder: a ``crossreid.Embedder``. rate: frames a second; start: seconds since 1970 of the first one, None counts
         from 0. size: (width, height) of the frames that the boxes were made on, where the frames here have another.
-    k: crops that make a vector. modality: of the camera. progress: a bar; None shows it on a terminal.
+    k: crops that make a vector. modality: of the camera.
 
     A frame that cannot be decoded costs its own crops. Tracks of which no crop is left are left out, with a warning.
     Raises UserError where many boxes lie outside of the frames, which then have another resolution.
@@ -207,9 +206,8 @@ def of_tracks(
         )
         return Tracklet(camera, track.name, first, last, len(track.frames), crops, modality or VISIBLE, small)
 
-    with bar("tracklets", sum(counts), progress) as shown:
-        made = _embedded(candidates(), counts, embedder, k, modality, shown)
-        return _finished(made, tracklet_of, len(tracks), bad, embedder)
+    made = _embedded(candidates(), counts, embedder, k, modality)
+    return _finished(made, tracklet_of, len(tracks), bad, embedder)
 
 
 def of_crops(
@@ -219,7 +217,6 @@ def of_crops(
     camera: str = "",
     k: int = 5,
     modality: str | None = None,
-    progress=None,
 ) -> Tracklets:
     """Tracklets of images that are crops already.
 
@@ -281,9 +278,8 @@ def of_crops(
         name = names[number]
         return Tracklet(*name, *span, len(groups[name]), crops, modality or VISIBLE, small)
 
-    with bar("tracklets", len(some), progress) as shown:
-        made = _embedded(candidates(), counts, embedder, k, modality, shown)
-        return _finished(made, tracklet_of, len(names), bad, embedder)
+    made = _embedded(candidates(), counts, embedder, k, modality)
+    return _finished(made, tracklet_of, len(names), bad, embedder)
 
 
 def mean_of_best(
@@ -339,40 +335,38 @@ def _candidate(number: int, image: Image, frame: np.ndarray, box, embedder) -> _
 
 
 def _embedded(
-    candidates: Iterable[_Candidate | int], counts: Sequence[int], embedder, k: int, modality, shown
+    candidates: Iterable[_Candidate | int], counts: Sequence[int], embedder, k: int, modality
 ) -> dict[int, tuple[np.ndarray, tuple[Image, ...], bytes]]:
     """Vector, crops and a small image of each tracklet that has any; a number stands for a crop that is none."""
     growing = {number: _Growing(count) for number, count in enumerate(counts)}
     made = {}
 
-    def lost(number: int) -> None:
+    def looked_at(number: int) -> None:
         growing[number].left -= 1
-        if not growing[number].left:
-            done(number)
-
-    def done(number: int) -> None:
+        if growing[number].left:
+            return
         own = growing.pop(number)
         if own.found:
             images, areas, sharp, small = zip(*own.found)
             vector, best = mean_of_best(np.stack(own.vectors), np.array(areas), np.array(sharp), k)
             made[number] = vector, tuple(images[at] for at in best), small[best[0]]
 
-    for batch in batches(candidates, getattr(embedder, "batch", 64)):
-        good = [each for each in batch if isinstance(each, _Candidate)]
-        vectors = embedder([one.pixels for one in good], modality=modality) if good else ()
-        for one, vector in zip(good, vectors):
-            growing[one.tracklet].found.append((one.image, one.area, one.sharpness, one.small))
-            growing[one.tracklet].vectors.append(vector)
-        for each in batch:
-            lost(each.tracklet if isinstance(each, _Candidate) else each)
-        shown.update(len(batch))
+    with bar("tracklets", sum(counts)) as shown:
+        for batch in batches(candidates, getattr(embedder, "batch", 64)):
+            good = [each for each in batch if isinstance(each, _Candidate)]
+            vectors = embedder([one.pixels for one in good], modality=modality) if good else ()
+            for one, vector in zip(good, vectors):
+                growing[one.tracklet].found.append((one.image, one.area, one.sharpness, one.small))
+                growing[one.tracklet].vectors.append(vector)
+            for each in batch:
+                looked_at(each.tracklet if isinstance(each, _Candidate) else each)
+            shown.update(len(batch))
     return made
 
 
 def _finished(made: dict, tracklet_of, total: int, bad: list[str], embedder) -> Tracklets:
     if bad:
-        more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
-        warnings.warn(f"{counted(len(bad), 'crop')} left out: {'; '.join(bad[:3])}{more}", stacklevel=3)
+        warnings.warn(f"{counted(len(bad), 'crop')} left out: {several(bad, 3)}", stacklevel=3)
     if not made:
         raise UserError(f"none of {total} tracks has a crop that can be used{': ' + bad[0] if bad else ''}")
     if len(made) < total:

@@ -164,7 +164,7 @@ def test_frames_may_be_counted_from_0(tmp_path, camera):
 
 def test_times_count_by_the_rate_of_the_video(tmp_path, camera, monkeypatch, capsys):
     text, folder = camera
-    monkeypatch.setattr("crossreid.commands.tracklets._embedder", lambda chosen: MeanColour())
+    monkeypatch.setattr("crossreid.commands.parsing.opened", lambda *chosen: MeanColour())
     path, out = film(folder, tmp_path / "front.mp4"), tmp_path / "front.npz"
     for words, seconds, said in (
         ((str(path),), 2.0, "10 frames a second"),
@@ -338,7 +338,7 @@ def test_crops_without_a_track_are_told(tmp_path):
 
 def test_the_commands_make_link_and_write(tmp_path, camera, monkeypatch, capsys):
     text, folder = camera
-    monkeypatch.setattr("crossreid.commands.tracklets._embedder", lambda chosen: MeanColour())
+    monkeypatch.setattr("crossreid.commands.parsing.opened", lambda *chosen: MeanColour())
     for name in ("1", "2"):
         words = [
             str(text),

@@ -26,6 +26,10 @@ def augmented(config, array, seed=0, modality=0):
     return on_device.recolour(torch.from_numpy(out[None]), [draw])[0]
 
 
+def trained_on(config, arrays, generators):
+    return on_device.finish(*transforms.in_worker(arrays, [0] * len(arrays), generators, config), config)
+
+
 def placed(array, size, *settings):
     out = np.full((3, *size), 7, np.uint8)
     kernels.place(array, out, *settings)
@@ -83,10 +87,10 @@ def test_cut_moved_and_mirrored_as_numpy_would(given, larger):
         assert (placed(array, size, larger, "bicubic", cut, shift, True) == moved[:, ::-1]).all()
 
 
-def test_test_transform_resizes_and_normalises():
+def test_images_for_testing_are_resized_and_normalised():
     config = DataConfig(size=(24, 12))
     arrays = [image(48, 31), image(24, 12, 1)]
-    found = transforms.test_transform(config)(arrays)
+    found = on_device.finish(transforms.resized(arrays, config), [], config)
     assert found.shape == (2, 3, 24, 12) and found.dtype == torch.float32 and found.is_contiguous()
     expected = (arrays[1] / 255 - np.array(config.mean)) / np.array(config.std)
     np.testing.assert_allclose(to_array(found[1]), expected, atol=1e-5)
@@ -157,7 +161,7 @@ def test_erase_fills_one_rectangle_within_bounds():
     erase = EraseConfig(probability=1, area=(0.1, 0.2), aspect=(0.5, 2), fill=(7, 8, 9))
     config = DataConfig(flip=0, size=(64, 32), erase=erase, **UNIT)
     array = np.zeros((64, 32, 3), np.uint8)
-    found = transforms.train_transform(config)([array] * 20, [0] * 20, generators(20))
+    found = trained_on(config, [array] * 20, generators(20))
     for image in found:
         rows, columns = torch.where(image[0] == 7)
         tall, wide = rows.max() - rows.min() + 1, columns.max() - columns.min() + 1
@@ -196,12 +200,11 @@ def test_an_image_depends_on_its_own_generator_only():
         size=(24, 12), padding=2, translate=0.5, grey=0.5, jitter=JitterConfig(0.5), erase=EraseConfig()
     )
     arrays = [image(30, 20, seed) for seed in range(6)]
-    transform = transforms.train_transform(config)
-    together = transform(arrays, [0] * 6, generators(6))
+    together = trained_on(config, arrays, generators(6))
     for place, array in enumerate(arrays):
-        alone = transform([array], [0], [generators(6)[place]])
+        alone = trained_on(config, [array], [generators(6)[place]])
         assert torch.equal(alone[0], together[place])
-    assert not torch.equal(together, transform(arrays, [0] * 6, generators(6, seed=1)))
+    assert not torch.equal(together, trained_on(config, arrays, generators(6, seed=1)))
 
 
 def test_each_image_of_a_batch_is_jittered_by_its_own_amounts_as_torchvision_does():

@@ -9,51 +9,42 @@ from __future__ import annotations
 
 import math
 
-from crossreid.commands.parsing import check_modality, parser, tell_device
-from crossreid.commands.parsing import modality as modality_word
+from crossreid.commands import parsing
 from crossreid.evaluation.thresholds import Threshold, ThresholdStats, known, stats_at, thresholds
 from crossreid.records import VISIBLE, UserError
 
 
 def run(words: list[str]) -> None:
-    words_of = parser("compare", __doc__)
-    words_of.add_argument(
-        "model", help="a checkpoint, an exported model, or small, which comes with crossreid"
-    )
-    words_of.add_argument("a", help="an image of a person")
-    words_of.add_argument("b", help="another")
-    words_of.add_argument(
+    parser = parsing.parser("compare", __doc__)
+    parsing.add_model(parser)
+    parser.add_argument("a", help="an image of a person")
+    parser.add_argument("b", help="another")
+    parser.add_argument(
         "--modality",
-        type=modality_word,
+        type=parsing.modality,
         metavar="WORD",
         nargs="+",
         help="visible or infrared, of both, or of A and of B (default: by their folders)",
     )
-    words_of.add_argument(
-        "--feature", help="which of the method's vectors (default: the method's own choice)"
-    )
-    words_of.add_argument(
+    parser.add_argument(
         "--false-positive",
         type=float,
         metavar="RATE",
         help="also say whether the two count as one person, where at most this share of pairs of two people does",
     )
-    words_of.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
-    chosen = words_of.parse_args(words)
+    parsing.add_use(parser, batch=False)
+    chosen = parser.parse_args(words)
     if len(chosen.modality or ()) > 2:
         raise UserError(
             f"--modality names {len(chosen.modality)} modalities: give one for both images, or one for each"
         )
     from crossreid.data.modality import modality_of
-    from crossreid.embedder import Embedder
     from crossreid.images.decode import decode
 
     pair = (chosen.a, chosen.b)
     # Before the model is loaded, so that a wrong name is told at once.
     pixels = [decode(path) for path in pair]
-    embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
-    tell_device(embedder)
-    check_modality(embedder, chosen.modality or ())
+    embedder = parsing.opened(chosen, chosen.modality or ())
     modality = chosen.modality
     if modality is None and len(embedder.modalities) > 1:
         try:

@@ -14,52 +14,46 @@ import argparse
 import sys
 from pathlib import Path
 
-from crossreid.commands.parsing import add_ray, check_modality, modality, parser, tell_device
+from crossreid.commands import parsing
 from crossreid.files import several
 from crossreid.records import UserError, counted
 
 
 def _parsed(words: list[str]) -> argparse.Namespace:
-    words_of = parser(
+    parser = parsing.parser(
         "embed", __doc__, "Given again after an interruption, the same command goes on where it was."
     )
-    words_of.add_argument(
-        "model", help="a checkpoint, an exported model, or small, which comes with crossreid"
-    )
-    words_of.add_argument(
+    parsing.add_model(parser)
+    parser.add_argument(
         "images",
         nargs="+",
         help="images, folders, patterns such as 'shop/*.jpg', or tables (CSV, Parquet, Lance) with a column path and "
         "perhaps identity, camera, time, modality, x0, y0, x1, y1 (a box in pixels), and any others, which are carried "
         "over; or addresses of these, such as s3://bucket/people",
     )
-    words_of.add_argument(
+    parser.add_argument(
         "--out",
         required=True,
         help="what to write: .npz (everything), .csv, or .npy (vectors alone); with --ray a folder of Parquet files",
     )
-    words_of.add_argument(
+    parser.add_argument(
         "--modality",
-        type=modality,
+        type=parsing.modality,
         metavar="WORD",
         help="visible or infrared, of all images of which no table says another",
     )
-    words_of.add_argument(
+    parser.add_argument(
         "--keep-junk", action="store_true", help="also lines of a table that have the identity -1"
     )
-    words_of.add_argument(
-        "--feature", help="which of the method's vectors (default: the method's own choice)"
-    )
-    words_of.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
-    words_of.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
-    words_of.add_argument(
+    parsing.add_use(parser, batch=True)
+    parser.add_argument(
         "--half", action="store_true", help="stripes (AlignedReID++) in float16, half of the size"
     )
-    words_of.add_argument(
+    parser.add_argument(
         "--skip-bad", action="store_true", help="leave out images that cannot be read, and list them"
     )
-    add_ray(words_of)
-    return words_of.parse_args(words)
+    parsing.add_ray(parser)
+    return parser.parse_args(words)
 
 
 def run(words: list[str]) -> None:
@@ -92,11 +86,7 @@ def run(words: list[str]) -> None:
         )
     if len(bad) == len(images):
         raise UserError(f"no image can be read: {several(list(bad.values()))}.")
-    from crossreid.embedder import Embedder
-
-    embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
-    tell_device(embedder)
-    check_modality(embedder, [chosen.modality])
+    embedder = parsing.opened(chosen, [chosen.modality])
     try:
         done = embed_files(
             images,
@@ -125,7 +115,6 @@ def run(words: list[str]) -> None:
 
 def _run_on_ray(chosen: argparse.Namespace) -> None:
     from crossreid import on_ray
-    from crossreid.embedder import Embedder
     from crossreid.embedding_files import OUTPUTS
     from crossreid.files import place
     from crossreid.images.listing import listed
@@ -139,8 +128,7 @@ def _run_on_ray(chosen: argparse.Namespace) -> None:
         from crossreid.fragments import SKIPPED, embed_fragments
 
         images = listed(chosen.images, chosen.modality, chosen.keep_junk)
-        embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
-        check_modality(embedder, [chosen.modality])
+        embedder = parsing.opened(chosen, [chosen.modality], tell=False)
         try:
             done = embed_fragments(
                 images,

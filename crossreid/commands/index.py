@@ -27,7 +27,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         "Given again after an interruption, the same command goes on where it was. With --source, settings of the data "
         "set's reader follow as --settings.NAME VALUE.",
     )
-    parser.add_argument("model", help="a checkpoint, an exported model, or small, which comes with crossreid")
+    parsing.add_model(parser)
     parser.add_argument(
         "images",
         nargs="+",
@@ -54,9 +54,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         "--root", type=Path, help="keep paths relative to this folder (default: absolute paths)"
     )
     parser.add_argument("--no-thumbnails", action="store_true", help="keep no small copies of the images")
-    parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
+    parsing.add_use(parser, batch=True)
     parsing.add_ray(parser)
     chosen, rest = parsing.parse(parser, words)
     chosen.settings = parsing.reader_settings(rest)
@@ -81,12 +79,7 @@ def _run(chosen: argparse.Namespace) -> None:
     from crossreid.gallery.indexing import opened
 
     images = _images(chosen)
-    from crossreid.embedder import Embedder
-
-    embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
-    if chosen.ray is None:
-        parsing.tell_device(embedder)
-    parsing.check_modality(embedder, [chosen.modality])
+    embedder = parsing.opened(chosen, [chosen.modality], tell=chosen.ray is None)
     gallery, new = opened(
         chosen.gallery,
         dimension=embedder.dimension,

@@ -67,6 +67,37 @@ def show_examples(acts: argparse._SubParsersAction, name: str, doc: str) -> None
         its_parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a checkpoint, an exported model, or small, which comes with crossreid")
+
+
+def add_use(
+    parser: argparse.ArgumentParser, *, batch: bool, feature: str = "default: the method's own choice"
+) -> None:
+    """How the model is used. batch: whether so many images may come that they are embedded in batches."""
+    parser.add_argument("--feature", help=f"which of the method's vectors ({feature})")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
+    if batch:
+        parser.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
+    else:
+        parser.set_defaults(batch=64)
+
+
+def opened(chosen: argparse.Namespace, modalities: Sequence[str | None] = (), *, tell: bool = True):
+    """The embedder of the model that was chosen by these arguments.
+
+    modalities: that images are announced to have; see ``check_modality``. tell: say where the model runs, beside the
+        results and not among them.
+    """
+    from crossreid.embedder import Embedder
+
+    embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
+    check_modality(embedder, modalities)
+    if tell:
+        print(f"the model runs on {embedder.device} by {embedder.runtime}", file=sys.stderr)
+    return embedder
+
+
 def add_ray(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ray",
@@ -164,8 +195,3 @@ def prefixed_settings(words: list[str], prefix: str, owner: str) -> dict:
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"the value {value!r} of {flag} cannot be read as YAML") from error
     return settings
-
-
-def tell_device(embedder) -> None:
-    """Say where the model runs, beside the results and not among them."""
-    print(f"the model runs on {embedder.device} by {embedder.runtime}", file=sys.stderr)

@@ -54,8 +54,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         type=Path,
         help="with --html: the folder below which the images lie; without it the small copies in the gallery are shown",
     )
-    parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
+    parsing.add_use(parser, batch=False)
     return parser.parse_args(words)
 
 
@@ -83,10 +82,7 @@ def run(words: list[str]) -> None:
     pixels = decode(chosen.image)
     if chosen.box is not None:
         pixels = crop(pixels, chosen.box)
-    from crossreid.embedder import Embedder
-
-    embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
-    parsing.tell_device(embedder)
+    embedder = parsing.opened(chosen)
     modality = _modality(chosen, embedder)
     with Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint, read_only=True) as gallery:
         for column in condition.columns:

@@ -44,10 +44,7 @@ def run(words: list[str]) -> None:
         default=[],
         help="a host name by which the server is reached, besides numeric addresses; may be repeated",
     )
-    parser.add_argument(
-        "--feature", help="which of the method's vectors, as it was given to `crossreid index`"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
+    parsing.add_use(parser, batch=False, feature="as it was given to `crossreid index`")
     chosen = parser.parse_args(words)
     try:
         import fastapi  # noqa: F401
@@ -70,11 +67,9 @@ def run(words: list[str]) -> None:
                 "is required: write a secret into a file (python -c 'import secrets; print(secrets.token_urlsafe())') "
                 "and pass it as --token-file FILE, or leave --host out"
             )
-        from crossreid.embedder import Embedder
         from crossreid.gallery import Gallery
 
-        embedder = Embedder(chosen.model, chosen.device, feature=chosen.feature)
-        parsing.tell_device(embedder)
+        embedder = parsing.opened(chosen)
         with Gallery.open(chosen.gallery, fingerprint=embedder.fingerprint, read_only=True) as gallery:
             app = create_app(
                 gallery, embedder, images=chosen.images, token=token, names=chosen.name, loopback=loopback

@@ -18,7 +18,7 @@ def run(words: list[str]) -> None:
     parser = parsing.parser(
         "tracklets", __doc__, "`crossreid link` then puts those of several cameras together."
     )
-    parser.add_argument("model", help="a checkpoint, an exported model, or small, which comes with crossreid")
+    parsing.add_model(parser)
     parser.add_argument(
         "source",
         help="boxes in the text format of MOTChallenge (frame, id, left, top, width, height); a folder of "
@@ -55,9 +55,7 @@ def run(words: list[str]) -> None:
         "--crops", type=int, default=5, help="best crops of each tracklet (default: %(default)s)"
     )
     parser.add_argument("--modality", type=parsing.modality, metavar="WORD", help="visible or infrared")
-    parser.add_argument("--feature", help="which of the method's vectors (default: the method's own choice)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, npu (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=64, help="images at once (default: %(default)s)")
+    parsing.add_use(parser, batch=True)
     chosen = parser.parse_args(words)
     for name in ("crops", "batch"):
         if getattr(chosen, name) < 1:
@@ -76,15 +74,6 @@ def run(words: list[str]) -> None:
         f"{chosen.out}: {len(made)} tracklets of {'the camera' if len(cameras) == 1 else 'the cameras'} "
         f"{', '.join(cameras)}"
     )
-
-
-def _embedder(chosen):
-    from crossreid.embedder import Embedder
-
-    embedder = Embedder(chosen.model, chosen.device, chosen.batch, chosen.feature)
-    parsing.check_modality(embedder, [chosen.modality])
-    parsing.tell_device(embedder)
-    return embedder
 
 
 def _boxes(chosen):
@@ -122,7 +111,7 @@ def _boxes(chosen):
     return tracklets.of_tracks(
         tracks,
         frames,
-        _embedder(chosen),
+        parsing.opened(chosen, [chosen.modality]),
         camera=chosen.camera or name,
         rate=rate,
         start=start,
@@ -140,6 +129,7 @@ def _crops(chosen):
         if getattr(chosen, name) is not None:
             raise UserError(f"--{name} is of boxes in frames, and --pattern of crops: leave one of them out")
     images = named([chosen.source], chosen.pattern, chosen.modality)
+    embedder = parsing.opened(chosen, [chosen.modality])
     return tracklets.of_crops(
-        images, _embedder(chosen), camera=chosen.camera or "", k=chosen.crops, modality=chosen.modality
+        images, embedder, camera=chosen.camera or "", k=chosen.crops, modality=chosen.modality
     )

@@ -198,7 +198,7 @@ def check(name: str, root: str | os.PathLike, **settings) -> list[Finding]:
         findings += source.remarks(splits)
     if source.check is not None:
         try:
-            findings += source.check(_place(root))
+            findings += list(source.check(_place(root)))  # all of them, or the error alone
         except UserError as error:
             findings.append(Finding("error", str(error)))
     if provenance.rendered(image for images in splits.values() for image in images):

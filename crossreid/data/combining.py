@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from crossreid.data.naming import DISTRACTOR
 from crossreid.records import Image
-
-DISTRACTOR = 0
 
 
 def everything(splits: Mapping[str, list[Image]]) -> dict[str, list[Image]]:
     """All images of all splits as the split ``train``, each once and without distractors.
 
-    Distractors are the images of identity 0 where only the gallery has that number. There is no query and
-    no
-    gallery afterwards: what was trained on is never tested on.
+    Distractors are the images of identity 0 where only the gallery has that number. There is no query and no gallery
+    afterwards: what was trained on is never tested on.
     """
     elsewhere = {image.identity for split, images in splits.items() if split != "gallery" for image in images}
     dropped = {DISTRACTOR} - elsewhere if "gallery" in splits else set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from crossreid.data.source import Finding, first_of
 from crossreid.data.splitting import hold_out, query_and_gallery
@@ -44,49 +44,36 @@ def splits_of(images: Mapping[str, Sequence[Image]], train_share: float, seed: i
     return splits
 
 
-def remarks(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
+def remarks(splits: Mapping[str, Sequence[Image]]) -> Iterator[Finding]:
     """How much each split holds, and what may surprise in own data: queries without a gallery, images that cannot be
     read, identities with one image, a single camera, queries without a match."""
-    return [*_counts(splits), *_one_side(splits), *_unreadable(splits), *_alone(splits), *_cameras(splits)]
-
-
-def _counts(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
-    return [
-        Finding(
+    for split in filter(splits.__contains__, SPLITS):
+        images = splits[split]
+        yield Finding(
             "note",
-            f"{split}: {counted(len({image.identity for image in splits[split]}), 'identity')}, "
-            f"{counted(len(splits[split]), 'image')}, "
-            f"{counted(len({image.camera for image in splits[split]}), 'camera')}",
+            f"{split}: {counted(len({image.identity for image in images}), 'identity')}, "
+            f"{counted(len(images), 'image')}, {counted(len({image.camera for image in images}), 'camera')}",
         )
-        for split in SPLITS
-        if split in splits
-    ]
-
-
-def _one_side(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
     sides = [side for side in ("query", "gallery") if splits.get(side)]
-    if len(sides) != 1:
-        return []
-    return [
-        Finding(
+    if len(sides) == 1:
+        yield Finding(
             "warning",
             f"there are images of the split {sides[0]} alone: a model can be scored where there are both query and "
             "gallery, or test, which is divided into them.",
         )
-    ]
+    yield from _unreadable([image for found in splits.values() for image in found])
+    yield from _alone(splits)
+    yield from _cameras(splits)
 
 
-def _unreadable(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
-    images = [image for found in splits.values() for image in found]
+def _unreadable(images: Sequence[Image]) -> Iterator[Finding]:
     reasons = unreadable(images)
     if not reasons:
-        return []
-    findings = [
-        Finding(
-            "error",
-            f"{len(reasons)} of {len(images)} images cannot be read, the first because {reasons[min(reasons)]}.",
-        )
-    ]
+        return
+    yield Finding(
+        "error",
+        f"{len(reasons)} of {len(images)} images cannot be read, the first because {reasons[min(reasons)]}.",
+    )
     left = {image.identity for at, image in enumerate(images) if at not in reasons}
     lost = {
         image.identity: image.extra.get("identity", str(image.identity))
@@ -94,50 +81,40 @@ def _unreadable(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
         if image.identity not in left
     }
     if lost:
-        findings.append(
-            Finding(
-                "error",
-                f"no image can be read of {counted(len(lost), 'identity')}: {first_of(list(lost.values()))}.",
-            )
+        yield Finding(
+            "error",
+            f"no image can be read of {counted(len(lost), 'identity')}: {first_of(list(lost.values()))}.",
         )
-    return findings
 
 
-def _alone(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
+def _alone(splits: Mapping[str, Sequence[Image]]) -> Iterator[Finding]:
     count = Counter(image.identity for found in splits.values() for image in found)
     alone = sorted(identity for identity, images in count.items() if images == 1)
-    if not alone:
-        return []
-    return [
-        Finding(
+    if alone:
+        yield Finding(
             "warning",
             f"{len(alone)} of {len(count)} identities have a single image, the first is {alone[0]}: such an identity "
             "cannot be found, and in training has no other image to be compared with.",
         )
-    ]
 
 
-def _cameras(splits: Mapping[str, Sequence[Image]]) -> list[Finding]:
+def _cameras(splits: Mapping[str, Sequence[Image]]) -> Iterator[Finding]:
     cameras = sorted({image.camera for found in splits.values() for image in found})
     if len(cameras) == 1:
-        return [
-            Finding(
-                "warning",
-                f"all images have camera {cameras[0]}: evaluation must then switch the same-camera rule "
-                f"off (protocol.same_camera: false), or be given the cameras.",
-            )
-        ]
+        yield Finding(
+            "warning",
+            f"all images have camera {cameras[0]}: evaluation must then switch the same-camera rule "
+            f"off (protocol.same_camera: false), or be given the cameras.",
+        )
+        return
     by_identity: dict[int, set[int]] = {}
     for image in splits.get("gallery", ()):
         by_identity.setdefault(image.identity, set()).add(image.camera)
     queries = splits.get("query", ())
     lost = [image for image in queries if not by_identity.get(image.identity, set()) - {image.camera}]
-    if not lost:
-        return []
-    return [
-        Finding(
+    if lost:
+        yield Finding(
             "warning",
             f"{len(lost)} of {len(queries)} queries have no image of the same identity from another "
             f"camera in the gallery, the first is {lost[0].path}: they are left out of the scores.",
         )
-    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,9 +74,9 @@ class Source:
     basis: str = ""
     settings: tuple[str, ...] = ()
     expected: Mapping[str, Counts] = field(default_factory=dict)
-    check: Callable[[Path], list[Finding]] | None = None
+    check: Callable[[Path], Iterable[Finding]] | None = None
     folds: int = 1
-    remarks: Callable[[Mapping[str, Sequence[Image]]], list[Finding]] | None = None
+    remarks: Callable[[Mapping[str, Sequence[Image]]], Iterable[Finding]] | None = None
     validation: Mapping[str, object] = field(default_factory=dict)
     prepare: Callable[[Path], object] | None = None
     splits: Callable[[Path], tuple[Path, list[dict]]] | None = None

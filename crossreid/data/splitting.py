@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossreid.records import Image, UserError
+from crossreid.records import Image, UserError, by_key
 
 
 def hold_out(images: Sequence[Image], share: float, seed: int = 0) -> tuple[list[Image], list[Image]]:
@@ -45,9 +45,7 @@ def query_and_gallery(images: Sequence[Image]) -> tuple[list[Image], list[Image]
     image is a query. An identity with a single image goes to the gallery, where it is a distractor.
     Both lists keep the order given.
     """
-    by_identity: dict[tuple[int, int], list[int]] = {}
-    for index, image in enumerate(images):
-        by_identity.setdefault((image.domain, image.identity), []).append(index)
+    by_identity = by_key(((image.domain, image.identity), index) for index, image in enumerate(images))
     queries: set[int] = set()
     for indices in by_identity.values():
         if len(indices) == 1:

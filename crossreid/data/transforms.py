@@ -9,40 +9,26 @@ pad and crop, flip, then on the device grey, jitter, normalise, erase) serves ev
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from crossreid.data import augmentations
-from crossreid.data.on_device import Draw, finish
+from crossreid.data.on_device import Draw
 
 # Random2DTranslation enlarges by an eighth before it crops back.
 _TRANSLATION_SCALE = 1.125
 
 
-def train_transform(config) -> Callable:
-    """The whole of what a ``DataConfig`` describes: ``in_worker``, then ``on_device.finish``.
-
-    Returns a function (arrays, modalities, generators) -> (B, 3, H, W) float32, where ``arrays`` are B uint8
-    arrays (h, w, 3) of any sizes, ``modalities`` B indices (0 visible, 1 infrared) and ``generators`` B numpy
-    generators, each consumed by its own image.
-    """
-    return lambda arrays, modalities, generators: finish(
-        *in_worker(arrays, modalities, generators, config), config
-    )
-
-
-def test_transform(config) -> Callable:
-    """Resize and normalise: a function of B uint8 arrays (h, w, 3) -> (B, 3, H, W) float32."""
-    return lambda arrays: finish(resized(arrays, config), [], config)
-
-
 def in_worker(
     arrays: Sequence[np.ndarray], modalities, generators, config, changes=None
 ) -> tuple[torch.Tensor, list[Draw]]:
-    """The part of training's transform that a worker does, (B, 3, H, W) uint8, and what it drew for the rest.
+    """The part of training's transform that a worker does, (B, 3, H, W) uint8, and what it drew for the rest, which
+    ``on_device.finish`` does.
 
+    arrays: B uint8 arrays (h, w, 3) of any sizes. modalities: B indices, 0 visible and 1 infrared. generators: B of
+        NumPy, each consumed by its own image.
     changes: what ``augmentations.chosen`` made of the settings' list, where it has been made.
     """
     early, late = changes or augmentations.chosen(config.augment)

@@ -1,7 +1,7 @@
 """From a trained model and a protocol to scores, ranked lists and the file that the report is made from.
 
-    entry          ``evaluate`` and ``evaluate_stored``: the one road, for checkpoints, exported models and stored
-    features settings       ``EvaluateConfig``
+    entry          ``evaluate`` and ``evaluate_stored``: the one road, for checkpoints, exported models and features
+    settings       ``EvaluateConfig``
     embedding      a protocol's images to features
     scoring        distances, made once; measures: who is offered them, a file each
     verification   accepting pairs by their distance; thresholds: which distance means "the same person"

@@ -69,7 +69,7 @@ def check_archive(arrays: Mapping[str, np.ndarray], path: Path) -> None:
 
 def written_metrics(metrics: Mapping[str, Metric]) -> str:
     """Metrics by the name of the feature, as an archive holds them."""
-    return json.dumps({name: {"feature": m.feature, "stripes": m.stripes} for name, m in metrics.items()})
+    return json.dumps({name: vars(metric) for name, metric in metrics.items()})
 
 
 def read_metrics(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Metric]:

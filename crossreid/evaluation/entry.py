@@ -45,8 +45,7 @@ class Results(dict[str, Scores]):
 
     def threshold(self, false_positive: float = 0.01, subset: str | None = None) -> Threshold:
         """The distance (1 - cosine) below which two images count as the same person, so that at most this share of
-        pairs
-        of two people is accepted, in one subset or in each of them."""
+        pairs of two people is accepted, in one subset or in each of them."""
         if subset is not None and subset not in self:
             raise UserError(f"there are no results of {subset!r}: choose one of {', '.join(self)}")
         points = [
@@ -301,7 +300,7 @@ def _results(stored: Stored, config: EvaluateConfig, device, log, out: Path | No
     log(table(found))
     content = stored.about | {
         "feature": feature,
-        "metric": {"feature": metric.feature, "stripes": metric.stripes},
+        "metric": vars(metric),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"crossreid": __version__, "torch": torch.__version__},
         "rows": [as_json(name, scores) for name, scores in found.items()],

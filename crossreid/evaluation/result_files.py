@@ -95,8 +95,7 @@ def is_inference(path: Path) -> bool:
 
 def read_inference(path: Path, gallery: Path | None, same_camera: bool, keep_junk: bool = False) -> Stored:
     """path: the folder that holds those of query and gallery, or that of the queries; then the gallery's is
-    ``gallery``, or
-    lies beside it."""
+    ``gallery``, or lies beside it."""
     from crossreid.methods.alignedreid import COMPARISONS as METRICS
 
     if (path / "query_result_Files").is_dir():

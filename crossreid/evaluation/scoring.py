@@ -15,7 +15,7 @@ from crossreid.evaluation.mapped import made
 from crossreid.evaluation.measures import MEASURES, Measure, Subset, take
 from crossreid.ops import ranking, rerank
 from crossreid.protocols.results import identities_and_cameras, mean_scores
-from crossreid.records import Embedding, Metric, Scores, Trial, UserError
+from crossreid.records import Embedding, Metric, Scores, Trial, UserError, by_key
 
 
 def distance_rows(metric: Metric, query: Embedding, gallery: Embedding) -> torch.Tensor:
@@ -69,9 +69,7 @@ def score_subsets(
     if measures is None:
         measures = ("verification",) if config.verification else ()
     identity, camera = identities_and_cameras(protocol)
-    trials: dict[str, list[Trial]] = {}
-    for trial in protocol.trials():
-        trials.setdefault(trial.subset, []).append(trial)
+    trials = by_key((trial.subset, trial) for trial in protocol.trials())
     return {
         name: _score(
             Subset(name, some, protocol.images, identity, embedding, metric, config),

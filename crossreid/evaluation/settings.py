@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from crossreid import outside
-from crossreid.records import UserError
+from crossreid.records import UserError, check_choice
 
 SIDES = ("both", "query")
 METRICS = ("cosine", "euclidean", "squared_euclidean_unit")
@@ -26,8 +26,7 @@ class ExpandConfig:
     times: int = 1
 
     def __post_init__(self):
-        if self.side not in SIDES:
-            raise UserError(f"evaluate.expand.side is {self.side!r}: choose one of {', '.join(SIDES)}")
+        check_choice("evaluate.expand.side", self.side, SIDES)
         for name, least in (("k", 0), ("times", 1)):
             if getattr(self, name) < least:
                 raise UserError(
@@ -88,8 +87,8 @@ class EvaluateConfig:
                     "of the library are always there, or have a setting of their own"
                 )
             outside.find(name)
-        if self.metric not in (None, *METRICS):
-            raise UserError(f"evaluate.metric is {self.metric!r}: choose one of {', '.join(METRICS)}")
+        if self.metric is not None:
+            check_choice("evaluate.metric", self.metric, METRICS)
         if self.ranks < 20:
             raise UserError(
                 f"evaluate.ranks is {self.ranks}: the table shows ranks up to 20, so give 20 or more"

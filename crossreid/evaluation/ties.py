@@ -36,8 +36,6 @@ class Ties:
             return {}
         return {
             "notes": f"{self._subset.name}: the first right image of {self._tied} of {self._valid} queries is "
-            f"exactly as "
-            "near as a wrong one, so that their ranks follow from the order of the gallery and say little. The "
-            "features "
-            "take too few different values."
+            "exactly as near as a wrong one, so that their ranks follow from the order of the gallery and say little. "
+            "The features take too few different values."
         }

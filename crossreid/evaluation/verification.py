@@ -204,9 +204,8 @@ def verification_rates(genuine, impostor, rates: Sequence[float] = RATES) -> dic
 
 
 def _swapped_curve(genuine: Sample, impostor: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """The first point of each level of the swapped curve: shares of genuine pairs, rising, and of impostors, at
-    least as
-    far apart as a threshold that runs from the largest distance downwards.
+    """The first point of each level of the swapped curve: shares of genuine pairs, rising, and of impostors, at least
+    as far apart as a threshold that runs from the largest distance downwards.
 
     Points in the middle of a straight and evenly stepped run are left out, as scikit-learn's ``roc_curve`` does by
     default: with a genuine pair at the next smaller distance too, and as many pairs of each kind at both.
@@ -278,7 +277,7 @@ class Verification:
         edges = histogram_edges([*genuine, *impostor], [genuine, impostor])
         content: dict = {
             "subset": self._subset.name,
-            "metric": {"feature": self._subset.metric.feature, "stripes": self._subset.metric.stripes},
+            "metric": vars(self._subset.metric),
             "genuine": sum(each.total for each in genuine),
             "impostor": sum(each.total for each in impostor),
             "edges": edges.tolist(),

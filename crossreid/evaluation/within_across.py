@@ -53,7 +53,7 @@ def within_and_across(protocol, embedding: Embedding, metric: Metric, device=Non
             found.append(
                 {
                     "by": key,
-                    "metric": {"feature": metric.feature, "stripes": metric.stripes},
+                    "metric": vars(metric),
                     "edges": edges.tolist(),
                     "histogram": {kind: each.tolist() for kind, each in counts.items()},
                 }

@@ -213,10 +213,8 @@ def _write(model: Trained, folder: Path, precision: str, expects: dict, log: Cal
         "dimension": model.dimension,
         "unit_length": True,
         "stripes": None if model.stripes is None else list(model.stripes),
-        "metric": {"feature": model.metric.feature, "stripes": model.metric.stripes},
-        "metrics": {
-            name: {"feature": each.feature, "stripes": each.stripes} for name, each in model.metrics.items()
-        },
+        "metric": vars(model.metric),
+        "metrics": {name: vars(metric) for name, metric in model.metrics.items()},
         "input": expects,
         "modalities": list(model.modalities),
         "files": files,
@@ -283,11 +281,10 @@ def _sentence(description: dict) -> str:
 
 
 def _check_packages() -> None:
-    missing = []
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        # Not the name of a distribution: onnxruntime-gpu gives the same package.
-        if importlib.util.find_spec(package) is None:
-            missing.append(package)
+    # Not the names of distributions: onnxruntime-gpu gives the same package.
+    missing = [
+        name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None
+    ]
     if missing:
         raise UserError(
             f"exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "

@@ -17,6 +17,7 @@ import numpy as np
 
 from crossreid.files import replacing
 from crossreid.formats.pretenders import refuse_pretender
+from crossreid.formats.protobuf import BYTES, VARINT, Broken, field, fields, varint
 from crossreid.records import UserError
 
 TYPES = {
@@ -36,7 +37,6 @@ TYPES = {
 SLICE = 512 << 20  # MindSpore cuts longer tensors into records of this many bytes
 
 _TAIL = b"crc_num"
-_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 
 
 def read_checkpoint(path: str | Path) -> dict[str, np.ndarray | str]:
@@ -128,10 +128,6 @@ _OPTIMIZER = re.compile(
 _LOOP = re.compile(r"(loss_id|loss_tri|total_loss|acc|wg)$")
 
 
-class _Broken(Exception):
-    """The bytes are not the message that was expected."""
-
-
 def _read(data, path) -> dict:
     if len(data) >= 17 and data[-17:-10] == _TAIL:
         wanted, data = int.from_bytes(data[-10:], "big"), data[:-17]
@@ -144,11 +140,11 @@ def _read(data, path) -> dict:
     while position < len(data):
         name = None
         try:
-            number, wire, value, position = _field(data, position)
-            if (number, wire) != (1, _BYTES):
+            number, wire, value, position = field(data, position)
+            if (number, wire) != (1, BYTES):
                 continue
             name, tensor = _record(value)
-        except (_Broken, UnicodeDecodeError) as error:
+        except (Broken, UnicodeDecodeError) as error:
             if not parts:
                 raise _unreadable(path) from error
             raise UserError(
@@ -179,74 +175,36 @@ def _unreadable(path) -> UserError:
     )
 
 
-def _varint(data, position) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(data):
-            raise _Broken
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise _Broken
-
-
-def _field(data, position):
-    """(field number, wire type, number or bytes, next position). Bytes are a view, so that a forged length
-    takes no memory."""
-    key, position = _varint(data, position)
-    number, wire = key >> 3, key & 7
-    if number == 0:
-        raise _Broken
-    if wire == _VARINT:
-        value, position = _varint(data, position)
-        return number, wire, value, position
-    if wire == _BYTES:
-        length, position = _varint(data, position)
-    elif wire in (_EIGHT, _FOUR):
-        length = 8 if wire == _EIGHT else 4
-    else:
-        raise _Broken
-    if length > len(data) - position:
-        raise _Broken
-    return number, wire, data[position : position + length], position + length
-
-
 def _record(data):
     """(name, tensor or None)."""
     name = tensor = None
-    position = 0
-    while position < len(data):
-        number, wire, value, position = _field(data, position)
-        if wire == _BYTES and number == 1:
+    for number, wire, value in fields(data):
+        if wire == BYTES and number == 1:
             name = bytes(value).decode()
-        elif wire == _BYTES and number == 2:
+        elif wire == BYTES and number == 2:
             tensor = _tensor(value)
     if name is None:
-        raise _Broken
+        raise Broken("it is damaged")
     return name, tensor
 
 
 def _tensor(data):
     """(dims, type, content)."""
     dims, kind, content = [], None, None
-    position = 0
-    while position < len(data):
-        number, wire, value, position = _field(data, position)
-        if number == 1 and wire == _VARINT:
+    for number, wire, value in fields(data):
+        if number == 1 and wire == VARINT:
             dims.append(value)
-        elif number == 1 and wire == _BYTES:
+        elif number == 1 and wire == BYTES:
             inner = 0
             while inner < len(value):
-                dim, inner = _varint(value, inner)
+                dim, inner = varint(value, inner)
                 dims.append(dim)
-        elif number == 2 and wire == _BYTES:
+        elif number == 2 and wire == BYTES:
             kind = bytes(value).decode()
-        elif number == 3 and wire == _BYTES:
+        elif number == 3 and wire == BYTES:
             content = value
     if kind is None or content is None:
-        raise _Broken
+        raise Broken("it is damaged")
     return tuple(dims), kind, content
 
 
@@ -301,7 +259,7 @@ def _sliced(name, dims, kind, content):
 
 
 def _block(number, content) -> bytes:
-    return bytes([number << 3 | _BYTES]) + _number(len(content)) + content
+    return bytes([number << 3 | BYTES]) + _number(len(content)) + content
 
 
 def _number(value) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -193,12 +193,7 @@ class Gallery:
 
     def known(self, keys: Iterable[str]) -> set[str]:
         """Those of the keys that are in the gallery."""
-        keys = list(keys)
-        return {
-            entry.key
-            for start in range(0, len(keys), PAGE)
-            for entry in self._store.select(Filter(keys=tuple(keys[start : start + PAGE])), 0, PAGE)
-        }
+        return {entry.key for entry in self._named(list(keys))}
 
     def vector(self, key: str) -> np.ndarray | None:
         """The unit vector (D,) float32 of that key."""
@@ -229,12 +224,8 @@ class Gallery:
             their names; None takes away a column, or what a field says.
         """
         self._writable()
-        keys = list(changes)
-        new = [
-            checked(_changed(entry, changes[entry.key]), entry.added)
-            for start in range(0, len(keys), PAGE)
-            for entry in self._store.select(Filter(keys=tuple(keys[start : start + PAGE])), 0, PAGE)
-        ]
+        found = self._named(list(changes))
+        new = [checked(_changed(entry, changes[entry.key]), entry.added) for entry in found]
         return self._store.update(new) if new else 0
 
     def remember(self, pattern: str) -> None:
@@ -327,6 +318,11 @@ class Gallery:
     def close(self) -> None:
         """Let go of files and connections."""
         self._store.close()
+
+    def _named(self, keys: Sequence[str]) -> Iterator[Entry]:
+        """The entries of those keys that are there."""
+        for start in range(0, len(keys), PAGE):
+            yield from self._store.select(Filter(keys=tuple(keys[start : start + PAGE])), 0, PAGE)
 
     def _writable(self) -> None:
         if self._read_only:

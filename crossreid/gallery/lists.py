@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from crossreid import pages
-from crossreid.files import cell, isolated, path_of, printable, replacing
+from crossreid.files import isolated, path_of, printable, write_rows, write_whole
 from crossreid.gallery.entries import Hit, box_of
 from crossreid.images.decode import crop, decode
 from crossreid.images.thumbnail import thumbnail
@@ -45,14 +44,12 @@ def hit_table(hits: Sequence[Hit]) -> str:
 def write_csv(path: Path, hits: Sequence[Hit]) -> None:
     """All fields, and a column for each of the entries' own columns."""
     own = sorted({name for hit in hits for name in hit.entry.columns})
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        heads = [*FIELDS, *(name if name not in FIELDS else f"column {name}" for name in own)]
-        writer.writerow(map(cell, heads))
-        for hit in hits:
-            texts = _texts(hit) | {"distance": f"{hit.distance:.6f}"}
-            values = [*(texts[name] for name in FIELDS), *(hit.entry.columns.get(name, "") for name in own)]
-            writer.writerow(map(cell, values))
+    heads = [*FIELDS, *(name if name not in FIELDS else f"column {name}" for name in own)]
+    rows = []
+    for hit in hits:
+        texts = _texts(hit) | {"distance": f"{hit.distance:.6f}"}
+        rows.append([*(texts[name] for name in FIELDS), *(hit.entry.columns.get(name, "") for name in own)])
+    write_rows(path, heads, rows)
 
 
 def write_html(
@@ -95,8 +92,7 @@ def write_html(
         found=None if identity is None else sum(map(bool, right)),
         links=links or {},
     )
-    with replacing(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _facts(hit: Hit) -> list[str]:

@@ -6,9 +6,10 @@ Reading it takes a fraction of a millisecond, and says exactly which files hold 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from crossreid.formats import protobuf
 
 VERSIONS = "_versions"
 
@@ -55,10 +56,10 @@ def fragments(data: bytes) -> list[Fragment]:
     """Those of a file of ``_versions``, in the order in which the table's rows are read. Raises ValueError where it is
     not as expected."""
     found = []
-    for field, value in _fields(content(data)):
-        if field == 2 and isinstance(value, bytes):
-            parts = dict(_fields(value))
-            file = dict(_fields(_bytes(parts.get(2)))).get(1)
+    for field, wire, value in protobuf.fields(content(data)):
+        if field == 2 and wire == protobuf.BYTES:
+            parts = _fields(value)
+            file = _fields(_bytes(parts.get(2))).get(1)
             name = _bytes(file).decode("ascii").removesuffix(".lance")
             if not name.isalnum():
                 raise ValueError("it is damaged")
@@ -66,34 +67,9 @@ def fragments(data: bytes) -> list[Fragment]:
     return found
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field of a Protocol Buffers message."""
-    place = 0
-    while place < len(data):
-        key, place = _varint(data, place)
-        value: int | bytes
-        if key & 7 == 0:
-            value, place = _varint(data, place)
-        else:
-            if key & 7 == 2:
-                size, place = _varint(data, place)
-            elif key & 7 in (1, 5):
-                size = 8 if key & 7 == 1 else 4
-            else:
-                raise ValueError("it is damaged")
-            value, place = data[place : place + size], place + size
-            if place > len(data):
-                raise ValueError("it is damaged")
-        yield key >> 3, value
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = 0
-    for count, byte in enumerate(data[place : place + 10]):
-        value |= (byte & 127) << 7 * count
-        if byte < 128:
-            return value, place + count + 1
-    raise ValueError("it is damaged")
+def _fields(data: bytes) -> dict[int, int | bytes]:
+    """Number -> value of the fields of a message, the last of each number."""
+    return {number: value for number, _, value in protobuf.fields(data)}
 
 
 def _bytes(value) -> bytes:

@@ -132,10 +132,7 @@ class MilvusStore:
             limit=min(top, 16384),
             filter=_condition(filter),
             output_fields=["entry"],
-            search_params={
-                "metric_type": "COSINE",
-                "params": {"nprobe": looked_at} if cells else {},
-            },
+            search_params={"metric_type": "COSINE", "params": {"nprobe": looked_at} if cells else {}},
             consistency_level="Strong",
         )
         lists = [[(1 - hit["distance"], _entry(hit["entity"]["entry"])) for hit in hits] for hits in found]
@@ -168,12 +165,7 @@ class MilvusStore:
         return [_entry(row["entry"]) for row in itertools.islice(rows, start, start + count)]
 
     def count(self, filter: Filter) -> int:
-        (row,) = self._client.query(
-            self._collection,
-            filter=_condition(filter),
-            output_fields=["count(*)"],
-            consistency_level="Strong",
-        )
+        (row,) = self._asked(self._collection, _condition(filter), ["count(*)"])
         return row["count(*)"]
 
     def vectors(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
@@ -281,21 +273,20 @@ class MilvusStore:
         if not self._client.has_collection(name):
             return None
         self._client.load_collection(name)
-        rows = self._client.query(
-            name, filter='id == "metadata"', output_fields=["metadata"], consistency_level="Strong"
-        )
+        rows = self._asked(name, 'id == "metadata"', ["metadata"])
         return rows[0]["metadata"] if rows else None
+
+    def _asked(self, collection: str, condition: str, fields: Sequence[str]) -> list[dict]:
+        return self._client.query(
+            collection, filter=condition, output_fields=list(fields), consistency_level="Strong"
+        )
 
     def _named(self, names: Iterable[str], fields: Sequence[str]) -> Iterator[dict]:
         """The rows of these digests that are there."""
         names = list(names)
         for start in range(0, len(names), BATCH):
-            yield from self._client.query(
-                self._collection,
-                filter=f"id in {json.dumps(names[start : start + BATCH])}",
-                output_fields=list(fields),
-                consistency_level="Strong",
-            )
+            condition = f"id in {json.dumps(names[start : start + BATCH])}"
+            yield from self._asked(self._collection, condition, fields)
 
     def _rows(self, condition: str, fields: Sequence[str]) -> Iterator[dict]:
         """All rows within a condition, page by page."""

@@ -163,31 +163,27 @@ def content_key(array: np.ndarray, box: Sequence[float] | None = None) -> str:
     return digest.hexdigest()
 
 
-class _refusing:
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
     """Turns whatever Pillow's decoders raise for damaged files, which is nearly anything, into a UserError."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if not isinstance(error, Exception) or isinstance(error, UserError):
-            return
-        if isinstance(error, PILImage.DecompressionBombError):
-            raise UserError(
-                f"{self.name}: has too many pixels to be opened safely ({error}); expected a photograph: shrink the "
-                "image, or leave it out"
-            ) from error
+    try:
+        yield
+    except UserError:
+        raise
+    except PILImage.DecompressionBombError as error:
+        raise UserError(
+            f"{name}: has too many pixels to be opened safely ({error}); expected a photograph: shrink the image, or "
+            "leave it out"
+        ) from error
+    except Exception as error:
         reason = (
             f"it is none of {', '.join(FORMATS)}, or its beginning is damaged"
             if isinstance(error, UnidentifiedImageError)
-            else " ".join(str(error).split()) or type(error).__name__
+            else files.reason_of(error)
         )
         raise UserError(
-            f"{self.name}: is not a readable image ({reason}); restore the file, save it again as "
-            "JPEG or PNG, or leave it out"
+            f"{name}: is not a readable image ({reason}); restore the file, save it again as JPEG or PNG, or leave it "
+            "out"
         ) from error
 
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from crossreid.records import INFRARED, VISIBLE, Image, UserError, counted
+from crossreid.records import INFRARED, VISIBLE, Image, UserError, by_key, counted
 
 # Crops that show nobody, or too little of somebody, as Market-1501 and many after it number them.
 JUNK = -1
@@ -40,10 +40,7 @@ def plain(label: str) -> str:
 def merged(labels: Iterable[str], what: str) -> dict[str, str]:
     """Each label and the one text that stands for it: itself, or the bare number where several are the same whole
     number, such as ``7`` for ``7``, ``007`` and ``7.0``; a warning then says so. what: they are, for that warning."""
-    same: dict[str, list[str]] = {}
-    for label in sorted(set(labels)):
-        number = whole_number(label)
-        same.setdefault(label if number is None else str(number), []).append(label)
+    same = by_key((plain(label), label) for label in sorted(set(labels)))
     meeting = [each for each in same.values() if len(each) > 1]
     if meeting:
         more = f", and {len(meeting) - 3} more" if len(meeting) > 3 else ""

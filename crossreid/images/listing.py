@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from crossreid.files import is_address, place
+from crossreid.files import is_address, place, reason_of
 from crossreid.images import labels, tables, tars, timestamps
 from crossreid.records import Image, UserError, counted
 
@@ -301,7 +301,6 @@ def _answering(address: object) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"{address} cannot be listed ({reason}): check the address, and whether you may read it"
+            f"{address} cannot be listed ({reason_of(error)}): check the address, and whether you may read it"
         ) from error

@@ -7,9 +7,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeVar
 
 import numpy as np
@@ -132,24 +133,13 @@ def unreadable(images: Sequence[Image]) -> dict[int, str]:
     }
 
 
-class _NoBar:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def update(self, count: int) -> None:
-        pass
-
-
 def bar(title: str, total: int, shown: bool | None = None, **settings):
     """Progress with the time left; nothing where an exported model is used without the rest. shown: None shows it on a
     terminal."""
     try:
         from tqdm import tqdm
     except ImportError:
-        return _NoBar()
+        return nullcontext(SimpleNamespace(update=lambda count: None))
     return tqdm(
         desc=title, total=total, unit="image", disable=None if shown is None else not shown, **settings
     )

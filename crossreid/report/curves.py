@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from crossreid.records import by_key
 from crossreid.report import plots
 from crossreid.report.figure import Plot, slug
 from crossreid.report.groups import Group
@@ -15,9 +16,8 @@ from crossreid.report.tables import MEASURES, all_results, number
 Series = dict[str, dict[float, float]]  # name -> epochs finished -> value
 
 
-def found_by_rank(groups: Sequence[Group]) -> list[Plot]:
+def found_by_rank(groups: Sequence[Group]) -> Iterator[Plot]:
     found = [result for result in all_results(groups) if result.row.get("cmc")]
-    drawn = []
     for subset in dict.fromkeys(str(result.row["subset"]) for result in found):
         lines = []
         for result in found:
@@ -27,15 +27,14 @@ def found_by_rank(groups: Sequence[Group]) -> list[Plot]:
                 label = (result.system or "this run") if alone else result.label
                 ranks = list(range(1, len(cmc) + 1))
                 lines.append(Line(label, ranks, cmc, spread[: len(cmc)] if spread else None))
-        drawn.append(plots.ranks(f"cmc-{slug(subset)}", f"CMC, {subset}", lines))
-    return drawn
+        yield plots.ranks(f"cmc-{slug(subset)}", f"CMC, {subset}", lines)
 
 
 def training(groups: Sequence[Group]) -> list[Plot]:
     return [*_losses(groups), *_lrs(groups), *_scores(groups)]
 
 
-def _losses(groups: Sequence[Group]) -> list[Plot]:
+def _losses(groups: Sequence[Group]) -> Iterator[Plot]:
     """One run: the losses of a phase in one chart. Several: a chart for each loss, a line for each run."""
     charts: dict[tuple[str, str], list[Line]] = {}
     several = len(groups) > 1
@@ -47,17 +46,13 @@ def _losses(groups: Sequence[Group]) -> list[Plot]:
                 continue  # a weight that stays what it is tells nothing
             chart, label = (name, group.name) if several else (phase or "train", term)
             charts.setdefault((kind, chart), []).append(Line(label, line.x, line.y, line.spread))
-    drawn = []
     for (kind, name), lines in charts.items():
         word = {"loss": "Loss", "accuracy": "Accuracy", "weight": "Weight"}[kind]
         many = {"loss": "Losses", "accuracy": "Training accuracy", "weight": "Weights"}[kind]
         title = f"{word} {name}" if several else f"{many}, phase {name}"
         percent = kind == "accuracy"
         file = f"{kind}-{slug(name)}"
-        drawn.append(
-            plots.lines(file, title, "Epoch", "Mean over the epoch", _merged(lines), percent=percent)
-        )
-    return drawn
+        yield plots.lines(file, title, "Epoch", "Mean over the epoch", _merged(lines), percent=percent)
 
 
 def _kind(term: str) -> str:
@@ -67,30 +62,23 @@ def _kind(term: str) -> str:
     return "weight" if term.endswith(("weight", "weights")) else "loss"
 
 
-def _lrs(groups: Sequence[Group]) -> list[Plot]:
+def _lrs(groups: Sequence[Group]) -> Iterator[Plot]:
     charts: dict[str, list[Line]] = {}
     for group in groups:
         for name, line in _lines(group, _lr).items():
             label = f"{group.name}, {name}" if len(groups) > 1 else name
             charts.setdefault(name.partition(" ")[0], []).append(Line(label, line.x, line.y))
-    drawn = []
     for name, lines in charts.items():
         values = [y for line in lines for y in line.y]
         wide = min(values) > 0 and max(values) > 20 * min(values)
         title = f"Learning rate, optimizer {name}"
-        drawn.append(
-            plots.lines(f"lr-{slug(name)}", title, "Epoch", "Learning rate", _merged(lines), log_y=wide)
-        )
-    return drawn
+        yield plots.lines(f"lr-{slug(name)}", title, "Epoch", "Learning rate", _merged(lines), log_y=wide)
 
 
 def _merged(lines: Sequence[Line]) -> list[Line]:
     """Lines that lie on each other become one, which bears all their names."""
-    same: dict[tuple, list[Line]] = {}
-    for line in lines:
-        same.setdefault((tuple(line.x), tuple(line.y)), []).append(line)
     merged = []
-    for alike in same.values():
+    for alike in by_key(((tuple(line.x), tuple(line.y)), line) for line in lines).values():
         names = [line.label for line in alike]
         ends = {name.rpartition(", ")[2] for name in names}
         if len(names) == len(lines) > 1 and len(ends) == 1:
@@ -134,14 +122,13 @@ def _scores(groups: Sequence[Group]) -> list[Plot]:
 
 
 def _noted(run: Run, split: str, subset: str, measure: str) -> dict[float, float]:
-    return {
-        record["epoch"] + 1: value
-        for record in run.evaluations
-        if record.get("split", "test") == split
-        for value in [number({"trials": [(record.get("rows") or {}).get(subset) or {}]}, measure)
-                      if measure.startswith("rank") else ((record.get("rows") or {}).get(subset) or {}).get(measure)]
-        if value is not None
-    }  # fmt: skip
+    found = {}
+    for record in run.evaluations:
+        row = (record.get("rows") or {}).get(subset) or {}
+        value = number({"trials": [row]}, measure) if measure.startswith("rank") else row.get(measure)
+        if record.get("split", "test") == split and value is not None:
+            found[record["epoch"] + 1] = value
+    return found
 
 
 def _lines(group: Group, values: Callable[[dict], dict]) -> dict[str, Line]:

@@ -7,7 +7,7 @@ again, by the same functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -60,40 +60,35 @@ def section(groups: Sequence[Group], stored: Mapping[str, Features | None]) -> S
             continue
         drawn[run.name] = found[0]
         feature = features.name if features is not None else str(run.evaluation.get("feature"))
-        folded[run.name] = _histograms(run, *found, feature, f" of {run.name}" if len(runs) > 1 else "")
+        name = f" of {run.name}" if len(runs) > 1 else ""
+        folded[run.name] = list(_histograms(run, *found, feature, name))
     if not drawn:
         return Section("Distances", "silent.html" if silent else "", {"silent": silent})
     about = {"silent": silent, "rates": plots.OPERATING, "lines": _operating_points(drawn)}
     return Section("Distances", "distances.html", about, _curves(groups, drawn), folded)
 
 
-def _histograms(run: Run, pairs: list[dict], grouped: list[dict], feature: str, name: str) -> list[Plot]:
-    figures = []
+def _histograms(run: Run, pairs: list[dict], grouped: list[dict], feature: str, name: str) -> Iterator[Plot]:
     for each in pairs:
         subset = str(each["subset"])
-        figures.append(
-            plots.distances(
-                each["edges"],
-                {kind: counts for kind, counts in each["histogram"].items() if any(counts)},
-                f"distances-{slug(run.name)}-{slug(subset)}",
-                f"Distances{name}, {subset}",
-                _axis(Metric(**each["metric"])),
-                f"{each['genuine']:,} genuine, {each['impostor']:,} impostor pairs; feature {feature}",
-            )
+        yield plots.distances(
+            each["edges"],
+            {kind: counts for kind, counts in each["histogram"].items() if any(counts)},
+            f"distances-{slug(run.name)}-{slug(subset)}",
+            f"Distances{name}, {subset}",
+            _axis(Metric(**each["metric"])),
+            f"{each['genuine']:,} genuine, {each['impostor']:,} impostor pairs; feature {feature}",
         )
     for each in grouped:
         across = {"modality": "modalities", "domain": "domains"}[each["by"]]
-        figures.append(
-            plots.distances(
-                each["edges"],
-                each["histogram"],
-                f"distances-{slug(run.name)}-by-{each['by']}",
-                f"Distances{name} within and across {across}",
-                _axis(Metric(**each["metric"])),
-                f"pairs of the identities searched for, by different cameras; feature {feature}",
-            )
+        yield plots.distances(
+            each["edges"],
+            each["histogram"],
+            f"distances-{slug(run.name)}-by-{each['by']}",
+            f"Distances{name} within and across {across}",
+            _axis(Metric(**each["metric"])),
+            f"pairs of the identities searched for, by different cameras; feature {feature}",
         )
-    return figures
 
 
 def _axis(metric: Metric) -> str:

@@ -22,7 +22,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from crossreid.files import printable, replacing
+from crossreid.files import printable, write_whole
 from crossreid.images.decode import decode
 from crossreid.report.style import VARIABLES, styled
 
@@ -231,7 +231,6 @@ def write(
         files = drawn[figure] if drawn is not None else figure.files()
         for ending, content in files.items():
             path = folder / f"{name}.{ending}"
-            with replacing(path) as temporary:
-                temporary.write_bytes(content)
+            write_whole(path, content)
             written.append(path)
     return written

@@ -11,7 +11,7 @@ from pathlib import Path
 from crossreid import pages
 from crossreid.data import SOURCES
 from crossreid.data import get as get_source
-from crossreid.files import check_folder, replacing
+from crossreid.files import check_folder, write_whole
 from crossreid.report import (
     activations,
     curves,
@@ -80,8 +80,7 @@ def write(
     figures = [each for section in found for each in section.every]
     drawn = {} if figures_to is None else {each: each.files() for each in figures}
     text = page(groups, found, links or {}, drawn)
-    with replacing(out) as temporary:
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+    write_whole(out, text.encode("utf-8", "backslashreplace"))
     if figures_to is not None:
         figure.write(figures, figures_to, drawn)
     return out
@@ -93,7 +92,7 @@ def sections(groups: Sequence[Group], choice: Choice, saving: bool) -> list[Sect
     stored = {run.name: evidence.features(run, choice.feature) for run in runs}
     found = [
         results.section(groups),
-        Section("CMC curves", figures=curves.found_by_rank(groups)),
+        Section("CMC curves", figures=list(curves.found_by_rank(groups))),
         Section("Training", figures=curves.training(groups)),
         gates.section(groups),
         rankings.section(runs, saving),

@@ -98,16 +98,11 @@ def ranks(name: str, title: str, given: Sequence[Line]) -> Plot:
     return lines(name, title, "Rank", "Queries found", given, percent=True, marks=RANKS)
 
 
-def roc(
-    curves: Mapping[str, tuple],
-    name: str = "roc",
-    title: str = "ROC",
-    marks: Sequence[float] | None = OPERATING,
-) -> Plot:
+def roc(curves: Mapping[str, tuple], name: str = "roc", title: str = "ROC") -> Plot:
     """label -> false positive rates (above 0) and true positive rates, perhaps with the spread of these over runs."""
     given = [Line(label, *curve) for label, curve in curves.items()]
     axes = ("False positive rate", "True positive rate")
-    return lines(name, title, *axes, given, percent=True, log_x=True, marks=marks)
+    return lines(name, title, *axes, given, percent=True, log_x=True, marks=OPERATING)
 
 
 def distances(

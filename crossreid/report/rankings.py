@@ -59,7 +59,7 @@ def _described(run: Run, ranked: dict) -> dict:
 
 
 def _record(run: Run, record: dict) -> dict:
-    known = {key: record[key] for key in ("identity", "camera", "modality") if record.get(key) is not None}
+    known = _known(record)
     missing = None if image_of(run, record) else "outside this run's data"
     return {
         "image": _shown(run, record),
@@ -71,6 +71,10 @@ def _record(run: Run, record: dict) -> dict:
         "lines": _lines(known),
         "distance": record.get("distance"),
     }
+
+
+def _known(record: dict) -> dict:
+    return {key: record[key] for key in ("identity", "camera", "modality") if record.get(key) is not None}
 
 
 def _lines(known: dict) -> list[str]:
@@ -106,9 +110,7 @@ def _figure(run: Run, lists: Sequence[dict], subset: str, several: bool) -> Plot
 
 
 def _about(record: dict) -> list[str]:
-    return _lines(
-        {key: record[key] for key in ("identity", "camera", "modality") if record.get(key) is not None}
-    )
+    return _lines(_known(record))
 
 
 def _thumbnail(run: Run, record: dict) -> bytes | None:

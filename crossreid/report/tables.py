@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crossreid.files import cell, check_folder, replacing
-from crossreid.records import UserError
+from crossreid.files import cell, check_folder, write_whole
+from crossreid.records import UserError, by_key
 from crossreid.report.groups import Group, grouped
 from crossreid.report.runs import Run, read_all
 
@@ -133,10 +133,11 @@ def best(found: Sequence[Result], measures: Sequence[str]) -> set[tuple[int, str
     """(place in ``found``, measure) of the highest number, as it is printed, of each measure in each subset, among what
     is alike: the methods themselves, and the re-ranked results. None where only one result is there."""
     marked = set()
-    alike: dict[tuple[str, str], list[int]] = {}
-    for place, result in enumerate(found):
-        if result.system in OWN:
-            alike.setdefault((str(result.row["subset"]), result.system), []).append(place)
+    alike = by_key(
+        ((str(result.row["subset"]), result.system), place)
+        for place, result in enumerate(found)
+        if result.system in OWN
+    )
     for places in alike.values():
         for measure in measures:
             values = {place: number(found[place].row, measure) for place in places}
@@ -200,8 +201,7 @@ def save_table(runs: Sequence[Path], path: Path, group_by: str | None = None) ->
     text = {".md": _markdown, ".csv": _csv, ".tex": _tex}[path.suffix.lower()](
         grouped(read_all(runs), group_by)
     )
-    with replacing(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def check_table(path: Path) -> None:

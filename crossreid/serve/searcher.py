@@ -14,6 +14,7 @@ import numpy as np
 
 from crossreid.gallery import Entry, Filter, Hit
 from crossreid.gallery.store import NoAnswer
+from crossreid.records import by_key
 from crossreid.serve.refusal import Refusal, without_answer
 
 BATCH = 16
@@ -127,12 +128,11 @@ class Searcher:
 
     def _rank(self, searches: list[Search], vectors=None) -> None:
         """Search for all that share a filter and a length at once."""
-        groups: dict[str, list[int]] = {}
-        for place, search in enumerate(searches):
-            groups.setdefault(
-                f"{search.top} {search.filter!r} {search.entry is None} {search.rerank}", []
-            ).append(place)
-        for places in groups.values():
+        alike = by_key(
+            (f"{search.top} {search.filter!r} {search.entry is None} {search.rerank}", place)
+            for place, search in enumerate(searches)
+        )
+        for places in alike.values():
             try:
                 self._rank_group([searches[place] for place in places], vectors, places)
             except Exception as error:

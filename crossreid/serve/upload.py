@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from crossreid.records import by_key
 from crossreid.serve.refusal import Refusal
 
 # For a whole upload; and how long it may take to send nothing, and how much it must send in a second after that.
@@ -68,7 +69,7 @@ async def form(
             fields = parse_qsl(content.decode("utf-8"), keep_blank_values=True, max_num_fields=FIELDS)
         except ValueError:
             raise Refusal(400, "The form could not be read.") from None
-        return _grouped(fields), None
+        return by_key(fields), None
     if kind != "multipart/form-data":
         raise Refusal(
             415, "Expected a form (multipart/form-data) with an image, or with the key of an entry."
@@ -96,7 +97,7 @@ async def form(
             await value.close()
     if image is not None and len(image) > limit_bytes:
         raise _too_large(limit_bytes)
-    return _grouped(pairs), image or None
+    return by_key(pairs), image or None
 
 
 async def body(request: Request, limit: int, held: _Held | None = None) -> bytes:
@@ -139,10 +140,3 @@ def _too_large(limit: int) -> Refusal:
     return Refusal(
         413, f"The image is larger than the {max(limit // 2**20, 1)} MB allowed: shrink it and try again."
     )
-
-
-def _grouped(pairs) -> dict[str, list[str]]:
-    fields: dict[str, list[str]] = {}
-    for name, value in pairs:
-        fields.setdefault(name, []).append(value)
-    return fields

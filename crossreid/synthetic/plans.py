@@ -41,9 +41,8 @@ class Crop:
 
 @dataclass
 class Plan:
-    """images: what to render. files: path -> bytes to write as they are. folders: to be there even without
-    a file. finish: None, or called with the
-    root when all images are there, for containers of images."""
+    """images: what to render. files: path -> bytes to write as they are. folders: to be there even without a file.
+    finish: None, or called with the root when all images are there, for containers of images."""
 
     images: list[Crop] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)

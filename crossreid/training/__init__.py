@@ -17,13 +17,14 @@ from crossreid import checkpoint
 from crossreid.data import get as get_source
 from crossreid.data.loading import Loader, training_set
 from crossreid.engine import Engine, deterministic, seed_step, tune
-from crossreid.files import replacing
+from crossreid.files import write_whole
 from crossreid.formats.trees import differences
 from crossreid.methods.base import Method, Progress
 from crossreid.records import UserError, counted
-from crossreid.training.loop import Interrupted, TrainConfig, fit
+from crossreid.training.loop import Interrupted, fit
 from crossreid.training.optim import OptimizerConfig, ScheduleConfig, lr_factor, make_optimizers
 from crossreid.training.run_folder import RunFolder, describe_data, refuse_occupied, refuse_other_data
+from crossreid.training.settings import TrainConfig
 
 __all__ = [
     "Interrupted",
@@ -342,8 +343,7 @@ def train_folds(
     if not resume:
         refuse_occupied(run)
     run.mkdir(parents=True, exist_ok=True)
-    with replacing(run / "config.yaml") as temporary:
-        temporary.write_text(settings.to_yaml(), encoding="utf-8")
+    write_whole(run / "config.yaml", settings.to_yaml().encode())
     runs = [run / f"fold_{fold}" for fold in range(1, count + 1)]
     for fold, folder in enumerate(runs, 1):
         one = copy.deepcopy(settings)

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from crossreid.engine import Engine
-from crossreid.files import check_folder, replacing
+from crossreid.files import check_folder, write_whole
 from crossreid.formats.yaml_text import parse_yaml
 from crossreid.records import Image, UserError, counted, identities
 
@@ -69,13 +69,11 @@ class RunFolder:
         elif metrics.exists():
             # Lines of what will be trained again would otherwise stand twice.
             lines = [line for line in metrics.read_text().splitlines() if _stays(line, resumed)]
-            with replacing(metrics) as temporary:
-                temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            write_whole(metrics, "".join(line + "\n" for line in lines).encode())
 
     def write_settings(self, text: str) -> None:
         if self.main:
-            with replacing(self.path / "config.yaml") as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_whole(self.path / "config.yaml", text.encode())
 
     def log(self, text: str) -> None:
         """A line with the time of day, or a whole table without it, on the screen and in ``log.txt``."""

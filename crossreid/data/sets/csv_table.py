@@ -10,7 +10,7 @@ from crossreid.data.source import Source
 from crossreid.files import is_address
 from crossreid.images import labels, lance, tables, tars
 from crossreid.images.listing import SUFFIXES, is_hidden, is_image, name_of
-from crossreid.records import VISIBLE, Image, UserError
+from crossreid.records import VISIBLE, Image, UserError, by_key
 
 
 def read(
@@ -52,10 +52,8 @@ def read(
             f"{table}, line {line}: there is no image {path}{more}; paths are relative to the folder of the table. "
             "Correct the paths, or remove the lines."
         )
-    images: dict[str, list[Image]] = {}
-    for image in labels.without_junk(found, str(table), keep_junk):
-        images.setdefault(image.extra["split"], []).append(image)
-    return own.splits_of(images, train_share, seed)
+    images = labels.without_junk(found, str(table), keep_junk)
+    return own.splits_of(by_key((image.extra["split"], image) for image in images), train_share, seed)
 
 
 def _table(root: Path) -> Path:

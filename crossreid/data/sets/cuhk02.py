@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from crossreid.data.source import Counts, Finding, Source, deviation, find_root, strays
@@ -32,18 +33,16 @@ def read(root: Path) -> dict[str, list[Image]]:
     return {"train": images}
 
 
-def check(root: Path) -> list[Finding]:
+def check(root: Path) -> Iterator[Finding]:
     """Two images of each person in each camera of each pair, and nothing else."""
     images = read(root)["train"]
     root = find_root(root, PAIRS, SOURCE.title)
-    findings = []
     for pair, (folder, identities) in enumerate(zip(PAIRS, IDENTITIES), 1):
         for side in (1, 2):
-            findings += strays(root / folder / f"cam{side}", re.compile(r"\d+_\d+\.png"))
+            yield from strays(root / folder / f"cam{side}", re.compile(r"\d+_\d+\.png"))
             camera = 2 * (pair - 1) + side
             chosen = [image for image in images if image.camera == camera]
-            findings += deviation(f"{folder}/cam{side}", chosen, identities, 2 * identities)
-    return findings
+            yield from deviation(f"{folder}/cam{side}", chosen, identities, 2 * identities)
 
 
 def _person(path: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from crossreid.data import market_like
@@ -108,24 +109,22 @@ def extract(root: Path) -> list[Path]:
     return folders
 
 
-def check(root: Path) -> list[Finding]:
+def check(root: Path) -> Iterator[Finding]:
     """Both kinds of boxes are complete; labelled ones that are not there at all are only worth a warning."""
-    findings = []
     for boxes, (word, counts, total) in BOXES.items():
         try:
             found = read(root, boxes=boxes, all_images=True)["train"]
             splits = read(root, boxes=boxes)
         except UserError as error:
-            findings.append(Finding("error" if boxes == "detected" else "warning", str(error)))
+            yield Finding("error" if boxes == "detected" else "warning", str(error))
             continue
         if handed_on := _handed_on(root, word):
-            findings += market_like.check(handed_on, SOURCE.title, r"\d{4}_c[12]_\d+\.(png|jpg)")
+            yield from market_like.check(handed_on, SOURCE.title, r"\d{4}_c[12]_\d+\.(png|jpg)")
         else:
-            findings += strays(found[0].path.parent, _NAME)
-        findings += deviation(f"images_{word}", found, IDENTITIES, total)
+            yield from strays(found[0].path.parent, _NAME)
+        yield from deviation(f"images_{word}", found, IDENTITIES, total)
         for split, counted in zip(splits, counts):
-            findings += deviation(f"{boxes} {split}", splits[split], *counted)
-    return findings
+            yield from deviation(f"{boxes} {split}", splits[split], *counted)
 
 
 def _archive(root: Path) -> Path | None:

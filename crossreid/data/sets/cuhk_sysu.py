@@ -16,7 +16,7 @@ from crossreid.files import replacing
 from crossreid.formats import matlab
 from crossreid.images.decode import frame
 from crossreid.images.listing import image_names
-from crossreid.records import Image, UserError
+from crossreid.records import Image, UserError, by_key
 
 FOLDERS = ("cropped_image", "cropped_images")
 ANNOTATION = "annotation/Person.mat"
@@ -89,10 +89,7 @@ def crop(root: Path, *, workers: int | None = None) -> Path:
     target = folder if folder.is_dir() else folder.with_name(f"{folder.name}.partial")
     target.mkdir(exist_ok=True)
     done = set(os.listdir(target))
-    by_scene: dict[str, list[Appearance]] = {}
-    for appearance in appearances:
-        if appearance.name not in done:
-            by_scene.setdefault(appearance.scene, []).append(appearance)
+    by_scene = by_key((each.scene, each) for each in appearances if each.name not in done)
     scenes = set(image_names(root / SCENES))
     missing = sorted(set(by_scene) - scenes)
     if missing:

@@ -11,7 +11,7 @@ from crossreid.data import own
 from crossreid.data.source import Finding, Source
 from crossreid.images import labels
 from crossreid.images.listing import by_folder, by_name, folder_names, image_names, passed_over
-from crossreid.records import VISIBLE, Image, UserError
+from crossreid.records import VISIBLE, Image, UserError, by_key
 
 
 def read(
@@ -52,9 +52,7 @@ def read(
             f"...) is expected, perhaps below train, query and gallery; found "
             f"{', '.join(os.listdir(root)) or 'nothing'}."
         )
-    images: dict[str, list[Image]] = {}
-    for split, image in zip(split_of, labels.numbered(found, str(root))):
-        images.setdefault(split, []).append(image)
+    images = by_key(zip(split_of, labels.numbered(found, str(root))))
     return own.splits_of(images, train_share, seed)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from crossreid.data import split_files
 from crossreid.data.naming import named
 from crossreid.data.source import Counts, Finding, Source, find_root, strays
-from crossreid.records import Image
+from crossreid.records import Image, by_key
 
 IDENTITIES, IMAGES = 119, 476
 THEIRS = ("splits.json",)
@@ -85,9 +85,7 @@ def _images(root: Path) -> list[Image]:
 
 
 def _generate(images: list[Image]) -> list[dict]:
-    by_identity: dict[int, list[str]] = {}
-    for image in images:
-        by_identity.setdefault(image.identity, []).append(image.path.name)
+    by_identity = by_key((image.identity, image.path.name) for image in images)
     identities = sorted(by_identity)
     generator = np.random.RandomState(split_files.SEED)
     splits = []
@@ -111,8 +109,7 @@ SOURCE = Source(
     title="QMUL i-LIDS",
     paper="Zheng, Gong and Xiang, Associating Groups of People, BMVC 2009",
     obtain="Its authors hand it out from their page, for research only; the file names read here are those of the "
-    "copy that "
-    "https://github.com/BJTUJia/person_reID_DualNorm uses.",
+    "copy that https://github.com/BJTUJia/person_reID_DualNorm uses.",
     address="http://www.eecs.qmul.ac.uk/~jason/data/i-LIDS_Pedestrian.tgz",
     licence="research only; the footage belongs to the British Home Office",
     caveats="Ten random splits: the authors' splits.json is used when it lies beside the folder of images. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def read(root: Path, *, fold: int = 1, tracklets: bool = False) -> dict[str, lis
     }
 
 
-def check(root: Path) -> list[Finding]:
+def check(root: Path) -> Iterator[Finding]:
     """All ten partitions can be read, and every identity has images of both cameras."""
     home = find_root(root, (*CAMERAS.values(), PARTITIONS), SOURCE.title)
     empty = [
@@ -62,13 +63,13 @@ def check(root: Path) -> list[Finding]:
         for name in _identities(home)
         if not _sequence(home, camera, name)
     ]
-    findings = [Finding("error", f"{len(empty)} sequences are empty, first {empty[0]}.")] if empty else []
+    if empty:
+        yield Finding("error", f"{len(empty)} sequences are empty, first {empty[0]}.")
     for fold in range(1, split_files.SPLITS + 1):
         try:
             read(root, fold=fold)
         except UserError as error:
-            findings.append(Finding("error", f"fold {fold}: {error}"))
-    return findings
+            yield Finding("error", f"fold {fold}: {error}")
 
 
 def _identities(root: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from crossreid.data.lists import absent, read_list, read_numbers, require_folders
@@ -38,30 +39,27 @@ def read(root: Path) -> dict[str, list[Image]]:
     return {"train": train} | splits if train else splits
 
 
-def check(root: Path) -> list[Finding]:
+def check(root: Path) -> Iterator[Finding]:
     """Every listed training image is there, and every test person has images of both modalities."""
     root = find_root(root, FOLDERS, SOURCE.title)
     train = _train(root)
-    findings = absent(root, [image.path.relative_to(root).as_posix() for image in train])
+    yield from absent(root, [image.path.relative_to(root).as_posix() for image in train])
     tested = read_numbers(root / "idx" / "test_id.txt")
     trained = len({image.identity for image in train})
     if trained != 713:
-        findings.append(Finding("error", f"training lists: {trained} identities found, 713 expected."))
+        yield Finding("error", f"training lists: {trained} identities found, 713 expected.")
     if len(tested) != 351:
-        findings.append(Finding("error", f"test_id.txt: {len(tested)} identities found, 351 expected."))
+        yield Finding("error", f"test_id.txt: {len(tested)} identities found, 351 expected.")
     for modality, (word, cameras) in MODALITIES.items():
         lacking = [camera for camera in cameras if not (root / f"test_{word}" / f"cam{camera}").is_dir()]
         if lacking:
-            findings.append(Finding("error", f"test_{word} has no folder cam{lacking[0]}."))
+            yield Finding("error", f"test_{word} has no folder cam{lacking[0]}.")
         without = sorted(set(tested) - {image.identity for image in _test(root, modality, tested)})
         if without:
-            findings.append(
-                Finding(
-                    "error",
-                    f"test_{word} has no image of {len(without)} persons of test_id.txt, first {without[0]}.",
-                )
+            yield Finding(
+                "error",
+                f"test_{word} has no image of {len(without)} persons of test_id.txt, first {without[0]}.",
             )
-    return findings
 
 
 def _train(root: Path) -> list[Image]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,9 +29,9 @@ def read(root: Path, *, distractors: bool = False) -> dict[str, list[Image]]:
     return splits
 
 
-def check(root: Path) -> list[Finding]:
+def check(root: Path) -> Iterator[Finding]:
     """Files that do not belong, and identities that are in the wrong folder or in only one of the two."""
-    findings = market_like.check(root, SOURCE.title, r"(-1|\d{4})_c[1-6]s\d_\d{6}_\d\d\.jpe?g(\.jpe?g)?")
+    yield from market_like.check(root, SOURCE.title, r"(-1|\d{4})_c[1-6]s\d_\d{6}_\d\d\.jpe?g(\.jpe?g)?")
     splits = market_like.read(root, SOURCE.title, EXAMPLE)
     identities = {split: {image.identity for image in splits.get(split, ())} for split in market_like.FOLDERS}
     sought = {
@@ -42,8 +43,7 @@ def check(root: Path) -> list[Finding]:
     for what, numbers in sought.items():
         if numbers:
             more = f", and {len(numbers) - 1} more" if len(numbers) > 1 else ""
-            findings.append(Finding("error", f"identity {min(numbers)} is {what}{more}."))
-    return findings
+            yield Finding("error", f"identity {min(numbers)} is {what}{more}.")
 
 
 SOURCE = Source(

@@ -93,9 +93,8 @@ SOURCE = Source(
     licence="research only",
     settings=("tracklets",),
     caveats="It is read as images unless the setting tracklets is on; published numbers compare whole tracklets. "
-    "The lists "
-    "are in the folder info of https://github.com/liangzheng06/MARS-evaluation. 14 query identities have no other "
-    "tracklet.",
+    "The lists are in the folder info of https://github.com/liangzheng06/MARS-evaluation. 14 query identities have no "
+    "other tracklet.",
     basis="the authors' lists, whose tracklets were counted",
     layout="""MARS/
   bbox_train/0001/0001C1T0001F001.jpg

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from crossreid.data.naming import named
@@ -27,20 +28,17 @@ def read(root: Path) -> dict[str, list[Image]]:
     return {"query": query, "gallery": gallery}
 
 
-def check(root: Path) -> list[Finding]:
+def check(root: Path) -> Iterator[Finding]:
     """What does not belong among the images, and whether there are as many as papers say."""
     folder = find_root(root, (FOLDER,), SOURCE.title) / FOLDER
     images = named(folder, _NAME)
     found = len({image.identity for image in images}), len(images)
-    findings = strays(folder, _NAME)
+    yield from strays(folder, _NAME)
     if found != (IDENTITIES, IMAGES):
-        findings.append(
-            Finding(
-                "warning",
-                f"{FOLDER}: {found[0]} identities and {found[1]} images found; papers say {IDENTITIES} and {IMAGES}.",
-            )
+        yield Finding(
+            "warning",
+            f"{FOLDER}: {found[0]} identities and {found[1]} images found; papers say {IDENTITIES} and {IMAGES}.",
         )
-    return findings
 
 
 SOURCE = Source(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,17 +53,16 @@ def read(root: Path, *, fold: int = 1) -> dict[str, list[Image]]:
     }
 
 
-def check(root: Path) -> list[Finding]:
+def check(root: Path) -> Iterator[Finding]:
     """Persons 1 to 385 in camera A and 1 to 749 in camera B, and nothing else."""
     root = find_root(root, tuple(CAMERAS.values()), SOURCE.title)
-    findings = []
     for camera, folder in CAMERAS.items():
-        findings += strays(root / folder, _NAME)
+        yield from strays(root / folder, _NAME)
         missing = sorted(set(range(1, PERSONS[camera] + 1)) - _images(root, camera).keys())
         if missing:
             text = f"{folder}: {len(missing)} persons are missing, first {missing[0]}."
-            findings.append(Finding("error", text))
-    return findings + split_files.check_folds(read, root, SOURCE.expected)
+            yield Finding("error", text)
+    yield from split_files.check_folds(read, root, SOURCE.expected)
 
 
 def generated(root: Path) -> tuple[Path, list[dict]]:
@@ -95,13 +95,11 @@ def _generate(shared: list[int]) -> list[dict]:
 SOURCE = Source(
     name="prid2011",
     title="PRID 2011",
-    paper="Hirzer et al., Person Re-Identification by Descriptive and Discriminative Classification, SCIA "
-    "2011",
+    paper="Hirzer et al., Person Re-Identification by Descriptive and Discriminative Classification, SCIA 2011",
     obtain="Its authors hand it out from the data set's page, for research only.",
     address="https://www.tugraz.at/institute/icg/research/team-bischof/lrs/downloads/PRID11/",
     licence="research only",
-    caveats="Ten random halves: the authors' splits_single_shot.json is used when it lies beside the "
-    "folders.",
+    caveats="Ten random halves: the authors' splits_single_shot.json is used when it lies beside the folders.",
     layout="""prid_2011/
   single_shot/cam_a/person_0001.png
   single_shot/cam_b/

@@ -117,8 +117,7 @@ SOURCE = Source(
     title="RegDB",
     paper="Nguyen et al., Person Recognition System Based on a Combination of Body Images from Visible "
     "Light and Thermal Cameras, Sensors 2017",
-    obtain="Dongguk University hands it out (DBPerson-Recog-DB1) after a signed agreement, for research "
-    "only.",
+    obtain="Dongguk University hands it out (DBPerson-Recog-DB1) after a signed agreement, for research only.",
     address="http://dm.dongguk.edu/link.html",
     paper_address="https://www.mdpi.com/1424-8220/17/3/605",
     licence="research only, signed agreement",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -193,43 +193,39 @@ def permutations(root: Path) -> Path | None:
     return None
 
 
-def check(root: Path) -> list[Finding]:
+def check(root: Path) -> Iterator[Finding]:
     """Compare identities and images with the official ones; name the first identity and camera to deviate.
 
     How many images each identity has in each camera is known from rand_perm_cam.mat where the copy has it.
     Without it the sums are compared, and a gap in the numbering shows where an image may be missing.
     """
     root = find(root)
-    findings = []
     for part, official in OFFICIAL.items():
-        findings += _check_ids(root, part, official)
+        yield from _check_ids(root, part, official)
     counts, gaps = {}, []
     for camera in range(1, 7):
         folder = root / f"cam{camera}"
-        findings += _unexpected_folders(folder)
+        yield from _unexpected_folders(folder)
         for name in folder_names(folder):
             if not _is_identity(name):
                 continue
-            findings += strays(folder / name, re.compile(r"\d{4}\.jpe?g"))
+            yield from strays(folder / name, re.compile(r"\d{4}\.jpe?g"))
             images = image_names(folder / name)
             counts[int(name), camera] = len(images)
             numbers = [int(match[0]) for match in map(re.compile(r"\d{4}").match, images) if match]
             gap = next((index for index, number in enumerate(numbers, 1) if number != index), None)
             if gap is not None:
                 gaps.append((int(name), camera, gap))
-    sums = _check_sums(counts)
-    findings += sums
+    sums = list(_check_sums(counts))
+    yield from sums
     file = permutations(root)
     if file is not None:
-        findings += _check_each(counts, official_counts(file))
+        yield from _check_each(counts, official_counts(file))
     elif sums and gaps:
         identity, camera, gap = min(gaps)
-        findings.append(
-            Finding(
-                "warning", f"identity {identity}, camera {camera}: {gap:04d}.jpg is not there, others are."
-            )
+        yield Finding(
+            "warning", f"identity {identity}, camera {camera}: {gap:04d}.jpg is not there, others are."
         )
-    return findings
 
 
 def official_counts(file: Path) -> dict[tuple[int, int], int]:
@@ -246,8 +242,7 @@ def official_counts(file: Path) -> dict[tuple[int, int], int]:
         raise UserError(f"{file} does not hold a list of permutations for each of six cameras.") from error
 
 
-def _check_ids(root: Path, part: str, official: frozenset[int]) -> list[Finding]:
-    findings = []
+def _check_ids(root: Path, part: str, official: frozenset[int]) -> Iterator[Finding]:
     for suffix, parse in ((".txt", lists.read_numbers), (".mat", _ids_of_matlab)):
         file = root / "exp" / f"{part}_id{suffix}"
         if not file.is_file():
@@ -255,66 +250,58 @@ def _check_ids(root: Path, part: str, official: frozenset[int]) -> list[Finding]
         try:
             found = parse(file)
         except UserError as error:
-            findings.append(Finding("error", str(error)))
+            yield Finding("error", str(error))
             continue
         differing = sorted(official.symmetric_difference(found))
         if differing:
             side = "missing" if differing[0] in official else "unexpected"
-            findings.append(
-                Finding(
-                    "error",
-                    f"exp/{file.name}: {len(found)} identities, {len(official)} expected; the first that "
-                    f"differs is {differing[0]}, which is {side}.",
-                )
+            yield Finding(
+                "error",
+                f"exp/{file.name}: {len(found)} identities, {len(official)} expected; the first that "
+                f"differs is {differing[0]}, which is {side}.",
             )
-    return findings
 
 
-def _unexpected_folders(folder: Path) -> list[Finding]:
-    names = [name for name in folder_names(folder) if not _is_identity(name)]
-    if not names:
-        return []
-    return [Finding("warning", f"{folder}: {len(names)} unexpected folders, not read, the first {names[0]}.")]
+def _unexpected_folders(folder: Path) -> Iterator[Finding]:
+    if names := [name for name in folder_names(folder) if not _is_identity(name)]:
+        yield Finding(
+            "warning", f"{folder}: {len(names)} unexpected folders, not read, the first {names[0]}."
+        )
 
 
 def _is_identity(name: str) -> bool:
     return re.fullmatch(r"[0-9]{4}", name) is not None and 1 <= int(name) <= 533
 
 
-def _check_sums(counts: dict[tuple[int, int], int]) -> list[Finding]:
-    findings = []
+def _check_sums(counts: dict[tuple[int, int], int]) -> Iterator[Finding]:
     for part, cameras in _PER_CAMERA.items():
         for camera, (images, identities) in enumerate(cameras, 1):
             found = [counts.get((identity, camera), 0) for identity in OFFICIAL[part]]
             found = [number for number in found if number]
             if (sum(found), len(found)) != (images, identities):
-                findings.append(
-                    Finding(
-                        "error",
-                        f"{part} identities in camera {camera}: {sum(found)} images of {len(found)} "
-                        f"identities found, {images} of {identities} expected.",
-                    )
+                yield Finding(
+                    "error",
+                    f"{part} identities in camera {camera}: {sum(found)} images of {len(found)} "
+                    f"identities found, {images} of {identities} expected.",
                 )
-    return findings
 
 
-def _check_each(counts: dict[tuple[int, int], int], official: dict[tuple[int, int], int]) -> list[Finding]:
+def _check_each(
+    counts: dict[tuple[int, int], int], official: dict[tuple[int, int], int]
+) -> Iterator[Finding]:
     differing = sorted(
         pair
         for pair in counts.keys() | official.keys()
         if pair[0] not in _UNLISTED and counts.get(pair, 0) != official.get(pair, 0)
     )
-    if not differing:
-        return []
-    identity, camera = differing[0]
-    return [
-        Finding(
+    if differing:
+        identity, camera = differing[0]
+        yield Finding(
             "error",
             f"{len(differing)} folders differ from the official numbers of images; the first is identity "
             f"{identity}, camera {camera} (cam{camera}/{identity:04d}): {counts.get((identity, camera), 0)} "
             f"images found, {official.get((identity, camera), 0)} expected.",
         )
-    ]
 
 
 SOURCE = Source(

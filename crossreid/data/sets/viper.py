@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -94,20 +95,19 @@ def generated(root: Path) -> tuple[Path, list[dict]]:
     return root, _generate([image.identity for image in named(root / CAMERAS[1], _RAW, camera=1)])
 
 
-def check(root: Path) -> list[Finding]:
+def check(root: Path) -> Iterator[Finding]:
     """All folds are complete; the raw folders, where the copy has them, hold one image of each of 632
     persons and nothing else.
     """
-    findings = split_files.check_folds(read, root, SOURCE.expected)
+    yield from split_files.check_folds(read, root, SOURCE.expected)
     home = within(root, tuple(CAMERAS.values()), SOURCE.title)
+    if home is None:
+        return
     for camera, folder in CAMERAS.items():
-        if home is None:
-            break
-        findings += strays(home / folder, _RAW)
+        yield from strays(home / folder, _RAW)
         found = len(named(home / folder, _RAW, camera=camera))
         if found != IDENTITIES:
-            findings.append(Finding("error", f"{folder}: {found} images found, {IDENTITIES} expected."))
-    return findings
+            yield Finding("error", f"{folder}: {found} images found, {IDENTITIES} expected.")
 
 
 def permutations(count: int) -> list[np.ndarray]:
