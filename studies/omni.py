@@ -27,12 +27,11 @@ AGW = {"name": "agw", "attention": False, "pooling": "average", "loss": "hard"}
 
 
 def losses(*others: str, weight: float = 1.0) -> dict:
-    """Those of the joint training: people of two styles told apart (``pairs.contrast``), and others."""
-    return {"base_losses": [*others, {"name": "pairs:contrast", "feature": "bn", "weight": weight}]}
+    """Those of the joint training: people told apart by their likeness, and others."""
+    return {"base_losses": [*others, {"name": "contrast", "feature": "bn", "weight": weight}]}
 
 
 CONTRAST = losses("cross_entropy", "triplet")
-LONGER = ", three times as long"
 # Name -> method, table that it learns from, sampler.
 TRAININGS = {
     "AGW, visible": (AGW | {"streams": 1}, "visible", "identity"),
@@ -45,6 +44,7 @@ TRAININGS = {
     "joint: gates, two styles": (GATED | CONTRAST, "all", "pairs:TwoStylesAcross"),
     "joint: gates, two styles, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStylesAcross"),
     "joint: gates, any images": (GATED, "all", "identity"),
+    "joint: gates, any images, contrast": (GATED | CONTRAST, "all", "identity"),
     "joint: gates, two styles, any images": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
     "joint: gates, two styles, any images, contrast twice": (
         GATED | losses("cross_entropy", "triplet", weight=2.0),
@@ -75,8 +75,13 @@ TRAININGS = {
     "joint: gates, two styles, any images, grey": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
     "joint: gates, two styles, any images, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
 }
-LONG = ("AGW, visible", "MetaBIN's gates, visible", "joint: gates, two styles, any images, contrast twice")
-TRAININGS |= {name + LONGER: TRAININGS[name] for name in LONG}
+LONG = ("AGW, visible", "MetaBIN's gates, visible", "joint: gates, any images, contrast")
+# What a name ends with -> how many times as many epochs, and of which trainings.
+LONGER = {
+    ", three times as long": (3, (*LONG, "joint: gates, two styles, any images, contrast twice")),
+    ", ten times as long": (10, LONG),
+}
+TRAININGS |= {name + longer: TRAININGS[name] for longer, (_, names) in LONGER.items() for name in names}
 
 
 CONCLUSION = """
@@ -166,6 +171,7 @@ def settings(folder: Path, name: str) -> dict:
     adam = {"name": "adam", "lr": 2e-3, "weight_decay": 5e-4, "schedule": schedule}
     start = {"backbone": "mobilenet_v2_1.0", "pretrained": str(folder / "mobilenet_v2.pth")}
     people = 16 if "16 people" in name else 8
+    times = next((times for longer, (times, _) in LONGER.items() if name.endswith(longer)), 1)
     factor = {} if method["name"] == "metabin" else {"backbone_lr_factor": 1.0}
     return {
         "method": method | start | factor,
@@ -183,7 +189,7 @@ def settings(folder: Path, name: str) -> dict:
         },
         "protocol": {"name": "single_query"},
         "train": {
-            "epochs": EPOCHS * people // 8 * (3 if name.endswith(LONGER) else 1),
+            "epochs": EPOCHS * people // 8 * times,
             "channels_last": True,
             "optimizers": {"main": adam}
             | ({"gates": unseen_domains.gates(0.1)} if "gate_init" in method else {}),

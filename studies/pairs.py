@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from crossreid import checkpoint
 from crossreid.data.sampling import IdentitySampler
 from crossreid.files import replacing, write_json
 from crossreid.images.decode import decode
 from crossreid.images.resize import fit
+from crossreid.losses.contrast import contrast
 from crossreid.methods import method_name
 from crossreid.methods.base import Method
 from crossreid.records import INFRARED, Labels
@@ -141,16 +141,6 @@ def varied(pixels: np.ndarray, grey: float, rng: np.random.Generator) -> torch.T
     images *= rng.uniform(0.95, 1.05, (count, 1, 1, 3)).astype(np.float32)
     ready = (np.clip(images, 0, 1) - np.float32(MEAN)) / np.float32(STD)
     return torch.from_numpy(ready.astype(np.float32)).permute(0, 3, 1, 2)
-
-
-def contrast(features: torch.Tensor, targets: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
-    """Mean over the pairs of one person of minus the logarithm of the pair's share among all pairs of its anchor."""
-    unit = F.normalize(features)
-    own = torch.eye(len(targets), dtype=torch.bool, device=features.device)
-    scores = (unit @ unit.T / temperature).masked_fill(own, -1e9)
-    same = (targets[:, None] == targets) & ~own
-    shares = scores - torch.logsumexp(scores, 1, keepdim=True)
-    return -(shares * same).sum(1).div(same.sum(1)).mean()
 
 
 class TwoStyles(IdentitySampler):

@@ -40,10 +40,7 @@ VARIANTS = [
         {"base_losses": ["focal", "circle", "deviation", "mmd", {"name": "triplet", "mining": "soft"}]},
     ),
     ("metabin", {"second_order": True, "meta_train_losses": ["scatter", "shuffle", "cross_entropy"]}),
-    (
-        "metabin",
-        {"base_losses": ["focal", "circle", "deviation", "mmd", {"name": "triplet", "mining": "soft"}]},
-    ),
+    ("metabin", {"meta": False, "base_losses": ["cross_entropy", "triplet", "contrast"]}),
     ("metabin", {"meta_train_losses": ["mmd", "deviation", "circle"], "pooling": "gem_learned"}),
     *(("metabin", {"classifier": name, "pooling": "average_max"}) for name in ("arc", "circle", "cosine")),
 ]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from crossreid.losses.by_name import LOSSES, chosen
 from crossreid.losses.center import center
 from crossreid.losses.circle import circle
+from crossreid.losses.contrast import contrast
 from crossreid.losses.deviation import deviation
 from crossreid.losses.domain_triplet import domain_triplet
 from crossreid.losses.focal import focal
@@ -99,6 +100,36 @@ def test_circle_of_anchors_without_pairs_is_zero():
         loss = circle(vectors, torch.tensor(targets))
         loss.backward()
         assert loss.item() == 0 and not vectors.grad.any()
+
+
+# Contrast
+
+
+def test_contrast_by_hand():
+    # Two of one identity at right angles, one of another opposite to the first and at right angles to the second.
+    vectors = torch.tensor([[2.0, 0], [0, 3], [-1, 0]])
+    first = math.log(1 + math.exp(-2))  # similarities 0 and -1
+    second = math.log(2)  # 0 and 0
+    loss = contrast(vectors, torch.tensor([0, 0, 1]), temperature=0.5)
+    assert loss.item() == pytest.approx((first + second) / 3)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_contrast_slowly(features, temperature):
+    unit, total = F.normalize(features), 0.0
+    for i, own in enumerate(TARGETS):
+        likeness = {j: math.exp((unit[i] @ unit[j]).item() / temperature) for j in range(8) if j != i}
+        logs = [math.log(likeness[j] / sum(likeness.values())) for j in likeness if TARGETS[j] == own]
+        total -= sum(logs) / max(len(logs), 1)
+    assert contrast(features, TARGETS, temperature).item() == pytest.approx(total / 8, rel=1e-9)
+
+
+def test_contrast_of_anchors_without_positives_is_zero_and_alone_among_positives_is_the_log_of_their_number():
+    vectors = torch.randn(3, 4, requires_grad=True)
+    loss = contrast(vectors, torch.tensor([0, 1, 2]))
+    loss.backward()
+    assert loss.item() == 0 and not vectors.grad.any()
+    assert contrast(torch.ones(4, 2), torch.zeros(4, dtype=torch.long)).item() == pytest.approx(math.log(3))
 
 
 # Focal, and smoothing that follows what is known
@@ -357,6 +388,7 @@ def test_weight_options_and_defaults(features):
         ([{"name": "triplet", "distance": "city"}], "euclidean or cosine"),
         ([{"name": "scatter", "distance": "city"}], "cosine or euclidean"),
         ([{"name": "circle", "feature": "neck"}], "'neck'.*global or bn"),
+        ([{"name": "contrast", "temperature": 0}], "temperature is 0"),
         ([{"name": "mmd", "ratio": "two"}], "mmd does not take these options"),
         ([{"name": "mmd", "distance": "city"}], "squared or absolute"),
         ([{"name": "deviation", "within": "camera"}], "domain or batch"),

@@ -42,20 +42,6 @@ def plan(studies):
     )
 
 
-def test_the_comparison_is_that_of_its_equation(studies):
-    rng = torch.Generator().manual_seed(0)
-    features, targets = torch.randn(6, 4, generator=rng), torch.tensor([0, 1, 0, 2, 1, 2])
-    unit = features / features.norm(dim=1, keepdim=True)
-    by_hand = 0.0
-    for anchor in range(6):
-        others = [other for other in range(6) if other != anchor]
-        shares = {other: torch.exp(unit[anchor] @ unit[other] / 0.2) for other in others}
-        positives = [other for other in others if targets[other] == targets[anchor]]
-        logs = [torch.log(shares[other] / sum(shares.values())) for other in positives]
-        by_hand -= sum(logs) / len(positives) / 6
-    torch.testing.assert_close(studies[0].contrast(features, targets, 0.2), by_hand)
-
-
 def test_a_batch_holds_people_of_two_styles_and_depends_on_its_step_alone(studies, folder, plan):
     pairs, _ = studies
     people, asked = pairs.People(folder), []

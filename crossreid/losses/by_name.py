@@ -12,6 +12,7 @@ import torch
 from crossreid import outside
 from crossreid.losses.center import center
 from crossreid.losses.circle import circle
+from crossreid.losses.contrast import contrast
 from crossreid.losses.deviation import deviation
 from crossreid.losses.domain_triplet import domain_triplet, inter_domain_shuffle
 from crossreid.losses.focal import focal
@@ -29,6 +30,7 @@ LOSSES: dict[str, Callable] = {
     "triplet": domain_triplet,
     "shuffle": inter_domain_shuffle,
     "circle": circle,
+    "contrast": contrast,
     "scatter": intra_domain_scatter,
     "deviation": deviation,
     "mmd": mmd,
