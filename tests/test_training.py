@@ -194,6 +194,18 @@ def test_starting_from_a_run_on_other_people(experiment, trained, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_the_log_says_where_all_weights_come_from_and_what_batches_hold(experiment, tmp_path):
+    plain = {"name": "baseline", "backbone": "tiny", "pretrained": None, "losses": ["cross_entropy"]}
+    drawn = experiment | {"method": plain}
+    # More identities in a batch than there are: of images alone the product counts.
+    words = ("--data.loaders.train.sampler", "images", "--data.loaders.train.identities", "16")
+    words += ("--data.loaders.train.instances", "1", "--train.epochs", "1")
+    first = run_with(drawn, tmp_path / "first", *words, evaluate=False)
+    start = ("--train.init_from", str(first / "last.pt"))
+    log = (run_with(drawn, tmp_path / "next", *words, *start, evaluate=False) / "log.txt").read_text()
+    assert f"started from {first / 'last.pt'}\n" in log and "of 16 images by the sampler images" in log
+
+
 def test_resuming_with_another_method_or_other_settings_is_refused(experiment, trained):
     before = (trained / "last.pt").read_bytes()
     other = experiment | {"method": {"name": "alignedreid", "backbone": "tiny", "pretrained": None}}

@@ -90,8 +90,9 @@ def train(
         begun()
         folder.write_settings(settings.to_yaml())
         _introduce(folder.log, settings, method, images, labels, engine)
-        if fresh:
-            folder.log(f"started from {config.init_from}; not taken from there: {', '.join(fresh)}")
+        if config.init_from and not content:
+            but = f"; not taken from there: {', '.join(fresh)}" if fresh else ""
+            folder.log(f"started from {config.init_from}{but}")
         if content and training:
             changed = differences([content["settings"], settings.to_dict()]).items()
             told = "; ".join(f"{key} {before} to {after}" for key, (before, after) in changed)
@@ -233,11 +234,13 @@ def _introduce(log: Callable[[str], None], settings, method: Method, images, lab
         f"{engine.world} process(es) on {engine.device}, {config.precision}"
     )
     first = next(iter(settings.data.loaders.values()))
+    holds = f"{first.identities} identities x {first.instances} instances"
+    if first.sampler == "images":
+        holds = f"{first.identities * first.instances} images"
     log(
         f"a step takes {counted(config.accumulate * engine.world, 'batch')} "
         f"({counted(engine.world, 'process')}, accumulate "
-        f"{config.accumulate}) of {first.identities} identities x {first.instances} instances by the sampler "
-        f"{first.sampler}, at learning rate "
+        f"{config.accumulate}) of {holds} by the sampler {first.sampler}, at learning rate "
         + ", ".join(f"{name} {value.lr:g}" for name, value in config.optimizers.items())
     )
 
