@@ -306,6 +306,8 @@ def test_mobilenet_has_no_attention_between_stages_nor_other_padding_nor_checkpo
 def test_unknown_networks_are_refused_by_their_nearest():
     with pytest.raises(UserError, match="did you mean 'osnet_x1_0'"):
         backbones.backbone("osnet_x10")
+    with pytest.raises(UserError, match="did you mean 'timm:convnext_atto'"):
+        backbones.backbone("convnext_atto")
     with pytest.raises(UserError, match=r"no model of that name.*did you mean 'vit_tiny_patch16_224'"):
         backbones.backbone("timm:vit_tiny_patch16_22")
 

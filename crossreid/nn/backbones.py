@@ -19,7 +19,7 @@ from crossreid.nn.mobilenet import MobileNetV2
 from crossreid.nn.osnet import OSNet
 from crossreid.nn.pretrained import load_pretrained
 from crossreid.nn.resnet import NETWORKS, PLAIN, ResNet, resnet
-from crossreid.nn.timm_maps import TRANSREID, TimmMap
+from crossreid.nn.timm_maps import TRANSREID, TimmMap, of_timm
 from crossreid.records import UserError, check_choice
 
 # Name -> whose file of ImageNet weights fits; the plain residual networks have timm's besides.
@@ -157,8 +157,8 @@ def _from_elsewhere(name: str) -> Backbone:
 
 def _check(name: str, asked: list[str]) -> None:
     """Raise UserError unless there is such a network and it has all that is asked of it."""
-    if not name.startswith("timm:") and not outside.named(name):
-        check_choice("method.backbone", name, (*NAMES, "timm:NAME", "package.module:Name"))
+    if name not in NAMES and not name.startswith("timm:") and not outside.named(name):
+        check_choice("method.backbone", name, (*NAMES, *of_timm(name), "timm:NAME", "package.module:Name"))
     has = {STEM, STAGES, NORM, VARIANT, NOT_NEGATIVE}
     if name in NETWORKS and name not in PLAIN:
         has = has - {NORM}

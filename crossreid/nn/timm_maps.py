@@ -120,6 +120,13 @@ class TimmMap(Backbone):
         return resample_abs_pos_embed(positions, grid, interpolation="bilinear", antialias=False)
 
 
+def of_timm(name: str) -> list[str]:
+    """How settings name a network that timm calls ``name``; nothing if timm has none."""
+    import timm
+
+    return [f"timm:{name}"] if timm.is_model(name) else []
+
+
 def _created(model: str) -> Any:
     import timm
 
