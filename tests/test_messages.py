@@ -133,3 +133,16 @@ def test_a_model_of_visible_images_refuses_infrared_ones(embed, trained):
         check_modality(own, ["infrared"])
     check_modality(own, ["visible", None])
     check_modality(embed, ["infrared"])  # of which the file says nothing
+
+
+def test_a_data_set_is_checked_where_the_environment_says_that_it_lies(market, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("CROSSREID_DATA", raising=False)
+    assert main(["data", "check", "market1501"]) == 2
+    assert "give its folder after the name, or set CROSSREID_DATA" in capsys.readouterr().err
+    monkeypatch.setenv("CROSSREID_DATA", str(tmp_path))
+    assert main(["data", "check", "market1501"]) == 2
+    assert "was not found: CROSSREID_DATA is" in capsys.readouterr().err
+    (tmp_path / "market1501").symlink_to(market)
+    found = [main(["data", "check", "market1501", *where]) for where in ((), (str(tmp_path / "market1501"),))]
+    first, second = capsys.readouterr().out.split("error: train: 6 identities")[1:]
+    assert found == [2, 2] and first == second
