@@ -28,9 +28,6 @@ TITLES = unseen_domains.TITLES | {"occluded_duke": "sun"}
 IDENTITIES = unseen_domains.IDENTITIES | {"occluded_duke": 240}
 # Unseen domain, words behind a training's name, how many times as long it is.
 WAYS = (("msmt17", "", 1), ("occluded_duke", "", 1), ("msmt17", ", three times as long", 3))
-LONG = ("AGW", "DDAG, neither attention", "DDAG, both", "MVD")
-# Words behind a training's name, how many times as long it is, methods.
-ACROSS_WAYS = (("", 1, tuple(ACROSS)), (", twenty times as long", 20, LONG))
 PEOPLE, IMAGES = 300, 4
 # About 150 steps.
 EPOCHS = {"across": 5, "gates": 1}
@@ -58,11 +55,7 @@ adds nothing, alone or beside it. The three come in the same order [from random 
 
 def build(folder: Path) -> Study:
     """DDAG's attentions and MetaBIN's meta step from ImageNet's weights: FOLDER/mobilenet_v2.pth, torchvision's."""
-    across = {
-        f"{name}, across{longer}": across_settings(folder, ACROSS[name], times)
-        for longer, times, names in ACROSS_WAYS
-        for name in names
-    }
+    across = {f"{name}, across": across_settings(folder, method) for name, method in ACROSS.items()}
     gates = {
         f"{name} without {TITLES[unseen]}{longer}": gates_settings(folder, unseen, method, times)
         for unseen, longer, times in WAYS
@@ -103,7 +96,7 @@ def start(folder: Path) -> dict:
     return {"backbone": "mobilenet_v2_1.0", "pretrained": str(folder / "mobilenet_v2.pth")}
 
 
-def across_settings(folder: Path, method: dict, times: int) -> dict:
+def across_settings(folder: Path, method: dict) -> dict:
     schedule = SCHEDULE | {"warmup": 1}
     adam = {"name": "adam", "lr": LR, "weight_decay": 5e-4, "schedule": schedule}
     return {
@@ -117,7 +110,7 @@ def across_settings(folder: Path, method: dict, times: int) -> dict:
             "loaders": {"train": {"sampler": "cross_modal_once", "identities": 8, "instances": 4}},
         },
         "protocol": {"name": "sysu_mm01"},
-        "train": {"epochs": EPOCHS["across"] * times, "optimizers": {"main": adam}, "channels_last": True},
+        "train": {"epochs": EPOCHS["across"], "optimizers": {"main": adam}, "channels_last": True},
     }
 
 
@@ -150,16 +143,13 @@ def gates_settings(folder: Path, unseen: str, method: dict, times: int) -> dict:
 
 def tables(scores: Scores):
     ran = {name for name, _ in scores.runs}
-    for longer, _, names in ACROSS_WAYS:
-        rows = []
-        for name in names:
-            training = f"{name}, across{longer}"
-            if training in ran:
-                lines = scores.of(training, "test")
-                rows.append([name, spread(lines, "rank1"), spread(lines, "mean_ap")])
-                rows[-1] += [str(scores.cost(training)[0]), scores.seconds(training)]
-        if rows:
-            yield from markdown([f"SYSU-MM01 layout{longer}", "Rank-1", "mAP", "steps", "CPU seconds"], rows)
+    if rows := [
+        [name, *(spread(scores.of(f"{name}, across", "test"), key) for key in ("rank1", "mean_ap"))]
+        + [str(scores.cost(f"{name}, across")[0]), scores.seconds(f"{name}, across")]
+        for name in ACROSS
+        if f"{name}, across" in ran
+    ]:
+        yield from markdown(["SYSU-MM01 layout", "Rank-1", "mAP", "steps", "CPU seconds"], rows)
     for unseen, longer, _ in WAYS:
         called = data.get(unseen).title
         rows = []

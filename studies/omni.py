@@ -44,7 +44,6 @@ TRAININGS = {
     "joint: gates, two styles": (GATED | CONTRAST, "all", "pairs:TwoStylesAcross"),
     "joint: gates, two styles, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStylesAcross"),
     "joint: gates, any images": (GATED, "all", "identity"),
-    "joint: gates, any images, contrast": (GATED | CONTRAST, "all", "identity"),
     "joint: gates, two styles, any images": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
     "joint: gates, two styles, any images, contrast twice": (
         GATED | losses("cross_entropy", "triplet", weight=2.0),
@@ -75,40 +74,71 @@ TRAININGS = {
     "joint: gates, two styles, any images, grey": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
     "joint: gates, two styles, any images, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
 }
-LONG = ("AGW, visible", "MetaBIN's gates, visible", "joint: gates, any images, contrast")
+LONG = {
+    "joint: gates, any images, contrast": (GATED | CONTRAST, "all", "identity"),
+    "joint: no gates, any images, contrast": (PLAIN | CONTRAST, "all", "identity"),
+}
 # What a name ends with -> how many times as many epochs, and of which trainings.
 LONGER = {
-    ", three times as long": (3, (*LONG, "joint: gates, two styles, any images, contrast twice")),
-    ", ten times as long": (10, LONG),
+    ", three times as long": (
+        3,
+        (
+            "AGW, visible",
+            "MetaBIN's gates, visible",
+            "joint: gates, any images",
+            "joint: gates, any images, contrast",
+            "joint: gates, two styles, any images, contrast twice",
+        ),
+    ),
+    ", ten times as long": (10, ("AGW, visible", "MetaBIN's gates, visible", *LONG)),
 }
-TRAININGS |= {name + longer: TRAININGS[name] for longer, (_, names) in LONGER.items() for name in names}
+TRAININGS |= {
+    name + longer: (TRAININGS | LONG)[name] for longer, (_, names) in LONGER.items() for name in names
+}
 
 
 CONCLUSION = """
-**The goal was missed by two points:** a joint model above every specialist by five points of mAP on the mixed task and
-within one on their own. The best joint training, whose comparison of people counts twice, is within half a point of
-the best specialist on visible images (MetaBIN's gates), above the best one across modalities (MVD, by 1.6 points, which
-is the spread over seeds), and three points above every specialist on the mixed task, where its seeds differ by 2.4
-points (standard deviation).
+**The goal is reached on the mixed task, as far as it was compared, and missed on visible images.** It was a joint model
+above every specialist by five points of mAP on the mixed task and within one on their own. Ten times as long (4450
+steps), the joint training with gates, any images and the comparison of people has 45.7 mAP from seed 0 and 44.1 from
+seed 1 on the mixed task, where the better of the two specialists that were trained so long, MetaBIN's gates, has 38.0.
+Across modalities it has 30.0 and 26.7, and these two have 12; on visible images it has 89.0 and 88.4, and they have
+95.5. DDAG and MVD were trained for 445 steps alone.
 
-What made it: people of two styles at a time, told apart in each batch (Khosla et al. 2020, arXiv 2004.11362), from
-whatever images there are. Neither is enough alone: any images without the comparison, and the comparison with half of
-the images infrared, stay five points and more behind. Without gates, with batch normalisation alone, the same training
-is seven points of mAP behind on visible images and two on the mixed task, and even across modalities: `base`, which
-learns like this, has gates. The classifier is needed beside the comparison, and eight people with four images each are
-better than sixteen with two. Greyed images help across modalities and cost more among visible images, which are most of
-a person's images. Rows from one seed say little about differences of two points, and the joint trainings were chosen on
-the tasks that they are compared on.
+The lead grows with the steps. Those trained on visible images alone gain two to three points on the mixed task from
+1335 steps to 4450, when there is little left to gain among visible images, and the joint training gains eight (from
+37.0, three seeds). At 445 steps the best joint training, two styles a batch with the comparison counted twice, is three
+points ahead on the mixed task, within half a point of the best specialist on visible images, and above the best one
+across modalities (MVD) by 1.6 points, which is the spread over seeds.
 
-445 steps are early in all of these trainings: visible scores differ by up to 15 points of mAP between seeds. Three
-times as long, from one seed, the lead on the mixed task is gone: trained on visible images alone, AGW reaches 35.5
-there and MetaBIN's gates 35.0, the joint training 34.4. It stays ahead of both across modalities (16.6 against 9.6 and
-10.4; DDAG and MVD were not trained so long) and is behind them on visible images (77.0 against 87.9 and 83.1), so more
-steps alone do not bring it to the goal.
+What made it is the comparison (Khosla et al. 2020, arXiv 2004.11362): each image of a batch picks those of its person.
+Without it, 1335 steps from seed 0 end with 34.6 for 40.2 mAP on the mixed task and 14.0 for 19.4 across modalities.
+People of two styles at a time, with the comparison counted twice, are better in the short training and six points
+behind on the mixed task in the longer one (seed 0). Without gates, with batch normalisation alone, the long joint
+training is two points behind on visible images and four on the other tasks; `base` and `small`, which learn by the
+comparison, have gates. The classifier is needed beside it, and eight people with four images each are better than
+sixteen with two. Greyed images help across modalities and cost more among visible images, which are most of a person's
+images. Tried once for 1335 steps, and no rows of the study: two styles without the triplet loss, 59.9 on visible images
+and 30.4 mixed; AGW with every fourth batch half infrared and the others visible, 80.7 and 34.0.
 
-A step of MVD takes about four times as long as one of the others. The joint training is no method of its own: it is
-MetaBIN's network without its meta step, a sampler and a loss (`studies/pairs.py`), of which `base` and `small` were
-made too.
+Rows from one seed say little about differences of two points: at 445 steps visible scores differ by up to 15 points of
+mAP between seeds, at 1335 steps mixed ones of the joint training by five. The joint trainings were chosen on the tasks
+that they are compared on.
+
+The joint training is no method of its own. It is MetaBIN's network without its meta step, and these settings, with
+`norm`, `gate_init` and `pretrained_norms` as in `studies/base_model.py`:
+
+```yaml
+method:
+  name: metabin
+  meta: false
+  base_losses: [cross_entropy, triplet, {name: contrast, feature: bn}]
+data:
+  loaders:
+    train: {sampler: identity, identities: 8, instances: 4}
+```
+
+A step of MVD takes about four times as long as one of the others.
 """
 
 
