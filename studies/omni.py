@@ -125,17 +125,39 @@ Rows from one seed say little about differences of two points: at 445 steps visi
 mAP between seeds, at 1335 steps mixed ones of the joint training by five. The joint trainings were chosen on the tasks
 that they are compared on.
 
-The joint training is no method of its own. It is MetaBIN's network without its meta step, and these settings, with
-`norm`, `gate_init` and `pretrained_norms` as in `studies/base_model.py`:
+The joint training is no method of its own: it is MetaBIN's network without its meta step, and the settings are
 
 ```yaml
 method:
   name: metabin
   meta: false
   base_losses: [cross_entropy, triplet, {name: contrast, feature: bn}]
+  backbone: mobilenet_v2_1.0
+  pretrained: mobilenet_v2.pth  # torchvision's
+  norm: bin_early
+  gate_init: half
+  pretrained_norms: [batch_affine, batch_statistics, instance_affine]
 data:
+  name: csv
+  roots: {csv: people/images.csv}  # path, identity, camera, modality
+  size: [64, 32]
+  padding: 4
+  flip: 0.5
+  grey: 0.1
+  grey_modality: visible
+  jitter: {brightness: 0.3, contrast: 0.3, saturation: 0.3, hue: 0.05}
   loaders:
     train: {sampler: identity, identities: 8, instances: 4}
+protocol: {name: single_query}
+train:
+  epochs: 50
+  optimizers:
+    main:
+      name: adam
+      lr: 2.0e-3
+      weight_decay: 5.0e-4
+      schedule: {name: cosine, unit: iteration, warmup: 1, end: 0.01}
+    gates: {name: sgd, lr: 0.1, momentum: 0, weight_decay: 0}
 ```
 
 A step of MVD takes about four times as long as one of the others.
