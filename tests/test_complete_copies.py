@@ -92,7 +92,7 @@ def findings(module, root):
         expected = counts.identities, counts.images, numbers[2] if counts.cameras is None else counts.cameras
         if numbers != expected:
             wrong.append((split, numbers, expected))
-    return wrong + module.check(root)
+    return [*wrong, *module.check(root)]
 
 
 @pytest.mark.slow
