@@ -74,6 +74,7 @@ TRAININGS = {
     "joint: gates, two styles, any images, grey": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
     "joint: gates, two styles, any images, grey, exchange": (GATED | CONTRAST, "all", "pairs:TwoStyles"),
 }
+# For long only.
 LONG = {
     "joint: gates, any images, contrast": (GATED | CONTRAST, "all", "identity"),
     "joint: no gates, any images, contrast": (PLAIN | CONTRAST, "all", "identity"),
@@ -118,8 +119,7 @@ behind on the mixed task in the longer one (seed 0). Without gates, with batch n
 training is two points behind on visible images and four on the other tasks; `base` and `small`, which learn by the
 comparison, have gates. The classifier is needed beside it, and eight people with four images each are better than
 sixteen with two. Greyed images help across modalities and cost more among visible images, which are most of a person's
-images. Tried once for 1335 steps, and no rows of the study: two styles without the triplet loss, 59.9 on visible images
-and 30.4 mixed; AGW with every fourth batch half infrared and the others visible, 80.7 and 34.0.
+images.
 
 Rows from one seed say little about differences of two points: at 445 steps visible scores differ by up to 15 points of
 mAP between seeds, at 1335 steps mixed ones of the joint training by five. The joint trainings were chosen on the tasks

@@ -138,7 +138,10 @@ def test_a_model_of_visible_images_refuses_infrared_ones(embed, trained):
 def test_a_data_set_is_checked_where_the_environment_says_that_it_lies(market, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("CROSSREID_DATA", raising=False)
     assert main(["data", "check", "market1501"]) == 2
-    assert "give its folder after the name, or set CROSSREID_DATA" in capsys.readouterr().err
+    assert (
+        "takes it after the name), or CROSSREID_DATA to the folder that holds Market-1501"
+        in capsys.readouterr().err
+    )
     monkeypatch.setenv("CROSSREID_DATA", str(tmp_path))
     assert main(["data", "check", "market1501"]) == 2
     assert "was not found: CROSSREID_DATA is" in capsys.readouterr().err

@@ -12,7 +12,6 @@ examples:
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from pathlib import Path
 
@@ -37,12 +36,11 @@ def run(words: list[str]) -> None:
     index = acts.add_parser("index", help="write the table of the images in such tars, wherever they lie")
     for act in (check, make, prepare, shards):
         act.add_argument("name", help="name of the data set, as `crossreid data list` shows it")
-        act.add_argument(
-            "root",
-            nargs="?" if act in (check, prepare) else None,
-            help="its folder, or a table of images, here or at an address"
-            + (" (default: its folder below $CROSSREID_DATA)" if act in (check, prepare) else ""),
-        )
+    where = "its folder, or a table of images, here or at an address"
+    for act in (check, prepare):
+        act.add_argument("root", nargs="?", help=f"{where} (default: its folder below $CROSSREID_DATA)")
+    for act in (make, shards):
+        act.add_argument("root", help=where)
     make.add_argument("--identities", type=int, default=40, help="how many people (default: %(default)s)")
     make.add_argument(
         "--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)"
@@ -77,19 +75,16 @@ def run(words: list[str]) -> None:
         )
     if "root" in chosen:
         outside.load_all(chosen.name)
-        chosen.root = _located(chosen.name) if chosen.root is None else place(chosen.root)
+        chosen.root = _root(chosen)
     ACTS[chosen.act](chosen, settings)
 
 
-def _located(name: str) -> Path:
+def _root(chosen: Namespace) -> Path:
+    if chosen.root is not None:
+        return place(chosen.root)
     from crossreid.data import locate
 
-    if not os.environ.get("CROSSREID_DATA"):
-        raise UserError(
-            f"where {name} lies was not said: give its folder after the name, or set CROSSREID_DATA to the folder that "
-            "holds all data sets"
-        )
-    return locate(name)
+    return locate(chosen.name)
 
 
 def _list(chosen: Namespace, settings: dict) -> None:

@@ -133,7 +133,10 @@ def locate(name: str, roots: Mapping[str, str | Path] | None = None) -> Path:
         if not is_address(root) and not root.exists():
             raise UserError(f"{source.title}: {root}, given as data.roots.{name}, does not exist.")
         return root
-    both = f"set data.roots.{name} to its folder, or CROSSREID_DATA to the folder that holds {source.folder}"
+    both = (
+        f"set data.roots.{name} to its folder (`crossreid data` takes it after the name), or CROSSREID_DATA to the "
+        f"folder that holds {source.folder}"
+    )
     if name in ("folder", "csv"):  # own images, of which nobody else has a copy
         both = (
             f"set data.roots.{name} to its place; or name a data set, --data.name market1501 with "
